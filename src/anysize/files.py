@@ -1,0 +1,55 @@
+"""Output files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from anysize.errors import UsageError
+
+__all__ = ["atomic_output", "check_output_path"]
+
+
+def check_output_path(path: Path) -> None:
+    """Refuse an output path that cannot be written, before any work is done for it.
+
+    Raises:
+        UsageError: The folder does not exist or the path is a folder.
+    """
+    if not path.parent.is_dir():
+        raise UsageError(f"output {path}: folder {path.parent} does not exist; create it first")
+    if path.is_dir():
+        raise UsageError(f"output {path}: is a folder; name a file in it")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"output {path}: folder {path.parent} is not writable")
+
+
+@contextlib.contextmanager
+def atomic_output(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file beside `path` for writing, and rename it to `path` on success.
+
+    On any exception, an interrupt included, the temporary file is removed and whatever stood at
+    `path` is left as it was.
+
+    Raises:
+        UsageError: The path cannot be written.
+    """
+    check_output_path(path)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp gives 0600; users expect their umask
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
