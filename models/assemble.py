@@ -1,0 +1,193 @@
+"""From a zoo name to a classifier: structure first, on no memory, then weights, once."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from anysize.errors import UsageError
+from anysize.models.backbones import Backbone
+from anysize.models.classifier import Classifier
+from anysize.models.heads import HeadOptions, HeadRequest, attach_head
+from anysize.models.initialise import fill_seeded
+from anysize.models.weights import load_tensors, read_tensors
+from anysize.models.zoo import choose_head, find_entry
+from anysize.sizes import Size
+
+__all__ = ["build", "construct", "shipped_weights"]
+
+# The head whose shipped checkpoint also fits the head on the left.
+_SHIPPED_HEADS = {
+    "fc": "fc",
+    "fcn": "fc",
+    "adaptive": "fc",
+    "resize": "fc",
+    "gap": "gap",
+    "cam": "gap",
+    "spp": "spp",
+}
+
+
+def build(
+    name: str,
+    *,
+    head: str | None = None,
+    size: Size | None = None,
+    classes: int | None = None,
+    seed: int = 0,
+    weights: Path | None = None,
+    options: HeadOptions | None = None,
+) -> Classifier:
+    """Build a classifier of the zoo in eval mode, float32, on the CPU.
+
+    Without `weights` they are drawn from `seed`; `digits` at its own size, classes and options
+    loads the trained weights that are shipped, whatever the seed.
+
+    Args:
+        name: A name of `anysize.models.ZOO`.
+        head: A head that the network offers; its default head if None.
+        size: The image size that the head is built for; the zoo's training size if None.
+        classes: Number of classes; if None, that of the checkpoint's last layer, or the zoo's.
+        seed: Seeds the weights; equal seeds give equal weights, and heads with the same layers
+            get the same ones.
+        weights: A checkpoint: safetensors, or a torch file without code in it.
+        options: Choices within the head.
+
+    Raises:
+        SourceError: The zoo has no such network.
+        UsageError: The network does not offer the head, or the size is below its smallest.
+        WeightsError: The checkpoint cannot be read safely or does not fit.
+    """
+    path = weights or shipped_weights(name, head=head, size=size, classes=classes, options=options)
+    tensors = None if path is None else read_tensors(path)
+    module = construct(name, head=head, size=size, classes=classes, options=options)
+    if classes is None and tensors is not None:
+        found = _count_classes(module, tensors)
+        if found not in {None, module.classes}:
+            module = construct(name, head=head, size=size, classes=found, options=options)
+    module.to_empty(device="cpu")
+    if tensors is None or path is None:
+        fill_seeded(module, seed)
+    else:
+        load_tensors(module, tensors, path)
+    return module
+
+
+def construct(
+    name: str,
+    *,
+    head: str | None = None,
+    size: Size | None = None,
+    classes: int | None = None,
+    options: HeadOptions | None = None,
+) -> Classifier:
+    """Build the structure alone, on the meta device: no memory is taken, no number is drawn.
+
+    Arguments and errors are those of `build`. Call `.to_empty(device="cpu")` and fill it, or
+    count its parameters.
+    """
+    entry = find_entry(name)
+    head = choose_head(name, head)
+    training_size = size or entry.training_size
+    class_count = entry.classes if classes is None else classes
+    if class_count < 1:
+        raise UsageError(f"{name}: classes is {class_count}, expected 1 or more")
+    with torch.device("meta"):
+        backbone = _load_backbone(entry.path)
+        channels, map_size = _feature_map(name, backbone, entry.channels, training_size)
+        request = HeadRequest(
+            channels=channels,
+            map_size=map_size,
+            training_size=training_size,
+            classes=class_count,
+            classifier=backbone.classifier,
+            options=options or HeadOptions(),
+        )
+        parts = attach_head(head, request)
+        return Classifier(
+            backbone,
+            parts,
+            name=name,
+            head=head,
+            training_size=training_size,
+            channels=entry.channels,
+            classes=class_count,
+            map_size=map_size if parts.trained_map else None,
+        ).eval()
+
+
+def shipped_weights(
+    name: str,
+    *,
+    head: str | None = None,
+    size: Size | None = None,
+    classes: int | None = None,
+    options: HeadOptions | None = None,
+) -> Path | None:
+    """Return the trained weights that come with the package, or None where none fit.
+
+    Arguments are those of `build`.
+    """
+    entry = find_entry(name)
+    head = choose_head(name, head)
+    if name != "digits" or (options or HeadOptions()) != HeadOptions():
+        return None
+    if (size or entry.training_size) != entry.training_size:
+        return None
+    if (classes or entry.classes) != entry.classes:
+        return None
+    resource = files("anysize.models.digits") / "weights" / f"{_SHIPPED_HEADS[head]}.safetensors"
+    # A wheel is always unpacked, so this is the file itself and not a temporary copy.
+    with as_file(resource) as path:
+        return path
+
+
+def _load_backbone(path: str) -> Backbone:
+    module, _, function = path.partition(":")
+    make = cast("Callable[[], Backbone]", getattr(importlib.import_module(module), function))
+    return make()
+
+
+def _feature_map(name: str, backbone: Backbone, channels: int, size: Size) -> tuple[int, Size]:
+    """Channels and size of the last feature map, by running the trunk on the meta device."""
+    shape = _trunk_shape(backbone, channels, size)
+    if shape is None:
+        low, high = 1, max(size.height, size.width)
+        while _trunk_shape(backbone, channels, Size(high, high)) is None:
+            high *= 2
+        while low < high:
+            middle = (low + high) // 2
+            if _trunk_shape(backbone, channels, Size(middle, middle)) is None:
+                low = middle + 1
+            else:
+                high = middle
+        raise UsageError(
+            f"{name} at {size}: nothing is left of the feature map; the smallest size is "
+            f"{Size(high, high)}"
+        )
+    return shape[1], Size(shape[2], shape[3])
+
+
+def _trunk_shape(backbone: Backbone, channels: int, size: Size) -> tuple[int, ...] | None:
+    hidden: Tensor = torch.empty(1, channels, size.height, size.width, device="meta")
+    with torch.no_grad():
+        try:
+            for layer in backbone.trunk.values():
+                hidden = layer.eval()(hidden)
+        except RuntimeError:  # a convolution or pooling whose output would be empty
+            return None
+    return tuple(hidden.shape)
+
+
+def _count_classes(module: Classifier, tensors: Mapping[str, Tensor]) -> int | None:
+    """Units of the checkpoint's last layer; None where it has no such layer."""
+    prefix = f"{module.classifier_name}."
+    last = [key for key in module.state_dict() if key.startswith(prefix)][-1]
+    tensor = tensors.get(last)
+    return int(tensor.shape[0]) if tensor is not None and tensor.ndim else None

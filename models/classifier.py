@@ -1,0 +1,93 @@
+"""The module that the zoo hands out: a backbone, a head, and what is known about them."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from anysize.models.backbones import Backbone
+from anysize.models.heads import HeadParts
+from anysize.sizes import Size
+
+__all__ = ["Classifier"]
+
+
+class Classifier(nn.Module):
+    """An image classifier whose head can be told apart from its backbone.
+
+    The state dict has the keys of the network's authors: the backbone's children and the
+    trained layers of the head are direct children of this module, everything else has no state.
+
+    Args:
+        backbone: The trunk and the classifier's shape.
+        parts: The head's modules.
+        name: The zoo's name for the network.
+        head: The head's name.
+        training_size: The image size that the head is built for.
+        channels: Channels of the image.
+        classes: Number of classes.
+        map_size: The feature map at the training size; see the attribute.
+
+    Attributes:
+        map_size: The feature map that the head needs or pools to (fc, fcn, adaptive, resize);
+            None where the head takes any map (gap, cam, spp).
+        output_names: `("logits",)`, `("map",)` or `("logits", "map")`, in the order of the
+            outputs.
+        classifier_name: The child that holds the trained layers of the head.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        parts: HeadParts,
+        *,
+        name: str,
+        head: str,
+        training_size: Size,
+        channels: int,
+        classes: int,
+        map_size: Size | None,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.head = head
+        self.training_size = training_size
+        self.channels = channels
+        self.classes = classes
+        self.map_size = map_size
+        self.output_names = parts.output_names
+        self.classifier_name = backbone.classifier.name
+        self.prepare = parts.prepare
+        self._trunk = tuple(backbone.trunk)
+        for child, module in backbone.trunk.items():
+            self.add_module(child, module)
+        self.pool = parts.pool
+        self.add_module(self.classifier_name, parts.layers)
+        self.finish = parts.finish
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Map `(batch, channels, height, width)` to the last feature map.
+
+        Returns:
+            `(batch, map_channels, map_height, map_width)`; for the resize head the map of the
+            resized image.
+        """
+        hidden = self.prepare(images)
+        for child in self._trunk:
+            hidden = self.get_submodule(child)(hidden)
+        return cast("Tensor", hidden)
+
+    def forward_head(self, feature_map: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Map a feature map to the outputs named in `output_names`.
+
+        Returns:
+            Logits `(batch, classes)` or a map `(batch, classes, map_height, map_width)`; for the
+            cam head both, in this order.
+        """
+        layers = self.get_submodule(self.classifier_name)
+        return cast("Tensor | tuple[Tensor, ...]", self.finish(layers(self.pool(feature_map))))
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Classify float images `(batch, channels, height, width)`; see `forward_head`."""
+        return self.forward_head(self.forward_features(images))

@@ -1,0 +1,74 @@
+"""What a head is given and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import nn
+
+from anysize.models.backbones import ClassifierShape
+from anysize.sizes import Size
+
+__all__ = ["HeadOptions", "HeadParts", "HeadRequest"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadOptions:
+    """Choices within a head; each head reads its own.
+
+    Attributes:
+        levels: `spp`: bins along each axis, one level after the other.
+        bins: `spp`: `adaptive` always gives n bins; `paper` is the window ⌈a/n⌉ and stride
+            ⌊a/n⌋ of He et al., which refuses maps where that is not n×n.
+        pooling: `adaptive`: how a bin is reduced to one number.
+    """
+
+    levels: tuple[int, ...] = (4, 2, 1)
+    bins: Literal["adaptive", "paper"] = "adaptive"
+    pooling: Literal["average", "max"] = "average"
+
+
+@dataclass(frozen=True, slots=True)
+class HeadRequest:
+    """Everything that a head may depend on.
+
+    Attributes:
+        channels: Channels of the feature map.
+        map_size: The feature map at the training size.
+        training_size: The image size that the head is built for.
+        classes: Number of classes.
+        classifier: The network's own classifier.
+        options: Choices within the head.
+    """
+
+    channels: int
+    map_size: Size
+    training_size: Size
+    classes: int
+    classifier: ClassifierShape
+    options: HeadOptions = field(default_factory=HeadOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class HeadParts:
+    """The modules of a head, in the order in which they run.
+
+    Only `layers` may hold parameters: it is registered under the network's own name
+    (`classifier`, `fc`), so the other parts leave no trace in the state dict.
+
+    Attributes:
+        prepare: Applied to the image before the backbone.
+        pool: Applied to the feature map.
+        layers: The trained layers.
+        finish: Turns the last layer's output into the outputs.
+        output_names: `("logits",)`, `("map",)` or `("logits", "map")`.
+        trained_map: The head needs the feature map of the training size, or pools to it.
+    """
+
+    layers: nn.Module
+    pool: nn.Module = field(default_factory=nn.Identity)
+    finish: nn.Module = field(default_factory=nn.Identity)
+    prepare: nn.Module = field(default_factory=nn.Identity)
+    output_names: tuple[str, ...] = ("logits",)
+    trained_map: bool = False

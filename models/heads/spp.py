@@ -1,0 +1,93 @@
+"""The spp head: spatial pyramid max pooling → the FC layers.
+
+He, Zhang, Ren, Sun, "Spatial Pyramid Pooling in Deep Convolutional Networks", ECCV 2014 (arXiv
+1406.4729). Bins are those of adaptive pooling, ⌊i·a/n⌋ to ⌈(i+1)·a/n⌉, or the paper's window
+⌈a/n⌉ and stride ⌊a/n⌋, which gives n bins only for some a.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch program gives it
+from torch import Tensor, nn
+
+from anysize.errors import UsageError
+from anysize.models.heads.head import HeadParts, HeadRequest
+from anysize.models.heads.layers import linear_layers
+
+__all__ = ["PaperPyramidPool", "PyramidPool", "spp"]
+
+
+class PyramidPool(nn.Module):
+    """Max pooling into n×n bins for each level n, with the bins of adaptive pooling.
+
+    Args:
+        levels: Bins along each axis, one level after the other.
+    """
+
+    def __init__(self, levels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.levels = levels
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """Reduce `(batch, channels, a, b)` to `(batch, channels · Σ n²)`.
+
+        The features stand level by level in the order of `levels`; within a level they are
+        `(channels, n, n)` flattened: all bins of the first channel row by row, then the second.
+        """
+        pooled = [torch.flatten(F.adaptive_max_pool2d(feature_map, n), 1) for n in self.levels]
+        return torch.cat(pooled, 1)
+
+    def extra_repr(self) -> str:
+        """Show the levels in the module's print."""
+        return f"levels={self.levels}"
+
+
+class PaperPyramidPool(PyramidPool):
+    """The pyramid with the paper's bins: window ⌈a/n⌉ and stride ⌊a/n⌋ along each axis."""
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """Reduce `(batch, channels, a, b)` to `(batch, channels · Σ n²)`, in the same order.
+
+        Raises:
+            UsageError: The paper's formula does not give n×n bins on this map.
+        """
+        height, width = int(feature_map.shape[-2]), int(feature_map.shape[-1])
+        pooled = []
+        for n in self.levels:
+            rows, columns = _paper_bins(height, n), _paper_bins(width, n)
+            if (rows, columns) != (n, n):
+                raise UsageError(
+                    f"spp level {n} on a {height}x{width} map: the paper's window and stride "
+                    f"give {rows}x{columns} bins, expected {n}x{n}; use bins='adaptive'"
+                )
+            window = (-(-height // n), -(-width // n))
+            bins = F.max_pool2d(feature_map, window, (height // n, width // n))
+            pooled.append(torch.flatten(bins, 1))
+        return torch.cat(pooled, 1)
+
+
+def _paper_bins(side: int, n: int) -> int:
+    """How many bins of window ⌈side/n⌉ and stride ⌊side/n⌋ fit; 0 where the stride is 0."""
+    stride = side // n
+    return 0 if stride == 0 else (side - -(-side // n)) // stride + 1
+
+
+def spp(request: HeadRequest) -> HeadParts:
+    """Build the pyramid and the network's own FC layers behind it, for any size.
+
+    Raises:
+        UsageError: The levels are empty or not positive.
+    """
+    levels, bins = request.options.levels, request.options.bins
+    if not levels or min(levels) < 1:
+        raise UsageError(
+            f"spp levels {levels}: expected whole numbers from 1, for example (4, 2, 1)"
+        )
+    if bins not in {"adaptive", "paper"}:
+        raise UsageError(f"spp bins {bins!r}: expected 'adaptive' or 'paper'")
+    features = request.channels * sum(n * n for n in levels)
+    return HeadParts(
+        pool=PyramidPool(levels) if bins == "adaptive" else PaperPyramidPool(levels),
+        layers=linear_layers(request.classifier, features, request.classes),
+    )

@@ -1,0 +1,226 @@
+"""SOURCE, as the command line writes it: a zoo name, a library's model, or a callable of yours."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import operator
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from anysize.errors import SourceError, UsageError
+from anysize.models.assemble import build, shipped_weights
+from anysize.models.weights import file_sha256, load_weights
+from anysize.models.zoo import find_entry
+from anysize.sizes import Size
+
+__all__ = ["ResolvedModel", "resolve"]
+
+_DEFAULT_SIZE = Size(224, 224)
+_DEFAULT_CHANNELS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """A model that is ready to run, and what is known about it.
+
+    Attributes:
+        module: In eval mode; an `anysize.models.Classifier` for a zoo name.
+        name: The source as it was written.
+        head: The zoo head; None for a model that comes as it is.
+        channels: Channels of the input image.
+        classes: Number of classes; None where it is not known without running the model.
+        training_size: The image size that the model was made for.
+        seed: What the weights were drawn from, where they were drawn.
+        weights_sha256: SHA-256 of the weights file that was loaded; None without one.
+    """
+
+    module: nn.Module
+    name: str
+    head: str | None
+    channels: int
+    classes: int | None
+    training_size: Size
+    seed: int
+    weights_sha256: str | None
+
+
+def resolve(
+    source: str,
+    *,
+    head: str | None = None,
+    size: Size | None = None,
+    classes: int | None = None,
+    seed: int = 0,
+    weights: Path | None = None,
+) -> ResolvedModel:
+    """Turn a SOURCE into a module.
+
+    Args:
+        source: A zoo name, `torchvision:NAME`, `timm:NAME`, or `package.module:callable`, where
+            the callable takes no arguments and returns an `nn.Module`. The working folder is on
+            `sys.path` while that module is imported and the callable runs.
+        head: A head of the zoo network; `as-is` or None for any other source.
+        size: The training size; if None the zoo's, or 224x224.
+        classes: Number of classes of a zoo network; see `build`.
+        seed: Seeds the weights; the global random state is left as it was.
+        weights: A checkpoint to load.
+
+    Raises:
+        SourceError: The source names nothing that can be built.
+        UsageError: The head is not offered, or the size is too small.
+        WeightsError: The checkpoint cannot be read safely or does not fit.
+    """
+    prefix, colon, name = source.partition(":")
+    if not colon:
+        return _resolve_zoo(
+            source, head=head, size=size, classes=classes, seed=seed, weights=weights
+        )
+    if head not in {None, "as-is"}:
+        raise UsageError(
+            f"{source}: head {head!r} is chosen for zoo networks only; leave it out here"
+        )
+    if not prefix or not name:
+        raise SourceError(
+            f"model {source!r}: expected a zoo name, torchvision:NAME, timm:NAME or "
+            "package.module:callable"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if prefix in {"torchvision", "timm"}:
+            module = _from_library(prefix, name)
+        else:
+            module = _from_callable(prefix, name)
+    if weights is not None:
+        load_weights(module, weights)
+    return ResolvedModel(
+        module=module.eval(),
+        name=source,
+        head=None,
+        channels=_count_channels(module),
+        classes=classes,
+        training_size=size or _DEFAULT_SIZE,
+        seed=seed,
+        weights_sha256=None if weights is None else file_sha256(weights),
+    )
+
+
+def _resolve_zoo(
+    name: str,
+    *,
+    head: str | None,
+    size: Size | None,
+    classes: int | None,
+    seed: int,
+    weights: Path | None,
+) -> ResolvedModel:
+    find_entry(name)
+    module = build(name, head=head, size=size, classes=classes, seed=seed, weights=weights)
+    path = weights or shipped_weights(name, head=head, size=size, classes=classes)
+    return ResolvedModel(
+        module=module,
+        name=name,
+        head=module.head,
+        channels=module.channels,
+        classes=module.classes,
+        training_size=module.training_size,
+        seed=seed,
+        weights_sha256=None if path is None else file_sha256(path),
+    )
+
+
+def _from_library(library: str, name: str) -> nn.Module:
+    source = f"{library}:{name}"
+    try:
+        if library == "torchvision":
+            models = importlib.import_module("torchvision.models")
+        else:
+            models = importlib.import_module("timm")
+    # A library built for another torch fails with whatever its extension raises.
+    except Exception as exc:
+        if isinstance(exc, ModuleNotFoundError) and exc.name == library:
+            raise SourceError(
+                f'model {source}: {library} is not installed; pip install "anysize[vision]"'
+            ) from exc
+        raise SourceError(
+            f"model {source}: {library} cannot be imported: {_one_line(exc)}; pip install "
+            '"anysize[vision]"'
+        ) from exc
+    try:
+        if library == "torchvision":
+            module = models.get_model(name, weights=None)
+        else:
+            module = models.create_model(name, pretrained=False)
+    except Exception as exc:
+        raise SourceError(f"model {source}: {_one_line(exc)}") from exc
+    return _checked(module, source)
+
+
+def _from_callable(package: str, attribute: str) -> nn.Module:
+    source = f"{package}:{attribute}"
+    with _working_folder_on_path():
+        try:
+            found = importlib.import_module(package)
+        # The user's module may raise anything, SystemExit included.
+        except (Exception, SystemExit) as exc:
+            raise SourceError(
+                f"model {source}: importing {package} failed: {_one_line(exc)}"
+            ) from exc
+        try:
+            make = operator.attrgetter(attribute)(found)
+        except AttributeError as exc:
+            raise SourceError(
+                f"model {source}: module {package} has no attribute {attribute!r}"
+            ) from exc
+        if isinstance(make, nn.Module):
+            return make
+        if not callable(make):
+            raise SourceError(
+                f"model {source}: is a {type(make).__name__}, expected a callable that returns "
+                "an nn.Module"
+            )
+        try:
+            module = make()
+        except (Exception, SystemExit) as exc:
+            raise SourceError(
+                f"model {source}: calling it without arguments failed: {_one_line(exc)}"
+            ) from exc
+    return _checked(module, source)
+
+
+def _checked(module: object, source: str) -> nn.Module:
+    if not isinstance(module, nn.Module):
+        raise SourceError(
+            f"model {source}: returned a {type(module).__name__}, expected an nn.Module"
+        )
+    return module
+
+
+@contextlib.contextmanager
+def _working_folder_on_path() -> Iterator[None]:
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # the user's module may have taken it off itself
+            sys.path.remove(folder)
+
+
+def _count_channels(module: nn.Module) -> int:
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            return layer.in_channels
+    return _DEFAULT_CHANNELS
+
+
+def _one_line(exc: BaseException) -> str:
+    lines = str(exc).strip().splitlines()
+    return f"{type(exc).__name__}: {lines[0]}" if lines else type(exc).__name__

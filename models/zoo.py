@@ -1,0 +1,122 @@
+"""The zoo: every network by name, where it is built and which heads it offers. Loads no torch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from anysize.errors import SourceError, UsageError
+from anysize.sizes import Size
+
+__all__ = ["HEADS", "ZOO", "ZooEntry", "choose_head", "find_entry"]
+
+# Every head that has a name; a network offers those that make sense for it.
+HEADS = ("fc", "fcn", "gap", "cam", "spp", "roi", "adaptive", "resize")
+
+_FC_HEADS = ("fc", "fcn", "gap", "cam", "spp", "adaptive", "resize")
+_RESNET_HEADS = ("gap", "cam", "spp", "resize")
+_NIN_HEADS = ("gap", "cam", "resize")
+
+
+@dataclass(frozen=True, slots=True)
+class ZooEntry:
+    """One network of the zoo.
+
+    Attributes:
+        path: `package.module:function` of the function that returns its backbone.
+        heads: The heads it offers; the first one is the default.
+        channels: Channels of the input image.
+        classes: Number of classes unless another number is asked for.
+        training_size: The image size that its head is built for unless another is asked for.
+    """
+
+    path: str
+    heads: tuple[str, ...]
+    channels: int
+    classes: int
+    training_size: Size
+
+    @property
+    def default_head(self) -> str:
+        """The head that is built when none is named."""
+        return self.heads[0]
+
+
+def _imagenet(path: str, heads: tuple[str, ...]) -> ZooEntry:
+    return ZooEntry(
+        path=f"anysize.models.backbones.{path}",
+        heads=heads,
+        channels=3,
+        classes=1000,
+        training_size=Size(224, 224),
+    )
+
+
+ZOO: Mapping[str, ZooEntry] = MappingProxyType(
+    {
+        "alexnet": _imagenet("alexnet:alexnet", _FC_HEADS),
+        "digits": ZooEntry(
+            path="anysize.models.backbones.digits:digits",
+            heads=_FC_HEADS,
+            channels=1,
+            classes=11,
+            training_size=Size(32, 32),
+        ),
+        "lenet": ZooEntry(
+            path="anysize.models.backbones.lenet:lenet",
+            heads=_FC_HEADS,
+            channels=1,
+            classes=10,
+            training_size=Size(32, 32),
+        ),
+        "nin": _imagenet("nin:nin", _NIN_HEADS),
+        "resnet18": _imagenet("resnet:resnet18", _RESNET_HEADS),
+        "resnet34": _imagenet("resnet:resnet34", _RESNET_HEADS),
+        "resnet50": _imagenet("resnet:resnet50", _RESNET_HEADS),
+        "vgg11": _imagenet("vgg:vgg11", _FC_HEADS),
+        "vgg11_bn": _imagenet("vgg:vgg11_bn", _FC_HEADS),
+        "vgg13": _imagenet("vgg:vgg13", _FC_HEADS),
+        "vgg13_bn": _imagenet("vgg:vgg13_bn", _FC_HEADS),
+        "vgg16": _imagenet("vgg:vgg16", _FC_HEADS),
+        "vgg16_bn": _imagenet("vgg:vgg16_bn", _FC_HEADS),
+        "vgg19": _imagenet("vgg:vgg19", _FC_HEADS),
+        "vgg19_bn": _imagenet("vgg:vgg19_bn", _FC_HEADS),
+    }
+)
+
+
+def find_entry(name: str) -> ZooEntry:
+    """Look up a network of the zoo.
+
+    Raises:
+        SourceError: The zoo has no network of that name; close matches and the list are named.
+    """
+    entry = ZOO.get(name)
+    if entry is not None:
+        return entry
+    close = difflib.get_close_matches(name.lower(), ZOO, n=3)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    raise SourceError(
+        f"model {name!r}: not in the zoo; {hint}the zoo has {', '.join(sorted(ZOO))}; "
+        "a model of your own is written package.module:callable"
+    )
+
+
+def choose_head(name: str, head: str | None) -> str:
+    """Return the head to build for the network `name`: the one asked for, or its default.
+
+    Raises:
+        SourceError: The zoo has no such network.
+        UsageError: The network does not offer that head.
+    """
+    entry = find_entry(name)
+    if head is None:
+        return entry.default_head
+    if head in entry.heads:
+        return head
+    offered = ", ".join(entry.heads)
+    if head not in HEADS:
+        raise UsageError(f"head {head!r}: unknown; {name} offers {offered}")
+    raise UsageError(f"{name}: head {head!r} is not offered; it offers {offered}")
