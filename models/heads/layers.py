@@ -6,6 +6,7 @@ Both spellings give the same state-dict keys, and weights with the same bytes: `
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from torch import nn
@@ -61,7 +62,7 @@ def convolution_layers(
 
 def _units(shape: ClassifierShape, features: int, classes: int) -> Iterator[tuple[int, int]]:
     sides = (features, *shape.hidden, classes)
-    return zip(sides[:-1], sides[1:], strict=True)
+    return itertools.pairwise(sides)
 
 
 def _plain(kind: str) -> nn.Module:

@@ -81,9 +81,7 @@ def spp(request: HeadRequest) -> HeadParts:
     """
     levels, bins = request.options.levels, request.options.bins
     if not levels or min(levels) < 1:
-        raise UsageError(
-            f"spp levels {levels}: expected whole numbers from 1, for example (4, 2, 1)"
-        )
+        raise UsageError(f"spp levels {levels}: expected numbers from 1, such as (4, 2, 1)")
     if bins not in {"adaptive", "paper"}:
         raise UsageError(f"spp bins {bins!r}: expected 'adaptive' or 'paper'")
     features = request.channels * sum(n * n for n in levels)
