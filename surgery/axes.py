@@ -1,0 +1,68 @@
+"""Freeing the axes of a graph: batch, height and width become symbols."""
+
+from __future__ import annotations
+
+import onnx
+
+from anysize.surgery.graph import GraphView, image_input
+
+__all__ = ["drop_stale_shapes", "free_axes"]
+
+
+def free_axes(
+    model: onnx.ModelProto, *, batch: bool = True, height: bool = True, width: bool = True
+) -> onnx.ModelProto:
+    """Name the free axes of the image input and of the outputs, and drop stale inner shapes.
+
+    The input becomes `(batch, channels, height, width)`. Axis 0 of every output becomes `batch`;
+    an output of rank 4 ends in `map_height`, `map_width`. Only declarations change: whether the
+    nodes between can take other sizes is for the caller to prove.
+
+    Args:
+        model: Edited in place.
+        batch: Free axis 0.
+        height: Free axis 2.
+        width: Free axis 3.
+
+    Returns:
+        `model` itself.
+
+    Raises:
+        UnsupportedModelError: The graph has no image input.
+    """
+    source = image_input(model)
+    _name(source, {0: "batch"} if batch else {})
+    _name(source, ({2: "height"} if height else {}) | ({3: "width"} if width else {}))
+    for output in model.graph.output:
+        rank = len(output.type.tensor_type.shape.dim)
+        if rank and batch:
+            _name(output, {0: "batch"})
+        if rank == 4:
+            _name(output, {2: "map_height"} if height else {})
+            _name(output, {3: "map_width"} if width else {})
+    if batch or height or width:
+        drop_stale_shapes(model)
+    return model
+
+
+def drop_stale_shapes(model: onnx.ModelProto) -> None:
+    """Remove the recorded shapes of tensors computed from the image; scalars keep theirs."""
+    view = GraphView(model)
+    stale = {
+        name
+        for index in view.downstream(image_input(model).name)
+        for name in view.node(index).output
+    }
+    recorded = model.graph.value_info
+    for index in reversed(range(len(recorded))):
+        tensor_type = recorded[index].type.tensor_type
+        is_scalar = tensor_type.HasField("shape") and not tensor_type.shape.dim
+        if recorded[index].name in stale and not is_scalar:
+            del recorded[index]
+
+
+def _name(value: onnx.ValueInfoProto, names: dict[int, str]) -> None:
+    dims = value.type.tensor_type.shape.dim
+    for axis, name in names.items():
+        dims[axis].ClearField("dim_value")
+        dims[axis].dim_param = name

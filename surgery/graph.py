@@ -1,0 +1,189 @@
+"""A model's graph to walk: who makes a tensor, who reads it, what is constant.
+
+onnx_graphsurgeon supplies the links, read lazily so that no weight is touched. A round trip
+through it would drop metadata, doc strings and order, so nothing is ever written back: edits go
+to the ModelProto (`anysize.surgery.edit`), and the view points at its nodes by index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.logger import G_LOGGER
+
+from anysize.errors import UnsupportedModelError
+from anysize.sizes import MAX_SIDE, Size
+from anysize.surgery.skeleton import one_line
+from anysize.surgery.tensors import small_array
+
+__all__ = ["GraphView", "attribute", "image_input", "opset_version", "static_size"]
+
+
+class GraphView:
+    """The links of a model's main graph at the moment of construction.
+
+    Edits make a view stale: build another.
+
+    Attributes:
+        model: The model that is viewed; nodes and tensors handed out are its own messages.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+        try:
+            with G_LOGGER.suppress():
+                graph = gs.import_onnx(model)
+        except Exception as exc:  # graphsurgeon raises whatever its parts raise
+            raise UnsupportedModelError(f"graph cannot be walked: {one_line(exc)}") from exc
+        self._index_of = {id(node): index for index, node in enumerate(graph.nodes)}
+        self._tensors = graph.tensors()
+        self._graph = graph
+        self._initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+
+    @property
+    def nodes(self) -> list[onnx.NodeProto]:
+        """The nodes of the main graph, in file order (which is a topological order)."""
+        return list(self.model.graph.node)
+
+    def node(self, index: int) -> onnx.NodeProto:
+        """Return node number `index`."""
+        return self.model.graph.node[index]
+
+    def label(self, index: int) -> str:
+        """Name a node for a message: its name, or its operator and number."""
+        node = self.node(index)
+        return f"node {node.name!r}" if node.name else f"node #{index} ({node.op_type})"
+
+    def producer(self, tensor: str) -> int | None:
+        """Return the index of the node that makes `tensor`; None for inputs and initializers."""
+        found = self._tensors.get(tensor)
+        if found is None or not found.inputs:
+            return None
+        return self._index_of.get(id(found.inputs[0]))
+
+    def consumers(self, tensor: str) -> tuple[int, ...]:
+        """Return the indices of the main graph's nodes that read `tensor`, in file order.
+
+        A node whose subgraph reads the tensor counts as a reader.
+        """
+        return tuple(
+            index
+            for index, node in enumerate(self.model.graph.node)
+            if tensor in node.input or tensor in _captured(node)
+        )
+
+    def is_graph_output(self, tensor: str) -> bool:
+        """Say whether `tensor` leaves the graph."""
+        return any(output.name == tensor for output in self.model.graph.output)
+
+    def initializer(self, name: str) -> onnx.TensorProto | None:
+        """Return the initializer called `name`."""
+        return self._initializers.get(name)
+
+    def constant(self, name: str) -> onnx.TensorProto | None:
+        """Return the tensor behind `name`: an initializer or a Constant node, through Identity."""
+        for _ in range(len(self.model.graph.node) + 1):
+            if name in self._initializers:
+                return self._initializers[name]
+            index = self.producer(name)
+            if index is None:
+                return None
+            node = self.node(index)
+            if node.op_type == "Constant":
+                value = attribute(node, "value")
+                return value if isinstance(value, onnx.TensorProto) else None
+            if node.op_type != "Identity":
+                return None
+            name = node.input[0]
+        return None
+
+    def small_constant(self, name: str) -> np.ndarray | None:
+        """Return the value behind `name` where it is a small constant."""
+        tensor = self.constant(name)
+        return None if tensor is None else small_array(tensor)
+
+    def upstream(self, tensor: str) -> set[int]:
+        """Return the indices of the nodes that `tensor` is computed from."""
+        made_by = {name: i for i, node in enumerate(self.nodes) for name in node.output if name}
+        seen: set[int] = set()
+        pending = [tensor]
+        while pending:
+            index = made_by.get(pending.pop())
+            if index is None or index in seen:
+                continue
+            seen.add(index)
+            node = self.node(index)
+            pending += [*node.input, *_captured(node)]
+        return seen
+
+    def downstream(self, tensor: str) -> set[int]:
+        """Return the indices of the nodes that depend on `tensor`."""
+        reached = {tensor}
+        seen: set[int] = set()
+        for index, node in enumerate(self.nodes):
+            if reached.intersection(node.input) or reached.intersection(_captured(node)):
+                seen.add(index)
+                reached.update(name for name in node.output if name)
+        return seen
+
+
+def _captured(node: onnx.NodeProto) -> set[str]:
+    """Names that the subgraphs of `node` read; a few too many where they shadow their own."""
+    names: set[str] = set()
+    for subgraph in _subgraphs(node):
+        for inner in subgraph.node:
+            names.update(name for name in inner.input if name)
+            names |= _captured(inner)
+        names.update(output.name for output in subgraph.output)
+    return names
+
+
+def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for entry in node.attribute:
+        if entry.HasField("g"):
+            yield entry.g
+        yield from entry.graphs
+
+
+def attribute(node: onnx.NodeProto, name: str, default: object = None) -> object:
+    """Return the value of a node's attribute, bytes decoded, or `default` where it is absent."""
+    for entry in node.attribute:
+        if entry.name == name:
+            value: object = onnx.helper.get_attribute_value(entry)
+            return value.decode(errors="replace") if isinstance(value, bytes) else value
+    return default
+
+
+def opset_version(model: onnx.ModelProto) -> int:
+    """Return the version of the standard operators that the model imports."""
+    return next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+
+
+def image_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
+    """Return the graph's image input: the first of rank 4 that no initializer fills.
+
+    Raises:
+        UnsupportedModelError: There is none.
+    """
+    filled = {tensor.name for tensor in model.graph.initializer}
+    values = [value for value in model.graph.input if value.name not in filled]
+    for value in values:
+        shape = value.type.tensor_type.shape
+        if value.type.tensor_type.HasField("shape") and len(shape.dim) == 4:
+            return value
+    got = ", ".join(repr(value.name) for value in values) or "no input"
+    raise UnsupportedModelError(
+        f"got {got}, expected an image input of shape (batch, channels, height, width)"
+    )
+
+
+def static_size(model: onnx.ModelProto) -> Size | None:
+    """Return the height and width that the image input declares; None where they are symbolic."""
+    dims = image_input(model).type.tensor_type.shape.dim
+    height, width = dims[2].dim_value, dims[3].dim_value
+    if 1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE:
+        return Size(height, width)
+    return None

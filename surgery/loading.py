@@ -1,0 +1,116 @@
+"""Reading an ONNX file without trusting it."""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from anysize.errors import ModelFileError
+from anysize.surgery.external_data import external_range
+from anysize.surgery.skeleton import check, one_line
+from anysize.surgery.tensors import all_tensors, is_external, payload_bytes
+
+__all__ = ["PROTOBUF_LIMIT_BYTES", "load_model"]
+
+# protobuf cannot parse or write a message of 2 GiB or more.
+PROTOBUF_LIMIT_BYTES = (1 << 31) - 1
+
+
+def load_model(path: Path | str) -> onnx.ModelProto:
+    """Read and check an ONNX file; external weights are located and checked, not loaded.
+
+    Args:
+        path: The `.onnx` file.
+
+    Returns:
+        The model, its external tensors still external (relative to the folder of `path`).
+
+    Raises:
+        ModelFileError: The file is missing, no regular file, cut short, not ONNX, newer than the
+            installed onnx, not a valid graph, or its external data is missing or unsafe.
+    """
+    path = Path(path)
+    try:
+        model = _parse(path)
+        _check_versions(model)
+        _check_tensors(model, path.parent)
+        check(model)
+    except ModelFileError as exc:
+        raise ModelFileError(f"{path}: {exc}") from exc.__cause__
+    return model
+
+
+def _parse(path: Path) -> onnx.ModelProto:
+    try:
+        # O_NONBLOCK: opening a FIFO must not wait for somebody to write into it.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except (OSError, ValueError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+        raise ModelFileError(f"cannot be opened: {reason}") from exc
+    with os.fdopen(handle, "rb") as stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise ModelFileError(f"is {kind}, expected an ONNX file")
+        if status.st_size > PROTOBUF_LIMIT_BYTES:
+            raise ModelFileError(
+                f"has {status.st_size} bytes, expected at most {PROTOBUF_LIMIT_BYTES} (protobuf's "
+                "limit); store its weights as external data"
+            )
+        if status.st_size == 0:
+            raise ModelFileError("is empty, expected an ONNX file")
+        try:
+            return onnx.ModelProto.FromString(stream.read())
+        except (DecodeError, OSError, ValueError) as exc:
+            raise ModelFileError(
+                "is not an ONNX file, or is cut short: its protobuf does not parse"
+            ) from exc
+
+
+def _check_versions(model: onnx.ModelProto) -> None:
+    if not model.HasField("graph") or not model.graph.node:
+        raise ModelFileError("holds no ONNX graph; it is another kind of file or is cut short")
+    if not 1 <= model.ir_version <= onnx.IR_VERSION:
+        raise ModelFileError(
+            f"IR version {model.ir_version}, expected 1 to {onnx.IR_VERSION}; "
+            "a newer onnx package may read it"
+        )
+    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    newest = onnx.defs.onnx_opset_version()
+    if not versions:
+        raise ModelFileError("names no ONNX opset; it is another kind of file or is cut short")
+    if not 1 <= versions[0] <= newest:
+        raise ModelFileError(
+            f"opset {versions[0]}, expected 1 to {newest}; a newer onnx package may read it"
+        )
+
+
+def _check_tensors(model: onnx.ModelProto, folder: Path) -> None:
+    for tensor in all_tensors(model):
+        if tensor.data_type not in onnx.TensorProto.DataType.values():
+            raise ModelFileError(
+                f"tensor {tensor.name!r}: data type {tensor.data_type} is not known to "
+                f"onnx {onnx.__version__}"
+            )
+        if any(dim < 0 for dim in tensor.dims):
+            raise ModelFileError(
+                f"tensor {tensor.name!r}: dims {one_line(str(list(tensor.dims)))} are negative"
+            )
+        if is_external(tensor):
+            external_range(tensor, folder)
+            continue
+        needed = payload_bytes(tensor)
+        if tensor.HasField("raw_data") and needed is not None:
+            held = len(tensor.raw_data)
+            if held != needed:
+                raise ModelFileError(
+                    f"tensor {tensor.name!r}: holds {held} bytes, expected {needed} for shape "
+                    f"{list(tensor.dims)}"
+                )
+        elif math.prod(tensor.dims) > PROTOBUF_LIMIT_BYTES:
+            raise ModelFileError(f"tensor {tensor.name!r}: shape {list(tensor.dims)} without data")

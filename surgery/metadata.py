@@ -1,0 +1,126 @@
+"""What anysize records in a file: `anysize.*` strings in `metadata_props`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+
+import onnx
+
+from anysize.errors import ModelFileError, UsageError
+from anysize.sizes import Size
+
+__all__ = ["FileMetadata", "read_metadata", "write_metadata"]
+
+_PREFIX = "anysize."
+_SIZES = ("size", "min_size", "max_size")
+_COUNTS = ("classes", "seed")
+_PAIRS = ("map_stride", "map_offset", "receptive_field")
+
+
+@dataclass(frozen=True, slots=True)
+class FileMetadata:
+    """The facts that an anysize file carries about itself; None where it carries none.
+
+    Attributes:
+        version: anysize's version.
+        model: The source's name.
+        head: One of the heads of the project, for example `fcn`.
+        size: The training size.
+        min_size: The smallest legal input.
+        max_size: The largest legal input; None where there is no bound.
+        classes: Number of classes.
+        class_names: Their names, in order.
+        map_stride: Pixels between neighbouring map cells, (height, width).
+        map_offset: Centre of the receptive field of cell (0, 0), in pixels, (height, width).
+        receptive_field: Pixels that one map cell sees, (height, width).
+        source_sha256: Hash of the file that was rewritten.
+        seed: Seed of randomly initialised weights.
+        weights_sha256: Hash of the weights file.
+    """
+
+    version: str | None = None
+    model: str | None = None
+    head: str | None = None
+    size: Size | None = None
+    min_size: Size | None = None
+    max_size: Size | None = None
+    classes: int | None = None
+    class_names: tuple[str, ...] | None = None
+    map_stride: tuple[int, int] | None = None
+    map_offset: tuple[float, float] | None = None
+    receptive_field: tuple[int, int] | None = None
+    source_sha256: str | None = None
+    seed: int | None = None
+    weights_sha256: str | None = None
+
+
+def read_metadata(model: onnx.ModelProto) -> FileMetadata:
+    """Read the `anysize.*` entries of a model; entries that are not known are passed over.
+
+    Raises:
+        ModelFileError: An entry does not read as what its key says.
+    """
+    known = {field.name for field in fields(FileMetadata)}
+    found: dict[str, object] = {}
+    for entry in model.metadata_props:
+        name = entry.key.removeprefix(_PREFIX)
+        if entry.key.startswith(_PREFIX) and name in known:
+            found[name] = _parse(name, entry.value)
+    return FileMetadata(**found)  # type: ignore[arg-type]
+
+
+def write_metadata(model: onnx.ModelProto, metadata: FileMetadata) -> None:
+    """Make the `anysize.*` entries of `model` say exactly `metadata`; all others stay as they are.
+
+    Edits `model` itself. To change one entry, pass `dataclasses.replace(read_metadata(model), …)`.
+    """
+    wanted = {
+        _PREFIX + field.name: _format(field.name, getattr(metadata, field.name))
+        for field in fields(FileMetadata)
+    }
+    for index in reversed(range(len(model.metadata_props))):
+        entry = model.metadata_props[index]
+        if entry.key not in wanted:
+            continue
+        value = wanted.pop(entry.key)
+        if value is None:
+            del model.metadata_props[index]
+        else:
+            entry.value = value
+    for key, value in wanted.items():
+        if value is not None:
+            entry = model.metadata_props.add()
+            entry.key, entry.value = key, value
+
+
+def _format(name: str, value: object) -> str | None:
+    if value is None:
+        return None
+    if name == "class_names":
+        return json.dumps(value, ensure_ascii=False)
+    if name in _PAIRS:
+        assert isinstance(value, tuple)
+        return "x".join(f"{part:.10g}" for part in value)
+    return str(value)
+
+
+def _parse(name: str, text: str) -> object:
+    try:
+        if name in _SIZES:
+            return Size.parse(text)
+        if name in _COUNTS:
+            return int(text)
+        if name == "class_names":
+            names = json.loads(text)
+            if not isinstance(names, list):
+                raise TypeError(text)  # noqa: TRY301
+            return tuple(str(entry) for entry in names)
+        if name in _PAIRS:
+            height, width = (float(part) for part in text.split("x"))
+            return (height, width) if name == "map_offset" else (int(height), int(width))
+    except (ValueError, TypeError, OverflowError, RecursionError, UsageError) as exc:
+        raise ModelFileError(
+            f"metadata {_PREFIX}{name}: {text[:60]!r} cannot be read; remove the entry"
+        ) from exc
+    return text

@@ -1,0 +1,193 @@
+"""Writing a model: whole or not at all, its external weights copied without loading them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import onnx
+import onnx.numpy_helper
+
+from anysize.errors import ModelFileError, UsageError
+from anysize.files import atomic_output, check_output_path
+from anysize.surgery.external_data import ExternalRange, copy_range, external_range, set_external
+from anysize.surgery.loading import PROTOBUF_LIMIT_BYTES
+from anysize.surgery.skeleton import copy_fields
+from anysize.surgery.tensors import DATA_FIELDS, all_tensors, is_external, payload_bytes
+
+__all__ = ["ExternalData", "save_model"]
+
+ExternalData = Literal["auto", "always", "never"]
+
+# What a file may weigh before its weights move out: protobuf's limit less room for the graph.
+INLINE_LIMIT_BYTES = PROTOBUF_LIMIT_BYTES - (16 << 20)
+# Tensors below this stay in the file: shapes, axes, biases of small layers.
+_SMALLEST_EXTERNAL_BYTES = 1024
+# Runtimes map large weights into memory, which works from page boundaries.
+_PAGE_BYTES = 4096
+_LARGE_BYTES = 1 << 20
+
+
+def save_model(
+    model: onnx.ModelProto,
+    path: Path | str,
+    *,
+    source: Path | str | None = None,
+    external_data: ExternalData = "auto",
+) -> None:
+    """Write `model` to `path`, and its external weights, if any, to `<path>.data` beside it.
+
+    Both files appear whole or not at all, the weights first. `path` may be the source itself.
+
+    Args:
+        model: Not modified.
+        path: The file to write.
+        source: The file that `model` was loaded from; needed where its weights are external.
+        external_data: `auto` keeps external weights external and inline ones inline, unless the
+            file would pass protobuf's 2 GiB; `always` moves all weights out; `never` brings all
+            in.
+
+    Raises:
+        UsageError: The path cannot be written, would overwrite the source's weights, or `never`
+            was asked for and the file would pass 2 GiB.
+        ModelFileError: The source's external data is missing, unsafe or cut short.
+    """
+    path = Path(path)
+    check_output_path(path)
+    if external_data not in ("auto", "always", "never"):
+        raise UsageError(f"external data {external_data!r}: expected auto, always or never")
+    outside = [tensor for tensor in all_tensors(model) if is_external(tensor)]
+    if outside and source is None:
+        raise UsageError(
+            f"output {path}: tensor {outside[0].name!r} is external; say which file it came from"
+        )
+    source = Path(source) if source is not None else None
+    total = sum(payload_bytes(tensor) or 0 for tensor in all_tensors(model))
+    outside_bytes = sum(payload_bytes(tensor) or 0 for tensor in outside)
+    if external_data == "never":
+        if total > INLINE_LIMIT_BYTES:
+            raise UsageError(
+                f"output {path}: {total} bytes of weights, expected at most {INLINE_LIMIT_BYTES} "
+                "in one file (protobuf's limit); use external data"
+            )
+        _save_inline(model, path, source.parent if source is not None else path.parent)
+        return
+    moves_inline = external_data == "always" or total - outside_bytes > INLINE_LIMIT_BYTES
+    if outside or moves_inline:
+        _save_external(model, path, source, moves_inline=moves_inline)
+    else:
+        _save_inline(model, path, path.parent)
+
+
+def _save_inline(model: onnx.ModelProto, path: Path, folder: Path) -> None:
+    if any(is_external(tensor) for tensor in all_tensors(model)):
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        for tensor in all_tensors(copy):
+            if is_external(tensor):
+                _bring_in(tensor, external_range(tensor, folder))
+        model = copy
+    with atomic_output(path) as stream:
+        stream.write(_serialize(model))
+
+
+def _bring_in(tensor: onnx.TensorProto, piece: ExternalRange) -> None:
+    with piece.path.open("rb") as stream:
+        stream.seek(piece.offset)
+        data = stream.read(piece.size_bytes)
+    if len(data) != piece.size_bytes:
+        raise ModelFileError(f"external data {piece.path.name!r}: changed while it was read")
+    tensor.raw_data = data
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")
+
+
+def _serialize(model: onnx.ModelProto) -> bytes:
+    try:
+        data: bytes = model.SerializeToString()
+    except Exception as exc:  # protobuf's EncodeError or a ValueError, by implementation
+        raise UsageError("model passes protobuf's 2 GiB; use external data") from exc
+    return data
+
+
+def _save_external(
+    model: onnx.ModelProto, path: Path, source: Path | None, *, moves_inline: bool
+) -> None:
+    folder = source.parent if source is not None else path.parent
+    data_path = path.with_name(f"{path.name}.data")
+    light, moved = _without_weights(model, moves_inline=moves_inline)
+    outside = [tensor for tensor in all_tensors(light) if is_external(tensor)]
+    pieces = [external_range(tensor, folder) for tensor in outside]
+    is_same = source is not None and path.resolve() == source.resolve()
+    if source is not None and not is_same:
+        read = {source.resolve(), *(piece.path.resolve() for piece in pieces)}
+        if not read.isdisjoint((path.resolve(), data_path.resolve())):
+            raise UsageError(
+                f"output {path}: would overwrite a file that {source} needs; choose another name"
+            )
+    with contextlib.ExitStack() as stack:
+        # Entered last is renamed first: the weights stand before the model names them.
+        model_stream = stack.enter_context(atomic_output(path))
+        writer = _DataWriter(stack.enter_context(atomic_output(data_path)), data_path.name)
+        for tensor, piece in zip(outside, pieces, strict=True):
+            writer.copy(tensor, piece)
+        for original, copy in moved:
+            writer.write(copy, original)
+        model_stream.write(_serialize(light))
+
+
+def _without_weights(
+    model: onnx.ModelProto, *, moves_inline: bool
+) -> tuple[onnx.ModelProto, list[tuple[onnx.TensorProto, onnx.TensorProto]]]:
+    """Copy `model` less the initializers that move out; pair those with their empty copies."""
+    light = onnx.ModelProto()
+    copy_fields(model, light, leave_out=("graph",))
+    copy_fields(model.graph, light.graph, leave_out=("initializer",))
+    moved = []
+    for original in model.graph.initializer:
+        copy = light.graph.initializer.add()
+        is_moved = moves_inline and not is_external(original)
+        if is_moved and (payload_bytes(original) or 0) >= _SMALLEST_EXTERNAL_BYTES:
+            copy_fields(original, copy, leave_out=DATA_FIELDS)
+            moved.append((original, copy))
+        else:
+            copy.CopyFrom(original)
+    return light, moved
+
+
+class _DataWriter:
+    """Appends weights to one data file, each once, and points tensors at them."""
+
+    def __init__(self, stream: BinaryIO, location: str) -> None:
+        self._stream = stream
+        self._location = location
+        self._written: dict[ExternalRange, int] = {}
+
+    def copy(self, tensor: onnx.TensorProto, piece: ExternalRange) -> None:
+        """Copy a range of another file; tensors that share it share the copy."""
+        offset = self._written.get(piece)
+        if offset is None:
+            offset = self._written[piece] = self._align(piece.size_bytes)
+            with piece.path.open("rb") as source:
+                copy_range(source, self._stream, piece)
+        set_external(tensor, self._location, offset=offset, size_bytes=piece.size_bytes)
+
+    def write(self, tensor: onnx.TensorProto, original: onnx.TensorProto) -> None:
+        """Write the bytes that `original` holds inline, little-endian as ONNX stores them."""
+        if original.HasField("raw_data"):
+            data = original.raw_data
+        else:
+            array = onnx.numpy_helper.to_array(original)
+            data = onnx.numpy_helper.from_array(array).raw_data
+        offset = self._align(len(data))
+        self._stream.write(data)
+        set_external(tensor, self._location, offset=offset, size_bytes=len(data))
+
+    def _align(self, size_bytes: int) -> int:
+        step = _PAGE_BYTES if size_bytes >= _LARGE_BYTES else 64
+        end = self._stream.seek(0, os.SEEK_END)
+        padding = -end % step
+        self._stream.write(bytes(padding))
+        return end + padding

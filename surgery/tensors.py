@@ -1,0 +1,113 @@
+"""Tensors of an ONNX file, seen without reading their bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+
+__all__ = [
+    "DATA_FIELDS",
+    "SMALL_ELEMENTS",
+    "all_tensors",
+    "element_count",
+    "is_external",
+    "is_small",
+    "payload_bytes",
+    "small_array",
+]
+
+# Shapes, axes, scales and clip bounds are smaller than this; weights that matter are larger.
+SMALL_ELEMENTS = 1024
+
+# Where an inline tensor may keep its elements.
+DATA_FIELDS = (
+    "raw_data",
+    "float_data",
+    "int32_data",
+    "int64_data",
+    "double_data",
+    "uint64_data",
+    "string_data",
+)
+
+# Packed types, whose elements are narrower than a byte.
+_BITS = {
+    name: bits
+    for name, bits in (
+        ("INT4", 4),
+        ("UINT4", 4),
+        ("FLOAT4E2M1", 4),
+        ("INT2", 2),
+        ("UINT2", 2),
+    )
+    if name in onnx.TensorProto.DataType.keys()  # noqa: SIM118 - a protobuf enum, not a dict
+}
+
+
+def is_external(tensor: onnx.TensorProto) -> bool:
+    """Say whether the tensor's bytes lie in another file."""
+    return tensor.data_location == onnx.TensorProto.EXTERNAL
+
+
+def element_count(tensor: onnx.TensorProto) -> int:
+    """Count the elements that the tensor's dims announce."""
+    return math.prod(tensor.dims)
+
+
+def is_small(tensor: onnx.TensorProto) -> bool:
+    """Say whether the tensor is inline and short enough to be read while shapes are worked out."""
+    return not is_external(tensor) and element_count(tensor) <= SMALL_ELEMENTS
+
+
+def payload_bytes(tensor: onnx.TensorProto) -> int | None:
+    """Count the bytes that the tensor's raw data must have; None for strings and unknown types."""
+    name = onnx.TensorProto.DataType.Name(tensor.data_type)
+    if name in ("STRING", "UNDEFINED"):
+        return None
+    bits = _BITS.get(name)
+    if bits is None:
+        try:
+            bits = 8 * np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
+        except KeyError:
+            return None
+    return (element_count(tensor) * bits + 7) // 8
+
+
+def small_array(tensor: onnx.TensorProto) -> np.ndarray | None:
+    """Read a small tensor; None where it is large, external, or holds no numbers."""
+    if not is_small(tensor) or tensor.data_type == onnx.TensorProto.STRING:
+        return None
+    array: np.ndarray = onnx.numpy_helper.to_array(tensor)
+    return array
+
+
+def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yield every tensor of the file, those of attributes, subgraphs and functions among them."""
+    yield from _graph_tensors(model.graph)
+    for function in model.functions:
+        for node in function.node:
+            yield from _node_tensors(node)
+
+
+def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield sparse.values
+        yield sparse.indices
+    for node in graph.node:
+        yield from _node_tensors(node)
+
+
+def _node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        if attribute.HasField("g"):
+            yield from _graph_tensors(attribute.g)
+        for graph in attribute.graphs:
+            yield from _graph_tensors(graph)
