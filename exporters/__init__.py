@@ -1,1 +1,19 @@
-"""TODO."""
+"""PyTorch → ONNX: one call into torch.onnx, and the lowerings that it lacks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from anysize.exporters.export import export_module
+
+__all__ = ["export_module"]
+
+
+def __getattr__(name: str) -> object:
+    # torch is loaded by the first export, not by the first import.
+    if name in __all__:
+        from anysize.exporters import export
+
+        return getattr(export, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,66 @@
+"""Adaptive max pooling, and pyramids of it, by slices.
+
+The maximum over a rectangle is the maximum over its columns of the maximum over its rows, so a
+level of h×w bins is h slices of the map and w slices of what they leave. Levels nest: every bin of
+level n is the union of the bins k·i … k·i+k−1 of level k·n, because ⌊i·a/n⌋ = ⌊k·i·a/(k·n)⌋. So a
+pyramid (4, 2, 1) reads the map once, for level 4, and pools 4×4 cells for the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from anysize.exporters.emitter import Emitter
+from anysize.exporters.lowerings.bins import axis_length, bin_bounds
+
+__all__ = ["lower_max_pyramid"]
+
+
+def _reduce_axis(emitter: Emitter, source: str, axis: int, count: int, output: str = "") -> str:
+    """Emit the maximum of `source` over each of `count` bins along `axis`."""
+    along = emitter.constant([axis])
+    if count == 1:
+        return emitter.node("ReduceMax", source, along, output=output, keepdims=1)
+    ones, unnamed = emitter.constant([1] * count), [""] * count
+    first, end = bin_bounds(emitter, axis_length(emitter, source, axis), count)
+    firsts = emitter.nodes_out("Split", first, ones, outputs=unnamed, axis=0)
+    ends = emitter.nodes_out("Split", end, ones, outputs=unnamed, axis=0)
+    maxima = [
+        emitter.node("ReduceMax", emitter.node("Slice", source, f, e, along), along, keepdims=1)
+        for f, e in zip(firsts, ends, strict=True)
+    ]
+    return emitter.node("Concat", *maxima, output=output, axis=axis)
+
+
+def lower_max_pyramid(
+    emitter: Emitter, source: str, *, outputs: Mapping[tuple[int, int], str]
+) -> None:
+    """Emit adaptive max pooling of `source` (batch, channels, height, width) to several sizes.
+
+    Args:
+        emitter: Where the nodes go.
+        source: The map's tensor name.
+        outputs: For each (rows, columns) of bins, the name of the pooled tensor
+            (batch, channels, rows, columns).
+    """
+    done: dict[tuple[int, int], str] = {}
+    for level in sorted(outputs, key=lambda bins: bins[0] * bins[1], reverse=True):
+        finer = [
+            bins for bins in done if bins[0] % level[0] == 0 == bins[1] % level[1]
+        ]  # coarse after fine, so a multiple is already there
+        if finer:
+            nearest = min(finer, key=lambda bins: bins[0] * bins[1])
+            window = [nearest[0] // level[0], nearest[1] // level[1]]
+            emitter.node(
+                "MaxPool",
+                done[nearest],
+                output=outputs[level],
+                kernel_shape=window,
+                strides=window,
+            )
+        elif level == (1, 1):
+            emitter.node("GlobalMaxPool", source, output=outputs[level])
+        else:
+            rows = _reduce_axis(emitter, source, 2, level[0])
+            _reduce_axis(emitter, rows, 3, level[1], outputs[level])
+        done[level] = outputs[level]

@@ -1,0 +1,66 @@
+"""Bilinear resize to a fixed size, with sampling points in exact integer arithmetic.
+
+`Resize` computes its sampling points in float32 from a rounded scale, which at odd sizes moves them
+by 1e-5 of a pixel on every runtime, each its own way. With half-pixel centres, output cell i of n
+over a input cells samples at (2i+1)·a/(2n) − 1/2 = ((2i+1)·a − n) / 2n: an integer fraction. Its
+floor is the first cell, its remainder the weight of the second one, both exact.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from anysize.exporters.emitter import Emitter
+from anysize.exporters.lowerings.bins import axis_length
+
+__all__ = ["lower_bilinear_resize"]
+
+
+def _resize_axis(
+    emitter: Emitter, source: str, axis: int, count: int, *, elem_type: int, output: str = ""
+) -> str:
+    """Emit `source` resampled to `count` cells along `axis` (2 or 3)."""
+    length = axis_length(emitter, source, axis)
+    denominator = emitter.constant([2 * count])
+    odd = emitter.constant(2 * np.arange(count) + 1)
+    position = emitter.node("Sub", emitter.node("Mul", odd, length), emitter.constant([count]))
+    numerator = emitter.node("Max", position, emitter.constant([0]))  # clamped at the border
+    lower = emitter.node("Div", numerator, denominator)
+    remainder = emitter.node("Sub", numerator, emitter.node("Mul", lower, denominator))
+    last = emitter.node("Sub", length, emitter.constant([1]))
+    upper = emitter.node("Min", emitter.node("Add", lower, emitter.constant([1])), last)
+
+    weight = emitter.node(
+        "Div",
+        emitter.node("Cast", remainder, to=elem_type),
+        emitter.node("Cast", denominator, to=elem_type),
+    )
+    if axis == 2:  # along height the weights are a column
+        weight = emitter.node("Reshape", weight, emitter.constant([count, 1]))
+    below = emitter.node("Gather", source, lower, axis=axis)
+    above = emitter.node("Gather", source, upper, axis=axis)
+    step = emitter.node("Mul", emitter.node("Sub", above, below), weight)
+    return emitter.node("Add", below, step, output=output)
+
+
+def lower_bilinear_resize(
+    emitter: Emitter, source: str, *, output: str, output_size: tuple[int, int], elem_type: int
+) -> None:
+    """Emit `F.interpolate(source, output_size, mode="bilinear", align_corners=False)`.
+
+    Args:
+        emitter: Where the nodes go.
+        source: Tensor name, (batch, channels, height, width).
+        output: Name of the resized tensor (batch, channels, *output_size).
+        output_size: Height and width of the result.
+        elem_type: `onnx.TensorProto.DataType` of the source.
+    """
+    if elem_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE):
+        source = emitter.node("Cast", source, to=onnx.TensorProto.FLOAT)
+        rows = _resize_axis(emitter, source, 2, output_size[0], elem_type=onnx.TensorProto.FLOAT)
+        full = _resize_axis(emitter, rows, 3, output_size[1], elem_type=onnx.TensorProto.FLOAT)
+        emitter.node("Cast", full, output=output, to=elem_type)
+        return
+    rows = _resize_axis(emitter, source, 2, output_size[0], elem_type=elem_type)
+    _resize_axis(emitter, rows, 3, output_size[1], elem_type=elem_type, output=output)

@@ -1,0 +1,92 @@
+"""Replace each placeholder of a traced graph by its lowering."""
+
+from __future__ import annotations
+
+import onnx
+from onnx import helper
+
+from anysize.errors import ExportError
+from anysize.exporters.emitter import Emitter
+from anysize.exporters.lowerings.adaptive_average import lower_adaptive_average_pool
+from anysize.exporters.lowerings.adaptive_max import lower_max_pyramid
+from anysize.exporters.lowerings.bilinear_resize import lower_bilinear_resize
+from anysize.exporters.placeholders import DOMAIN
+
+__all__ = ["lower_placeholders"]
+
+
+def _output_size(node: onnx.NodeProto) -> tuple[int, int]:
+    for attribute in node.attribute:
+        if attribute.name == "output_size":
+            height, width = helper.get_attribute_value(attribute)
+            return int(height), int(width)
+    raise ExportError(f"node {node.name!r}: {node.op_type} has no output_size")
+
+
+def _element_type(graph: onnx.GraphProto, tensor: str) -> int:
+    for value in (*graph.value_info, *graph.input, *graph.output):
+        if value.name == tensor:
+            return value.type.tensor_type.elem_type
+    return onnx.TensorProto.FLOAT
+
+
+def _lower_max_group(emitter: Emitter, graph: onnx.GraphProto, node: onnx.NodeProto) -> None:
+    """Lower all the max poolings of one map together, so that the map is read once."""
+    outputs: dict[tuple[int, int], str] = {}
+    for other in graph.node:
+        same_map = other.op_type == node.op_type and other.domain == DOMAIN
+        if same_map and other.input[0] == node.input[0]:
+            size = _output_size(other)
+            if size in outputs:
+                emitter.node("Identity", outputs[size], output=other.output[0])
+            else:
+                outputs[size] = other.output[0]
+    identities = emitter.nodes[:]
+    emitter.nodes.clear()
+    lower_max_pyramid(emitter, node.input[0], outputs=outputs)
+    emitter.nodes.extend(identities)
+
+
+def lower_placeholders(model: onnx.ModelProto) -> None:
+    """Replace every placeholder in `model`, in place, and drop their domain from its imports.
+
+    Raises:
+        ExportError: A placeholder has no lowering.
+    """
+    graph = model.graph
+    nodes: list[onnx.NodeProto] = []
+    pooled_maps: set[str] = set()
+    for node in graph.node:
+        if node.domain != DOMAIN:
+            nodes.append(node)
+            continue
+        emitter = Emitter(graph, node.output[0])
+        source, output = node.input[0], node.output[0]
+        if node.op_type == "AdaptiveMaxPool2d":
+            if source not in pooled_maps:
+                pooled_maps.add(source)
+                _lower_max_group(emitter, graph, node)
+        elif node.op_type == "AdaptiveAveragePool2d":
+            lower_adaptive_average_pool(
+                emitter,
+                source,
+                output=output,
+                output_size=_output_size(node),
+                elem_type=_element_type(graph, source),
+            )
+        elif node.op_type == "BilinearResize2d":
+            lower_bilinear_resize(
+                emitter,
+                source,
+                output=output,
+                output_size=_output_size(node),
+                elem_type=_element_type(graph, source),
+            )
+        else:
+            raise ExportError(f"node {node.name!r}: no lowering for {node.op_type}")
+        nodes.extend(emitter.nodes)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    for index, entry in reversed(list(enumerate(model.opset_import))):
+        if entry.domain == DOMAIN:
+            del model.opset_import[index]

@@ -1,0 +1,89 @@
+"""Operators that torch.onnx would specialise to the traced size, kept whole until they are lowered.
+
+`torch.onnx.export` decomposes adaptive pooling for the size of the example image, and writes the
+example's batch and channels into Resize. During tracing each of these operators is therefore
+translated to one node in the domain `anysize.lowering`; `anysize.exporters.lowerings` replaces the
+node by standard operators that are right at every size. No file ever contains the domain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import onnx
+import onnxscript
+import torch
+from onnxscript import opset18
+
+__all__ = ["DOMAIN", "translation_table"]
+
+DOMAIN = "anysize.lowering"
+
+
+def _placeholder(name: str) -> onnxscript.values.Op:
+    schema = onnx.defs.OpSchema
+    floats = ["tensor(float16)", "tensor(bfloat16)", "tensor(float)", "tensor(double)"]
+    return onnxscript.values.Op(
+        onnxscript.values.Opset(DOMAIN, 1),
+        name,
+        schema(
+            name,
+            DOMAIN,
+            1,
+            inputs=[schema.FormalParameter("input", "T")],
+            outputs=[schema.FormalParameter("output", "T")],
+            type_constraints=[("T", floats, "any float")],
+            attributes=[schema.Attribute("output_size", schema.AttrType.INTS, "", required=True)],
+        ),
+    )
+
+
+_ADAPTIVE_AVERAGE = _placeholder("AdaptiveAveragePool2d")
+_ADAPTIVE_MAX = _placeholder("AdaptiveMaxPool2d")
+_BILINEAR = _placeholder("BilinearResize2d")
+
+
+def _adaptive_average_pool2d(x: Any, output_size: Sequence[int]) -> Any:
+    if list(output_size) == [1, 1]:
+        return opset18.GlobalAveragePool(x)
+    return _ADAPTIVE_AVERAGE(x, output_size=list(output_size))
+
+
+def _adaptive_max_pool2d(x: Any, output_size: Sequence[int]) -> Any:
+    values = _ADAPTIVE_MAX(x, output_size=list(output_size))
+    # aten returns (values, indices). A module that uses the indices is refused: the second value
+    # has the wrong type for them, and the checker says so.
+    return values, values
+
+
+def _upsample_bilinear2d(
+    x: Any,
+    output_size: Sequence[int] | None,
+    align_corners: bool,  # noqa: FBT001 - the signature of aten.upsample_bilinear2d.vec
+    scale_factors: Sequence[float] | None = None,
+) -> Any:
+    if output_size is not None and not align_corners:
+        return _BILINEAR(x, output_size=list(output_size))
+    mode = "align_corners" if align_corners else "half_pixel"
+    if output_size is not None:
+        sizes = opset18.Concat(
+            opset18.Shape(x, start=0, end=2),
+            opset18.Constant(value_ints=list(output_size)),
+            axis=0,
+        )
+        return opset18.Resize(
+            x, None, None, sizes, mode="linear", coordinate_transformation_mode=mode
+        )
+    scales = opset18.Constant(value_floats=[1.0, 1.0, *(scale_factors or ())])
+    return opset18.Resize(x, None, scales, mode="linear", coordinate_transformation_mode=mode)
+
+
+def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """Return the translations for `torch.onnx.export(custom_translation_table=…)`."""
+    aten = torch.ops.aten
+    return {
+        aten.adaptive_avg_pool2d.default: _adaptive_average_pool2d,
+        aten.adaptive_max_pool2d.default: _adaptive_max_pool2d,
+        aten.upsample_bilinear2d.vec: _upsample_bilinear2d,
+    }

@@ -1,0 +1,161 @@
+"""Find what a static trace took from the size of its example image, by tracing at two sizes.
+
+Two traces of one module, at batches and sizes that differ, have the same operators unless the
+module branches on the size. Where they have, the attributes and constants that differ are exactly
+the ones that depend on the size: each must be replaced by something computed from the input
+(`anysize.surgery.passes`, `anysize.exporters.lowerings`), or the graph is wrong at other sizes.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from anysize.errors import ExportError
+from anysize.exporters.trace import Trace
+
+__all__ = ["BakedValue", "baked_values", "check_nothing_is_baked"]
+
+
+@dataclass(frozen=True, slots=True)
+class BakedValue:
+    """An attribute or a constant input that differs between two traces of one module.
+
+    Attributes:
+        node: Name of the node that has it.
+        operator: The node's operator.
+        attribute: Name of the attribute, or "" for an input.
+        constant: Name of the initializer, or "" for an attribute.
+        values: The value in either trace, as text.
+        origin: The layer that wrote the node, as the user's module names it.
+    """
+
+    node: str
+    operator: str
+    attribute: str
+    constant: str
+    values: tuple[str, str]
+    origin: str
+
+
+def _origin(node: ir.Node) -> str:
+    """Name the layer, and the source line where torch recorded one."""
+    scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]")
+    classes = node.metadata_props.get("pkg.torch.onnx.class_hierarchy", "[]")
+    names, kinds = ast.literal_eval(scopes), ast.literal_eval(classes)
+    layers = [
+        (name, kind)
+        for name, kind in zip(names, kinds, strict=False)
+        if "." in kind and not kind.startswith("aten.")
+    ]
+    where = "the module itself"
+    if layers:
+        name, kind = layers[-1]
+        where = f"layer {name!r} ({kind.rpartition('.')[2]})" if name else f"{kind} itself"
+    lines = [
+        line.strip()
+        for line in node.metadata_props.get("pkg.torch.onnx.stack_trace", "").splitlines()
+    ]
+    user = [
+        (place, lines[i + 1] if i + 1 < len(lines) else "")
+        for i, place in enumerate(lines)
+        if place.startswith("File ") and "/torch/nn/" not in place.replace("\\", "/")
+    ]
+    return f"{where}, {user[-1][0]}: {user[-1][1]}" if user else where
+
+
+def _text(value: object) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _constant_difference(first: ir.Value, second: ir.Value) -> tuple[str, str] | None:
+    """Compare two constants; parameters share their memory and are equal at once."""
+    one, two = first.const_value, second.const_value
+    if one is None or two is None:
+        return None
+    if getattr(one, "raw", one) is getattr(two, "raw", two):
+        return None
+    if one.shape != two.shape or one.dtype != two.dtype:
+        return f"{one.dtype}{one.shape}", f"{two.dtype}{two.shape}"
+    left, right = one.numpy(), two.numpy()
+    if left.tobytes() == right.tobytes():
+        return None
+    if left.size <= 16:
+        return _text(left.tolist()), _text(right.tolist())
+    place = np.argmax(left.reshape(-1) != right.reshape(-1))
+    return f"…{left.flat[place]}…", f"…{right.flat[place]}…"
+
+
+def baked_values(first: Trace, second: Trace) -> tuple[BakedValue, ...]:
+    """Compare two traces of one module.
+
+    Raises:
+        ExportError: The traces have different operators: the module branches on the size.
+    """
+    nodes, others = list(first.model.graph), list(second.model.graph)
+    found: list[BakedValue] = []
+    for node, other in zip(nodes, others, strict=False):
+        if (node.domain, node.op_type) != (other.domain, other.op_type):
+            raise ExportError(
+                f"{_origin(node)}: runs {node.op_type} at {first.size} and {other.op_type} at "
+                f"{second.size}; a graph has one path for all sizes"
+            )
+        for name, attribute in node.attributes.items():
+            ours, theirs = attribute.value, other.attributes[name].value
+            if ours != theirs:
+                values = (_text(ours), _text(theirs))
+                found.append(
+                    BakedValue(node.name or "", node.op_type, name, "", values, _origin(node))
+                )
+        for value, counterpart in zip(node.inputs, other.inputs, strict=True):
+            if value is None or counterpart is None:
+                continue
+            difference = _constant_difference(value, counterpart)
+            if difference:
+                constant = value.name or ""
+                found.append(
+                    BakedValue(
+                        node.name or "", node.op_type, "", constant, difference, _origin(node)
+                    )
+                )
+    if len(nodes) != len(others):
+        raise ExportError(
+            f"the module runs {len(nodes)} operators at {first.size} and {len(others)} at "
+            f"{second.size}; a graph has one path for all sizes"
+        )
+    return tuple(found)
+
+
+def check_nothing_is_baked(
+    model: onnx.ModelProto, baked: tuple[BakedValue, ...], first: Trace, second: Trace
+) -> None:
+    """Refuse a graph in which a value of one trace's size is still used.
+
+    Args:
+        model: The graph made from the first trace, after all that frees sizes has run.
+        baked: What differed between the traces.
+        first: The trace that the graph was made from.
+        second: The other one.
+
+    Raises:
+        ExportError: A baked value is left; the layer and its line are named.
+    """
+    left = {node.name: node for node in model.graph.node}
+    for value in baked:
+        node = left.get(value.node)
+        if node is None or node.op_type != value.operator:
+            continue
+        if value.constant and value.constant not in node.input:
+            continue
+        what = value.attribute or "an input"
+        raise ExportError(
+            f"{value.origin}: {value.operator} has {what} {value.values[0]} at "
+            f"{first.batch}×{first.size} and {value.values[1]} at {second.batch}×{second.size}, "
+            "so the graph would be right at one size only; compute it from the input's shape, "
+            "or use a layer whose result does not depend on the size"
+        )

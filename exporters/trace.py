@@ -1,0 +1,108 @@
+"""The one call into torch.onnx: a static trace of a module at one batch and size."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from anysize.errors import ExportError
+from anysize.exporters.placeholders import translation_table
+from anysize.sizes import Size
+
+__all__ = ["NEWEST_OPSET", "OLDEST_OPSET", "Trace", "trace"]
+
+# torch.onnx writes opset 18 and later itself; below that it converts, and loses dynamic shapes.
+OLDEST_OPSET = 18
+NEWEST_OPSET = 23
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A static graph and what it was traced at.
+
+    Attributes:
+        model: The graph; its weights are the module's own tensors, not copies.
+        batch: Images in the example input.
+        size: Height and width of the example input, in pixels.
+    """
+
+    model: ir.Model
+    batch: int
+    size: Size
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what torch.onnx says about itself; what it raises still comes through."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _root_cause(error: BaseException) -> str:
+    """Return the innermost message: torch.onnx wraps it in pages of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
+def trace(
+    module: nn.Module,
+    size: Size,
+    *,
+    batch: int,
+    channels: int,
+    opset: int,
+    output_names: Sequence[str],
+) -> Trace:
+    """Trace `module` in evaluation mode on an image of (batch, channels, height, width).
+
+    Weights are not copied. Operators that torch.onnx would specialise stay as placeholders, see
+    `anysize.exporters.placeholders`.
+
+    Raises:
+        ExportError: torch.onnx cannot trace the module, or the module refuses the size.
+    """
+    parameter = next(module.parameters(), None)
+    dtype = torch.float32 if parameter is None else parameter.dtype
+    example = torch.zeros(batch, channels, size.height, size.width, dtype=dtype)
+    arguments: dict[str, Any] = {
+        "dynamo": True,
+        "verbose": False,
+        "optimize": True,
+        "opset_version": opset,
+        "input_names": ["input"],
+        "output_names": list(output_names),
+        "custom_translation_table": translation_table(),
+    }
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(module, (example,), **arguments)
+    except Exception as error:
+        raise ExportError(
+            f"torch.onnx cannot trace {type(module).__name__} at {batch}×{channels}×{size}: "
+            f"{_root_cause(error)}"
+        ) from error
+    if program is None:  # documented for dynamo=False only
+        raise ExportError(f"torch.onnx returned no graph for {type(module).__name__}")
+    return Trace(program.model, batch, size)
