@@ -1,0 +1,93 @@
+"""The sizes of `--sizes auto`: those at which wrong graphs have been caught."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from anysize.sizes import MAX_SIDE, Size, SizeRange
+
+__all__ = ["auto_sizes"]
+
+_DEFAULT_STRIDE = (32, 32)
+
+
+def auto_sizes(
+    training: Size,
+    *,
+    legal: SizeRange | None = None,
+    stride: tuple[int, int] | None = None,
+    is_interval: bool = False,
+) -> tuple[Size, ...]:
+    """Choose sizes around what a file declares, from the smallest to the largest.
+
+    A graph for any size gets its training size and both neighbours of it, the smallest legal size
+    and one row and one column below (which must be rejected), half as wide and half as high again,
+    a prime, one off the stride grid, and twice the training size. A fixed-size graph gets the
+    corners of its interval, the training size and its neighbours, and the sizes just outside.
+
+    Args:
+        training: The training size.
+        legal: What the file declares legal; None where it says nothing.
+        stride: Pixels between neighbouring cells of the map, (height, width).
+        is_interval: The graph has an FC head, so only `legal` can be right.
+    """
+    height, width = training.height, training.width
+    sides = {(height, width), (height - 1, width - 1), (height + 1, width + 1)}
+    if legal is not None:
+        sides.update(_edges(legal))
+    if is_interval:
+        if legal is None or legal.maximum is None:
+            sides.update(((2 * height, 2 * width), (height, 2 * width)))
+    else:
+        down, across = stride or _DEFAULT_STRIDE
+        sides.update(
+            (
+                (height, width + max(width // 2, 1)),
+                (height + max(height // 2, 1), width),
+                (_next_prime(height + 1), _next_prime(width + 1)),
+                (height + down + down // 2 + 1, width + across // 2 + 1),
+                (2 * height, 2 * width),
+            )
+        )
+    return _sorted(_within(sides, legal))
+
+
+def _edges(legal: SizeRange) -> set[tuple[int, int]]:
+    low = legal.minimum
+    edges = {
+        (low.height, low.width),
+        (low.height - 1, low.width),
+        (low.height, low.width - 1),
+    }
+    if legal.maximum is not None:
+        top = legal.maximum
+        edges |= {
+            (top.height, top.width),
+            (top.height + 1, top.width),
+            (top.height, top.width + 1),
+            (low.height, top.width),
+            (top.height, low.width),
+        }
+    return edges
+
+
+def _within(sides: Iterable[tuple[int, int]], legal: SizeRange | None) -> Iterable[Size]:
+    """Keep what is a size, and of the illegal ones only those one step outside."""
+    near = _edges(legal) if legal else set()
+    for height, width in sides:
+        if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+            continue
+        size = Size(height, width)
+        if legal is None or size in legal or (height, width) in near:
+            yield size
+
+
+def _sorted(sizes: Iterable[Size]) -> tuple[Size, ...]:
+    return tuple(sorted(set(sizes), key=lambda size: (size.area, size.height)))
+
+
+def _next_prime(start: int) -> int:
+    number = max(start, 2)
+    while any(number % divisor == 0 for divisor in range(2, int(number**0.5) + 1)):
+        number += 1
+    return number

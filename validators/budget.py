@@ -1,0 +1,206 @@
+"""The error budget: how far a runtime may be from the float64 arbiter, and the numbers behind it.
+
+With s = max |y64| over an output, the reference's own error is e_ref = max |y32 − y64| / s. A
+runtime passes when max |y − y64| / s ≤ factor · max(e_ref, floor): eight times what PyTorch itself
+loses to float32, or eight times four float32 steps where PyTorch happens to lose less.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "EPS32",
+    "PROFILES",
+    "Deviation",
+    "Profile",
+    "Tolerance",
+    "exact_deviation",
+    "float_deviation",
+]
+
+EPS32 = float(np.finfo(np.float32).eps)
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How much of an error a kind of arithmetic is allowed.
+
+    Attributes:
+        name: The word in the report.
+        factor: Multiple of the reference's own error.
+        floor: Smallest own error that is assumed, relative to the largest output.
+        text: What it is for.
+    """
+
+    name: str
+    factor: float
+    floor: float
+    text: str
+
+    def budget(self, reference_error: float) -> float:
+        """Return the allowed error, relative to the largest output."""
+        return self.factor * max(reference_error, self.floor)
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """The user's own |y − ref| ≤ atol + rtol · |ref|, against the float32 reference."""
+
+    atol: float
+    rtol: float
+
+    def __str__(self) -> str:
+        return f"atol={self.atol:g} rtol={self.rtol:g}"
+
+
+PROFILES: dict[str, Profile] = {
+    profile.name: profile
+    for profile in (Profile("strict", 8.0, 4 * EPS32, "float32 arithmetic, IEEE 754 throughout"),)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """How far one output is from what is expected.
+
+    Attributes:
+        error: max |y − y64| / s; with a `Tolerance`, |y − ref| of the worst element.
+        budget: What `error` may be at most; with a `Tolerance`, atol + rtol · |ref| of the worst
+            element.
+        ratio: The largest error as a multiple of its budget; the output passes when it is ≤ 1.
+        reference_error: e_ref; 0 without an arbiter.
+        scale: s, the largest absolute value of the arbiter.
+        needed_atol: The smallest atol (with the `Tolerance`'s rtol, else rtol 0) that would pass.
+        index: Place of the worst element; () for a scalar or an empty output.
+        got: Its value.
+        expected: What it should be.
+        non_finite: The worst element is a NaN or Inf on one side only.
+    """
+
+    error: float
+    budget: float
+    ratio: float
+    reference_error: float
+    scale: float
+    needed_atol: float
+    index: tuple[int, ...]
+    got: float
+    expected: float
+    non_finite: bool = False
+
+    @property
+    def is_within(self) -> bool:
+        """Whether the output is within its budget."""
+        return self.ratio <= 1.0
+
+
+def float_deviation(
+    got: Array,
+    float32: Array,
+    float64: Array | None,
+    *,
+    profile: Profile,
+    tolerance: Tolerance | None = None,
+) -> Deviation:
+    """Measure a floating-point output against the reference; all arrays have the same shape.
+
+    A NaN or an Inf is right only where the float32 reference has the same one; elements where it
+    has are left out of the arithmetic. Without `float64`, the float32 reference stands in for the
+    arbiter, and its own error counts as 0.
+
+    Args:
+        got: The runtime's output.
+        float32: The reference's output in float32.
+        float64: The arbiter's output, or None.
+        profile: The error profile of the runtime.
+        tolerance: Replaces the profile where it is given.
+    """
+    if got.size == 0:
+        return _EQUAL
+    answer = got.astype(np.float64)
+    reference = float32.astype(np.float64)
+    truth = reference if float64 is None or tolerance else float64.astype(np.float64)
+    compared = np.isfinite(reference) & np.isfinite(truth)
+    scale = _largest(np.abs(truth), compared)
+    with np.errstate(all="ignore"):  # Inf − Inf: such elements are in `alien` or left out
+        own = _largest(np.abs(reference - truth), compared) / scale if scale > 0.0 else 0.0
+        distance = np.where(compared, np.abs(answer - truth), 0.0)
+        to_reference = np.abs(answer - reference)
+        slack = tolerance.rtol * np.abs(reference) if tolerance else np.zeros_like(reference)
+    alien = np.where(compared, ~np.isfinite(answer), ~_same(answer, reference))
+    needed_atol = _largest(to_reference - slack, compared)
+    if alien.any():
+        place = int(np.argmax(alien))
+        error, budget, ratio, needed_atol = np.inf, profile.budget(own), np.inf, np.inf
+    elif tolerance:
+        allowed = np.where(compared, tolerance.atol + slack, np.inf)
+        excess = _quotient(distance, allowed)
+        place = int(np.argmax(excess))
+        error, budget = float(distance.flat[place]), float(allowed.flat[place])
+        ratio = float(excess.flat[place])
+    else:
+        place = int(np.argmax(distance))
+        error = float(_quotient(distance.flat[place], np.float64(scale)))
+        budget = profile.budget(own)
+        ratio = error / budget
+    return Deviation(
+        error=error,
+        budget=budget,
+        ratio=ratio,
+        reference_error=own,
+        scale=scale,
+        needed_atol=needed_atol,
+        index=_index(place, answer.shape),
+        got=float(answer.flat[place]),
+        expected=float(truth.flat[place]),
+        non_finite=bool(alien.any()),
+    )
+
+
+def exact_deviation(got: Array, expected: Array) -> Deviation:
+    """Compare an integer or boolean output, which has no budget: equal or wrong."""
+    differs = np.asarray(got != expected)
+    if not differs.any():
+        return _EQUAL
+    answer, truth = got.astype(np.float64), expected.astype(np.float64)
+    distance = np.where(differs, np.abs(answer - truth), -1.0)
+    place = int(np.argmax(distance))
+    return Deviation(
+        error=float(distance.flat[place]),
+        budget=0.0,
+        ratio=np.inf,
+        reference_error=0.0,
+        scale=float(np.max(np.abs(truth))),
+        needed_atol=float(distance.flat[place]),
+        index=_index(place, differs.shape),
+        got=float(answer.flat[place]),
+        expected=float(truth.flat[place]),
+    )
+
+
+_EQUAL = Deviation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, (), 0.0, 0.0)
+
+
+def _same(answer: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.asarray((answer == reference) | (np.isnan(answer) & np.isnan(reference)))
+
+
+def _largest(values: NDArray[np.float64], where: NDArray[np.bool_]) -> float:
+    return float(np.max(values, where=where, initial=0.0))
+
+
+def _quotient(distance: Any, allowed: Any) -> NDArray[np.float64]:
+    """Divide; no distance at all is 0, and any distance where none is allowed is infinite."""
+    with np.errstate(all="ignore"):
+        return np.where(np.asarray(distance) == 0.0, 0.0, np.divide(distance, allowed))
+
+
+def _index(place: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(axis) for axis in np.unravel_index(place, shape))

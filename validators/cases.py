@@ -1,0 +1,42 @@
+"""The cells of one model, before a runtime is chosen: which sizes and batches, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from anysize.errors import UsageError
+from anysize.sizes import Size
+
+__all__ = ["MAX_BATCH", "Case", "plan_cases"]
+
+# Beyond this a batch is a typo: its images alone would fill the memory.
+MAX_BATCH = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One size and one batch."""
+
+    size: Size
+    batch: int
+
+    def __str__(self) -> str:
+        return f"{self.size} batch {self.batch}"
+
+
+def plan_cases(sizes: Iterable[Size], batches: Iterable[int]) -> tuple[Case, ...]:
+    """Cross sizes with batches, from the smallest image to the largest, without repeats.
+
+    Raises:
+        UsageError: Nothing is left, or a batch is out of range.
+    """
+    batches = tuple(dict.fromkeys(batches))
+    for batch in batches:
+        if not 1 <= batch <= MAX_BATCH:
+            raise UsageError(f"batch {batch}: expected 1 to {MAX_BATCH}")
+    ordered = sorted(set(sizes), key=lambda size: (size.area, size.height))
+    cases = tuple(Case(size, batch) for size in ordered for batch in sorted(batches))
+    if not cases:
+        raise UsageError("no size or no batch to validate; give for example --sizes 224x224")
+    return cases

@@ -1,0 +1,178 @@
+"""The reference's part of a validation: images and expected outputs, once for each case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anysize.errors import SourceError
+from anysize.sizes import Size, SizeRange
+from anysize.validators.budget import PROFILES, float_deviation
+from anysize.validators.cases import Case
+from anysize.validators.inputs import make_images
+from anysize.validators.parity import variation
+from anysize.validators.references.protocol import Reference, Rejected
+from anysize.validators.spool import Spool
+
+__all__ = ["Arbiter", "CaseExpectation", "ImageSpec", "compute_expectations", "read_inputs"]
+
+Array = NDArray[np.generic]
+Arbiter = Literal["float64", "none"]
+
+_INPUTS, FLOAT32, FLOAT64 = "inputs", "float32", "float64"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSpec:
+    """What the graph under test takes: one float32 image input.
+
+    Attributes:
+        name: The input's name.
+        channels: Of the image.
+        seed: Of the images.
+        vacuity_seed: Of the second images, for the vacuity guard.
+    """
+
+    name: str
+    channels: int
+    seed: int
+    vacuity_seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class CaseExpectation:
+    """What the reference says about a case; its arrays are in the spool.
+
+    Attributes:
+        case: Size and batch.
+        rejection: Why the reference does not take it, or None where it does.
+        names: The outputs' names where the reference has them.
+        variations: How much each output varies with the input.
+    """
+
+    case: Case
+    rejection: str | None
+    names: tuple[str, ...] | None = None
+    variations: tuple[float, ...] = ()
+
+
+def compute_expectations(
+    cases: Sequence[Case],
+    reference: Reference,
+    *,
+    images: ImageSpec,
+    declared: SizeRange | None,
+    arbiter: Arbiter,
+    spool: Spool,
+    step: Callable[[str], None],
+) -> tuple[CaseExpectation, ...]:
+    """Make the images of each case and let the reference answer, into the spool.
+
+    A size outside what the file itself declares counts as rejected by the reference: the bounds
+    are part of the file's promise. Each size is run once more in float32 on the images of another
+    seed, and the first case is repeated, to find a reference that proves nothing.
+
+    Args:
+        cases: From the smallest size on.
+        reference: The original.
+        images: What the graph under test takes.
+        declared: The sizes that the file declares legal.
+        arbiter: Whether to run the reference in float64, too.
+        spool: Receives images and outputs.
+        step: Called before each case with what is being done.
+
+    Raises:
+        SourceError: The reference answers differently each time, or not in float64.
+    """
+    found: list[CaseExpectation] = []
+    varies: dict[Size, tuple[float, ...]] = {}
+    is_checked = False
+    for case in cases:
+        step(f"reference at {case}")
+        inputs = _make_inputs(case, images, images.seed)
+        spool.write(case, _INPUTS, tuple(inputs.values()))
+        if declared is not None and case.size not in declared:
+            found.append(CaseExpectation(case, f"the file declares sizes {declared}"))
+            continue
+        answer = reference.run(inputs, "float32")
+        if isinstance(answer, Rejected):
+            found.append(CaseExpectation(case, answer.reason))
+            continue
+        if not is_checked:
+            _refuse_random(reference, inputs, answer)
+            is_checked = True
+        spool.write(case, FLOAT32, answer)
+        if arbiter == "float64":
+            spool.write(case, FLOAT64, _arbitrate(reference, inputs, answer))
+        if case.size not in varies:
+            other = reference.run(_make_inputs(case, images, images.vacuity_seed), "float32")
+            varies[case.size] = _variations(answer, other)
+        found.append(CaseExpectation(case, None, reference.output_names, varies[case.size]))
+    return tuple(found)
+
+
+def read_inputs(spool: Spool, case: Case, images: ImageSpec) -> Mapping[str, Array]:
+    """Read the images of a case back, by the name of the graph's input."""
+    (batch,) = spool.read(case, _INPUTS)
+    return {images.name: batch}
+
+
+def _make_inputs(case: Case, images: ImageSpec, seed: int) -> dict[str, Array]:
+    return {images.name: make_images(case.size, case.batch, channels=images.channels, seed=seed)}
+
+
+def _arbitrate(
+    reference: Reference, inputs: Mapping[str, Array], float32: tuple[Array, ...]
+) -> tuple[Array, ...]:
+    answer = reference.run(inputs, "float64")
+    if isinstance(answer, Rejected):
+        raise SourceError(
+            f"reference {reference.name}: runs in float32 but not in float64 ({answer.reason}); "
+            "give --arbiter none"
+        )
+    shapes = ([a.shape for a in float32], [a.shape for a in answer])
+    if shapes[0] != shapes[1]:
+        raise SourceError(
+            f"reference {reference.name}: has outputs {shapes[0]} in float32 and {shapes[1]} in "
+            "float64; give --arbiter none"
+        )
+    return answer
+
+
+def _variations(
+    answer: tuple[Array, ...], other: tuple[Array, ...] | Rejected
+) -> tuple[float, ...]:
+    if isinstance(other, Rejected) or len(other) != len(answer):
+        return tuple(np.inf for _ in answer)  # what it answers depends on more than the size
+    found = [variation(first, second) for first, second in zip(answer, other, strict=True)]
+    is_float = [bool(np.issubdtype(one.dtype, np.floating)) for one in answer]
+    if any(is_float):
+        # A class index rarely changes between two images; beside scores it need not.
+        found = [v if floats else np.inf for v, floats in zip(found, is_float, strict=True)]
+    return tuple(found)
+
+
+def _refuse_random(
+    reference: Reference, inputs: Mapping[str, Array], answer: tuple[Array, ...]
+) -> None:
+    again = reference.run(inputs, "float32")
+    same = not isinstance(again, Rejected) and len(again) == len(answer)
+    if same and not isinstance(again, Rejected):
+        same = all(map(_is_repeated, answer, again))
+    if not same:
+        raise SourceError(
+            f"reference {reference.name}: answers differently to the same images; look for dropout "
+            "or noise that does not heed .eval()"
+        )
+
+
+def _is_repeated(first: Array, second: Array) -> bool:
+    if first.shape != second.shape:
+        return False
+    if not np.issubdtype(first.dtype, np.floating):
+        return bool(np.array_equal(first, second))
+    return float_deviation(second, first, None, profile=PROFILES["strict"]).is_within

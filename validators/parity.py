@@ -1,0 +1,235 @@
+"""Judge one runtime's answer against what the reference computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anysize.validators.budget import (
+    Deviation,
+    Profile,
+    Tolerance,
+    exact_deviation,
+    float_deviation,
+)
+from anysize.validators.verdicts import Verdict
+
+__all__ = ["VACUITY_RATIO", "Expected", "Judgement", "OutputResult", "judge", "variation"]
+
+Array = NDArray[np.generic]
+
+# A graph that ignores its input can do no better than the midpoint of two answers, which is off by
+# half of their distance v; it passes where v ≤ 2 · budget. For the comparison to notice an error of
+# one eighth of what the input contributes, v must be eight times that: 16 budgets.
+VACUITY_RATIO = 16.0
+# Against a tolerance of the user's own, only the midpoint itself is ruled out.
+VACUITY_RATIO_TOLERANCE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the reference answers for one case.
+
+    Attributes:
+        names: Output names where the reference has them, else None.
+        float32: The outputs, as the reference computes them.
+        float64: The arbiter's, in the same order, or None without an arbiter.
+        variations: For each output, how much it varies with the input, relative to its largest
+            value (see `variation`).
+    """
+
+    names: tuple[str, ...] | None
+    float32: tuple[Array, ...]
+    float64: tuple[Array, ...] | None
+    variations: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputResult:
+    """How one output compares.
+
+    Attributes:
+        name: The file's name for it.
+        deviation: Error, budget and the worst element.
+        top1_agreement: Share of places where the largest value along the class axis (axis 1) is
+            the same one as the arbiter's; None where there is no such axis.
+    """
+
+    name: str
+    deviation: Deviation
+    top1_agreement: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict with the reason in one line ("" for a pass) and the numbers behind it."""
+
+    verdict: Verdict
+    message: str
+    outputs: tuple[OutputResult, ...] = ()
+
+
+def judge(
+    got: Mapping[str, Array],
+    expected: Expected,
+    *,
+    profile: Profile,
+    tolerance: Tolerance | None = None,
+) -> Judgement:
+    """Compare all outputs: first names, order, number, shapes and types; then the values.
+
+    Where the reference names several outputs, names and their order must agree; a single output
+    is compared whatever it is called, and so are the outputs of a reference without names, by
+    position.
+    """
+    complaint = _structure(got, expected)
+    if complaint:
+        return Judgement(Verdict.SHAPE, complaint)
+    results = tuple(
+        _compare(name, output, expected, place, profile, tolerance)
+        for place, (name, output) in enumerate(got.items())
+    )
+    wrong = [result for result in results if not result.deviation.is_within]
+    if wrong:
+        worst = max(wrong, key=lambda result: result.deviation.ratio)
+        return Judgement(Verdict.MISMATCH, _describe(worst, got, expected), results)
+    for result, varies in zip(results, expected.variations, strict=True):
+        limit = _vacuity_limit(result.deviation, profile, tolerance)
+        if varies <= limit:
+            message = (
+                f"reference output {result.name!r} varies by {varies:.1e} of its largest value "
+                f"from one input to the next, expected more than {limit:.1e}"
+            )
+            return Judgement(Verdict.VACUOUS, message, results)
+    return Judgement(Verdict.PASS, "", results)
+
+
+def variation(first: Array, second: Array) -> float:
+    """Measure how much an output of the reference varies, relative to its largest value.
+
+    It is the smaller of two: the largest change from one seed's input to another's, and the spread
+    within the output where an item has more than one element (a constant image of scores cannot
+    show that two classes were swapped). NaN and Inf vary by nothing.
+
+    Args:
+        first: The output for one seed, `(batch, ...)`.
+        second: The output for the other seed, of the same rank; items beyond the shorter batch are
+            left out.
+    """
+    if first.size == 0 or second.size == 0:
+        return 0.0
+    batch = min(len(first), len(second)) if first.ndim else 0
+    a = (first[:batch] if first.ndim else first).astype(np.float64)
+    b = (second[:batch] if second.ndim else second).astype(np.float64)
+    if a.shape != b.shape:
+        return np.inf  # the output's shape follows the input's values
+    finite = np.isfinite(a) & np.isfinite(b)
+    scale = float(np.max(np.abs(a), where=finite, initial=0.0))
+    if scale == 0.0:
+        return 0.0
+    with np.errstate(all="ignore"):
+        change = float(np.max(np.abs(a - b), where=finite, initial=0.0))
+    if a.ndim >= 2 and a[0].size > 1:
+        axes = tuple(range(1, a.ndim))
+        highest = np.max(a, axis=axes, where=finite, initial=-scale)
+        lowest = np.min(a, axis=axes, where=finite, initial=scale)
+        change = min(change, float(np.max(highest - lowest)))
+    return change / scale
+
+
+def _vacuity_limit(deviation: Deviation, profile: Profile, tolerance: Tolerance | None) -> float:
+    if tolerance is None:
+        return VACUITY_RATIO * deviation.budget
+    strictest = VACUITY_RATIO * profile.budget(0.0)
+    if deviation.scale == 0.0:
+        return strictest
+    allowed = tolerance.atol / deviation.scale + tolerance.rtol
+    return max(strictest, VACUITY_RATIO_TOLERANCE * allowed)
+
+
+def _structure(got: Mapping[str, Array], expected: Expected) -> str:
+    names = tuple(got)
+    if len(names) != len(expected.float32):
+        wanted = f": {', '.join(expected.names)}" if expected.names else ""
+        return (
+            f"{len(names)} output(s): {', '.join(names)}; expected {len(expected.float32)}{wanted}"
+        )
+    if expected.names and len(names) > 1 and names != expected.names:
+        same = sorted(names) == sorted(expected.names)
+        return (
+            f"outputs are {'in the order' if same else 'called'} {', '.join(names)}; "
+            f"expected {', '.join(expected.names)}"
+        )
+    for (name, output), wanted32 in zip(got.items(), expected.float32, strict=True):
+        if output.shape != wanted32.shape:
+            return (
+                f"output {name!r} has shape {_shape(output)}, expected {_shape(wanted32)}"
+                f"{_shape_hint(output, wanted32)}"
+            )
+        if output.dtype != wanted32.dtype:
+            return f"output {name!r} is {output.dtype}, expected {wanted32.dtype}"
+    return ""
+
+
+def _shape_hint(output: Array, wanted: Array) -> str:
+    if output.ndim and wanted.ndim and output.shape[1:] == wanted.shape[1:]:
+        return "; the batch is not kept, as when a Reshape folds space into it"
+    return ""
+
+
+def _shape(array: Array) -> str:
+    return "(" + ", ".join(map(str, array.shape)) + ")"
+
+
+def _compare(
+    name: str,
+    output: Array,
+    expected: Expected,
+    place: int,
+    profile: Profile,
+    tolerance: Tolerance | None,
+) -> OutputResult:
+    float32 = expected.float32[place]
+    float64 = expected.float64[place] if expected.float64 else None
+    if np.issubdtype(float32.dtype, np.floating):
+        deviation = float_deviation(output, float32, float64, profile=profile, tolerance=tolerance)
+        arbiter = float32 if float64 is None else float64
+        return OutputResult(name, deviation, _top1_agreement(output, arbiter))
+    return OutputResult(name, exact_deviation(output, float32), None)
+
+
+def _top1_agreement(output: Array, arbiter: Array) -> float | None:
+    if output.ndim < 2 or output.shape[1] < 2 or output.size == 0:
+        return None
+    agree = np.argmax(output, axis=1) == np.argmax(arbiter, axis=1)
+    return float(np.mean(agree))
+
+
+def _describe(result: OutputResult, got: Mapping[str, Array], expected: Expected) -> str:
+    deviation = result.deviation
+    place = f"output {result.name!r} at [{', '.join(map(str, deviation.index))}]"
+    values = f"got {deviation.got:.9g}, expected {deviation.expected:.9g}"
+    if deviation.non_finite:
+        return f"{place}: {values}, which is not a number in one of them only"
+    if deviation.budget == 0.0:
+        return f"{place}: {values}, expected to be equal"
+    pattern = _batch_pattern(result.name, got, expected)
+    return (
+        f"{place}: {values}; error {deviation.error:.2e} is {deviation.ratio:.3g} x the budget "
+        f"of {deviation.budget:.2e}{pattern}"
+    )
+
+
+def _batch_pattern(name: str, got: Mapping[str, Array], expected: Expected) -> str:
+    """Name the commonest batch mistake: every item answers for the first one."""
+    output = got[name]
+    wanted = expected.float32[list(got).index(name)]
+    if output.ndim < 2 or len(output) < 2:
+        return ""
+    repeats = bool(np.all(output[1:] == output[:1]))
+    if repeats and not np.all(wanted[1:] == wanted[:1]):
+        return "; every batch item has the answer of the first one"
+    return ""

@@ -1,0 +1,237 @@
+"""One runtime's part of a validation: every case, ascending and then descending, on one session.
+
+Nothing here looks at the reference itself: images and expected outputs come from the spool, so
+that this may run in a process of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anysize.validators.budget import PROFILES, Profile, Tolerance
+from anysize.validators.expectation import (
+    FLOAT32,
+    FLOAT64,
+    CaseExpectation,
+    ImageSpec,
+    read_inputs,
+)
+from anysize.validators.parity import Expected, Judgement, judge
+from anysize.validators.references.protocol import one_line
+from anysize.validators.report.report import Cell, RuntimeRecord
+from anysize.validators.runtimes.protocol import Provenance, Runtime, Session
+from anysize.validators.spool import Spool
+from anysize.validators.verdicts import Verdict
+
+__all__ = ["RuntimeResult", "run_runtime"]
+
+Array = NDArray[np.generic]
+
+_ANSWER = "answer"
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeResult:
+    """What one runtime contributes to the report."""
+
+    record: RuntimeRecord
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One run: the outputs, or the runtime's words where it failed."""
+
+    outputs: Mapping[str, Array] | None
+    words: str
+    run_s: float
+
+
+def run_runtime(
+    runtime: Runtime,
+    model_path: Path,
+    expectations: Sequence[CaseExpectation],
+    *,
+    images: ImageSpec,
+    spool: Spool,
+    threads: int,
+    tolerance: Tolerance | None = None,
+    step: Callable[[str], None],
+) -> RuntimeResult:
+    """Run and judge all cases; whatever the runtime does, it becomes a verdict.
+
+    Args:
+        runtime: What to run.
+        model_path: The file.
+        expectations: From the smallest size on.
+        images: What the graph takes.
+        spool: Holds images and expected outputs.
+        threads: Threads that one operator may use.
+        tolerance: Replaces the error budget.
+        step: Called before each run with what is being done.
+    """
+    record = RuntimeRecord(runtime.name, "", runtime.device, runtime.profile, Provenance())
+    availability = runtime.availability()
+    if not availability.is_available:
+        cells = _same_verdict(record, expectations, Verdict.UNAVAILABLE, availability.reason)
+        return RuntimeResult(record, cells)
+    record = replace(record, version=runtime.version())
+    step(f"{runtime.name}: loading")
+    try:
+        session = runtime.load(model_path, threads=threads)
+    except Exception as exc:  # each runtime has exceptions of its own
+        cells = _same_verdict(record, expectations, Verdict.UNSUPPORTED, one_line(exc))
+        return RuntimeResult(record, cells)
+    try:
+        passes = _Passes(session, record, images, spool, tolerance, step)
+        up = [passes.run(expectation, repeats=None) for expectation in expectations]
+        down = [
+            passes.run(expectation, repeats=first)
+            for expectation, first in zip(reversed(expectations), reversed(up), strict=True)
+        ]
+        record = replace(record, provenance=session.provenance())
+    finally:
+        session.close()
+    return RuntimeResult(record, tuple(_blame_fallback(c, record) for c in reversed(down)))
+
+
+class _Passes:
+    """Runs cases on one session and keeps the first answers, to compare the second with."""
+
+    def __init__(
+        self,
+        session: Session,
+        record: RuntimeRecord,
+        images: ImageSpec,
+        spool: Spool,
+        tolerance: Tolerance | None,
+        step: Callable[[str], None],
+    ) -> None:
+        self._session = session
+        self._name = record.name
+        self._profile: Profile = PROFILES[record.profile]
+        self._images = images
+        self._spool = spool
+        self._tolerance = tolerance
+        self._step = step
+
+    def run(self, expectation: CaseExpectation, *, repeats: Cell | None) -> Cell:
+        """Run one case; with `repeats`, the answer must be that cell's once more."""
+        case = expectation.case
+        self._step(f"{self._name} at {case}")
+        attempt = _attempt(self._session, read_inputs(self._spool, case, self._images))
+        judgement = self._judge(attempt, expectation)
+        cell = Cell(
+            self._name,
+            case.size,
+            case.batch,
+            judgement.verdict,
+            judgement.message,
+            judgement.outputs,
+            attempt.run_s if attempt.outputs else None,
+        )
+        if repeats is None:
+            if attempt.outputs:
+                self._spool.write(case, _ANSWER, tuple(attempt.outputs.values()))
+            return cell
+        merged = _merge(repeats, cell)
+        if merged.verdict is Verdict.PASS and attempt.outputs:
+            complaint = _differs(self._spool.read(case, _ANSWER), attempt.outputs, cell)
+            if complaint:
+                merged = replace(merged, verdict=Verdict.MISMATCH, message=complaint)
+        self._spool.remove(case, _ANSWER)
+        return merged
+
+    def _judge(self, attempt: _Attempt, expectation: CaseExpectation) -> Judgement:
+        rejection = expectation.rejection
+        if rejection is not None:
+            if attempt.outputs is None:
+                message = f"reference: {rejection}; runtime: {attempt.words}"
+                return Judgement(Verdict.REJECTED, message)
+            if all(output.size == 0 for output in attempt.outputs.values()):
+                message = f"reference: {rejection}; runtime: all outputs are empty"
+                return Judgement(Verdict.REJECTED, message)
+            shapes = ", ".join(f"{n} {list(o.shape)}" for n, o in attempt.outputs.items())
+            return Judgement(
+                Verdict.ACCEPTED, f"reference: {rejection}; runtime answers with {shapes}"
+            )
+        if attempt.outputs is None:
+            return Judgement(Verdict.ERROR, attempt.words)
+        expected = Expected(
+            expectation.names,
+            self._spool.read(expectation.case, FLOAT32),
+            self._spool.read(expectation.case, FLOAT64) or None,
+            expectation.variations,
+        )
+        return judge(attempt.outputs, expected, profile=self._profile, tolerance=self._tolerance)
+
+
+def _attempt(session: Session, inputs: Mapping[str, Array]) -> _Attempt:
+    start = time.perf_counter()
+    try:
+        answers = session.run(inputs)
+        run_s = time.perf_counter() - start
+        outputs = {name: np.asarray(answer) for name, answer in answers.items()}
+    except Exception as exc:  # the runtime's own words become the verdict's message
+        return _Attempt(None, one_line(exc), 0.0)
+    for name, output in outputs.items():
+        if output.dtype.kind not in "biuf":
+            return _Attempt(None, f"output {name!r} has type {output.dtype}, not numbers", 0.0)
+    if not outputs:
+        return _Attempt(None, "no output at all", 0.0)
+    return _Attempt(outputs, "", run_s)
+
+
+def _merge(up: Cell, down: Cell) -> Cell:
+    """Join both passes: they must agree, and the worse numbers of the two are reported."""
+    times = [cell.run_s for cell in (up, down) if cell.run_s is not None]
+    run_s = min(times, default=None)
+    if up.verdict is not down.verdict:
+        bad = up if not up.is_good else down
+        message = (
+            f"{up.verdict} while sizes ascended, {down.verdict} while they descended, on one "
+            f"session: the answer depends on what ran before{': ' if bad.message else ''}"
+            f"{bad.message}"
+        )
+        return replace(bad, verdict=Verdict.MISMATCH, message=message, run_s=run_s)
+    worse = max((up, down), key=lambda c: c.worst.deviation.ratio if c.worst else 0.0)
+    return replace(worse, run_s=run_s)
+
+
+def _differs(first: tuple[Array, ...], second: Mapping[str, Array], cell: Cell) -> str:
+    """Say where the second answer leaves the first one by more than the error budget."""
+    for before, (name, after), result in zip(first, second.items(), cell.outputs, strict=True):
+        if np.array_equal(before, after, equal_nan=before.dtype.kind == "f"):
+            continue
+        deviation = result.deviation
+        with np.errstate(all="ignore"):
+            distance = np.abs(before.astype(np.float64) - after.astype(np.float64))
+        moved = float(np.max(distance, where=np.isfinite(distance), initial=0.0))
+        allowed = deviation.budget * max(deviation.scale, 0.0)
+        if moved > max(allowed, deviation.needed_atol) or before.shape != after.shape:
+            return (
+                f"output {name!r} moved by {moved:.2e} between two runs on the same images, "
+                f"expected at most {allowed:.2e}: the answer depends on what ran before"
+            )
+    return ""
+
+
+def _same_verdict(
+    record: RuntimeRecord, expectations: Sequence[CaseExpectation], verdict: Verdict, words: str
+) -> tuple[Cell, ...]:
+    return tuple(Cell(record.name, e.case.size, e.case.batch, verdict, words) for e in expectations)
+
+
+def _blame_fallback(cell: Cell, record: RuntimeRecord) -> Cell:
+    """A good cell that another provider computed is none."""
+    nodes = record.provenance.fallback_nodes
+    if not nodes or not cell.is_good:
+        return cell
+    named = ", ".join(nodes[:3]) + (f" and {len(nodes) - 3} more" if len(nodes) > 3 else "")
+    return replace(cell, verdict=Verdict.FALLBACK, message=f"not on {record.name}: {named}")

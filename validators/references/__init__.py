@@ -1,0 +1,17 @@
+"""References: what a graph under test is compared with."""
+
+from __future__ import annotations
+
+from anysize.validators.references.choose import choose_reference
+from anysize.validators.references.protocol import FcOriginal, Precision, Reference, Rejected
+from anysize.validators.references.windows import Layout, WindowsReference
+
+__all__ = [
+    "FcOriginal",
+    "Layout",
+    "Precision",
+    "Reference",
+    "Rejected",
+    "WindowsReference",
+    "choose_reference",
+]

@@ -1,0 +1,101 @@
+"""Choosing the reference that a graph under test has to equal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anysize.errors import DeclinedError, SourceError
+from anysize.validators.references.protocol import FcOriginal, Reference
+from anysize.validators.references.windows import Layout, WindowsReference
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import nn
+
+__all__ = ["choose_reference", "output_layout"]
+
+
+def choose_reference(
+    candidate: onnx.ModelProto,
+    original: Reference | nn.Module | Path | str,
+    *,
+    name: str = "",
+    threads: int = 1,
+) -> Reference:
+    """Pick how the original becomes the reference for `candidate`.
+
+    A fully convolutional graph against an original with an FC head is compared window by window;
+    everything else output by output. A graph counts as fully convolutional where its metadata say
+    so, or, where they say nothing, where it puts out a map of rank 4.
+
+    Args:
+        candidate: The graph under test.
+        original: A module in evaluation mode, the path of an ONNX file, or a ready reference.
+        name: How reports call a module; its own name by default.
+        threads: Threads for ONNX Runtime.
+
+    Raises:
+        SourceError: The module is in training mode, not in float32, or is no module.
+        ModelFileError: The file is unreadable, invalid or unsafe.
+    """
+    if isinstance(original, (str, Path)):
+        return _from_file(candidate, Path(original), threads)
+    if isinstance(original, Reference):
+        return original
+    return _from_module(candidate, original, name)
+
+
+def output_layout(candidate: onnx.ModelProto) -> Layout:
+    """Tell what a fully convolutional graph hands out, from the ranks of its outputs."""
+    is_map = [_is_map(output) for output in candidate.graph.output]
+    if any(is_map) and not all(is_map):
+        return "both"
+    return "logits" if not any(is_map) else "map"
+
+
+def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Reference:
+    from anysize.surgery import load_model
+    from anysize.surgery.metadata import read_metadata
+    from anysize.validators.references.onnx_graph import OnnxFc, OnnxReference, external_folder
+
+    model = load_model(path)
+    if _is_fully_convolutional(candidate) and read_metadata(model).head in (None, "fc"):
+        try:
+            fc: FcOriginal = OnnxFc(
+                model, name=path.name, folder=external_folder(model, path), threads=threads
+            )
+        except DeclinedError:  # no FC head: a map is compared with a map
+            return OnnxReference(path, threads=threads)
+        return WindowsReference(fc, layout=output_layout(candidate))
+    return OnnxReference(path, threads=threads)
+
+
+def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Reference:
+    from torch import nn
+
+    from anysize.validators.references.module import ModuleFc, ModuleReference
+
+    if not isinstance(module, nn.Module):
+        raise SourceError(
+            f"reference: got {type(module).__name__}, expected an nn.Module or an ONNX file"
+        )
+    if _is_fully_convolutional(candidate) and getattr(module, "head", None) == "fc":
+        return WindowsReference(ModuleFc(module, name=name), layout=output_layout(candidate))
+    return ModuleReference(module, name=name)
+
+
+def _is_fully_convolutional(candidate: onnx.ModelProto) -> bool:
+    from anysize.surgery.metadata import read_metadata
+
+    head = read_metadata(candidate).head
+    if head is not None:
+        return head == "fcn"
+    outputs = candidate.graph.output
+    return any(_is_map(o) and o.type.tensor_type.HasField("shape") for o in outputs)
+
+
+def _is_map(output: onnx.ValueInfoProto) -> bool:
+    """Whether an output of a fully convolutional graph is a map; one without a shape is."""
+    declared = output.type.tensor_type
+    return not declared.HasField("shape") or len(declared.shape.dim) == 4

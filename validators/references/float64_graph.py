@@ -1,0 +1,78 @@
+"""A float64 copy of an ONNX graph, for the arbiter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+__all__ = ["to_float64"]
+
+_NARROW = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+_DOUBLE = onnx.TensorProto.DOUBLE
+# Attributes that name an element type: Cast's and CastLike's kin, random and window generators.
+_TYPE_ATTRIBUTES = ("to", "dtype", "output_datatype")
+
+
+def to_float64(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy in which every floating-point tensor is float64.
+
+    Initializers, constants, attributes, casts, declared types and subgraphs are converted, float16
+    ones too: the arbiter is what the graph means, not what a narrow type makes of it.
+
+    Args:
+        model: A model whose external data is loaded.
+    """
+    converted = onnx.ModelProto()
+    converted.CopyFrom(model)
+    _convert_graph(converted.graph)
+    for function in converted.functions:
+        _convert_nodes(function.node)
+    return converted
+
+
+def _convert_graph(graph: onnx.GraphProto) -> None:
+    for tensor in graph.initializer:
+        _convert_tensor(tensor)
+    for sparse in graph.sparse_initializer:
+        _convert_tensor(sparse.values)
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        tensor_type = info.type.tensor_type
+        if tensor_type.elem_type in _NARROW:
+            tensor_type.elem_type = _DOUBLE
+    _convert_nodes(graph.node)
+
+
+def _convert_nodes(nodes: Iterable[onnx.NodeProto]) -> None:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                _convert_tensor(attribute.t)
+            elif attribute.type == onnx.AttributeProto.GRAPH:
+                _convert_graph(attribute.g)
+            elif attribute.name in _TYPE_ATTRIBUTES and attribute.i in _NARROW:
+                attribute.i = _DOUBLE
+        if node.op_type == "Constant":
+            _convert_constant(node)
+
+
+def _convert_constant(node: onnx.NodeProto) -> None:
+    """Turn `value_float` and `value_floats`, which are float32 by definition, into tensors."""
+    for attribute in node.attribute:
+        if attribute.name == "value_float":
+            values = np.asarray(attribute.f, dtype=np.float64)
+        elif attribute.name == "value_floats":
+            values = np.asarray(attribute.floats, dtype=np.float64)
+        else:
+            continue
+        replacement = onnx.helper.make_attribute("value", numpy_helper.from_array(values))
+        attribute.CopyFrom(replacement)
+        return
+
+
+def _convert_tensor(tensor: onnx.TensorProto) -> None:
+    if tensor.data_type in _NARROW:
+        values = numpy_helper.to_array(tensor).astype(np.float64)
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))

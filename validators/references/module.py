@@ -1,0 +1,246 @@
+"""The eager `nn.Module` as the reference: what PyTorch itself computes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anysize.errors import NotRunError, SourceError
+from anysize.validators.references.protocol import Precision, Rejected, one_line
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["ModuleFc", "ModulePair", "ModuleReference"]
+
+Array = NDArray[np.generic]
+
+
+class ModulePair:
+    """A module and its float64 copy, which is made when it is first needed.
+
+    The module itself is only run, never changed.
+
+    Args:
+        module: A float32 module in evaluation mode.
+
+    Raises:
+        SourceError: The module is in training mode, or its parameters are not float32.
+    """
+
+    def __init__(self, module: nn.Module, *, name: str) -> None:
+        _refuse_training(module, name)
+        _refuse_other_types(module, name)
+        self.name = name
+        self._float32 = module
+        self._float64: nn.Module | None = None
+
+    def call(
+        self,
+        arrays: tuple[Array, ...],
+        precision: Precision,
+        *,
+        method: Callable[[Any], Callable[..., Any]],
+    ) -> Any | Rejected:
+        """Run `method(module)` on arrays cast to `precision`.
+
+        Returns:
+            What the module returns, or `Rejected` where it raises as PyTorch does for a size that
+            it cannot take (RuntimeError, ValueError).
+
+        Raises:
+            NotRunError: The memory is exhausted, which is no property of the size.
+        """
+        import torch
+
+        module = self._in(precision)
+        device = next((p.device for p in module.parameters()), torch.device("cpu"))
+        tensors = [
+            torch.from_numpy(
+                np.ascontiguousarray(a, dtype=precision if _is_floating(a) else a.dtype)
+            ).to(device)
+            for a in arrays
+        ]
+        try:
+            with torch.inference_mode():
+                return method(module)(*tensors)
+        except (RuntimeError, ValueError, MemoryError) as exc:
+            if _is_out_of_memory(exc):
+                raise NotRunError(
+                    f"reference {self.name}: out of memory at {list(arrays[0].shape)}; give "
+                    f"smaller --sizes or --batch ({one_line(exc)})"
+                ) from exc
+            return Rejected(one_line(exc))
+
+    def close(self) -> None:
+        """Drop the float64 copy."""
+        self._float64 = None
+
+    def _in(self, precision: Precision) -> nn.Module:
+        if precision == "float32":
+            return self._float32
+        if self._float64 is None:
+            try:
+                self._float64 = copy.deepcopy(self._float32).double()
+            except (RuntimeError, TypeError, ValueError) as exc:
+                raise SourceError(
+                    f"reference {self.name}: cannot be copied to float64 ({one_line(exc)}); "
+                    "give --arbiter none"
+                ) from exc
+        return self._float64
+
+
+class ModuleReference:
+    """An `nn.Module` that returns a tensor, a tuple or list of tensors, or a dict of them.
+
+    Args:
+        module: A float32 module in evaluation mode.
+        name: How reports call it; the module's own `name`, or its class, by default.
+        output_names: Names for several outputs; the module's own `output_names` by default, and
+            the keys where it returns a dict.
+
+    Raises:
+        SourceError: The module is in training mode, or not in float32.
+    """
+
+    kind = "module"
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        name: str = "",
+        output_names: tuple[str, ...] | None = None,
+    ) -> None:
+        self.name = name or _name(module)
+        own_names = getattr(module, "output_names", None)
+        self.output_names = output_names or (tuple(own_names) if own_names else None)
+        self._pair = ModulePair(module, name=self.name)
+
+    def run(
+        self, inputs: Mapping[str, Array], precision: Precision
+    ) -> tuple[Array, ...] | Rejected:
+        """Run the module on the inputs, by position.
+
+        Raises:
+            SourceError: It returns something else than tensors.
+            NotRunError: The memory is exhausted.
+        """
+        answer = self._pair.call(tuple(inputs.values()), precision, method=lambda module: module)
+        if isinstance(answer, Rejected):
+            return answer
+        if isinstance(answer, Mapping):
+            self.output_names = tuple(str(key) for key in answer)
+        return _to_arrays(answer, self.name)
+
+    def close(self) -> None:
+        """Drop the float64 copy."""
+        self._pair.close()
+
+
+class ModuleFc:
+    """A module with an FC head in two halves: `forward_features` and `forward_head`.
+
+    Args:
+        module: Has both methods, and `map_size`: the map that its head takes.
+        name: How reports call it.
+
+    Raises:
+        SourceError: The module is in training mode, not in float32, or has no such halves.
+    """
+
+    def __init__(self, module: nn.Module, *, name: str = "") -> None:
+        self.name = name or _name(module)
+        map_size = getattr(module, "map_size", None)
+        halves = ("forward_features", "forward_head")
+        if map_size is None or not all(hasattr(module, half) for half in halves):
+            raise SourceError(
+                f"reference {self.name}: has no map_size, forward_features and forward_head; the "
+                "window proof needs a model with head fc"
+            )
+        self.window = (map_size.height, map_size.width)
+        self.output_names: tuple[str, ...] | None = None
+        self._pair = ModulePair(module, name=self.name)
+
+    def features(self, images: Array, precision: Precision) -> Array | Rejected:
+        """Compute the feature map of images of any size that the features take."""
+        answer = self._pair.call((images,), precision, method=lambda m: m.forward_features)
+        return answer if isinstance(answer, Rejected) else _to_arrays(answer, self.name)[0]
+
+    def head(self, windows: Array, precision: Precision) -> tuple[Array, ...]:
+        """Run the fully connected layers on windows of a feature map."""
+        answer = self._pair.call((windows,), precision, method=lambda m: m.forward_head)
+        if isinstance(answer, Rejected):
+            raise SourceError(
+                f"reference {self.name}: its head rejects a window of {list(windows.shape)}: "
+                f"{answer.reason}"
+            )
+        return _to_arrays(answer, self.name)
+
+    def close(self) -> None:
+        """Drop the float64 copy."""
+        self._pair.close()
+
+
+def _to_arrays(answer: Any, name: str) -> tuple[Array, ...]:
+    """Normalise a tensor, a sequence of tensors or a dict of them to a tuple of arrays."""
+    import torch
+
+    if isinstance(answer, torch.Tensor):
+        values: tuple[Any, ...] = (answer,)
+    elif isinstance(answer, Mapping):
+        values = tuple(answer.values())
+    elif isinstance(answer, (tuple, list)):
+        values = tuple(answer)
+    else:
+        values = (answer,)
+    for value in values:
+        if not isinstance(value, torch.Tensor):
+            raise SourceError(
+                f"reference {name}: returns {type(value).__name__}, expected a tensor, or a flat "
+                "tuple or dict of tensors"
+            )
+    return tuple(value.detach().cpu().numpy().copy() for value in values)
+
+
+def _name(module: nn.Module) -> str:
+    own = getattr(module, "name", None)
+    return own if isinstance(own, str) and own else type(module).__name__
+
+
+def _refuse_training(module: nn.Module, name: str) -> None:
+    for path, part in module.named_modules():
+        if part.training:
+            where = f"layer {path!r}" if path else "the module"
+            raise SourceError(
+                f"reference {name}: {where} is in training mode, where dropout and batch "
+                "normalisation do not infer; call .eval() first"
+            )
+
+
+def _refuse_other_types(module: nn.Module, name: str) -> None:
+    import torch
+
+    for path, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise SourceError(
+                f"reference {name}: {path!r} is {str(tensor.dtype).removeprefix('torch.')}, "
+                "expected float32; call .float() first"
+            )
+
+
+def _is_floating(array: Array) -> bool:
+    return bool(np.issubdtype(array.dtype, np.floating))
+
+
+def _is_out_of_memory(exc: Exception) -> bool:
+    import torch
+
+    if isinstance(exc, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    words = str(exc)  # the CPU allocator raises a plain RuntimeError
+    return "DefaultCPUAllocator" in words or "not enough memory" in words

@@ -1,0 +1,258 @@
+"""An ONNX graph as the reference: float32 by ONNX Runtime, float64 by the reference evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anysize.errors import ModelFileError, NotRunError, SourceError
+from anysize.validators.references.protocol import Precision, Rejected, one_line
+
+if TYPE_CHECKING:
+    import onnx
+
+    from anysize.validators.runtimes.protocol import Session
+
+__all__ = ["GraphPair", "OnnxFc", "OnnxReference", "external_folder"]
+
+Array = NDArray[np.generic]
+
+
+class GraphPair:
+    """One graph in two precisions, each loaded when it is first needed.
+
+    Args:
+        model: The graph; external weights may still be external.
+        name: How messages call it.
+        folder: Where external weights lie.
+        path: The file that `model` was read from, unchanged; spares a copy of its weights.
+        threads: Threads for ONNX Runtime.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        *,
+        name: str,
+        folder: Path | None = None,
+        path: Path | None = None,
+        threads: int = 1,
+    ) -> None:
+        self.name = name
+        self._model = model
+        self._folder = folder
+        self._path = path
+        self._threads = threads
+        self._sessions: dict[Precision, Session] = {}
+        filled = {tensor.name for tensor in model.graph.initializer}
+        self._inputs = [i.name for i in model.graph.input if i.name not in filled]
+
+    def run(self, arrays: tuple[Array, ...], precision: Precision) -> tuple[Array, ...] | Rejected:
+        """Run on arrays given in the order of the graph's inputs, cast to `precision`.
+
+        Raises:
+            ModelFileError: ONNX Runtime cannot load the graph.
+            SourceError: The evaluator cannot load it in float64.
+            NotRunError: The memory is exhausted.
+        """
+        if len(arrays) != len(self._inputs):
+            raise SourceError(
+                f"reference {self.name}: takes {len(self._inputs)} input(s), got {len(arrays)}"
+            )
+        session = self._session(precision)
+        inputs = {
+            name: array.astype(precision) if np.issubdtype(array.dtype, np.floating) else array
+            for name, array in zip(self._inputs, arrays, strict=True)
+        }
+        try:
+            return tuple(session.run(inputs).values())
+        except MemoryError as exc:
+            raise self._exhausted(arrays, exc) from exc
+        except Exception as exc:  # each runtime has exceptions of its own
+            if "allocate memory" in str(exc) or "bad_alloc" in str(exc):
+                raise self._exhausted(arrays, exc) from exc
+            return Rejected(one_line(exc))
+
+    def close(self) -> None:
+        """Release both sessions."""
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()
+
+    def _session(self, precision: Precision) -> Session:
+        if precision not in self._sessions:
+            load = self._load_float32 if precision == "float32" else self._load_float64
+            self._sessions[precision] = load()
+        return self._sessions[precision]
+
+    def _load_float32(self) -> Session:
+        from anysize.validators.runtimes.ort_cpu import OrtSession
+
+        source = str(self._path) if self._path else self._model.SerializeToString()
+        try:
+            return OrtSession(
+                source,
+                threads=self._threads,
+                external_folder=None if self._path else self._folder,
+                profiled=False,
+            )
+        except Exception as exc:  # onnxruntime has no exception base of its own
+            raise ModelFileError(
+                f"reference {self.name}: ONNX Runtime cannot load it: {one_line(exc)}"
+            ) from exc
+
+    def _load_float64(self) -> Session:
+        import onnx
+        from onnx.external_data_helper import load_external_data_for_model
+
+        from anysize.validators.references.float64_graph import to_float64
+        from anysize.validators.runtimes.onnx_reference import EvaluatorSession
+
+        try:
+            whole = onnx.ModelProto()
+            whole.CopyFrom(self._model)
+            if self._folder is not None:
+                load_external_data_for_model(whole, str(self._folder))
+            return EvaluatorSession(to_float64(whole))
+        except Exception as exc:  # the evaluator raises whatever an operator's class raises
+            raise SourceError(
+                f"reference {self.name}: cannot be evaluated in float64 ({one_line(exc)}); "
+                "give --arbiter none"
+            ) from exc
+
+    def _exhausted(self, arrays: tuple[Array, ...], exc: Exception) -> NotRunError:
+        return NotRunError(
+            f"reference {self.name}: out of memory at {list(arrays[0].shape)}; give smaller "
+            f"--sizes or --batch ({one_line(exc)})"
+        )
+
+
+class OnnxReference:
+    """An ONNX file as the original.
+
+    A graph that declares batch 1 answers for each item of a batch by itself: that is what its
+    user does with it.
+
+    Args:
+        path: The file.
+        threads: Threads for ONNX Runtime.
+
+    Raises:
+        ModelFileError: The file is unreadable, invalid or unsafe.
+    """
+
+    kind = "onnx"
+
+    def __init__(self, path: Path, *, threads: int = 1) -> None:
+        from anysize.surgery import load_model
+
+        model = load_model(path)
+        self.name = path.name
+        self.output_names: tuple[str, ...] | None = tuple(o.name for o in model.graph.output)
+        self._takes_one = _declares_batch_one(model)
+        self._pair = GraphPair(
+            model, name=path.name, folder=external_folder(model, path), path=path, threads=threads
+        )
+
+    def run(
+        self, inputs: Mapping[str, Array], precision: Precision
+    ) -> tuple[Array, ...] | Rejected:
+        """Run the graph on the inputs, by position."""
+        arrays = tuple(inputs.values())
+        if not self._takes_one or len(arrays[0]) == 1:
+            return self._pair.run(arrays, precision)
+        items: list[tuple[Array, ...]] = []
+        for item in range(len(arrays[0])):
+            answer = self._pair.run(tuple(array[item : item + 1] for array in arrays), precision)
+            if isinstance(answer, Rejected):
+                return answer
+            items.append(answer)
+        return tuple(np.concatenate(parts) for parts in zip(*items, strict=True))
+
+    def close(self) -> None:
+        """Release the sessions."""
+        self._pair.close()
+
+
+class OnnxFc:
+    """An ONNX graph with a fully connected head, cut at the feature map that the head takes.
+
+    Args:
+        model: The original graph; not modified. External weights may still be external.
+        name: How messages call it.
+        folder: Where external weights lie.
+        threads: Threads for ONNX Runtime.
+
+    Raises:
+        DeclinedError: The graph has no such head; the message names the node.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        *,
+        name: str,
+        folder: Path | None = None,
+        threads: int = 1,
+    ) -> None:
+        from anysize.surgery import find_head, free_axes, split_at
+
+        head = find_head(model)
+        features, layers = split_at(model, head.feature_map)
+        self.name = name
+        self.window = (head.height, head.width)
+        self.output_names: tuple[str, ...] | None = tuple(o.name for o in model.graph.output)
+        self._features = GraphPair(free_axes(features), name=name, folder=folder, threads=threads)
+        self._head = GraphPair(layers, name=name, folder=folder, threads=threads)
+        self._takes_one = _declares_batch_one(layers)
+
+    def features(self, images: Array, precision: Precision) -> Array | Rejected:
+        """Compute the feature map of images of any size that the features take."""
+        answer = self._features.run((images,), precision)
+        return answer if isinstance(answer, Rejected) else answer[0]
+
+    def head(self, windows: Array, precision: Precision) -> tuple[Array, ...]:
+        """Run the fully connected layers on windows of a feature map."""
+        if not self._takes_one:
+            answer = self._head.run((windows,), precision)
+            if not isinstance(answer, Rejected) and all(len(a) == len(windows) for a in answer):
+                return answer
+            # A head flattened by Reshape([1, K]) takes one window at a time.
+            self._takes_one = True
+        parts: list[tuple[Array, ...]] = []
+        for place in range(len(windows)):
+            answer = self._head.run((windows[place : place + 1],), precision)
+            if isinstance(answer, Rejected):
+                raise SourceError(
+                    f"reference {self.name}: its head rejects a window of "
+                    f"{list(windows.shape[1:])}: {answer.reason}"
+                )
+            parts.append(answer)
+        return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+
+    def close(self) -> None:
+        """Release the sessions."""
+        self._features.close()
+        self._head.close()
+
+
+def external_folder(model: onnx.ModelProto, path: Path) -> Path | None:
+    """Return the folder of a model's external weights, or None where it has none."""
+    from onnx.external_data_helper import uses_external_data
+
+    if any(uses_external_data(tensor) for tensor in model.graph.initializer):
+        return path.resolve().parent
+    return None
+
+
+def _declares_batch_one(model: onnx.ModelProto) -> bool:
+    filled = {tensor.name for tensor in model.graph.initializer}
+    values = [value for value in model.graph.input if value.name not in filled]
+    if not values:
+        return False
+    dims = values[0].type.tensor_type.shape.dim
+    return len(dims) > 0 and dims[0].dim_value == 1

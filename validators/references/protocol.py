@@ -1,0 +1,91 @@
+"""What the truth is taken from: the original, in float32 and again in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["FcOriginal", "Precision", "Reference", "Rejected", "one_line"]
+
+Array = NDArray[np.generic]
+Precision = Literal["float32", "float64"]
+
+_MAX_WORDS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The original does not take this input; `reason` is in its own words, on one line."""
+
+    reason: str
+
+
+@runtime_checkable
+class Reference(Protocol):
+    """An original to compare with.
+
+    Attributes:
+        name: How reports call it.
+        kind: How the expected outputs come about: `module`, `onnx` or `windows`.
+        output_names: The names of the outputs, or None where they have none.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+
+    @property
+    def output_names(self) -> tuple[str, ...] | None: ...  # noqa: D102
+
+    def run(
+        self, inputs: Mapping[str, Array], precision: Precision
+    ) -> tuple[Array, ...] | Rejected:
+        """Compute all outputs in `precision`, or say that the original rejects the inputs."""
+        ...
+
+    def close(self) -> None:
+        """Release what it holds; it is not used again."""
+        ...
+
+
+class FcOriginal(Protocol):
+    """A fixed-size original in two halves, for the proof of a fully convolutional rewrite.
+
+    Attributes:
+        name: How reports call it.
+        window: Height and width of the feature map that its fully connected head takes.
+        output_names: The names of the head's outputs, or None where they have none.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def window(self) -> tuple[int, int]: ...  # noqa: D102
+
+    @property
+    def output_names(self) -> tuple[str, ...] | None: ...  # noqa: D102
+
+    def features(self, images: Array, precision: Precision) -> Array | Rejected:
+        """Map `(batch, channels, height, width)` to `(batch, C, map_height, map_width)`."""
+        ...
+
+    def head(self, windows: Array, precision: Precision) -> tuple[Array, ...]:
+        """Map windows `(count, C, h, w)` to the head's outputs `(count, classes)`."""
+        ...
+
+    def close(self) -> None:
+        """Release what it holds."""
+        ...
+
+
+def one_line(exc: BaseException) -> str:
+    """Return the words of an exception on one line, cut to a readable length."""
+    words = " ".join(str(exc).split()) or type(exc).__name__
+    return words if len(words) <= _MAX_WORDS else words[: _MAX_WORDS - 1] + "…"

@@ -1,0 +1,190 @@
+"""The report of a validation: frozen records, from which every format is drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from anysize.sizes import Size
+from anysize.validators.parity import OutputResult
+from anysize.validators.runtimes.protocol import Provenance
+from anysize.validators.verdicts import VERDICTS, Outcome, Verdict, exit_code
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Cell",
+    "ModelRecord",
+    "PackageVersion",
+    "ReferenceRecord",
+    "Report",
+    "RuntimeRecord",
+]
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """The file under test.
+
+    Attributes:
+        path: As it was given.
+        sha256: Of the file; external weights are not part of it.
+        opset: Version of the standard operators.
+        head: From the file's metadata.
+        min_size: Smallest size that the file declares legal.
+        max_size: Largest one.
+    """
+
+    path: str
+    sha256: str
+    opset: int
+    head: str | None = None
+    min_size: Size | None = None
+    max_size: Size | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceRecord:
+    """What it was compared with.
+
+    Attributes:
+        name: The original's name.
+        kind: `module` (eager PyTorch), `onnx` (another graph), or `windows` (the original's fully
+            connected layers on every window of its feature map).
+        arbiter: `float64`, or `none` where the float32 reference stands in for it.
+    """
+
+    name: str
+    kind: str
+    arbiter: str
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeRecord:
+    """A runtime that was asked for.
+
+    Attributes:
+        name: The word for `--runtimes`.
+        version: "" where it is not installed.
+        device: What it computes on.
+        profile: The error profile that its cells are judged by.
+        provenance: What really computed the outputs.
+    """
+
+    name: str
+    version: str
+    device: str
+    profile: str
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class PackageVersion:
+    """A package that took part, and its version."""
+
+    package: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One runtime × size × batch.
+
+    Attributes:
+        runtime: Its name.
+        size: Of the images, in pixels.
+        batch: Number of images.
+        verdict: What happened.
+        message: Why, in one line; "" for a pass.
+        outputs: Error, budget and worst element of each output, where there was something to
+            compare.
+        run_s: The faster of the two runs, in seconds; None where there was none.
+    """
+
+    runtime: str
+    size: Size
+    batch: int
+    verdict: Verdict
+    message: str = ""
+    outputs: tuple[OutputResult, ...] = ()
+    run_s: float | None = None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the verdict is a good one."""
+        return VERDICTS[self.verdict].outcome is Outcome.GOOD
+
+    @property
+    def advice(self) -> str:
+        """What to do about it; "" where the verdict is good."""
+        return VERDICTS[self.verdict].advice
+
+    @property
+    def worst(self) -> OutputResult | None:
+        """The output with the largest error in multiples of its budget."""
+        return max(self.outputs, key=lambda output: output.deviation.ratio, default=None)
+
+    def __str__(self) -> str:
+        return f"{self.runtime} {self.size} batch {self.batch}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that one validation found.
+
+    Attributes:
+        model: The file under test.
+        reference: What it was compared with.
+        seed: Of the images.
+        vacuity_seed: Of the second images, which show that the reference depends on its input.
+        tolerance: `atol=… rtol=…` where the user gave one, else "".
+        threads: Threads that one operator may use.
+        runtimes: In the order in which they were asked for.
+        packages: Versions of what took part, by name.
+        cells: By runtime, then size, then batch.
+        schema_version: Of the JSON form.
+    """
+
+    model: ModelRecord
+    reference: ReferenceRecord
+    seed: int
+    vacuity_seed: int
+    tolerance: str
+    threads: int
+    runtimes: tuple[RuntimeRecord, ...]
+    packages: tuple[PackageVersion, ...]
+    cells: tuple[Cell, ...]
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def exit_code(self) -> int:
+        """0 where all holds, 1 where a comparison failed, 3 where something did not run."""
+        return exit_code(cell.verdict for cell in self.cells)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every cell is good and at least one is a pass."""
+        return self.exit_code == 0
+
+    def to_json(self) -> str:
+        """Return the report as JSON, which `Report.from_json` reads back."""
+        from anysize.validators.report.json_format import report_to_json
+
+        return report_to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        """Read what `to_json` wrote.
+
+        Raises:
+            UsageError: The text is no report, or one of another schema version.
+        """
+        from anysize.validators.report.json_format import report_from_json
+
+        return report_from_json(text)
+
+    def to_junit(self) -> str:
+        """Return the report as JUnit XML, one test case per cell."""
+        from anysize.validators.report.junit import report_to_junit
+
+        return report_to_junit(self)

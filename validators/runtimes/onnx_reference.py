@@ -1,0 +1,72 @@
+"""The reference evaluator of the onnx package: slow, plain NumPy, and the specification's word."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anysize.validators.runtimes.protocol import Availability, Provenance, ProviderUse
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["EvaluatorSession", "OnnxReferenceRuntime"]
+
+
+class OnnxReferenceRuntime:
+    """`onnx.reference.ReferenceEvaluator`."""
+
+    name: Final = "onnx-reference"
+    profile: Final = "strict"
+    device: Final = "cpu"
+
+    def availability(self) -> Availability:
+        """Tell whether onnx can be imported."""
+        try:
+            importlib.import_module("onnx.reference")
+        except Exception as exc:  # a protobuf mismatch raises TypeError at import
+            return Availability(is_available=False, reason=f"onnx cannot be imported: {exc}")
+        return Availability(is_available=True)
+
+    def version(self) -> str:
+        """Return the version of onnx."""
+        return str(importlib.import_module("onnx").__version__)
+
+    def load(self, model_path: Path, *, threads: int) -> EvaluatorSession:  # noqa: ARG002
+        """Load a file with its external data."""
+        import onnx
+
+        return EvaluatorSession(onnx.load(model_path))
+
+
+class EvaluatorSession:
+    """One ReferenceEvaluator; the model's own element types decide the precision."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        from onnx.reference import ReferenceEvaluator
+
+        self._evaluator = ReferenceEvaluator(model)
+        self._names = [output.name for output in model.graph.output]
+        self._nodes = len(model.graph.node)
+
+    def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> Mapping[str, NDArray[np.generic]]:
+        """Compute all outputs, in the graph's order."""
+        # NumPy warns of overflow and of empty slices; what they lead to is judged by value.
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            answers = self._evaluator.run(None, dict(inputs))
+        return {name: np.asarray(answer) for name, answer in zip(self._names, answers, strict=True)}
+
+    def provenance(self) -> Provenance:
+        """NumPy executes every node, whatever its threads."""
+        return Provenance(providers=(ProviderUse("ReferenceEvaluator", self._nodes),))
+
+    def close(self) -> None:
+        """Release the model."""
+        del self._evaluator

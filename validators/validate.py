@@ -1,0 +1,256 @@
+"""Validate one ONNX file against its original: runtimes × sizes × batches → report."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata as packages
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from anysize.errors import UnsupportedModelError, UsageError
+from anysize.sizes import Size, SizeRange
+from anysize.validators.auto_sizes import auto_sizes
+from anysize.validators.budget import Tolerance
+from anysize.validators.cases import plan_cases
+from anysize.validators.expectation import Arbiter, ImageSpec, compute_expectations
+from anysize.validators.passes import run_runtime
+from anysize.validators.references import Reference, choose_reference
+from anysize.validators.report import (
+    ModelRecord,
+    PackageVersion,
+    ReferenceRecord,
+    Report,
+)
+from anysize.validators.runtimes import Runtime, get_runtime
+from anysize.validators.spool import Spool
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import nn
+
+    from anysize.surgery.metadata import FileMetadata
+
+__all__ = ["Progress", "validate_model"]
+
+_PACKAGES = ("anysize", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "torch")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a validation stands: `done` of `total` runs, and what runs now."""
+
+    done: int
+    total: int
+    text: str
+
+
+def validate_model(
+    path: Path | str,
+    reference: Reference | nn.Module | Path | str,
+    *,
+    runtimes: Sequence[str | Runtime] = ("ort-cpu",),
+    sizes: Sequence[Size] | Literal["auto"] = "auto",
+    batches: Sequence[int] = (1, 2),
+    seed: int = 0,
+    atol: float | None = None,
+    rtol: float | None = None,
+    arbiter: Arbiter = "float64",
+    name: str = "",
+    threads: int = 0,
+    progress: Callable[[Progress], None] | None = None,
+) -> Report:
+    """Compare an ONNX file with its original on every runtime, size and batch.
+
+    The reference is computed once for each size and batch; every runtime then runs them all on one
+    session, from the smallest to the largest size and back. Images and outputs wait on disk, so
+    memory does not grow with the number of sizes.
+
+    Args:
+        path: The file under test.
+        reference: Its original: a module in evaluation mode, another ONNX file, or a ready
+            reference. A fully convolutional file against an original with an FC head is compared
+            window by window.
+        runtimes: Names of `anysize.validators.runtimes.RUNTIMES`, or runtimes.
+        sizes: Of the images, or `auto`.
+        batches: Numbers of images.
+        seed: Of the images.
+        atol: With `rtol`, replaces the error budget by |y − ref| ≤ atol + rtol · |ref|.
+        rtol: See `atol`; either one alone makes the other 0.
+        arbiter: `float64`, or `none` to let the float32 reference stand in for it.
+        name: How the report calls a module.
+        threads: Threads that one operator may use; 0 takes all that this process may use.
+        progress: Called before each run.
+
+    Raises:
+        ModelFileError: A file is unreadable, invalid or unsafe.
+        UnsupportedModelError: The file takes something else than one float32 image.
+        SourceError: The reference is in training mode, random, or does not run in float64.
+        UsageError: An argument is malformed, or there is nothing to take sizes from.
+        NotRunError: The reference ran out of memory.
+    """
+    from anysize.surgery import load_model, read_metadata
+    from anysize.surgery.graph import opset_version, static_size
+
+    path = Path(path)
+    tolerance = _tolerance(atol, rtol)
+    found = [get_runtime(r) if isinstance(r, str) else r for r in runtimes]
+    if not found:
+        raise UsageError("no runtime to validate on; give for example --runtimes ort-cpu")
+    if arbiter not in ("float64", "none"):
+        raise UsageError(f"arbiter {arbiter!r}: expected float64 or none")
+    if seed < 0:
+        raise UsageError(f"seed {seed}: expected a whole number from 0 on")
+    model = load_model(path)
+    metadata = read_metadata(model)
+    declared = _declared(metadata)
+    images = _image_spec(model, seed)
+    threads = threads or _usable_cpus()
+    original = choose_reference(model, reference, name=name, threads=threads)
+    if sizes == "auto":
+        training = metadata.size or static_size(model) or getattr(reference, "training_size", None)
+        sizes = _auto(metadata, declared, training)
+    cases = plan_cases(sizes, batches)
+    steps = _Steps(progress, total=len(cases) + len(found) * (2 * len(cases) + 1))
+    opset = opset_version(model)
+    del model  # its weights are not needed any more
+    with Spool() as spool:
+        try:
+            expectations = compute_expectations(
+                cases,
+                original,
+                images=images,
+                declared=declared,
+                arbiter=arbiter,
+                spool=spool,
+                step=steps,
+            )
+        finally:
+            original.close()
+        results = [
+            run_runtime(
+                runtime,
+                path,
+                expectations,
+                images=images,
+                spool=spool,
+                threads=threads,
+                tolerance=tolerance,
+                step=steps,
+            )
+            for runtime in found
+        ]
+    return Report(
+        model=ModelRecord(
+            path=path.as_posix(),
+            sha256=_sha256(path),
+            opset=opset,
+            head=metadata.head,
+            min_size=metadata.min_size,
+            max_size=metadata.max_size,
+        ),
+        reference=ReferenceRecord(original.name, original.kind, arbiter),
+        seed=seed,
+        vacuity_seed=images.vacuity_seed,
+        tolerance=str(tolerance) if tolerance else "",
+        threads=threads,
+        runtimes=tuple(result.record for result in results),
+        packages=_package_versions(),
+        cells=tuple(cell for result in results for cell in result.cells),
+    )
+
+
+class _Steps:
+    """Counts runs and passes them on to the caller's progress."""
+
+    def __init__(self, progress: Callable[[Progress], None] | None, *, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._done = 0
+
+    def __call__(self, text: str) -> None:
+        if self._progress is not None:
+            self._progress(Progress(self._done, self._total, text))
+        self._done += 1
+
+
+def _tolerance(atol: float | None, rtol: float | None) -> Tolerance | None:
+    for option, value in (("atol", atol), ("rtol", rtol)):
+        if value is not None and not (math.isfinite(value) and value >= 0.0):
+            raise UsageError(f"--{option} {value}: expected a number from 0 on")
+    if atol is None and rtol is None:
+        return None
+    return Tolerance(atol or 0.0, rtol or 0.0)
+
+
+def _declared(metadata: FileMetadata) -> SizeRange | None:
+    if metadata.min_size is None and metadata.max_size is None:
+        return None
+    return SizeRange(metadata.min_size or Size(1, 1), metadata.max_size)
+
+
+def _image_spec(model: onnx.ModelProto, seed: int) -> ImageSpec:
+    import onnx
+
+    from anysize.surgery.graph import image_input
+
+    image = image_input(model)
+    filled = {tensor.name for tensor in model.graph.initializer}
+    others = [i.name for i in model.graph.input if i.name not in filled | {image.name}]
+    if others:
+        raise UnsupportedModelError(
+            f"input {others[0]!r}: cannot be made up; expected a graph whose only input is the "
+            f"image, {image.name!r}"
+        )
+    declared = image.type.tensor_type
+    if declared.elem_type != onnx.TensorProto.FLOAT:
+        got = onnx.TensorProto.DataType.Name(declared.elem_type)
+        raise UnsupportedModelError(
+            f"input {image.name!r}: is {got}, expected FLOAT; keep the input in float32"
+        )
+    channels = declared.shape.dim[1].dim_value
+    if not 1 <= channels <= 65536:
+        raise UnsupportedModelError(
+            f"input {image.name!r}: channels are {channels or 'not declared'}, expected a number "
+            "from 1 to 65536 in axis 1"
+        )
+    return ImageSpec(image.name, channels, seed, seed + 1)
+
+
+def _auto(
+    metadata: FileMetadata, declared: SizeRange | None, training: Size | None
+) -> tuple[Size, ...]:
+    if training is None:
+        raise UsageError(
+            "sizes auto: neither the file nor the reference says its training size; give --sizes"
+        )
+    return auto_sizes(
+        training,
+        legal=declared,
+        stride=metadata.map_stride,
+        is_interval=metadata.head == "fc",
+    )
+
+
+def _usable_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _package_versions() -> tuple[PackageVersion, ...]:
+    found = []
+    for package in _PACKAGES:
+        try:
+            found.append(PackageVersion(package, packages.version(package)))
+        except packages.PackageNotFoundError:
+            continue
+    return tuple(found)
