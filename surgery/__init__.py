@@ -1,17 +1,34 @@
 """ONNX → ONNX: find the head, rewrite it, free the axes, save without loading weights."""
 
 from anysize.surgery.axes import free_axes
+from anysize.surgery.geometry import MapGeometry, map_geometry
+from anysize.surgery.graph import image_input, static_size
+from anysize.surgery.intervals import legal_interval, smallest_size, trained_size
 from anysize.surgery.loading import load_model
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
+from anysize.surgery.passes import PassResult, reduce_mean_to_global_pool, reshape_to_flatten
 from anysize.surgery.saving import save_model
+from anysize.surgery.shapes import IllegalSizeError, infer_shapes
 from anysize.surgery.size_guard import guard_min_size
 
 __all__ = [
     "FileMetadata",
+    "IllegalSizeError",
+    "MapGeometry",
+    "PassResult",
     "free_axes",
     "guard_min_size",
+    "image_input",
+    "infer_shapes",
+    "legal_interval",
     "load_model",
+    "map_geometry",
     "read_metadata",
+    "reduce_mean_to_global_pool",
+    "reshape_to_flatten",
     "save_model",
+    "smallest_size",
+    "static_size",
+    "trained_size",
     "write_metadata",
 ]

@@ -1,0 +1,210 @@
+"""Edits of a model, collected first and applied afterwards.
+
+A plan is made on a view of the graph, tried on a weight-free copy, checked there, and only then
+applied to the model itself: a rewrite that fails leaves nothing half done. Weights change by
+their `dims` alone; where their bytes must move (a transposed matrix, a shared tensor) one tensor
+is derived from another, one at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+
+from anysize.errors import DeclinedError
+from anysize.surgery.external_data import external_range
+from anysize.surgery.skeleton import copy_fields
+from anysize.surgery.tensors import DATA_FIELDS, is_external
+
+__all__ = ["Derived", "Edits", "prune", "unique_name"]
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A new initializer computed from a tensor of the model.
+
+    Attributes:
+        name: Name of the new initializer.
+        source: Name of the initializer, or output of the Constant node, that it comes from.
+        dims: Dims of the new one.
+        is_transposed: Whether the source, a matrix, is transposed first.
+        scale: Factor on every element.
+        reason: Why the bytes could not stay where they were.
+    """
+
+    name: str
+    source: str
+    dims: tuple[int, ...]
+    reason: str
+    is_transposed: bool = False
+    scale: float = 1.0
+
+
+@dataclass(slots=True)
+class Edits:
+    """What to do to a model; indices are those of its nodes before any edit.
+
+    Attributes:
+        nodes: Node index → the nodes that take its place; none removes it.
+        dims: Initializer, or output of a Constant node → its new dims, same elements.
+        added: New small initializers.
+        derived: New initializers computed from old ones.
+        outputs: Graph output → its new shape, numbers and symbols.
+        new_outputs: Graph outputs to append.
+    """
+
+    nodes: dict[int, Sequence[onnx.NodeProto]] = field(default_factory=dict)
+    dims: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    added: list[onnx.TensorProto] = field(default_factory=list)
+    derived: list[Derived] = field(default_factory=list)
+    outputs: dict[str, tuple[int | str, ...]] = field(default_factory=dict)
+    new_outputs: list[onnx.ValueInfoProto] = field(default_factory=list)
+
+    def apply(self, model: onnx.ModelProto, folder: Path | None = None) -> None:
+        """Do it, then remove what nothing reads any more because of it.
+
+        Args:
+            model: Edited in place. On a weight-free copy derived tensors get dims and no bytes.
+            folder: Where external tensors lie.
+
+        Raises:
+            DeclinedError: A derived tensor's source is external and `folder` is None.
+        """
+        graph = model.graph
+        derived = [_derive(model, recipe, folder) for recipe in self.derived]
+        for name, dims in self.dims.items():
+            _set_dims(model, name, dims)
+        orphans: list[str] = []
+        for index in sorted(self.nodes, reverse=True):
+            old = graph.node[index]
+            orphans += [*old.input, *old.output]
+            del graph.node[index]
+            for node in reversed(self.nodes[index]):
+                graph.node.insert(index, node)
+        graph.initializer.extend([*self.added, *derived])
+        graph.output.extend(self.new_outputs)
+        for output in graph.output:
+            if output.name in self.outputs:
+                _set_shape(output, self.outputs[output.name])
+        prune(model, orphans)
+
+
+def _derive(model: onnx.ModelProto, recipe: Derived, folder: Path | None) -> onnx.TensorProto:
+    source = _find(model, recipe.source)
+    result = onnx.TensorProto()
+    copy_fields(source, result, leave_out=(*DATA_FIELDS, "dims", "external_data", "data_location"))
+    result.name = recipe.name
+    result.dims.extend(recipe.dims)
+    if is_external(source) and not source.external_data:  # a weight-free copy
+        result.data_location = onnx.TensorProto.EXTERNAL
+        return result
+    if is_external(source):
+        if folder is None:
+            raise DeclinedError(
+                f"tensor {source.name!r}: its bytes must move ({recipe.reason}) and they are "
+                "external; say which file the model came from"
+            )
+        piece = external_range(source, folder)
+        inline = onnx.TensorProto()
+        copy_fields(source, inline, leave_out=("external_data", "data_location"))
+        with piece.path.open("rb") as stream:
+            stream.seek(piece.offset)
+            inline.raw_data = stream.read(piece.size_bytes)
+        source = inline
+    array = onnx.numpy_helper.to_array(source)
+    array = array.T if recipe.is_transposed else array
+    if recipe.scale != 1.0:
+        array = (array * np.float64(recipe.scale)).astype(array.dtype)
+    array = np.ascontiguousarray(np.broadcast_to(array, recipe.dims) if array.size == 1 else array)
+    result.raw_data = onnx.numpy_helper.from_array(array).raw_data
+    return result
+
+
+def _find(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
+    for tensor in model.graph.initializer:
+        if tensor.name == name:
+            return tensor
+    for node in model.graph.node:
+        if node.op_type == "Constant" and name in node.output:
+            for entry in node.attribute:
+                if entry.name == "value":
+                    return entry.t
+    raise KeyError(name)
+
+
+def _set_dims(model: onnx.ModelProto, name: str, dims: tuple[int, ...]) -> None:
+    tensor = _find(model, name)
+    del tensor.dims[:]
+    tensor.dims.extend(dims)
+    for value in (*model.graph.input, *model.graph.value_info):  # IR 3 lists initializers twice
+        if value.name == name:
+            _set_shape(value, dims)
+
+
+def _set_shape(value: onnx.ValueInfoProto, shape: Iterable[int | str]) -> None:
+    dims = value.type.tensor_type.shape.dim
+    del dims[:]
+    for side in shape:
+        if isinstance(side, str):
+            dims.add().dim_param = side
+        else:
+            dims.add().dim_value = side
+
+
+def prune(model: onnx.ModelProto, tensors: Iterable[str]) -> None:
+    """Remove nodes, initializers and recorded shapes that only `tensors` needed.
+
+    Args:
+        model: Edited in place.
+        tensors: Tensors that lost a reader or their producer; from these the search goes back.
+    """
+    graph = model.graph
+    pending = {name for name in tensors if name}
+    outputs = {output.name for output in graph.output}
+    while pending:
+        used = _used(graph) | outputs
+        unused = {name for name in pending if name not in used}
+        pending = set()
+        for index in reversed(range(len(graph.node))):
+            node = graph.node[index]
+            made = {name for name in node.output if name}
+            if made and made & unused and not made & used:
+                pending |= {name for name in node.input if name}
+                del graph.node[index]
+        for values in (graph.initializer, graph.value_info):
+            for index in reversed(range(len(values))):
+                if values[index].name in unused:
+                    del values[index]
+    made = {name for node in graph.node for name in node.output}
+    made |= {t.name for t in graph.initializer} | {i.name for i in graph.input}
+    for index in reversed(range(len(graph.value_info))):
+        if graph.value_info[index].name not in made:
+            del graph.value_info[index]
+
+
+def _used(graph: onnx.GraphProto) -> set[str]:
+    names: set[str] = set()
+    for node in graph.node:
+        names.update(node.input)
+        for entry in node.attribute:
+            for subgraph in (*([entry.g] if entry.HasField("g") else []), *entry.graphs):
+                names |= _used(subgraph) | {output.name for output in subgraph.output}
+    return names
+
+
+def unique_name(model: onnx.ModelProto, wanted: str, taken: Iterable[str] = ()) -> str:
+    """Return `wanted`, with a number where the graph or `taken` has a tensor of that name."""
+    graph = model.graph
+    names = {name for node in graph.node for name in (*node.input, *node.output)}
+    names |= {value.name for value in (*graph.initializer, *graph.input, *graph.output)}
+    names |= set(taken)
+    candidate, number = wanted, 1
+    while candidate in names:
+        number += 1
+        candidate = f"{wanted}_{number}"
+    return candidate

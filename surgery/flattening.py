@@ -1,0 +1,83 @@
+"""Which nodes flatten a feature map, whatever operators spell it.
+
+The test is on shapes and not on spellings: Flatten, and any Reshape (constant, `[0, -1]`,
+`[-1, K]`, Shape → Gather → Concat) or Squeeze that turns `(batch, C, h, w)` into
+`(batch, C·h·w)`. All of them keep row-major order, so they all are Flatten(axis=1).
+"""
+
+from __future__ import annotations
+
+import math
+
+import onnx
+
+from anysize.sizes import Size
+from anysize.surgery.graph import GraphView, attribute, image_input
+from anysize.surgery.shape_rules import Shape
+from anysize.surgery.shapes import IllegalSizeError, ShapeWalk
+
+__all__ = ["TracedShapes", "is_flatten", "is_flatten_spelling", "traced_shapes"]
+
+_SPELLINGS = frozenset({"Flatten", "Reshape", "Squeeze"})
+# A batch that no exporter bakes by chance, to tell a free batch from a baked one.
+_OTHER_BATCH = 3
+
+
+class TracedShapes:
+    """Shapes at the training size, for the batch that a file declares and for another one.
+
+    Attributes:
+        batch: The declared batch, or 1 where it is symbolic.
+        shapes: Tensor → shape at `batch`.
+        other: Tensor → shape at another batch, as far as the graph takes one.
+    """
+
+    __slots__ = ("batch", "other", "shapes")
+
+    def __init__(self, batch: int, shapes: dict[str, Shape], other: dict[str, Shape]) -> None:
+        self.batch = batch
+        self.shapes = shapes
+        self.other = other
+
+
+def traced_shapes(model: onnx.ModelProto, size: Size) -> TracedShapes:
+    """Work out all shapes at `size`.
+
+    Raises:
+        IllegalSizeError: The graph does not take images of this size.
+    """
+    walk = ShapeWalk(model)
+    declared = image_input(model).type.tensor_type.shape.dim[0].dim_value
+    batch = declared if declared > 0 else 1
+    shapes = walk.shapes(size, batch)
+    try:
+        other = walk.shapes(size, _OTHER_BATCH) if declared < 1 else {}
+    except IllegalSizeError:
+        other = {}
+    return TracedShapes(batch, shapes, other)
+
+
+def is_flatten_spelling(node: onnx.NodeProto) -> bool:
+    """Say whether the operator is one that flattens a map, given the right shapes."""
+    return node.op_type in _SPELLINGS and node.domain in ("", "ai.onnx")
+
+
+def is_flatten(view: GraphView, index: int, traced: TracedShapes) -> bool:
+    """Say whether a node turns `(batch, C, h, w)` into `(batch, C·h·w)` at the training size."""
+    node = view.node(index)
+    if not is_flatten_spelling(node):
+        return False
+    before, after = traced.shapes.get(node.input[0]), traced.shapes.get(node.output[0])
+    if not _flattens(before, after, traced.batch):
+        return False
+    if node.op_type == "Flatten":
+        axis = attribute(node, "axis", 1)
+        return axis in (1, 1 - len(before or ()))
+    other = traced.other.get(node.output[0])
+    return other is None or _flattens(traced.other.get(node.input[0]), other, _OTHER_BATCH)
+
+
+def _flattens(before: Shape | None, after: Shape | None, batch: int) -> bool:
+    if before is None or after is None or len(before) != 4 or before[0] != batch:
+        return False
+    return after == (batch, math.prod(before[1:]))

@@ -1,0 +1,146 @@
+"""Ranges of image sizes: where a feature map keeps its size, and where a graph begins to work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+import onnx
+
+from anysize.errors import UnsupportedModelError
+from anysize.sizes import MAX_SIDE, Size, SizeRange
+from anysize.surgery.graph import static_size
+from anysize.surgery.metadata import read_metadata
+from anysize.surgery.shapes import IllegalSizeError, ShapeWalk
+
+__all__ = ["legal_interval", "smallest_size", "trained_size"]
+
+_Axis = Literal["height", "width"]
+_AXES: tuple[_Axis, ...] = ("height", "width")
+
+
+def trained_size(model: onnx.ModelProto) -> Size | None:
+    """Return the size that a file was made for: its static input, else `anysize.size`, else None.
+
+    Raises:
+        ModelFileError: The metadata entry is malformed.
+        UnsupportedModelError: The graph has no image input.
+    """
+    return static_size(model) or read_metadata(model).size
+
+
+def legal_interval(model: onnx.ModelProto, tensor: str, size: Size) -> SizeRange:
+    """Find the sizes around `size` at which the feature map `tensor` keeps its height × width.
+
+    That is the whole range of a fully connected head behind it (VGG-16: 224 to 255 each way).
+    The two axes are independent, and a map never shrinks when its image grows, so each bound is
+    found by bisection.
+
+    Args:
+        model: Not modified; only what `tensor` is computed from is looked at.
+        tensor: Name of a `(batch, channels, height, width)` tensor.
+        size: A size inside the interval.
+
+    Returns:
+        The interval; its maximum is None where both axes are unbounded, and `MAX_SIDE` on an axis
+        that alone is.
+
+    Raises:
+        IllegalSizeError: `size` itself is illegal.
+        UnsupportedModelError: The tensor's shape cannot be worked out.
+    """
+    walk = ShapeWalk(model, [tensor])
+    shape = walk.shapes(size).get(tensor)
+    if shape is None or len(shape) != 4:
+        raise UnsupportedModelError(
+            f"tensor {tensor!r}: got shape {shape}, expected (batch, channels, height, width)"
+        )
+
+    def keeps(axis: _Axis, side: int) -> bool:
+        try:
+            return walk.shapes(_with(size, axis, side)).get(tensor) == shape
+        except IllegalSizeError:
+            return False
+
+    low = {axis: _lowest(lambda s, a=axis: keeps(a, s), getattr(size, axis)) for axis in _AXES}
+    top = {axis: _highest(lambda s, a=axis: keeps(a, s), getattr(size, axis)) for axis in _AXES}
+    minimum = Size(low["height"], low["width"])
+    if min(top.values()) == MAX_SIDE:
+        return SizeRange(minimum)
+    return SizeRange(minimum, Size(top["height"], top["width"]))
+
+
+def smallest_size(model: onnx.ModelProto, near: Size | None = None) -> Size:
+    """Find the smallest image that an any-size graph can take, by PyTorch's arithmetic.
+
+    At the size returned every window fits and every map has at least one cell; one pixel less on
+    either axis is illegal.
+
+    Args:
+        model: A graph without a fixed-size head (for one of those, ask `legal_interval`).
+        near: A size known to be legal; the trained size, or else one found by doubling, by
+            default.
+
+    Raises:
+        UnsupportedModelError: No size up to 4096×4096 is legal; the last reason is given.
+    """
+    walk = ShapeWalk(model)
+    start = near or trained_size(model) or Size(32, 32)
+    reason: IllegalSizeError | None = None
+    while True:
+        reason = _refusal(walk, start)
+        if reason is None:
+            break
+        if max(start.height, start.width) > 2048:
+            raise UnsupportedModelError(
+                f"no legal image size found up to {start}; {reason}"
+            ) from reason
+        start = Size(2 * start.height, 2 * start.width)
+
+    def works(axis: _Axis, side: int) -> bool:
+        return _refusal(walk, _with(start, axis, side)) is None
+
+    sides = [_lowest(lambda s, a=axis: works(a, s), getattr(start, axis)) for axis in _AXES]
+    return Size(*sides)
+
+
+def _refusal(walk: ShapeWalk, size: Size) -> IllegalSizeError | None:
+    try:
+        walk.shapes(size)
+    except IllegalSizeError as exc:
+        return exc
+    return None
+
+
+def _with(size: Size, axis: _Axis, side: int) -> Size:
+    return replace(size, height=side) if axis == "height" else replace(size, width=side)
+
+
+def _lowest(holds: Callable[[int], bool], start: int) -> int:
+    """Return the lowest side of the run of sides, `start` among them, for which `holds`."""
+    bad, good = 0, start
+    while good - bad > 1:
+        middle = (bad + good) // 2
+        if holds(middle):
+            good = middle
+        else:
+            bad = middle
+    return good
+
+
+def _highest(holds: Callable[[int], bool], start: int) -> int:
+    """Return the highest side of that run, at most `MAX_SIDE`."""
+    good, bad, step = start, MAX_SIDE + 1, 1
+    while good + step < bad:
+        if not holds(good + step):
+            bad = good + step
+            break
+        good, step = good + step, 2 * step
+    while bad - good > 1:
+        middle = (bad + good) // 2
+        if holds(middle):
+            good = middle
+        else:
+            bad = middle
+    return good

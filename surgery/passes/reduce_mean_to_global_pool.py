@@ -1,0 +1,76 @@
+"""ReduceMean over height and width → GlobalAveragePool."""
+
+from __future__ import annotations
+
+import onnx
+
+from anysize.surgery.edit import Edits, unique_name
+from anysize.surgery.graph import GraphView, attribute
+from anysize.surgery.passes.result import PassResult
+from anysize.surgery.skeleton import weight_free
+
+__all__ = ["reduce_mean_to_global_pool"]
+
+
+def reduce_mean_to_global_pool(model: onnx.ModelProto) -> PassResult:
+    """Write a mean over axes 2 and 3 of a `(batch, C, h, w)` map as GlobalAveragePool.
+
+    Without kept dimensions a Flatten(axis=1) follows. The rank comes from onnx's shape
+    inference; where it is unknown the node stays.
+
+    Args:
+        model: Edited in place.
+
+    Returns:
+        What was replaced, or why nothing was.
+    """
+    view = GraphView(model)
+    candidates = [i for i, node in enumerate(view.nodes) if node.op_type == "ReduceMean"]
+    if not candidates:
+        return PassResult(model, applied=False, reason="no ReduceMean in the graph")
+    ranks = _ranks(model)
+    edits, names = Edits(), []
+    for index in candidates:
+        node = view.node(index)
+        if ranks.get(node.input[0]) != 4 or _axes(view, node) != {2, 3}:
+            continue
+        pool = onnx.helper.make_node(
+            "GlobalAveragePool", [node.input[0]], list(node.output), name=node.name
+        )
+        edits.nodes[index] = [pool]
+        if not attribute(node, "keepdims", 1):
+            pooled = unique_name(model, f"{node.output[0]}_pooled")
+            pool.output[0] = pooled
+            flatten = onnx.helper.make_node(
+                "Flatten", [pooled], list(node.output), name=f"{node.name}_flatten", axis=1
+            )
+            edits.nodes[index] = [pool, flatten]
+        names.append(node.name or f"#{index}")
+    if not names:
+        reason = "no ReduceMean is over height and width of a map"
+        return PassResult(model, applied=False, reason=reason)
+    edits.apply(model)
+    return PassResult(model, applied=True, nodes=tuple(names))
+
+
+def _axes(view: GraphView, node: onnx.NodeProto) -> set[int]:
+    axes = attribute(node, "axes")
+    if axes is None and len(node.input) > 1:
+        constant = view.small_constant(node.input[1])
+        axes = None if constant is None else constant.tolist()
+    if not isinstance(axes, list):
+        return set()
+    return {axis + 4 if axis < 0 else axis for axis in axes}
+
+
+def _ranks(model: onnx.ModelProto) -> dict[str, int]:
+    try:
+        inferred = onnx.shape_inference.infer_shapes(weight_free(model), data_prop=True)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        inferred = model
+    values = (*inferred.graph.value_info, *inferred.graph.input)
+    return {
+        value.name: len(value.type.tensor_type.shape.dim)
+        for value in values
+        if value.type.tensor_type.HasField("shape")
+    }

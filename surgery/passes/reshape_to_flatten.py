@@ -1,0 +1,50 @@
+"""Reshape and Squeeze spellings of a flatten → Flatten(axis=1)."""
+
+from __future__ import annotations
+
+import onnx
+
+from anysize.sizes import Size
+from anysize.surgery.edit import Edits
+from anysize.surgery.flattening import is_flatten, traced_shapes
+from anysize.surgery.graph import GraphView
+from anysize.surgery.intervals import trained_size
+from anysize.surgery.passes.result import PassResult
+
+__all__ = ["reshape_to_flatten"]
+
+
+def reshape_to_flatten(model: onnx.ModelProto, size: Size | None = None) -> PassResult:
+    """Write every flatten of a `(batch, C, h, w)` map as Flatten(axis=1).
+
+    A Reshape to `[1, K]` bakes the batch, one to `[-1, K]` folds a larger map into the batch;
+    Flatten does neither, so a matrix of the wrong size fails behind it.
+
+    Args:
+        model: Edited in place.
+        size: The training size; what the file declares or records, by default.
+
+    Returns:
+        What was replaced, or why nothing was.
+
+    Raises:
+        IllegalSizeError: The graph does not take images of `size`.
+    """
+    size = size or trained_size(model)
+    if size is None:
+        return PassResult(model, applied=False, reason="the training size is not known")
+    view = GraphView(model)
+    traced = traced_shapes(model, size)
+    edits, names = Edits(), []
+    for index, node in enumerate(view.nodes):
+        if node.op_type != "Flatten" and is_flatten(view, index, traced):
+            edits.nodes[index] = [
+                onnx.helper.make_node(
+                    "Flatten", [node.input[0]], list(node.output), name=node.name, axis=1
+                )
+            ]
+            names.append(node.name or f"#{index}")
+    if not names:
+        return PassResult(model, applied=False, reason="no Reshape or Squeeze flattens a map")
+    edits.apply(model)
+    return PassResult(model, applied=True, nodes=tuple(names))

@@ -1,0 +1,245 @@
+"""The shape of every tensor at a given image size, without touching a weight.
+
+A walk over the nodes with PyTorch's arithmetic for windows (`shape_rules`), shape arithmetic
+evaluated (`folding`), and onnx's own inference for everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+
+from anysize.errors import UnsupportedModelError
+from anysize.sizes import Size
+from anysize.surgery.folding import NodeFolder
+from anysize.surgery.graph import GraphView, attribute, image_input, opset_version
+from anysize.surgery.shape_rules import Shape, output_shape
+from anysize.surgery.skeleton import one_line
+from anysize.surgery.tensors import small_array
+
+__all__ = ["IllegalSizeError", "ShapeWalk", "infer_shapes"]
+
+
+class IllegalSizeError(UnsupportedModelError):
+    """The graph cannot take an image of this size; PyTorch would refuse it, too.
+
+    Attributes:
+        node: Name of the node that cannot take it.
+    """
+
+    def __init__(self, message: str, *, node: str) -> None:
+        super().__init__(message)
+        self.node = node
+
+
+def infer_shapes(model: onnx.ModelProto, size: Size, batch: int = 1) -> Mapping[str, Shape]:
+    """Work out the shape of every tensor for images `(batch, channels, size.height, size.width)`.
+
+    Args:
+        model: Not modified; its weights are not read.
+        size: Height and width of the image.
+        batch: Number of images.
+
+    Returns:
+        Tensor name → shape. A tensor whose shape cannot be known without running is absent.
+
+    Raises:
+        IllegalSizeError: A window does not fit, or matrices or elements do not match.
+        UnsupportedModelError: The graph has no image input.
+    """
+    return ShapeWalk(model).shapes(size, batch)
+
+
+class ShapeWalk:
+    """The nodes that shapes depend on, prepared once and walked at many sizes.
+
+    Args:
+        model: Not modified.
+        targets: Walk only what these tensors are computed from; everything where empty.
+    """
+
+    def __init__(self, model: onnx.ModelProto, targets: Iterable[str] = ()) -> None:
+        view = GraphView(_inlined(model))
+        model = view.model
+        names = tuple(targets)
+        wanted = set().union(*(view.upstream(name) for name in names))
+        self._steps = [
+            _Step(view.label(index), node, opset_version(model))
+            for index, node in enumerate(view.nodes)
+            if index in wanted or not names
+        ]
+        self._image = image_input(model)
+        self._opsets = list(model.opset_import)
+        self._schemas: dict[tuple[str, str], onnx.defs.OpSchema | None] = {}
+        self._types: dict[str, int] = {}
+        self._shapes: dict[str, Shape] = {}
+        self._values: dict[str, np.ndarray] = {}
+        for value in model.graph.input:
+            dims = value.type.tensor_type.shape.dim
+            self._types[value.name] = value.type.tensor_type.elem_type
+            if value.type.tensor_type.HasField("shape") and all(d.dim_value > 0 for d in dims):
+                self._shapes[value.name] = tuple(d.dim_value for d in dims)
+        for tensor in model.graph.initializer:
+            self._add_constant(tensor.name, tensor)
+        for step in self._steps:
+            value = attribute(step.node, "value")
+            if step.node.op_type == "Constant" and isinstance(value, onnx.TensorProto):
+                self._add_constant(step.node.output[0], value)
+
+    def _add_constant(self, name: str, tensor: onnx.TensorProto) -> None:
+        self._types[name] = tensor.data_type
+        self._shapes[name] = tuple(tensor.dims)
+        array = small_array(tensor)
+        if array is not None:
+            self._values[name] = array
+
+    def shapes(self, size: Size, batch: int = 1) -> dict[str, Shape]:
+        """Return the shapes at one image size; see `infer_shapes`."""
+        run = _Run(dict(self._types), dict(self._shapes), dict(self._values), size)
+        channels = self._image.type.tensor_type.shape.dim[1].dim_value
+        if channels < 1:
+            raise UnsupportedModelError(
+                f"input {self._image.name!r}: channels are not declared; "
+                "expected a number in axis 1"
+            )
+        run.shapes[self._image.name] = (batch, channels, size.height, size.width)
+        for step in self._steps:
+            self._advance(step, run)
+        return run.shapes
+
+    def _advance(self, step: _Step, run: _Run) -> None:
+        node = step.node
+        if not node.output or all(name in run.values for name in node.output):
+            return
+        if node.op_type in ("Shape", "Size") and node.input[0] in run.shapes:
+            run.set_value(node.output[0], _measured(node, run.shapes[node.input[0]]))
+            return
+        folded = step.folder.fold([run.values.get(name) for name in node.input])
+        if folded is not None:
+            for name, value in zip(node.output, folded, strict=False):
+                run.set_value(name, value)
+            return
+        shape = None
+        if node.domain in ("", "ai.onnx"):
+            shapes = [run.shapes.get(name) for name in node.input]
+            values = [run.values.get(name) for name in node.input]
+            try:
+                shape = output_shape(node, shapes, values)
+            except ValueError as exc:
+                raise run.illegal(step, str(exc)) from exc
+        if shape is not None:
+            run.types[node.output[0]] = _element_type(node, run)
+            self._record(step, node.output[0], shape, run)
+            if len(node.output) == 1:
+                return
+        self._ask_onnx(step, run)
+
+    def _ask_onnx(self, step: _Step, run: _Run) -> None:
+        node = step.node
+        schema = self._schema(node)
+        has_inputs = all(name in run.types for name in node.input if name)
+        has_subgraph = any(a.HasField("g") or a.graphs for a in node.attribute)
+        if schema is None or not has_inputs or has_subgraph:
+            return
+        types = {name: run.type_of(name) for name in node.input if name}
+        data = {
+            name: onnx.numpy_helper.from_array(run.values[name], name)
+            for name in node.input
+            if name in run.values
+        }
+        try:
+            results = onnx.shape_inference.infer_node_outputs(
+                schema, node, types, data, opset_imports=self._opsets
+            )
+        except (onnx.shape_inference.InferenceError, RuntimeError) as exc:
+            raise run.illegal(step, one_line(exc)) from exc
+        for name, result in results.items():
+            tensor = result.tensor_type
+            run.types.setdefault(name, tensor.elem_type)
+            if tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim):
+                shape = tuple(d.dim_value for d in tensor.shape.dim)
+                if name not in run.shapes:
+                    self._record(step, name, shape, run)
+
+    def _record(self, step: _Step, name: str, shape: Shape, run: _Run) -> None:
+        if any(side < 1 for side in shape):
+            text = ", ".join(str(side) for side in shape)
+            raise run.illegal(step, f"its output would be ({text}), expected every side ≥ 1")
+        run.shapes[name] = shape
+
+    def _schema(self, node: onnx.NodeProto) -> onnx.defs.OpSchema | None:
+        key = (node.domain, node.op_type)
+        if key not in self._schemas:
+            domain = "" if node.domain == "ai.onnx" else node.domain
+            version = next(
+                (o.version for o in self._opsets if o.domain in (domain, node.domain)), 1
+            )
+            try:
+                self._schemas[key] = onnx.defs.get_schema(node.op_type, version, domain)
+            except onnx.defs.SchemaError:
+                self._schemas[key] = None
+        return self._schemas[key]
+
+
+class _Step:
+    """One node of a walk, with what is kept between sizes."""
+
+    def __init__(self, label: str, node: onnx.NodeProto, opset: int) -> None:
+        self.label = label
+        self.node = node
+        self.folder = NodeFolder(node, opset)
+
+
+class _Run:
+    """What is known so far in one walk."""
+
+    def __init__(
+        self,
+        types: dict[str, int],
+        shapes: dict[str, Shape],
+        values: dict[str, np.ndarray],
+        size: Size,
+    ) -> None:
+        self.types = types
+        self.shapes = shapes
+        self.values = values
+        self.size = size
+
+    def set_value(self, name: str, value: np.ndarray) -> None:
+        self.values[name] = value
+        self.shapes[name] = value.shape
+        self.types[name] = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+
+    def type_of(self, name: str) -> onnx.TypeProto:
+        return onnx.helper.make_tensor_type_proto(self.types[name], self.shapes.get(name))
+
+    def illegal(self, step: _Step, reason: str) -> IllegalSizeError:
+        return IllegalSizeError(
+            f"{step.label} cannot take an image of {self.size}: {reason}", node=step.node.name
+        )
+
+
+def _measured(node: onnx.NodeProto, shape: Shape) -> np.ndarray:
+    if node.op_type == "Size":
+        return np.array(np.prod(shape, dtype=np.int64), np.int64)
+    start, end = attribute(node, "start", 0), attribute(node, "end")
+    return np.array(shape, np.int64)[slice(start, end)]
+
+
+def _element_type(node: onnx.NodeProto, run: _Run) -> int:
+    if node.op_type == "Cast":
+        return int(attribute(node, "to", 1))  # type: ignore[call-overload]
+    return run.types.get(node.input[0], onnx.TensorProto.FLOAT)
+
+
+def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with its functions in place, so that the walk sees standard operators."""
+    if not model.functions:
+        return model
+    from anysize.surgery.skeleton import weight_free
+
+    result: onnx.ModelProto = onnx.inliner.inline_local_functions(weight_free(model))
+    return result
