@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from anysize.exporters.export import export_module
+    from anysize.exporters.export import Exported, ExportSpec, export_module
 
-__all__ = ["export_module"]
+__all__ = ["ExportSpec", "Exported", "export_module"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,3 +1,190 @@
-"""Export a module as a graph that is right at every legal size, or say which layer prevents it."""
+"""Export a module as a graph that is right at every legal size, or say which layer prevents it.
+
+The module is traced statically, twice, at batches and sizes that differ. The first trace becomes
+the graph: what torch.onnx specialises is lowered, flattening becomes Flatten, and the axes are
+freed. The second trace is the proof that nothing else depends on the size: every constant that
+differs between the two must be gone from the graph. Symbolic tracing, the exporter's own way,
+takes several times as long and specialises in silence.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import onnx
+import onnx_ir as ir
+from torch import nn
+
+from anysize.errors import DeclinedError, ExportError, UsageError
+from anysize.exporters.lowerings import lower_placeholders
+from anysize.exporters.specialisation import baked_values, check_nothing_is_baked
+from anysize.exporters.tidy import drop_unused_initializers, tidy
+from anysize.exporters.trace import NEWEST_OPSET, OLDEST_OPSET, Trace, trace
+from anysize.sizes import MAX_SIDE, Size, SizeRange
+from anysize.surgery import (
+    FileMetadata,
+    find_head,
+    free_axes,
+    guard_map_size,
+    guard_min_size,
+    legal_interval,
+    map_geometry,
+    reduce_mean_to_global_pool,
+    reshape_to_flatten,
+    smallest_size,
+    write_metadata,
+)
+
+__all__ = ["ExportSpec", "Exported", "export_module"]
+
+# Batches of the two traces: neither is 1, which broadcasts, and they share no factor.
+_BATCHES = (2, 3)
+# The second size is larger by these, so that no side is a multiple of a side of the first.
+_LARGER = (69, 106)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSpec:
+    """What to export a module as.
+
+    Attributes:
+        name: The source's name, for the file's metadata.
+        head: Its head as the zoo calls it; None for a module that is exported as it stands.
+        channels: Channels of the image.
+        classes: Number of classes; None where it is not known.
+        size: The training size.
+        output_names: Names of the module's outputs, in order.
+        opset: ONNX operator set to write.
+        seed: What the weights were drawn from; None where they were not drawn.
+        weights_sha256: Hash of the weights file.
+    """
+
+    name: str
+    head: str | None
+    channels: int
+    classes: int | None
+    size: Size
+    output_names: tuple[str, ...] = ("logits",)
+    opset: int = OLDEST_OPSET
+    seed: int | None = None
+    weights_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """An exported graph and the sizes it takes.
+
+    Attributes:
+        model: The graph, with its weights.
+        sizes: The legal sizes; unbounded above unless the head is `fc`.
+        metadata: What was written into the file.
+    """
+
+    model: onnx.ModelProto
+    sizes: SizeRange
+    metadata: FileMetadata
+
+
+def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
+    """Export `module`, in evaluation mode, with symbolic batch, height and width.
+
+    Args:
+        module: Takes images (batch, channels, height, width), returns a tensor or a tuple of
+            tensors. Not modified.
+        spec: What to export it as.
+
+    Raises:
+        ExportError: The module cannot be traced, or a layer bakes the traced size.
+        UsageError: The opset is out of range, or the module is in training mode.
+    """
+    if not OLDEST_OPSET <= spec.opset <= NEWEST_OPSET:
+        raise UsageError(f"opset {spec.opset}: expected {OLDEST_OPSET} to {NEWEST_OPSET}")
+    if module.training:
+        raise UsageError(f"{spec.name}: the module is in training mode; call .eval() first")
+    first = _trace(module, spec, _BATCHES[0], spec.size)
+    model: onnx.ModelProto = ir.to_proto(first.model)
+    tidy(model)
+    lower_placeholders(model)
+    reduce_mean_to_global_pool(model)
+    reshape_to_flatten(model, spec.size)
+
+    fixed_map = _fixed_map(model, spec)
+    sizes = (
+        legal_interval(model, fixed_map, spec.size)
+        if fixed_map
+        else SizeRange(smallest_size(model))
+    )
+    second = _trace(module, spec, _BATCHES[1], _other_size(spec.size, sizes))
+    check_nothing_is_baked(model, baked_values(first, second), first, second)
+
+    drop_unused_initializers(model)
+    free_axes(model)
+    metadata = _metadata(model, spec, sizes, is_fixed=bool(fixed_map))
+    if fixed_map:
+        guard_map_size(model, fixed_map, spec.size)
+    elif metadata.head != "fcn":  # a window of fcn that does not fit fails by itself
+        guard_min_size(model, sizes.minimum)
+    write_metadata(model, metadata)
+    model.producer_name, model.producer_version = "anysize", metadata.version or ""
+    return Exported(model, sizes, metadata)
+
+
+def _trace(module: nn.Module, spec: ExportSpec, batch: int, size: Size) -> Trace:
+    return trace(
+        module,
+        size,
+        batch=batch,
+        channels=spec.channels,
+        opset=spec.opset,
+        output_names=spec.output_names,
+    )
+
+
+def _fixed_map(model: onnx.ModelProto, spec: ExportSpec) -> str:
+    """Name the feature map whose size an FC head fixes; "" where the head takes any size."""
+    if spec.head not in (None, "fc"):
+        return ""
+    try:
+        return find_head(model, spec.size).feature_map
+    except DeclinedError as error:
+        if spec.head == "fc":
+            raise ExportError(f"{spec.name}: the FC head is not recognised: {error}") from error
+        return ""
+
+
+def _other_size(size: Size, sizes: SizeRange) -> Size:
+    """Choose the size of the second trace: legal, and different both ways where that is legal."""
+    if sizes.maximum is None:
+        return Size(min(size.height + _LARGER[0], MAX_SIDE), min(size.width + _LARGER[1], MAX_SIDE))
+    low, top = sizes.minimum, sizes.maximum
+    return Size(
+        low.height if size.height == top.height else top.height,
+        low.width if size.width == top.width else top.width,
+    )
+
+
+def _metadata(
+    model: onnx.ModelProto, spec: ExportSpec, sizes: SizeRange, *, is_fixed: bool
+) -> FileMetadata:
+    from anysize import __version__
+
+    metadata = FileMetadata(
+        version=__version__,
+        model=spec.name,
+        head=spec.head or ("fc" if is_fixed else "as-is"),
+        size=spec.size,
+        min_size=sizes.minimum,
+        max_size=sizes.maximum,
+        classes=spec.classes,
+        seed=spec.seed,
+        weights_sha256=spec.weights_sha256,
+    )
+    geometry = map_geometry(model, "map") if "map" in spec.output_names else None
+    if geometry is None:
+        return metadata
+    return replace(
+        metadata,
+        map_stride=geometry.stride,
+        map_offset=geometry.offset,
+        receptive_field=geometry.receptive_field,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import BinaryIO
 
 from anysize.errors import UsageError
 
-__all__ = ["atomic_output", "check_output_path"]
+__all__ = ["atomic_output", "check_output_path", "staged_output"]
 
 
 def check_output_path(path: Path) -> None:
@@ -53,3 +54,27 @@ def atomic_output(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def staged_output(path: Path) -> Iterator[Path]:
+    """Yield a path of the same file name in a temporary folder beside `path`.
+
+    What the block writes there (the file, and others beside it such as external data) is moved to
+    the folder of `path` on success, `path` itself last; on any exception nothing is. So a file can
+    be written, verified, and only then appear.
+
+    Raises:
+        UsageError: The path cannot be written.
+    """
+    check_output_path(path)
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    staged = folder / path.name
+    try:
+        yield staged
+        for companion in sorted(folder.iterdir()):
+            if companion != staged:
+                companion.replace(path.parent / companion.name)
+        staged.replace(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

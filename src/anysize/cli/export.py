@@ -1,0 +1,58 @@
+"""`anysize export`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from anysize.cli.console import note, progress, result
+from anysize.cli.options import Output, Seed, TrainingSize, Verify, Weights
+from anysize.sizes import Size
+
+__all__ = ["export"]
+
+
+def export(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A zoo name (alexnet, vgg16, resnet18, nin, lenet, digits, …), torchvision:NAME, "
+            "timm:NAME, or package.module:callable."
+        ),
+    ],
+    output: Output,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            help="fc, fcn, gap, cam, spp, adaptive or resize; the network's own if left out."
+        ),
+    ] = None,
+    weights: Weights = None,
+    size: TrainingSize = None,
+    opset: Annotated[int, typer.Option(help="ONNX operator set to write.")] = 18,
+    seed: Seed = 0,
+    external_data: Annotated[
+        str, typer.Option(help="auto, always or never: weights beside the file instead of in it.")
+    ] = "auto",
+    verify: Verify = True,
+) -> None:
+    """Export a classifier with dynamic batch, height and width, and prove it right."""
+    from anysize.verbs.export import export as run
+
+    with progress() as show:
+        done = run(
+            source,
+            output,
+            head=head,
+            weights=weights,
+            size=Size.parse(size) if size else None,
+            opset=opset,
+            seed=seed,
+            external_data=external_data,
+            verify=verify,
+            progress=show,
+        )
+    for line in done.notes:
+        note(line)
+    result(done.summary())

@@ -1,0 +1,27 @@
+"""`anysize heatmap`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anysize.cli.console import result
+
+__all__ = ["heatmap"]
+
+
+def heatmap(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A graph with a map.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="PNG or JPEG, of any size.")],
+    output: Annotated[Path, typer.Option("-o", "--out", help="The PNG to write.")],
+    class_: Annotated[
+        str | None, typer.Option("--class", metavar="NAME|INDEX", help="Draw this class only.")
+    ] = None,
+    top: Annotated[int, typer.Option(help="How many of the strongest classes to draw.")] = 3,
+) -> None:
+    """Draw where in an image a fully convolutional graph sees its classes."""
+    from anysize.verbs.heatmap import heatmap as run
+
+    result(run(model, image, output, class_=class_, top=top).summary())

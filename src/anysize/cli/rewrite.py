@@ -1,0 +1,46 @@
+"""`anysize rewrite`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anysize.cli.console import note, progress, result
+from anysize.cli.options import Output, TrainingSize, Verify
+from anysize.sizes import Size
+
+__all__ = ["rewrite"]
+
+
+def rewrite(
+    model: Annotated[Path, typer.Argument(metavar="IN.onnx", help="A file with an FC head.")],
+    output: Output,
+    to: Annotated[str, typer.Option(help="The head to write: fcn.")] = "fcn",
+    size: TrainingSize = None,
+    keep: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            help="map: the dense class map; logits: the mean of its cells; both: logits first.",
+        ),
+    ] = "map",
+    verify: Verify = True,
+) -> None:
+    """Rewrite a fixed-size FC graph into a fully convolutional one, without its PyTorch model."""
+    from anysize.verbs.rewrite import rewrite as run
+
+    with progress() as show:
+        done = run(
+            model,
+            output,
+            to=to,
+            size=Size.parse(size) if size else None,
+            output_kind=keep,
+            verify=verify,
+            progress=show,
+        )
+    for line in done.notes:
+        note(line)
+    result(done.summary())

@@ -1,0 +1,66 @@
+"""`import anysize` and `anysize --help` load no framework and no runtime."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "onnx", "onnxruntime", "onnxscript", "onnx_graphsurgeon", "numpy", "matplotlib")
+REPORT = f"import sys; print(sorted(set(sys.modules) & set({HEAVY!r})))"
+
+
+def heavy_modules(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{REPORT}"], capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()[-1]
+
+
+HELP = "from anysize.cli import main\nmain(['--help'])"
+LIGHT = {
+    "import anysize": "import anysize",
+    "anysize --help": HELP,
+    "anysize export --help": HELP.replace("['--help']", "['export', '--help']"),
+    "anysize.models": "import anysize.models",
+    "anysize.exporters": "import anysize.exporters",
+}
+
+
+@pytest.mark.parametrize("code", LIGHT.values(), ids=LIGHT.keys())
+def test_nothing_heavy_is_loaded(code):
+    assert heavy_modules(code) == "[]"
+
+
+def test_a_heavy_import_is_noticed():
+    assert heavy_modules("import anysize\nimport numpy") == "['numpy']"
+
+
+def test_the_public_names_are_exactly_these():
+    import anysize
+
+    assert sorted(anysize.__all__) == [
+        "AnysizeError",
+        "ExportResult",
+        "HeatmapResult",
+        "Inspection",
+        "Report",
+        "RewriteResult",
+        "Size",
+        "SizeRange",
+        "__version__",
+        "export",
+        "heatmap",
+        "inspect",
+        "rewrite",
+        "validate",
+    ]
+    assert all(getattr(anysize, name) is not None for name in anysize.__all__)
+
+
+def test_a_name_that_is_not_public_is_an_attribute_error():
+    import anysize
+
+    with pytest.raises(AttributeError, match="no attribute 'exprot'"):
+        anysize.exprot  # noqa: B018

@@ -1,0 +1,102 @@
+"""Arrows between the folders point one way."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HOMES = {
+    "models": ROOT / "models",
+    "exporters": ROOT / "exporters",
+    "surgery": ROOT / "surgery",
+    "validators": ROOT / "validators",
+    "verbs": ROOT / "src/anysize/verbs",
+    "cli": ROOT / "src/anysize/cli",
+}
+# What each folder may import, besides the modules of `anysize` itself that everything may use.
+ALLOWED = {
+    "surgery": set(),
+    "models": set(),
+    "exporters": {"surgery"},
+    "validators": {"surgery", "models"},
+    "verbs": {"surgery", "models", "exporters", "validators"},
+    "cli": {"verbs", "validators"},
+}
+FOUNDATION = {"anysize", "anysize.errors", "anysize.sizes", "anysize.files"}
+
+
+def imports(source: str) -> set[str]:
+    """Every `anysize` module that a source imports, at whatever depth, type checking included."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            if node.module == "anysize":
+                found |= {f"anysize.{alias.name}" for alias in node.names}
+    return {name for name in found if name.split(".")[0] == "anysize"}
+
+
+def folder_of(module: str) -> str:
+    """The folder that a module belongs to; "" for the foundation."""
+    if module in FOUNDATION or module == "anysize.__version__":
+        return ""
+    return module.split(".")[1]
+
+
+def arrows(home: str) -> dict[str, set[str]]:
+    """For each file of a folder, the other folders that it imports."""
+    return {
+        str(path.relative_to(ROOT)): {folder_of(name) for name in imports(path.read_text())}
+        - {"", home}
+        for path in HOMES[home].rglob("*.py")
+    }
+
+
+def cycle(graph: dict[str, set[str]]) -> list[str]:
+    """Some cycle of a graph, or []."""
+    done: set[str] = set()
+
+    def walk(node: str, path: list[str]) -> list[str]:
+        if node in path:
+            return [*path[path.index(node) :], node]
+        if node in done:
+            return []
+        for target in sorted(graph.get(node, ())):
+            if found := walk(target, [*path, node]):
+                return found
+        done.add(node)
+        return []
+
+    return next((found for node in sorted(graph) if (found := walk(node, []))), [])
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_no_arrow_runs_back_up(home):
+    wrong = {file: bad for file, found in arrows(home).items() if (bad := found - ALLOWED[home])}
+    assert wrong == {}
+
+
+def test_the_folders_form_no_cycle():
+    graph = {home: set().union(*arrows(home).values()) for home in HOMES}
+    assert cycle(graph) == []
+
+
+@pytest.mark.parametrize("module", ["errors", "sizes", "files"])
+def test_the_foundation_imports_only_itself(module):
+    source = (ROOT / f"src/anysize/{module}.py").read_text()
+    assert imports(source) <= FOUNDATION
+
+
+def test_a_cycle_is_noticed():
+    assert cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == ["a", "b", "c", "a"]
+    assert cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_an_arrow_inside_a_function_is_noticed():
+    source = "def f():\n    from anysize.validators import Report\n    return Report"
+    assert {folder_of(name) for name in imports(source)} == {"validators"}
