@@ -18,7 +18,14 @@ from anysize.validators.parity import variation
 from anysize.validators.references.protocol import Reference, Rejected
 from anysize.validators.spool import Spool
 
-__all__ = ["Arbiter", "CaseExpectation", "ImageSpec", "compute_expectations", "read_inputs"]
+__all__ = [
+    "Arbiter",
+    "CaseExpectation",
+    "ImageSpec",
+    "compute_expectations",
+    "read_inputs",
+    "variations",
+]
 
 Array = NDArray[np.generic]
 Arbiter = Literal["float64", "none"]
@@ -110,7 +117,7 @@ def compute_expectations(
             spool.write(case, FLOAT64, _arbitrate(reference, inputs, answer))
         if case.size not in varies:
             other = reference.run(_make_inputs(case, images, images.vacuity_seed), "float32")
-            varies[case.size] = _variations(answer, other)
+            varies[case.size] = variations(answer, other)
         found.append(CaseExpectation(case, None, reference.output_names, varies[case.size]))
     return tuple(found)
 
@@ -143,9 +150,8 @@ def _arbitrate(
     return answer
 
 
-def _variations(
-    answer: tuple[Array, ...], other: tuple[Array, ...] | Rejected
-) -> tuple[float, ...]:
+def variations(answer: tuple[Array, ...], other: tuple[Array, ...] | Rejected) -> tuple[float, ...]:
+    """Measure for each output of the reference how much it varies from one seed to another."""
     if isinstance(other, Rejected) or len(other) != len(answer):
         return tuple(np.inf for _ in answer)  # what it answers depends on more than the size
     found = [variation(first, second) for first, second in zip(answer, other, strict=True)]

@@ -92,8 +92,8 @@ def validate_model(
         UsageError: An argument is malformed, or there is nothing to take sizes from.
         NotRunError: The reference ran out of memory.
     """
-    from anysize.surgery import load_model, read_metadata
-    from anysize.surgery.graph import opset_version, static_size
+    from anysize.surgery import load_model, read_metadata, trained_size
+    from anysize.surgery.graph import opset_version
 
     path = Path(path)
     tolerance = _tolerance(atol, rtol)
@@ -111,7 +111,7 @@ def validate_model(
     threads = threads or _usable_cpus()
     original = choose_reference(model, reference, name=name, threads=threads)
     if sizes == "auto":
-        training = metadata.size or static_size(model) or getattr(reference, "training_size", None)
+        training = trained_size(model) or getattr(reference, "training_size", None)
         sizes = _auto(metadata, declared, training)
     cases = plan_cases(sizes, batches)
     steps = _Steps(progress, total=len(cases) + len(found) * (2 * len(cases) + 1))

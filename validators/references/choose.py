@@ -60,15 +60,21 @@ def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Referenc
     from anysize.validators.references.onnx_graph import OnnxFc, OnnxReference, external_folder
 
     model = load_model(path)
+    folder = external_folder(model, path)
     if _is_fully_convolutional(candidate) and read_metadata(model).head in (None, "fc"):
         try:
             fc: FcOriginal = OnnxFc(
-                model, name=path.name, folder=external_folder(model, path), threads=threads
+                model,
+                name=path.name,
+                size=read_metadata(candidate).size,
+                folder=folder,
+                threads=threads,
             )
         except DeclinedError:  # no FC head: a map is compared with a map
-            return OnnxReference(path, threads=threads)
-        return WindowsReference(fc, layout=output_layout(candidate))
-    return OnnxReference(path, threads=threads)
+            pass
+        else:
+            return WindowsReference(fc, layout=output_layout(candidate))
+    return OnnxReference(model, name=path.name, folder=folder, path=path, threads=threads)
 
 
 def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Reference:

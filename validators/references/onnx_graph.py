@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anysize.errors import ModelFileError, NotRunError, SourceError
+from anysize.sizes import Size
 from anysize.validators.references.protocol import Precision, Rejected, one_line
 
 if TYPE_CHECKING:
@@ -132,31 +133,34 @@ class GraphPair:
 
 
 class OnnxReference:
-    """An ONNX file as the original.
+    """An ONNX graph as the original.
 
     A graph that declares batch 1 answers for each item of a batch by itself: that is what its
     user does with it.
 
     Args:
-        path: The file.
+        model: The graph; external weights may still be external.
+        name: How reports call it.
+        folder: Where external weights lie.
+        path: The file that `model` was read from, unchanged; spares a copy of its weights.
         threads: Threads for ONNX Runtime.
-
-    Raises:
-        ModelFileError: The file is unreadable, invalid or unsafe.
     """
 
     kind = "onnx"
 
-    def __init__(self, path: Path, *, threads: int = 1) -> None:
-        from anysize.surgery import load_model
-
-        model = load_model(path)
-        self.name = path.name
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        *,
+        name: str,
+        folder: Path | None = None,
+        path: Path | None = None,
+        threads: int = 1,
+    ) -> None:
+        self.name = name
         self.output_names: tuple[str, ...] | None = tuple(o.name for o in model.graph.output)
         self._takes_one = _declares_batch_one(model)
-        self._pair = GraphPair(
-            model, name=path.name, folder=external_folder(model, path), path=path, threads=threads
-        )
+        self._pair = GraphPair(model, name=name, folder=folder, path=path, threads=threads)
 
     def run(
         self, inputs: Mapping[str, Array], precision: Precision
@@ -184,6 +188,7 @@ class OnnxFc:
     Args:
         model: The original graph; not modified. External weights may still be external.
         name: How messages call it.
+        size: The training size; what the graph declares or records, by default.
         folder: Where external weights lie.
         threads: Threads for ONNX Runtime.
 
@@ -196,15 +201,16 @@ class OnnxFc:
         model: onnx.ModelProto,
         *,
         name: str,
+        size: Size | None = None,
         folder: Path | None = None,
         threads: int = 1,
     ) -> None:
         from anysize.surgery import find_head, free_axes, split_at
 
-        head = find_head(model)
+        head = find_head(model, size)
         features, layers = split_at(model, head.feature_map)
         self.name = name
-        self.window = (head.height, head.width)
+        self.window = (head.map_size.height, head.map_size.width)
         self.output_names: tuple[str, ...] | None = tuple(o.name for o in model.graph.output)
         self._features = GraphPair(free_axes(features), name=name, folder=folder, threads=threads)
         self._head = GraphPair(layers, name=name, folder=folder, threads=threads)
