@@ -91,11 +91,11 @@ def resolve(
             "package.module:callable"
         )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         if prefix in {"torchvision", "timm"}:
             module = _from_library(prefix, name)
         else:
-            module = _from_callable(prefix, name)
+            module = _from_callable(prefix, name, seed=seed)
     if weights is not None:
         load_weights(module, weights)
     return ResolvedModel(
@@ -161,7 +161,7 @@ def _from_library(library: str, name: str) -> nn.Module:
     return _checked(module, source)
 
 
-def _from_callable(package: str, attribute: str) -> nn.Module:
+def _from_callable(package: str, attribute: str, *, seed: int) -> nn.Module:
     source = f"{package}:{attribute}"
     with _working_folder_on_path():
         try:
@@ -184,6 +184,8 @@ def _from_callable(package: str, attribute: str) -> nn.Module:
                 f"model {source}: is a {type(make).__name__}, expected a callable that returns "
                 "an nn.Module"
             )
+        # A module draws numbers when it is first imported, perhaps; the model starts afresh.
+        torch.default_generator.manual_seed(seed)
         try:
             module = make()
         except (Exception, SystemExit) as exc:
