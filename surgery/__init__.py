@@ -3,20 +3,28 @@
 from anysize.surgery.axes import free_axes
 from anysize.surgery.geometry import MapGeometry, map_geometry
 from anysize.surgery.graph import image_input, static_size
+from anysize.surgery.heads import AnySizeAlreadyError, Head, find_head
 from anysize.surgery.intervals import legal_interval, smallest_size, trained_size
 from anysize.surgery.loading import load_model
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
 from anysize.surgery.passes import PassResult, reduce_mean_to_global_pool, reshape_to_flatten
+from anysize.surgery.rewriting import Rewrite, rewrite
 from anysize.surgery.saving import save_model
 from anysize.surgery.shapes import IllegalSizeError, infer_shapes
-from anysize.surgery.size_guard import guard_min_size
+from anysize.surgery.size_guard import guard_map_size, guard_min_size
+from anysize.surgery.splitting import split_at
 
 __all__ = [
+    "AnySizeAlreadyError",
     "FileMetadata",
+    "Head",
     "IllegalSizeError",
     "MapGeometry",
     "PassResult",
+    "Rewrite",
+    "find_head",
     "free_axes",
+    "guard_map_size",
     "guard_min_size",
     "image_input",
     "infer_shapes",
@@ -26,8 +34,10 @@ __all__ = [
     "read_metadata",
     "reduce_mean_to_global_pool",
     "reshape_to_flatten",
+    "rewrite",
     "save_model",
     "smallest_size",
+    "split_at",
     "static_size",
     "trained_size",
     "write_metadata",

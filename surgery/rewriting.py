@@ -1,0 +1,214 @@
+"""Find, decide, try, rewrite: the one way in which a file's head is changed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+
+import anysize
+from anysize.errors import DeclinedError, ModelFileError, UsageError
+from anysize.sizes import Size
+from anysize.surgery.axes import free_axes
+from anysize.surgery.edit import Edits
+from anysize.surgery.fc_to_conv import Output, plan_fc_to_conv
+from anysize.surgery.geometry import MapGeometry, map_geometry
+from anysize.surgery.graph import GraphView, image_input
+from anysize.surgery.heads import AnySizeAlreadyError, Head, find_head
+from anysize.surgery.intervals import legal_interval
+from anysize.surgery.layers import Linear, Tail
+from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
+from anysize.surgery.shapes import IllegalSizeError, ShapeWalk
+from anysize.surgery.skeleton import check, weight_free
+
+__all__ = ["Rewrite", "rewrite"]
+
+_TARGETS = ("fcn",)
+_OUTPUTS = ("map", "logits", "both")
+_OTHER_BATCH = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """The outcome of a rewrite.
+
+    Attributes:
+        model: The rewritten model, or the one given where nothing was to be done.
+        applied: Whether the head was rewritten.
+        reason: Why not; empty where it was.
+        head: The head as it was found in the original.
+        size: The training size that was used.
+        min_size: The smallest image that the rewritten graph takes.
+        geometry: How the map lies on the image; None where that is unknown.
+        map_tensor: The tensor of the rewritten graph that is the dense map, before any Softmax.
+        moved: For each weight whose bytes could not stay in place, why.
+    """
+
+    model: onnx.ModelProto
+    applied: bool
+    reason: str = ""
+    head: Head | None = None
+    size: Size | None = None
+    min_size: Size | None = None
+    geometry: MapGeometry | None = None
+    map_tensor: str = ""
+    moved: tuple[str, ...] = ()
+
+
+def rewrite(
+    model: onnx.ModelProto,
+    *,
+    to: str = "fcn",
+    size: Size | None = None,
+    output: Output = "map",
+    source: Path | None = None,
+    in_place: bool = False,
+) -> Rewrite:
+    """Rewrite a fixed-size classifier as a graph that takes any image size, on the same weights.
+
+    The plan is tried and checked on a copy without weights first: a rewrite that declines leaves
+    `model` untouched, with `in_place` too. IR version, opset, metadata and every node outside the
+    head stay as they are.
+
+    Args:
+        model: The classifier, as `load_model` gives it.
+        to: The head to rewrite to: `fcn`, convolutions instead of fully connected layers.
+        size: The training size; what the file declares or records, by default.
+        output: `map` makes each output its dense map; `logits` the mean over the map's cells,
+            taken before a Softmax, LogSoftmax or ArgMax; `both` adds the output `map` to that.
+        source: The file that `model` was loaded from: recorded by its hash, and needed where
+            external weights must move.
+        in_place: Edit `model` itself, which saves a copy of its inline weights.
+
+    Returns:
+        The outcome; a graph that takes any size already is not applied, with the reason.
+
+    Raises:
+        DeclinedError: The rewrite would have to guess; the message names the node.
+        IllegalSizeError: The graph does not take images of `size`.
+        UsageError: `to` or `output` is none that is offered.
+    """
+    if to not in _TARGETS:
+        raise UsageError(f"rewrite to {to!r}: expected {', '.join(_TARGETS)}")
+    if output not in _OUTPUTS:
+        raise UsageError(f"output {output!r}: expected {', '.join(_OUTPUTS)}")
+    try:
+        head = find_head(model, size)
+    except AnySizeAlreadyError as exc:
+        return Rewrite(model, applied=False, reason=str(exc))
+    except DeclinedError:
+        recorded = read_metadata(model).head
+        if recorded not in (None, "fc"):
+            reason = f"the file records head {recorded}, which takes any size already"
+            return Rewrite(model, applied=False, reason=reason)
+        raise
+    edits = plan_fc_to_conv(GraphView(model), head, output=output)
+    map_tensor = _map_tensor(edits, head, output)
+    min_size = legal_interval(model, head.feature_map, head.image_size).minimum
+    trial = weight_free(model)
+    _apply(trial, edits, None)
+    _prove_free(trial, head)
+    geometry = map_geometry(trial, map_tensor)
+    metadata = replace(
+        read_metadata(model),
+        version=anysize.__version__,
+        head=to,
+        size=head.image_size,
+        min_size=min_size,
+        max_size=None,
+        classes=_classes(head),
+        map_stride=geometry and geometry.stride,
+        map_offset=geometry and geometry.offset,
+        receptive_field=geometry and geometry.receptive_field,
+        source_sha256=_sha256(source) if source is not None else None,
+    )
+    _check(trial, metadata)
+    result = model if in_place else onnx.ModelProto()
+    if not in_place:
+        result.CopyFrom(model)
+    _apply(result, edits, source.parent if source is not None else None)
+    write_metadata(result, metadata)
+    return Rewrite(
+        result,
+        applied=True,
+        head=head,
+        size=head.image_size,
+        min_size=min_size,
+        geometry=geometry,
+        map_tensor=map_tensor,
+        moved=tuple(recipe.reason for recipe in edits.derived),
+    )
+
+
+def _apply(model: onnx.ModelProto, edits: Edits, folder: Path | None) -> None:
+    edits.apply(model, folder)
+    free_axes(model)
+
+
+def _check(trial: onnx.ModelProto, metadata: FileMetadata) -> None:
+    write_metadata(trial, metadata)
+    try:
+        check(trial)
+    except ModelFileError as exc:
+        raise DeclinedError(f"the rewritten graph would be invalid: {exc}") from exc
+
+
+def _prove_free(trial: onnx.ModelProto, head: Head) -> None:
+    """Decline where a node outside the head holds on to the batch or the size of the trace."""
+    walk = ShapeWalk(trial)
+    size = head.image_size
+    larger = Size(2 * size.height, 3 * size.width)
+    for what, other, batch in (("batch", size, _OTHER_BATCH), ("height and width", larger, 1)):
+        try:
+            shapes = walk.shapes(other, batch)
+        except IllegalSizeError as exc:
+            raise DeclinedError(
+                f"{exc}; the {what} of the original file must be built in there", node=exc.node
+            ) from exc
+        for output in trial.graph.output:
+            shape = shapes.get(output.name)
+            if shape is None or shape[0] != batch:
+                label, name = _culprit(trial, shapes, batch)
+                raise DeclinedError(
+                    f"{label}: the {what} of the original file is built in there", node=name
+                )
+
+
+def _culprit(
+    trial: onnx.ModelProto, shapes: dict[str, tuple[int, ...]], batch: int
+) -> tuple[str, str]:
+    """Name the first node that loses the batch, or whose shape cannot be followed."""
+    view = GraphView(trial)
+    for index in sorted(view.downstream(image_input(trial).name)):
+        node = view.node(index)
+        before, after = shapes.get(node.input[0]), shapes.get(node.output[0])
+        is_lost = before is not None and len(before) > 1 and before[0] == batch
+        is_lost = is_lost and node.op_type not in ("Shape", "Size")
+        if is_lost and (after is None or not after or after[0] != batch):
+            return view.label(index), node.name
+    return "the graph", ""
+
+
+def _map_tensor(edits: Edits, head: Head, output: Output) -> str:
+    if output == "both":
+        return edits.new_outputs[0].name
+    name = head.outputs[0]
+    for layer in head.layers:
+        if isinstance(layer, Tail) and layer.output == name:
+            name = layer.data
+    if output == "map":
+        return name
+    # … → map → GlobalAveragePool → Flatten → the name that the output had
+    ends = [nodes for nodes in edits.nodes.values() if nodes and nodes[-1].output[0] == name]
+    return ends[0][-2].input[0]
+
+
+def _classes(head: Head) -> int:
+    return [layer for layer in head.layers if isinstance(layer, Linear)][-1].out_features
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

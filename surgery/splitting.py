@@ -1,0 +1,142 @@
+"""A graph in two at a tensor: what makes it, and what is made of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+
+from anysize.errors import UnsupportedModelError
+from anysize.sizes import Size
+from anysize.surgery.external_data import external_range
+from anysize.surgery.graph import GraphView
+from anysize.surgery.passes.reshape_to_flatten import reshape_to_flatten
+from anysize.surgery.skeleton import copy_fields, weight_free
+from anysize.surgery.tensors import DATA_FIELDS, is_external
+
+__all__ = ["split_at"]
+
+
+def split_at(
+    model: onnx.ModelProto,
+    tensor: str,
+    *,
+    size: Size | None = None,
+    source: Path | None = None,
+) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Split a model at `tensor` into the part that computes it and the part that reads it.
+
+    Each half gets copies of the weights that it needs and of no others. Where the training size is
+    known, every spelling of a flatten is written as Flatten first: so the second half needs no
+    shape of the image, and takes any batch.
+
+    Args:
+        model: Not modified.
+        tensor: A tensor that every path from the image to the outputs runs through.
+        size: The training size; what the file declares or records, by default.
+        source: The file that `model` was loaded from: external weights are brought in, so that a
+            runtime can take a half from memory. Without it they stay external.
+
+    Returns:
+        `(features, head)`: from the model's inputs to `tensor`, and from `tensor` to the model's
+        outputs. `tensor` is declared with four symbolic axes.
+
+    Raises:
+        UnsupportedModelError: No node makes `tensor`, or the second half reads something else
+            of the first.
+    """
+    light = weight_free(model)
+    reshape_to_flatten(light, size)
+    view = GraphView(light)
+    first = view.upstream(tensor)
+    if not first:
+        raise UnsupportedModelError(f"tensor {tensor!r}: no node of the graph makes it")
+    needed: set[int] = set().union(*(view.upstream(o.name) for o in model.graph.output))
+    # What depends on the tensor, and the constants that this part computes with.
+    dependent = view.downstream(tensor) & needed
+    second = set(dependent)
+    for index in dependent:
+        for name in view.node(index).input:
+            if name != tensor and name:
+                second |= view.upstream(name) - first
+    made_first = {name for index in first for name in view.node(index).output if name}
+    inputs = {value.name for value in model.graph.input} - _initializers(model)
+    for index in sorted(second):
+        for name in view.node(index).input:
+            if name != tensor and (name in inputs or name in made_first):
+                if view.constant(name) is not None:
+                    second |= view.upstream(name)
+                    continue
+                raise UnsupportedModelError(
+                    f"{view.label(index)}: reads {name!r} past {tensor!r}; "
+                    "the graph cannot be split there"
+                )
+    boundary = _value(model, tensor)
+    features = _part(model, view, first, list(model.graph.input), [boundary], source)
+    head = _part(model, view, second, [boundary], list(model.graph.output), source)
+    return features, head
+
+
+def _part(
+    model: onnx.ModelProto,
+    view: GraphView,
+    indices: set[int],
+    inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
+    source: Path | None,
+) -> onnx.ModelProto:
+    part = onnx.ModelProto()
+    copy_fields(model, part, leave_out=("graph", "training_info"))
+    part.graph.name = model.graph.name
+    # A Constant that holds a weight has it in the model only.
+    constants = {n.output[0]: n for n in model.graph.node if n.op_type == "Constant"}
+    for index in sorted(indices):
+        node = view.node(index)
+        part.graph.node.append(constants.get(node.output[0], node) if node.output else node)
+    reads = {name for node in part.graph.node for name in _reads(node)}
+    part.graph.input.extend(
+        value for value in inputs if value.name in reads or value.name not in _initializers(model)
+    )
+    part.graph.output.extend(outputs)
+    for tensor in model.graph.initializer:
+        if tensor.name in reads:
+            _copy_in(tensor, part.graph.initializer.add(), source)
+    part.graph.sparse_initializer.extend(
+        sparse for sparse in model.graph.sparse_initializer if sparse.values.name in reads
+    )
+    return part
+
+
+def _copy_in(tensor: onnx.TensorProto, target: onnx.TensorProto, source: Path | None) -> None:
+    if source is None or not is_external(tensor):
+        target.CopyFrom(tensor)
+        return
+    piece = external_range(tensor, source.parent)
+    copy_fields(tensor, target, leave_out=(*DATA_FIELDS, "external_data", "data_location"))
+    with piece.path.open("rb") as stream:
+        stream.seek(piece.offset)
+        target.raw_data = stream.read(piece.size_bytes)
+
+
+def _reads(node: onnx.NodeProto) -> set[str]:
+    names = set(node.input)
+    for entry in node.attribute:
+        for graph in (*([entry.g] if entry.HasField("g") else []), *entry.graphs):
+            names.update(output.name for output in graph.output)
+            for inner in graph.node:
+                names |= _reads(inner)
+    return names
+
+
+def _initializers(model: onnx.ModelProto) -> set[str]:
+    return {tensor.name for tensor in model.graph.initializer}
+
+
+def _value(model: onnx.ModelProto, tensor: str) -> onnx.ValueInfoProto:
+    """Describe the boundary: the model's own element type, four free axes."""
+    graph = model.graph
+    known = [value for value in (*graph.value_info, *graph.output) if value.name == tensor]
+    first = known or [graph.input[0]]
+    element = first[0].type.tensor_type.elem_type
+    shape = ("batch", "channels", "map_height", "map_width")
+    return onnx.helper.make_tensor_value_info(tensor, element, shape)
