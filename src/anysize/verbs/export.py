@@ -1,0 +1,231 @@
+"""Export a classifier with dynamic batch, height and width, and prove the file right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from anysize.errors import UsageError, VerificationError
+from anysize.files import staged_output
+from anysize.sizes import Size, SizeRange
+from anysize.verbs.progress import Progress, silent, validation_progress
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from anysize.models import ResolvedModel
+    from anysize.validators import Report
+
+__all__ = ["ExportResult", "export"]
+
+_DEFAULT_SIZE = Size(224, 224)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """What was written.
+
+    Attributes:
+        path: The file.
+        source: The name of the model.
+        head: Its head.
+        sizes: The legal sizes.
+        outputs: Names of the graph's outputs, in order.
+        nodes: Number of nodes.
+        size_bytes: Of the file, without weights beside it.
+        report: The verification; None where it was not asked for.
+        notes: What the user should know about the file.
+    """
+
+    path: Path
+    source: str
+    head: str
+    sizes: SizeRange
+    outputs: tuple[str, ...]
+    nodes: int
+    size_bytes: int
+    report: Report | None
+    notes: tuple[str, ...]
+
+    def summary(self) -> str:
+        """Return the result in one line."""
+        proof = "not verified" if self.report is None else verified(self.report)
+        return (
+            f"{self.path}: {self.source}, head {self.head}, sizes {self.sizes}, "
+            f"{self.nodes} nodes, {self.size_bytes / 2**20:.1f} MiB; {proof}"
+        )
+
+
+def export(
+    source: str | nn.Module,
+    output: Path | str,
+    *,
+    head: str | None = None,
+    weights: Path | str | None = None,
+    size: Size | str | None = None,
+    opset: int = 18,
+    seed: int = 0,
+    external_data: Literal["auto", "always", "never"] = "auto",
+    verify: bool = True,
+    progress: Progress = silent,
+) -> ExportResult:
+    """Export a model to an ONNX file whose batch, height and width are symbolic.
+
+    Args:
+        source: A SOURCE (zoo name, `torchvision:NAME`, `timm:NAME`, `package.module:callable`) or
+            a module in evaluation mode that maps images (batch, channels, height, width) to
+            logits.
+        output: The file to write; it appears whole or not at all.
+        head: For a zoo name, the head to build; otherwise `as-is`, or None for the same.
+        weights: A checkpoint: safetensors, or a torch file that holds only tensors.
+        size: The training size.
+        opset: ONNX operator set to write.
+        seed: Seeds random weights.
+        external_data: Whether weights lie beside the file: `auto` does so above 2 GB.
+        verify: Compare the file with the eager module, in float64 terms, at the sizes `auto`, on
+            ONNX Runtime's CPU provider, before it appears.
+        progress: Told how far it is.
+
+    Raises:
+        AnysizeError: A subclass says what cannot be used.
+        VerificationError: The file does not compute what the module computes; it is not written.
+    """
+    from anysize.exporters import ExportSpec, export_module
+    from anysize.surgery import save_model
+
+    output = Path(output)
+    size = Size.parse(size) if isinstance(size, str) else size
+    steps = 3 if verify else 2
+    with staged_output(output) as staged:
+        progress(0, steps, "building the model")
+        model = _resolve(source, head=head, weights=weights, size=size, seed=seed)
+        names = getattr(model.module, "output_names", ("logits",))
+        spec = ExportSpec(
+            name=model.name,
+            head=model.head,
+            channels=model.channels,
+            classes=model.classes,
+            size=model.training_size,
+            output_names=tuple(names),
+            opset=opset,
+            seed=model.seed,
+            weights_sha256=model.weights_sha256,
+        )
+        progress(1, steps, f"tracing {model.name}")
+        exported = export_module(model.module, spec)
+        save_model(exported.model, staged, external_data=external_data)
+        nodes, size_bytes = len(exported.model.graph.node), staged.stat().st_size
+        sizes, kind = exported.sizes, exported.metadata.head or ""
+        del exported  # the weights are on disk now
+        report = None
+        if verify:
+            report = _verify(staged, model, progress)
+    return ExportResult(
+        path=output,
+        source=model.name,
+        head=kind,
+        sizes=sizes,
+        outputs=tuple(names),
+        nodes=nodes,
+        size_bytes=size_bytes,
+        report=report,
+        notes=_notes(model.name, kind, sizes),
+    )
+
+
+def _resolve(
+    source: str | nn.Module,
+    *,
+    head: str | None,
+    weights: Path | str | None,
+    size: Size | None,
+    seed: int,
+) -> ResolvedModel:
+    from anysize.models import ResolvedModel, resolve
+
+    if isinstance(source, str):
+        path = None if weights is None else Path(weights)
+        return resolve(source, head=head, size=size, seed=seed, weights=path)
+    if weights is not None:
+        raise UsageError("weights: load them into the module before you export it")
+    if head not in (None, "as-is"):
+        raise UsageError(f"head {head!r}: a module is exported as it stands; leave head out")
+    return ResolvedModel(
+        module=source,
+        name=f"{type(source).__module__}:{type(source).__qualname__}",
+        head=getattr(source, "head", None),
+        channels=_channels(source),
+        classes=getattr(source, "classes", None),
+        training_size=size or getattr(source, "training_size", _DEFAULT_SIZE),
+        seed=seed,
+        weights_sha256=None,
+    )
+
+
+def _channels(module: nn.Module) -> int:
+    channels = getattr(module, "channels", None)
+    if isinstance(channels, int):
+        return channels
+    from torch.nn import Conv2d
+
+    first = next((layer for layer in module.modules() if isinstance(layer, Conv2d)), None)
+    if first is None:
+        raise UsageError(
+            f"{type(module).__name__}: has no Conv2d, so its channels are not known; give the "
+            "module an attribute `channels`"
+        )
+    return first.in_channels
+
+
+def _verify(path: Path, model: ResolvedModel, progress: Progress) -> Report:
+    from anysize.validators import validate_model
+
+    report = validate_model(
+        path, model.module, name=model.name, progress=validation_progress(progress)
+    )
+    raise_unless_ok(report, f"{model.name}: the exported graph is wrong and was not written")
+    return report
+
+
+def raise_unless_ok(report: Report, what: str) -> None:
+    """Raise the first bad cell's story.
+
+    Raises:
+        VerificationError: The report has a bad cell, or no good one.
+    """
+    if report.ok:
+        return
+    bad = [cell for cell in report.cells if not cell.is_good]
+    story = f"{bad[0]}: {bad[0].verdict}: {bad[0].message}" if bad else "no cell passed"
+    more = f" (and {len(bad) - 1} more cells)" if len(bad) > 1 else ""
+    raise VerificationError(f"{what}: {story}{more}")
+
+
+def verified(report: Report) -> str:
+    """Say in a few words what a good report found."""
+    ratios = [cell.worst.deviation.ratio for cell in report.cells if cell.worst is not None]
+    passes = sum(cell.verdict == "pass" for cell in report.cells)
+    rejected = sum(cell.verdict == "rejected" for cell in report.cells)
+    worst = f", error at most {max(ratios):.2g} × budget" if ratios else ""
+    also = f", {rejected} rejected on both sides" if rejected else ""
+    return f"verified on {report.runtimes[0].name}: {passes} cells pass{also}{worst}"
+
+
+def _notes(name: str, head: str, sizes: SizeRange) -> tuple[str, ...]:
+    if head != "fc":
+        return ()
+    return (
+        f"{name}: an FC head takes only {sizes}; outside, the file fails on purpose. "
+        f"For any size: {_alternatives(name)}",
+    )
+
+
+def _alternatives(names: str | Sequence[str]) -> str:
+    from anysize.models import ZOO
+
+    entry = ZOO.get(names) if isinstance(names, str) else None
+    if entry is None:
+        return "anysize rewrite --to fcn"
+    return "--head " + ", ".join(head for head in entry.heads if head != "fc")

@@ -1,0 +1,24 @@
+"""How a verb tells how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from anysize.validators import Progress as ValidationProgress
+
+__all__ = ["Progress", "silent", "validation_progress"]
+
+# Steps done, steps in total (0 where not known), and what is being done.
+Progress = Callable[[int, int, str], None]
+
+
+def silent(done: int, total: int, text: str) -> None:
+    """Tell nobody."""
+    del done, total, text
+
+
+def validation_progress(progress: Progress) -> Callable[[ValidationProgress], None]:
+    """Let a validation report to `progress`."""
+    return lambda step: progress(step.done, step.total, step.text)

@@ -1,0 +1,129 @@
+"""Compare an ONNX file with its original on runtimes, sizes and batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+from anysize.errors import UsageError
+from anysize.sizes import Size
+from anysize.verbs.progress import Progress, silent, validation_progress
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from anysize.models import ResolvedModel
+    from anysize.surgery import FileMetadata
+    from anysize.validators import Report
+
+__all__ = ["validate"]
+
+
+def validate(
+    model: Path | str,
+    reference: str | Path | nn.Module | None = None,
+    *,
+    weights: Path | str | None = None,
+    runtimes: str | Sequence[str] = "ort-cpu",
+    sizes: Sequence[Size] | Literal["auto"] = "auto",
+    batches: Sequence[int] = (1, 2),
+    seed: int = 0,
+    atol: float | None = None,
+    rtol: float | None = None,
+    arbiter: str = "float64",
+    progress: Progress = silent,
+) -> Report:
+    """Run an ONNX file on each runtime at each size and batch, and judge it by its original.
+
+    Args:
+        model: The file under test.
+        reference: A SOURCE, another ONNX file, or a module in evaluation mode. Left out, the
+            model that the file's metadata name is built anew.
+        weights: A checkpoint for the reference.
+        runtimes: Names as in `anysize runtimes`, a list or comma-separated, or `all`.
+        sizes: Of the images, or `auto`.
+        batches: Numbers of images.
+        seed: Of the images.
+        atol: With `rtol`, replaces the error budget by |y − ref| ≤ atol + rtol·|ref|.
+        rtol: See `atol`.
+        arbiter: `float64`, or `none` to judge by the float32 reference alone.
+        progress: Told how far it is.
+
+    Raises:
+        AnysizeError: A subclass says what cannot be used. What a runtime does wrong is no error
+            but a cell of the report.
+    """
+    from anysize.surgery import load_model, read_metadata
+    from anysize.validators import parse_runtimes, validate_model
+
+    model = Path(model)
+    if arbiter not in ("float64", "none"):
+        raise UsageError(f"arbiter {arbiter!r}: expected float64 or none")
+    names = parse_runtimes(runtimes if isinstance(runtimes, str) else ",".join(runtimes))
+    metadata = read_metadata(load_model(model))
+    original, name = _original(model, reference, metadata, weights)
+    return validate_model(
+        model,
+        original,
+        runtimes=names,
+        sizes=sizes,
+        batches=batches,
+        seed=seed,
+        atol=atol,
+        rtol=rtol,
+        arbiter=cast("Literal['float64', 'none']", arbiter),
+        name=name,
+        progress=validation_progress(progress),
+    )
+
+
+def _original(
+    model: Path,
+    reference: str | Path | nn.Module | None,
+    metadata: FileMetadata,
+    weights: Path | str | None,
+) -> tuple[nn.Module | Path, str]:
+    """Find the original, and what reports call it."""
+    path = None if weights is None else Path(weights)
+    if reference is None:
+        resolved = _from_metadata(model, metadata, path)
+        return resolved.module, resolved.name
+    if isinstance(reference, (str, Path)):
+        if str(reference).endswith(".onnx"):
+            if path is not None:
+                raise UsageError("weights: are for a PyTorch reference, not for an ONNX file")
+            return Path(reference), ""
+        resolved = _from_source(str(reference), metadata, path)
+        return resolved.module, resolved.name
+    if path is not None:
+        raise UsageError("weights: load them into the module before you validate")
+    return reference, type(reference).__qualname__
+
+
+def _from_metadata(model: Path, metadata: FileMetadata, weights: Path | None) -> ResolvedModel:
+    """Build the model that a file says it is, with the weights that it says it has."""
+    if metadata.model is None:
+        raise UsageError(
+            f"{model}: does not say which model it is; give --reference SOURCE or OTHER.onnx"
+        )
+    resolved = _from_source(metadata.model, metadata, weights)
+    if metadata.weights_sha256 != resolved.weights_sha256:
+        expected = metadata.weights_sha256 or "none: random weights"
+        raise UsageError(
+            f"{model}: was made with a weights file of SHA-256 {expected[:16]}, got "
+            f"{(resolved.weights_sha256 or 'none')[:16]}; give that file with --weights"
+        )
+    return resolved
+
+
+def _from_source(source: str, metadata: FileMetadata, weights: Path | None) -> ResolvedModel:
+    from anysize.models import ZOO, find_entry, resolve
+
+    # Only a zoo network can be built with the head that the file has; others come as they are.
+    head = metadata.head
+    if source not in ZOO or head not in find_entry(source).heads:
+        head = None
+    elif metadata.source_sha256 is not None and head == "fcn":
+        head = "fc"  # a rewritten file is judged by what it was rewritten from
+    return resolve(source, head=head, size=metadata.size, seed=metadata.seed or 0, weights=weights)
