@@ -46,11 +46,12 @@ class WindowProof:
     Attributes:
         cells: One for the whole original at the training size, if there is one, then one for the
             windows at each size.
-        windows: How many windows were compared.
+        answers: How many answers of the rewritten graph equal the original's: cells of its maps, or
+            images where it hands out the average alone.
     """
 
     cells: tuple[Cell, ...]
-    windows: int
+    answers: int
 
     @property
     def ok(self) -> bool:
@@ -77,7 +78,7 @@ class WindowProof:
         assert worst.worst is not None
         deviation = worst.worst.deviation
         return (
-            f"{self.windows} windows equal the original; largest error {deviation.error:.2e}, "
+            f"{self.answers} answers equal the original's; largest error {deviation.error:.2e}, "
             f"budget {deviation.budget:.2e}"
         )
 
@@ -90,7 +91,7 @@ def prove_windows(
     training: Size | None = None,
     batch: int = 2,
     seed: int = 0,
-    folder: Path | None = None,
+    source: Path | None = None,
     arbiter: Arbiter = "float64",
     threads: int = 1,
 ) -> WindowProof:
@@ -104,7 +105,7 @@ def prove_windows(
         training: Where the whole original is compared, too; by default what the original declares.
         batch: Images at a time; an original that declares batch 1 takes them one by one.
         seed: Of the images.
-        folder: Where models given as `ModelProto` have their external weights.
+        source: The file whose external weights models given as `ModelProto` refer to.
         arbiter: `float64`, or `none` to let the float32 original stand in for it.
         threads: Threads for ONNX Runtime.
 
@@ -115,17 +116,18 @@ def prove_windows(
     """
     from anysize.surgery import trained_size
     from anysize.validators.references.choose import output_layout
-    from anysize.validators.references.onnx_graph import GraphPair, OnnxFc, OnnxReference
+    from anysize.validators.references.onnx_fc import OnnxFc
+    from anysize.validators.references.onnx_graph import GraphPair, OnnxReference
     from anysize.validators.references.windows import WindowsReference
 
-    first, first_folder, first_path = _open(original, folder)
-    second, second_folder, second_path = _open(rewritten, folder)
+    first, first_folder, first_path = _open(original, source)
+    second, second_folder, second_path = _open(rewritten, source)
     name = first_path.name if first_path else "original"
     training = training or trained_size(first)
     if not sizes and training is None:
         raise UsageError("window proof: no size to compare at; give --size")
     layout = output_layout(second)
-    fc = OnnxFc(first, name=name, size=training, folder=first_folder, threads=threads)
+    fc = OnnxFc(first, name=name, size=training, source=first_path or source, threads=threads)
     parts = WindowsReference(fc, layout=layout)
     whole = OnnxReference(first, name=name, folder=first_folder, path=first_path, threads=threads)
     graph = GraphPair(
@@ -133,30 +135,31 @@ def prove_windows(
     )
     subject = _Subject(graph, tuple(o.name for o in second.graph.output), _channels(first), seed)
     cells: list[Cell] = []
-    windows = 0
+    answers = 0
 
     def trained(images: Array, precision: Precision) -> tuple[Array, ...] | Rejected:
         answer = whole.run({_NAME: images}, precision)
-        if isinstance(answer, Rejected) or layout == "logits":
+        if isinstance(answer, Rejected) or layout != "map":
             return answer
-        maps = tuple(one[..., None, None] for one in answer)
-        return (*answer, *maps) if layout == "both" else maps
+        return tuple(one[..., None, None] for one in answer)
 
     def windowed(images: Array, precision: Precision) -> tuple[Array, ...] | Rejected:
         return parts.run({_NAME: images}, precision)
 
     try:
         if training is not None:
-            cells.append(_compare(subject, Case(training, batch), trained, arbiter)[0])
+            cells.append(
+                _compare(subject, Case(training, batch), trained, arbiter, is_whole=True)[0]
+            )
         for size in dict.fromkeys((*([training] if training else ()), *sizes)):
             cell, count = _compare(subject, Case(size, batch), windowed, arbiter)
             cells.append(cell)
-            windows += count
+            answers += count
     finally:
         parts.close()
         whole.close()
         graph.close()
-    return WindowProof(tuple(cells), windows)
+    return WindowProof(tuple(cells), answers)
 
 
 _Answer = Callable[[Array, Precision], tuple[Array, ...] | Rejected]
@@ -176,8 +179,14 @@ class _Subject:
         return make_images(case.size, case.batch, channels=self.channels, seed=seed)
 
 
-def _compare(subject: _Subject, case: Case, answer: _Answer, arbiter: Arbiter) -> tuple[Cell, int]:
-    """Judge the rewritten graph at one size, and count the windows that were compared."""
+def _compare(
+    subject: _Subject, case: Case, answer: _Answer, arbiter: Arbiter, *, is_whole: bool = False
+) -> tuple[Cell, int]:
+    """Judge the rewritten graph at one size, and count the answers that were compared.
+
+    With `is_whole`, only the outputs that the whole original has are looked at: the map that the
+    rewrite adds to its logits is left to the windows.
+    """
     images = subject.images(case)
     float32 = answer(images, "float32")
     if isinstance(float32, Rejected):
@@ -195,6 +204,8 @@ def _compare(subject: _Subject, case: Case, answer: _Answer, arbiter: Arbiter) -
     varies = variations(float32, other)
     expected = Expected(None, float32, float64, varies)
     named = dict(zip(subject.outputs, got, strict=True))
+    if is_whole:
+        named = dict(list(named.items())[: len(float32)])
     judgement = judge(named, expected, profile=PROFILES["strict"])
     shape = float32[-1].shape
     count = shape[0] * shape[-2] * shape[-1] if len(shape) == 4 else shape[0]
@@ -208,7 +219,7 @@ def _cell(case: Case, judgement: Judgement) -> Cell:
 
 
 def _open(
-    model: onnx.ModelProto | Path, folder: Path | None
+    model: onnx.ModelProto | Path, source: Path | None
 ) -> tuple[onnx.ModelProto, Path | None, Path | None]:
     from anysize.surgery import load_model
     from anysize.validators.references.onnx_graph import external_folder
@@ -216,7 +227,7 @@ def _open(
     if isinstance(model, Path):
         loaded = load_model(model)
         return loaded, external_folder(loaded, model), model
-    return model, folder, None
+    return model, external_folder(model, source) if source else None, None
 
 
 def _channels(model: onnx.ModelProto) -> int:

@@ -156,6 +156,7 @@ class Tiny:
         stride: int = 4,
         bias: bool = True,
         conv: dict[str, object] | None = None,
+        rank: int = 2,
         **saved: object,
     ) -> Path:
         """Write TinyFc as a graph, wrong where the arguments say so."""
@@ -168,7 +169,7 @@ class Tiny:
         if module.softmax:
             logits = graph.add("Softmax", logits, axis=1)
         logits = tail(graph, logits) if tail else logits
-        return graph.save(self.folder / name, [(logits, "logits", 2)], **saved)
+        return graph.save(self.folder / name, [(logits, "logits", rank)], **saved)
 
     def cam_file(
         self, module: TinyCam, outputs: Sequence[str] = ("logits", "map"), **saved: object

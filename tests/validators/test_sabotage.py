@@ -189,7 +189,7 @@ def test_another_rank_is_a_shape_error_and_nothing_is_squeezed(tiny):
     def unsqueeze(graph, logits):
         return graph.add("Unsqueeze", logits, graph.constant([2], np.int64))
 
-    report = check(tiny.fc_file(tiny.fc(), tail=unsqueeze), tiny.fc(), (Size(8, 8),))
+    report = check(tiny.fc_file(tiny.fc(), tail=unsqueeze, rank=3), tiny.fc(), (Size(8, 8),))
     assert verdicts(report) == {Verdict.SHAPE}
     assert "shape (1, 5, 1), expected (1, 5)" in report.cells[0].message
 

@@ -57,7 +57,8 @@ def output_layout(candidate: onnx.ModelProto) -> Layout:
 def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Reference:
     from anysize.surgery import load_model
     from anysize.surgery.metadata import read_metadata
-    from anysize.validators.references.onnx_graph import OnnxFc, OnnxReference, external_folder
+    from anysize.validators.references.onnx_fc import OnnxFc
+    from anysize.validators.references.onnx_graph import OnnxReference, external_folder
 
     model = load_model(path)
     folder = external_folder(model, path)
@@ -67,7 +68,7 @@ def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Referenc
                 model,
                 name=path.name,
                 size=read_metadata(candidate).size,
-                folder=folder,
+                source=path,
                 threads=threads,
             )
         except DeclinedError:  # no FC head: a map is compared with a map

@@ -163,7 +163,6 @@ class ModuleFc:
                 "window proof needs a model with head fc"
             )
         self.window = (map_size.height, map_size.width)
-        self.output_names: tuple[str, ...] | None = None
         self._pair = ModulePair(module, name=self.name)
 
     def features(self, images: Array, precision: Precision) -> Array | Rejected:
@@ -180,6 +179,14 @@ class ModuleFc:
                 f"{answer.reason}"
             )
         return _to_arrays(answer, self.name)
+
+    def scores(self, windows: Array, precision: Precision) -> tuple[Array, ...]:
+        """Run the head: a module's scores are its outputs."""
+        return self.head(windows, precision)
+
+    def finish(self, scores: tuple[Array, ...], precision: Precision) -> tuple[Array, ...]:  # noqa: ARG002
+        """Return the scores: nothing comes after them."""
+        return scores
 
     def close(self) -> None:
         """Drop the float64 copy."""

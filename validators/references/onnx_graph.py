@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anysize.errors import ModelFileError, NotRunError, SourceError
-from anysize.sizes import Size
 from anysize.validators.references.protocol import Precision, Rejected, one_line
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from anysize.validators.runtimes.protocol import Session
 
-__all__ = ["GraphPair", "OnnxFc", "OnnxReference", "external_folder"]
+__all__ = ["GraphPair", "OnnxReference", "external_folder"]
 
 Array = NDArray[np.generic]
 
@@ -180,70 +179,6 @@ class OnnxReference:
     def close(self) -> None:
         """Release the sessions."""
         self._pair.close()
-
-
-class OnnxFc:
-    """An ONNX graph with a fully connected head, cut at the feature map that the head takes.
-
-    Args:
-        model: The original graph; not modified. External weights may still be external.
-        name: How messages call it.
-        size: The training size; what the graph declares or records, by default.
-        folder: Where external weights lie.
-        threads: Threads for ONNX Runtime.
-
-    Raises:
-        DeclinedError: The graph has no such head; the message names the node.
-    """
-
-    def __init__(
-        self,
-        model: onnx.ModelProto,
-        *,
-        name: str,
-        size: Size | None = None,
-        folder: Path | None = None,
-        threads: int = 1,
-    ) -> None:
-        from anysize.surgery import find_head, free_axes, split_at
-
-        head = find_head(model, size)
-        features, layers = split_at(model, head.feature_map)
-        self.name = name
-        self.window = (head.map_size.height, head.map_size.width)
-        self.output_names: tuple[str, ...] | None = tuple(o.name for o in model.graph.output)
-        self._features = GraphPair(free_axes(features), name=name, folder=folder, threads=threads)
-        self._head = GraphPair(layers, name=name, folder=folder, threads=threads)
-        self._takes_one = _declares_batch_one(layers)
-
-    def features(self, images: Array, precision: Precision) -> Array | Rejected:
-        """Compute the feature map of images of any size that the features take."""
-        answer = self._features.run((images,), precision)
-        return answer if isinstance(answer, Rejected) else answer[0]
-
-    def head(self, windows: Array, precision: Precision) -> tuple[Array, ...]:
-        """Run the fully connected layers on windows of a feature map."""
-        if not self._takes_one:
-            answer = self._head.run((windows,), precision)
-            if not isinstance(answer, Rejected) and all(len(a) == len(windows) for a in answer):
-                return answer
-            # A head flattened by Reshape([1, K]) takes one window at a time.
-            self._takes_one = True
-        parts: list[tuple[Array, ...]] = []
-        for place in range(len(windows)):
-            answer = self._head.run((windows[place : place + 1],), precision)
-            if isinstance(answer, Rejected):
-                raise SourceError(
-                    f"reference {self.name}: its head rejects a window of "
-                    f"{list(windows.shape[1:])}: {answer.reason}"
-                )
-            parts.append(answer)
-        return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-
-    def close(self) -> None:
-        """Release the sessions."""
-        self._features.close()
-        self._head.close()
 
 
 def external_folder(model: onnx.ModelProto, path: Path) -> Path | None:

@@ -60,7 +60,6 @@ class FcOriginal(Protocol):
     Attributes:
         name: How reports call it.
         window: Height and width of the feature map that its fully connected head takes.
-        output_names: The names of the head's outputs, or None where they have none.
     """
 
     @property
@@ -69,15 +68,20 @@ class FcOriginal(Protocol):
     @property
     def window(self) -> tuple[int, int]: ...  # noqa: D102
 
-    @property
-    def output_names(self) -> tuple[str, ...] | None: ...  # noqa: D102
-
     def features(self, images: Array, precision: Precision) -> Array | Rejected:
         """Map `(batch, channels, height, width)` to `(batch, C, map_height, map_width)`."""
         ...
 
     def head(self, windows: Array, precision: Precision) -> tuple[Array, ...]:
         """Map windows `(count, C, h, w)` to the head's outputs `(count, classes)`."""
+        ...
+
+    def scores(self, windows: Array, precision: Precision) -> tuple[Array, ...]:
+        """Map windows to what the head's Softmax, LogSoftmax or ArgMax reads; else its outputs."""
+        ...
+
+    def finish(self, scores: tuple[Array, ...], precision: Precision) -> tuple[Array, ...]:
+        """Map scores `(batch, classes)` to the outputs: what stands between the two."""
         ...
 
     def close(self) -> None:

@@ -20,8 +20,9 @@ __all__ = ["Layout", "WindowsReference", "expected_maps"]
 
 Array = NDArray[np.generic]
 
-# What the rewritten graph hands out: the map, its average over all cells, or first the average and
-# then the map (`anysize rewrite --output map|logits|both`).
+# What the rewritten graph hands out (`anysize rewrite --output map|logits|both`): the whole head's
+# map; the average of the scores over all cells, with what the head has after its scores (a Softmax)
+# applied to the average; or that average and then the map of the scores.
 Layout = Literal["map", "logits", "both"]
 
 # Windows overlap, so a copy of them all may be 49 times the feature map; this bounds the copy.
@@ -49,11 +50,14 @@ class WindowsReference:
     ) -> tuple[Array, ...] | Rejected:
         """Compute the expected outputs; images whose feature map holds no window are rejected."""
         (images,) = inputs.values()
-        maps = expected_maps(self._original, images, precision)
-        if isinstance(maps, Rejected) or self._layout == "map":
-            return maps
-        logits = tuple(one.mean(axis=(-2, -1)) for one in maps)
-        return logits if self._layout == "logits" else (*logits, *maps)
+        if self._layout == "map":
+            return expected_maps(self._original, images, precision)
+        scores = expected_maps(self._original, images, precision, scores=True)
+        if isinstance(scores, Rejected):
+            return scores
+        averages = tuple(one.mean(axis=(-2, -1)) for one in scores)
+        logits = self._original.finish(averages, precision)
+        return logits if self._layout == "logits" else (*logits, *scores)
 
     def close(self) -> None:
         """Release the original."""
@@ -61,9 +65,15 @@ class WindowsReference:
 
 
 def expected_maps(
-    original: FcOriginal, images: Array, precision: Precision
+    original: FcOriginal, images: Array, precision: Precision, *, scores: bool = False
 ) -> tuple[Array, ...] | Rejected:
     """Run the original head on every window of the feature map of `images`.
+
+    Args:
+        original: The original in two halves.
+        images: `(batch, channels, height, width)`.
+        precision: Of features and head.
+        scores: Stop before the head's Softmax, LogSoftmax or ArgMax.
 
     Returns:
         For each output `(count, classes)` of the head a map `(batch, classes, map_height,
@@ -79,7 +89,8 @@ def expected_maps(
             f"the feature map is {feature_map.shape[2]}x{feature_map.shape[3]}, smaller than the "
             f"{height}x{width} that the head takes"
         )
-    parts = [original.head(chunk, precision) for chunk in _windows(feature_map, height, width)]
+    answer = original.scores if scores else original.head
+    parts = [answer(chunk, precision) for chunk in _windows(feature_map, height, width)]
     batch = len(feature_map)
     maps = []
     for pieces in zip(*parts, strict=True):

@@ -1,0 +1,125 @@
+"""An ONNX graph with a fully connected head, in pieces, for the window proof."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anysize.errors import SourceError
+from anysize.sizes import Size
+from anysize.validators.references.onnx_graph import GraphPair
+from anysize.validators.references.protocol import Precision, Rejected
+
+if TYPE_CHECKING:
+    import onnx
+
+    from anysize.surgery import Head
+
+__all__ = ["OnnxFc"]
+
+Array = NDArray[np.generic]
+
+
+class OnnxFc:
+    """An ONNX graph cut at the feature map that its head takes, and again before a Softmax tail.
+
+    Args:
+        model: The original graph; not modified. External weights may still be external.
+        name: How messages call it.
+        size: The training size; what the graph declares or records, by default.
+        source: The file that `model` was loaded from; needed where weights are external.
+        threads: Threads for ONNX Runtime.
+
+    Raises:
+        DeclinedError: The graph has no such head; the message names the node.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        *,
+        name: str,
+        size: Size | None = None,
+        source: Path | None = None,
+        threads: int = 1,
+    ) -> None:
+        from anysize.surgery import find_head, free_axes, split_at
+
+        head = find_head(model, size)
+        features, layers = split_at(model, head.feature_map, source=source)
+        self.name = name
+        self.window = (head.map_size.height, head.map_size.width)
+        self._features = GraphPair(free_axes(features), name=name, threads=threads)
+        self._scores = self._head = _Batched(layers, name, threads)
+        self._tail: _Batched | None = None
+        before_tail = _before_tail(head)
+        if before_tail is not None:
+            scores, tail = split_at(layers, before_tail)
+            for value in (*scores.graph.output, *tail.graph.input):
+                value.type.tensor_type.ClearField("shape")  # (count, classes), not a map
+            self._scores = _Batched(scores, name, threads)
+            self._tail = _Batched(tail, name, threads)
+
+    def features(self, images: Array, precision: Precision) -> Array | Rejected:
+        """Compute the feature map of images of any size that the features take."""
+        answer = self._features.run((images,), precision)
+        return answer if isinstance(answer, Rejected) else answer[0]
+
+    def head(self, windows: Array, precision: Precision) -> tuple[Array, ...]:
+        """Run the whole head on windows of a feature map."""
+        return self._head.run(windows, precision)
+
+    def scores(self, windows: Array, precision: Precision) -> tuple[Array, ...]:
+        """Run the head on windows of a feature map, up to its Softmax, LogSoftmax or ArgMax."""
+        return self._scores.run(windows, precision)
+
+    def finish(self, scores: tuple[Array, ...], precision: Precision) -> tuple[Array, ...]:
+        """Run what comes after `scores` on `(batch, classes)`."""
+        return scores if self._tail is None else self._tail.run(scores[0], precision)
+
+    def close(self) -> None:
+        """Release the sessions."""
+        self._features.close()
+        for part in (self._head, self._scores, self._tail):
+            if part is not None:
+                part.close()
+
+
+class _Batched:
+    """A part of a head that takes many items, one by one where it insists on one."""
+
+    def __init__(self, model: onnx.ModelProto, name: str, threads: int) -> None:
+        self._name = name
+        self._pair = GraphPair(model, name=name, threads=threads)
+        self._takes_one = False
+
+    def run(self, items: Array, precision: Precision) -> tuple[Array, ...]:
+        if not self._takes_one:
+            answer = self._pair.run((items,), precision)
+            if not isinstance(answer, Rejected) and all(len(a) == len(items) for a in answer):
+                return answer
+            self._takes_one = True  # flattened by Reshape([1, K])
+        parts: list[tuple[Array, ...]] = []
+        for place in range(len(items)):
+            answer = self._pair.run((items[place : place + 1],), precision)
+            if isinstance(answer, Rejected):
+                raise SourceError(
+                    f"reference {self._name}: its head rejects a window of "
+                    f"{list(items.shape[1:])}: {answer.reason}"
+                )
+            parts.append(answer)
+        return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+
+    def close(self) -> None:
+        self._pair.close()
+
+
+def _before_tail(head: Head) -> str | None:
+    """Name the tensor before the first Softmax, LogSoftmax or ArgMax of a single output."""
+    from anysize.surgery.layers import Tail
+
+    tails = [layer for layer in head.layers if isinstance(layer, Tail)]
+    return tails[0].data if tails and len(head.outputs) == 1 else None
