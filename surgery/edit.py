@@ -126,6 +126,7 @@ def _derive(model: onnx.ModelProto, recipe: Derived, folder: Path | None) -> onn
 
 
 def _find(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
+    tensor: onnx.TensorProto
     for tensor in model.graph.initializer:
         if tensor.name == name:
             return tensor
@@ -133,7 +134,8 @@ def _find(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
         if node.op_type == "Constant" and name in node.output:
             for entry in node.attribute:
                 if entry.name == "value":
-                    return entry.t
+                    tensor = entry.t
+                    return tensor
     raise KeyError(name)
 
 

@@ -243,5 +243,9 @@ class _Plan:
         return name
 
 
-def _make(operator: str, data: str, output: str, name: str, **attributes: object) -> onnx.NodeProto:
-    return onnx.helper.make_node(operator, [data], [output], name=name, **attributes)
+def _make(
+    operator: str, data: str, output: str, name: str, **attributes: int | list[int]
+) -> onnx.NodeProto:
+    node = onnx.helper.make_node(operator, [data], [output], name)
+    node.attribute.extend(onnx.helper.make_attribute(k, v) for k, v in attributes.items())
+    return node

@@ -51,8 +51,7 @@ class NodeFolder:
             outputs = self._run(given)
         except Exception:  # the reference evaluator raises whatever numpy raises
             return None
-        is_small = all(isinstance(o, np.ndarray) and o.size <= SMALL_ELEMENTS for o in outputs)
-        return outputs if is_small else None
+        return outputs if all(output.size <= SMALL_ELEMENTS for output in outputs) else None
 
     def _run(self, given: dict[str, np.ndarray]) -> tuple[np.ndarray, ...]:
         if self._evaluator is None:
@@ -67,10 +66,14 @@ class NodeFolder:
 def _grows(op_type: str, values: Sequence[np.ndarray | None]) -> bool:
     """Say whether the result would be large; a hostile file must not make us allocate it."""
     if op_type == "ConstantOfShape" and values[0] is not None:
-        return math.prod(values[0].tolist()) > SMALL_ELEMENTS
+        return _elements(values[0]) > SMALL_ELEMENTS
     if op_type == "Expand" and values[1] is not None:
-        return math.prod(values[1].tolist()) > SMALL_ELEMENTS
+        return _elements(values[1]) > SMALL_ELEMENTS
     if op_type == "Range":
         start, limit, delta = (float(value) if value is not None else 0.0 for value in values)
         return delta == 0 or (limit - start) / delta > SMALL_ELEMENTS
     return False
+
+
+def _elements(shape: np.ndarray) -> int:
+    return math.prod(int(side) for side in shape.ravel())

@@ -104,7 +104,7 @@ def _advance(view: GraphView, index: int, incoming: list[_Reaches]) -> _Reaches 
                 return None
             joined = (pair[0], pair[1])
         return joined
-    if node.op_type == "Reshape" and is_guard(view, index):
+    if is_guard(view, index):
         return incoming[0]
     if node.op_type == "Pad":
         return _padded(view, node, incoming[0])

@@ -41,7 +41,9 @@ class GraphView:
         self._index_of = {id(node): index for index, node in enumerate(graph.nodes)}
         self._tensors = graph.tensors()
         self._graph = graph
-        self._initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._initializers: dict[str, onnx.TensorProto] = {
+            tensor.name: tensor for tensor in model.graph.initializer
+        }
 
     @property
     def nodes(self) -> list[onnx.NodeProto]:
@@ -50,7 +52,8 @@ class GraphView:
 
     def node(self, index: int) -> onnx.NodeProto:
         """Return node number `index`."""
-        return self.model.graph.node[index]
+        node: onnx.NodeProto = self.model.graph.node[index]
+        return node
 
     def label(self, index: int) -> str:
         """Name a node for a message: its name, or its operator and number."""
@@ -159,7 +162,8 @@ def attribute(node: onnx.NodeProto, name: str, default: object = None) -> object
 
 def opset_version(model: onnx.ModelProto) -> int:
     """Return the version of the standard operators that the model imports."""
-    return next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    versions = [int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx")]
+    return versions[0]
 
 
 def image_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
@@ -169,7 +173,7 @@ def image_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
         UnsupportedModelError: There is none.
     """
     filled = {tensor.name for tensor in model.graph.initializer}
-    values = [value for value in model.graph.input if value.name not in filled]
+    values: list[onnx.ValueInfoProto] = [v for v in model.graph.input if v.name not in filled]
     for value in values:
         shape = value.type.tensor_type.shape
         if value.type.tensor_type.HasField("shape") and len(shape.dim) == 4:

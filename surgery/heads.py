@@ -14,6 +14,7 @@ from anysize.surgery.flattening import TracedShapes, is_flatten, is_flatten_spel
 from anysize.surgery.graph import GraphView
 from anysize.surgery.intervals import trained_size
 from anysize.surgery.layers import Layer, Linear, Pointwise, Tail, read_layer
+from anysize.surgery.size_guard import unguarded
 from anysize.surgery.skeleton import weight_free
 
 __all__ = ["AnySizeAlreadyError", "Head", "find_head"]
@@ -79,7 +80,7 @@ def find_head(model: onnx.ModelProto, size: Size | None = None) -> Head:
             f"{view.label(max(maps.values()))}: the head flattens {names}, expected one map",
             node=view.node(max(maps.values())).name,
         )
-    feature_map = next(iter(maps))
+    feature_map = unguarded(view, next(iter(maps)))
     _, channels, height, width = traced.shapes[feature_map]
     _check_closed(view, region)
     head = Head(

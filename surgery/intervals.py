@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import onnx
@@ -63,8 +64,8 @@ def legal_interval(model: onnx.ModelProto, tensor: str, size: Size) -> SizeRange
         except IllegalSizeError:
             return False
 
-    low = {axis: _lowest(lambda s, a=axis: keeps(a, s), getattr(size, axis)) for axis in _AXES}
-    top = {axis: _highest(lambda s, a=axis: keeps(a, s), getattr(size, axis)) for axis in _AXES}
+    low = {axis: _lowest(partial(keeps, axis), getattr(size, axis)) for axis in _AXES}
+    top = {axis: _highest(partial(keeps, axis), getattr(size, axis)) for axis in _AXES}
     minimum = Size(low["height"], low["width"])
     if min(top.values()) == MAX_SIDE:
         return SizeRange(minimum)
@@ -101,7 +102,7 @@ def smallest_size(model: onnx.ModelProto, near: Size | None = None) -> Size:
     def works(axis: _Axis, side: int) -> bool:
         return _refusal(walk, _with(start, axis, side)) is None
 
-    sides = [_lowest(lambda s, a=axis: works(a, s), getattr(start, axis)) for axis in _AXES]
+    sides = [_lowest(partial(works, axis), getattr(start, axis)) for axis in _AXES]
     return Size(*sides)
 
 

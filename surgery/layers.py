@@ -171,7 +171,8 @@ def _matmul(view: GraphView, index: int) -> Linear | None:
             view, index, f"second input {node.input[1]!r} is no constant matrix, expected a weight"
         )
     in_features, out_features = weight.seen_dims
-    nodes, output, bias = (index,), node.output[0], None
+    nodes: tuple[int, ...] = (index,)
+    output, bias = node.output[0], None
     readers = view.consumers(output)
     if len(readers) == 1 and not view.is_graph_output(output):
         after = view.node(readers[0])

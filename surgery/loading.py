@@ -65,11 +65,12 @@ def _parse(path: Path) -> onnx.ModelProto:
         if status.st_size == 0:
             raise ModelFileError("is empty, expected an ONNX file")
         try:
-            return onnx.ModelProto.FromString(stream.read())
+            model: onnx.ModelProto = onnx.ModelProto.FromString(stream.read())
         except (DecodeError, OSError, ValueError) as exc:
             raise ModelFileError(
                 "is not an ONNX file, or is cut short: its protobuf does not parse"
             ) from exc
+    return model
 
 
 def _check_versions(model: onnx.ModelProto) -> None:

@@ -119,9 +119,9 @@ def rewrite(
         min_size=min_size,
         max_size=None,
         classes=_classes(head),
-        map_stride=geometry and geometry.stride,
-        map_offset=geometry and geometry.offset,
-        receptive_field=geometry and geometry.receptive_field,
+        map_stride=geometry.stride if geometry else None,
+        map_offset=geometry.offset if geometry else None,
+        receptive_field=geometry.receptive_field if geometry else None,
         source_sha256=_sha256(source) if source is not None else None,
     )
     _check(trial, metadata)
@@ -202,7 +202,7 @@ def _map_tensor(edits: Edits, head: Head, output: Output) -> str:
         return name
     # … → map → GlobalAveragePool → Flatten → the name that the output had
     ends = [nodes for nodes in edits.nodes.values() if nodes and nodes[-1].output[0] == name]
-    return ends[0][-2].input[0]
+    return str(ends[0][-2].input[0])
 
 
 def _classes(head: Head) -> int:

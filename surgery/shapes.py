@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx
+import onnx.inliner
 import onnx.numpy_helper
 
 from anysize.errors import UnsupportedModelError
@@ -17,7 +18,7 @@ from anysize.sizes import Size
 from anysize.surgery.folding import NodeFolder
 from anysize.surgery.graph import GraphView, attribute, image_input, opset_version
 from anysize.surgery.shape_rules import Shape, output_shape
-from anysize.surgery.skeleton import one_line
+from anysize.surgery.skeleton import one_line, weight_free
 from anysize.surgery.tensors import small_array
 
 __all__ = ["IllegalSizeError", "ShapeWalk", "infer_shapes"]
@@ -231,15 +232,12 @@ def _measured(node: onnx.NodeProto, shape: Shape) -> np.ndarray:
 
 def _element_type(node: onnx.NodeProto, run: _Run) -> int:
     if node.op_type == "Cast":
-        return int(attribute(node, "to", 1))  # type: ignore[call-overload]
-    return run.types.get(node.input[0], onnx.TensorProto.FLOAT)
+        return int(attribute(node, "to", 1))  # type: ignore[call-overload,no-any-return]
+    return run.types.get(node.input[0], int(onnx.TensorProto.FLOAT))
 
 
 def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with its functions in place, so that the walk sees standard operators."""
     if not model.functions:
         return model
-    from anysize.surgery.skeleton import weight_free
-
-    result: onnx.ModelProto = onnx.inliner.inline_local_functions(weight_free(model))
-    return result
+    return onnx.inliner.inline_local_functions(weight_free(model))

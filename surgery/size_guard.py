@@ -1,12 +1,23 @@
 """Guards that make every runtime refuse sizes that the network cannot take.
 
-Runtimes differ there: ONNX Runtime's MaxPool answers 1×1 for a 1×1 map where PyTorch refuses,
-and a 1×49 map has as many elements as the 7×7 that a fully connected layer was trained on. A
-guard reshapes a tensor to `(batch, channels, max(height, h), max(width, w))`: nothing where it is
-large enough, an element count that does not match, and so an error, where it is not.
+Runtimes differ there (measured with ONNX Runtime 1.31, OpenVINO 2026.4, tract 0.23, IREE 3.13):
+ONNX Runtime's MaxPool answers 1×1 for a 1×1 map where PyTorch refuses; OpenVINO and IREE multiply
+a feature map of the wrong size into an FC layer and answer nonsense; below the smallest size the
+mean of an empty map is NaN. A Reshape to the expected shape is loud on ONNX Runtime and OpenVINO
+only: IREE takes it, tract cannot load it.
+
+Expand is loud on all of them. It broadcasts a tensor to a target shape, does nothing where the
+sides agree, and fails where they differ, unless the tensor's side is 1. So a guard is two of them:
+the first expands each side a to t₁(a), the second to t₂(a), where at a legal side both are a, and
+at an illegal one they differ from a, or, for a = 1, from each other:
+
+- at least m:  t₁ = max(a, m),  t₂ = max(a, 2m − a)
+- exactly m:   t₁ = m,          t₂ = max(2m − a, 0)
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -14,20 +25,23 @@ import onnx.numpy_helper
 
 from anysize.errors import UnsupportedModelError
 from anysize.sizes import Size
-from anysize.surgery.graph import GraphView, attribute, image_input, opset_version
+from anysize.surgery.graph import GraphView, image_input, opset_version
 from anysize.surgery.shapes import infer_shapes
 
-__all__ = ["guard_map_size", "guard_min_size", "is_guard"]
+__all__ = ["guard_map_size", "guard_min_size", "is_guard", "unguarded"]
 
 _MIN_SIZE, _MAP_SIZE = "anysize_min_size", "anysize_map_size"
 # Shape gained its `start` attribute here.
 _SHAPE_START_OPSET = 15
 
+# Writes a node (operator, output's part of the name, inputs) and returns the output's name.
+_Make = Callable[..., str]
+
 
 def guard_min_size(model: onnx.ModelProto, size: Size) -> onnx.ModelProto:
     """Make the graph fail for images lower or narrower than `size`, and leave all others alone.
 
-    A graph that has this guard gets the new size written into it.
+    Nothing is written where `size` is 1×1. A graph that has this guard gets the new size.
 
     Args:
         model: Edited in place.
@@ -37,22 +51,15 @@ def guard_min_size(model: onnx.ModelProto, size: Size) -> onnx.ModelProto:
         `model` itself.
 
     Raises:
-        UnsupportedModelError: No image input, or its number of channels is not declared.
+        UnsupportedModelError: The graph has no image input.
     """
-    source = image_input(model)
-    channels = source.type.tensor_type.shape.dim[1].dim_value
-    if channels < 1:
-        raise UnsupportedModelError(
-            f"input {source.name!r}: channels are not declared; expected a number in axis 1"
-        )
-    return _guard(model, source.name, channels, size, _MIN_SIZE)
+    if size == Size(1, 1):
+        return model
+    return _guard(model, image_input(model).name, size, _MIN_SIZE)
 
 
 def guard_map_size(model: onnx.ModelProto, tensor: str, size: Size) -> onnx.ModelProto:
-    """Make the graph fail where the feature map is lower or narrower than at image size `size`.
-
-    With the fully connected layer behind it, which fails on every other number of elements, that
-    leaves exactly the trained map.
+    """Make the graph fail unless the feature map is as large as at image size `size`.
 
     Args:
         model: Edited in place.
@@ -71,78 +78,70 @@ def guard_map_size(model: onnx.ModelProto, tensor: str, size: Size) -> onnx.Mode
         raise UnsupportedModelError(
             f"tensor {tensor!r}: got shape {shape}, expected (batch, channels, height, width)"
         )
-    return _guard(model, tensor, shape[1], Size(shape[2], shape[3]), _MAP_SIZE)
+    return _guard(model, tensor, Size(shape[2], shape[3]), _MAP_SIZE)
 
 
-def _guard(
-    model: onnx.ModelProto, tensor: str, channels: int, smallest: Size, name: str
-) -> onnx.ModelProto:
-    minimum = onnx.numpy_helper.from_array(
-        np.array([smallest.height, smallest.width], np.int64), f"{name}_smallest"
-    )
-    for existing in model.graph.initializer:
-        if existing.name == minimum.name:
-            existing.CopyFrom(minimum)
-            return model
+def _guard(model: onnx.ModelProto, tensor: str, size: Size, name: str) -> onnx.ModelProto:
+    constants = {"size": [size.height, size.width], "twice": [2 * size.height, 2 * size.width]}
+    tensors = {
+        f"{name}_{part}": onnx.numpy_helper.from_array(np.array(sides, np.int64), f"{name}_{part}")
+        for part, sides in (constants | {"keep": [1, 1], "zero": [0], "axes": [2, 3]}).items()
+    }
+    existing = [entry for entry in model.graph.initializer if entry.name in tensors]
+    if existing:
+        for entry in existing:
+            entry.CopyFrom(tensors[entry.name])
+        return model
     place = GraphView(model).producer(tensor)
-    guarded = f"{name}_checked"
     for node in model.graph.node:
         for position, read in enumerate(node.input):
             if read == tensor:
-                node.input[position] = guarded
-    keep = onnx.numpy_helper.from_array(np.array([0, channels], np.int64), f"{name}_keep")
-    nodes, tensors = _guard_nodes(tensor, guarded, name, opset_version(model))
+                node.input[position] = f"{name}_checked"
+    nodes = _guard_nodes(tensor, name, opset_version(model))
     for offset, node in enumerate(nodes, start=0 if place is None else place + 1):
         model.graph.node.insert(offset, node)
-    model.graph.initializer.extend([minimum, keep, *tensors])
+    used = {read for node in nodes for read in node.input}
+    model.graph.initializer.extend(tensors[key] for key in sorted(used & tensors.keys()))
     return model
 
 
-def _guard_nodes(
-    tensor: str, guarded: str, name: str, opset: int
-) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    def make(op: str, part: str, inputs: list[str], output: str, **attributes: object) -> None:
-        label = f"{name}_{part}"
-        nodes.append(onnx.helper.make_node(op, inputs, [output], name=label, **attributes))
-
+def _guard_nodes(tensor: str, name: str, opset: int) -> list[onnx.NodeProto]:
     nodes: list[onnx.NodeProto] = []
-    tensors: list[onnx.TensorProto] = []
-    sides, target = f"{name}_sides", f"{name}_target"
+
+    def make(op: str, part: str, *inputs: str, **attributes: object) -> str:
+        label = f"{name}_{part}"
+        nodes.append(onnx.helper.make_node(op, inputs, [label], name=label, **attributes))
+        return label
+
+    size, twice, keep = f"{name}_size", f"{name}_twice", f"{name}_keep"
     if opset >= _SHAPE_START_OPSET:
-        make("Shape", "shape", [tensor], sides, start=2)
+        sides = make("Shape", "sides", tensor, start=2)
     else:
-        last = onnx.numpy_helper.from_array(np.array([2, 3], np.int64), f"{name}_axes")
-        tensors.append(last)
-        make("Shape", "shape", [tensor], f"{name}_shape")
-        make("Gather", "gather", [f"{name}_shape", last.name], sides, axis=0)
-    make("Max", "max", [sides, f"{name}_smallest"], f"{name}_larger")
-    make("Concat", "concat", [f"{name}_keep", f"{name}_larger"], target, axis=0)
-    make("Reshape", "reshape", [tensor, target], guarded)
-    return nodes, tensors
+        sides = make("Gather", "sides", make("Shape", "shape", tensor), f"{name}_axes", axis=0)
+    mirrored = make("Sub", "mirrored", twice, sides)
+    if name == _MIN_SIZE:
+        first = make("Concat", "first", keep, make("Max", "larger", sides, size), axis=0)
+        second = make("Max", "farther", sides, mirrored)
+    else:
+        first = make("Concat", "first", keep, size, axis=0)
+        second = make("Max", "farther", mirrored, f"{name}_zero")
+    second = make("Concat", "second", keep, second, axis=0)
+    make("Expand", "checked", make("Expand", "expanded", tensor, first), second)
+    return nodes
 
 
 def is_guard(view: GraphView, index: int) -> bool:
-    """Say whether a node is the Reshape of a guard, which changes nothing at a legal size."""
-    reshape = view.node(index)
-    if reshape.op_type != "Reshape" or len(reshape.input) != 2:
-        return False
-    concat = _made_by(view, reshape.input[1], "Concat")
-    if concat is None or len(concat.input) != 2:
-        return False
-    keep = view.small_constant(concat.input[0])
-    larger = _made_by(view, concat.input[1], "Max")
-    if keep is None or keep.shape != (2,) or keep[0] != 0 or larger is None:
-        return False
-    sides = _made_by(view, larger.input[0], "Shape")
-    if sides is None:
-        gather = _made_by(view, larger.input[0], "Gather")
-        sides = None if gather is None else _made_by(view, gather.input[0], "Shape")
-    else:
-        keep = keep if attribute(sides, "start", 0) == 2 else None
-    return sides is not None and keep is not None and sides.input[0] == reshape.input[0]
+    """Say whether a node is an Expand of a guard, which changes nothing at a legal size."""
+    node = view.node(index)
+    return node.op_type == "Expand" and node.output[0] in {
+        f"{name}_{part}" for name in (_MIN_SIZE, _MAP_SIZE) for part in ("expanded", "checked")
+    }
 
 
-def _made_by(view: GraphView, tensor: str, operator: str) -> onnx.NodeProto | None:
+def unguarded(view: GraphView, tensor: str) -> str:
+    """Return the tensor that a guard was put behind, or `tensor` itself where it has none."""
     index = view.producer(tensor)
-    node = None if index is None else view.node(index)
-    return node if node is not None and node.op_type == operator else None
+    while index is not None and is_guard(view, index):
+        tensor = view.node(index).input[0]
+        index = view.producer(tensor)
+    return tensor
