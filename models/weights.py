@@ -27,6 +27,7 @@ __all__ = ["file_sha256", "load_tensors", "load_weights", "read_tensors"]
 _WRAPPERS = ("state_dict", "model")
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _NAMED_PROBLEMS = 3
+_SHOWN_LETTERS = 200
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -77,7 +78,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     for key, value in tensors.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise WeightsError(
-                f"weights {path}: {str(key)!r} is a {type(value).__name__}, expected a tensor; "
+                f"weights {path}: {_printable(str(key))!r} is a {type(value).__name__}, "
+                "expected a tensor; "
                 "save module.state_dict()"
             )
         checked[key] = value.detach()
@@ -93,7 +95,9 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -
     Raises:
         WeightsError: A key is missing, unexpected, misshapen, not floating, or not finite.
     """
-    targets = module.state_dict()
+    # A user's module may keep extra state that is no tensor; it is not in a checkpoint of weights.
+    state: Mapping[str, object] = module.state_dict()
+    targets = {key: value for key, value in state.items() if isinstance(value, Tensor)}
     problems: list[str] = []
     for key, target in targets.items():
         value = tensors.get(key)
@@ -111,9 +115,8 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -
     if problems:
         rest = len(problems) - _NAMED_PROBLEMS
         more = f"; and {rest} more" if rest > 0 else ""
-        raise WeightsError(
-            f"weights {path} do not fit: {'; '.join(problems[:_NAMED_PROBLEMS])}{more}"
-        )
+        named = "; ".join(_printable(problem) for problem in problems[:_NAMED_PROBLEMS])
+        raise WeightsError(f"weights {path} do not fit: {named}{more}")
     for key, target in targets.items():
         if key in tensors:
             target.copy_(tensors[key].reshape(target.shape))
@@ -215,6 +218,12 @@ def _shape(tensor: Tensor) -> str:
     return f"({', '.join(str(side) for side in tensor.shape)})"
 
 
+def _printable(text: str) -> str:
+    """Keys come from the file: neither a line break nor a megabyte of them belongs in a message."""
+    shown = "".join(letter if letter.isprintable() else "?" for letter in text[:_SHOWN_LETTERS])
+    return shown if len(text) <= _SHOWN_LETTERS else f"{shown}…"
+
+
 def _first_line(exc: BaseException) -> str:
     lines = str(exc).strip().splitlines()
-    return lines[0] if lines else type(exc).__name__
+    return _printable(lines[0]) if lines else type(exc).__name__

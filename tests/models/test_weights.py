@@ -111,6 +111,11 @@ def test_unexpected_key_is_named(tmp_path, checkpoint):
     assert message.endswith("do not fit: extra.weight (2) is unexpected")
 
 
+def test_hostile_key_stays_on_one_short_line(tmp_path, checkpoint):
+    checkpoint["a\n\x1b[31m" + 5000 * "b"] = torch.zeros(2)
+    assert len(refusal(save(tmp_path / "key.pth", checkpoint))) < 600
+
+
 def test_misshapen_weight_is_named_with_got_and_expected(tmp_path, checkpoint):
     checkpoint["features.3.weight"] = torch.zeros(16, 3, 5, 5)
     message = refusal(save(tmp_path / "shape.pth", checkpoint))
