@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0, or 2 where the arguments or the installation do not allow it.
+        0; 2 where the arguments cannot be used; 3 where scikit-learn is not installed.
     """
     parser = argparse.ArgumentParser(prog="python -m anysize.models.digits.page")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder, created")

@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; progress goes to stderr, the result to stdout.
 
     Returns:
-        0, or 2 where the arguments or the installation do not allow it.
+        0; 2 where the arguments cannot be used; 3 where scikit-learn is not installed.
     """
     parser = argparse.ArgumentParser(prog="python -m anysize.models.digits.train")
     parser.add_argument("--head", choices=TRAINED_HEADS, required=True)
