@@ -164,6 +164,19 @@ def _broadcast(
         raise ValueError(f"{text} do not broadcast") from exc
 
 
+def _expand(
+    _node: onnx.NodeProto, shapes: Sequence[Shape | None], values: Sequence[np.ndarray | None]
+) -> Shape | None:
+    shape, target = shapes[0] or (), values[1] if len(values) > 1 else None
+    if target is None:
+        return None
+    sides = tuple(int(side) for side in target)
+    try:
+        return np.broadcast_shapes(shape, sides)
+    except ValueError as exc:
+        raise ValueError(f"cannot expand {_text(shape)} to {_text(sides)}") from exc
+
+
 def _concat(
     node: onnx.NodeProto, shapes: Sequence[Shape | None], _values: Sequence[np.ndarray | None]
 ) -> Shape | None:
@@ -191,6 +204,7 @@ _RULES: dict[str, _Rule] = {
     **dict.fromkeys(POOLING, _windows),
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"), _global),
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean"), _broadcast),
+    "Expand": _expand,
     "Flatten": _flatten,
     "Reshape": _reshape,
     "Gemm": _gemm,

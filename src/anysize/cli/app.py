@@ -34,7 +34,7 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it
+def _print_version(asked: bool) -> None:
     if asked:
         sys.stdout.write(f"anysize {__version__}\n")
         raise typer.Exit

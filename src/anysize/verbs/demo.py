@@ -225,7 +225,7 @@ def _markdown(result: DemoResult) -> str:
         f"|---|{'---|' * len(sizes)}",
         *(f"| {name} | {' | '.join(_row(report))} |" for name, report in result.reports),
         "",
-        f"The rewritten graph reads a whole page in one run and finds {len(result.found)} digits, "
+        f"The rewritten graph reads a whole page in one run and finds {len(result.found)} digits,",
         f"{result.correct} of {result.on_page} right:",
         "",
         "![the page and where the digits were seen](page-heatmap.png)",

@@ -216,10 +216,8 @@ def verified(report: Report) -> str:
 def _notes(name: str, head: str, sizes: SizeRange) -> tuple[str, ...]:
     if head != "fc":
         return ()
-    return (
-        f"{name}: an FC head takes only {sizes}; outside, the file fails on purpose. "
-        f"For any size: {_alternatives(name)}",
-    )
+    note = f"{name}: an FC head takes only {sizes}; outside, the file fails on purpose. "
+    return (f"{note}For any size: {_alternatives(name)}",)
 
 
 def _alternatives(names: str | Sequence[str]) -> str:
