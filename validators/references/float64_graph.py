@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
-__all__ = ["to_float64"]
+from anysize.surgery.skeleton import copy_fields
+
+__all__ = ["Float64Graph", "to_float64"]
 
 _NARROW = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 _DOUBLE = onnx.TensorProto.DOUBLE
@@ -16,25 +21,54 @@ _DOUBLE = onnx.TensorProto.DOUBLE
 _TYPE_ATTRIBUTES = ("to", "dtype", "output_datatype")
 
 
-def to_float64(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy in which every floating-point tensor is float64.
+@dataclass(frozen=True, slots=True)
+class Float64Graph:
+    """A graph whose initializers have become inputs, and the values to feed them with.
+
+    That way the weights exist once as arrays, and not in a second message beside them.
+    """
+
+    model: onnx.ModelProto
+    weights: Mapping[str, NDArray[np.generic]]
+
+
+def to_float64(model: onnx.ModelProto, *, folder: Path | None = None) -> Float64Graph:
+    """Make a copy in which every floating-point tensor is float64.
 
     Initializers, constants, attributes, casts, declared types and subgraphs are converted, float16
     ones too: the arbiter is what the graph means, not what a narrow type makes of it.
 
     Args:
-        model: A model whose external data is loaded.
+        model: Not modified; external weights are read one at a time.
+        folder: Where external weights lie.
     """
     converted = onnx.ModelProto()
-    converted.CopyFrom(model)
+    copy_fields(model, converted, leave_out=("graph", "training_info"))
+    copy_fields(model.graph, converted.graph, leave_out=("initializer", "input"))
+    weights = {
+        tensor.name: _widen(numpy_helper.to_array(tensor, str(folder or "")))
+        for tensor in model.graph.initializer
+    }
+    converted.graph.input.extend(i for i in model.graph.input if i.name not in weights)
+    converted.graph.input.extend(
+        onnx.helper.make_tensor_value_info(
+            name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
+        )
+        for name, array in weights.items()
+    )
     _convert_graph(converted.graph)
     for function in converted.functions:
         _convert_nodes(function.node)
-    return converted
+    return Float64Graph(converted, weights)
+
+
+def _widen(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    narrow = onnx.helper.np_dtype_to_tensor_dtype(array.dtype) in _NARROW
+    return array.astype(np.float64) if narrow else array
 
 
 def _convert_graph(graph: onnx.GraphProto) -> None:
-    for tensor in graph.initializer:
+    for tensor in graph.initializer:  # a subgraph's own
         _convert_tensor(tensor)
     for sparse in graph.sparse_initializer:
         _convert_tensor(sparse.values)

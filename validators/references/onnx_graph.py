@@ -106,18 +106,12 @@ class GraphPair:
             ) from exc
 
     def _load_float64(self) -> Session:
-        import onnx
-        from onnx.external_data_helper import load_external_data_for_model
-
         from anysize.validators.references.float64_graph import to_float64
         from anysize.validators.runtimes.onnx_reference import EvaluatorSession
 
         try:
-            whole = onnx.ModelProto()
-            whole.CopyFrom(self._model)
-            if self._folder is not None:
-                load_external_data_for_model(whole, str(self._folder))
-            return EvaluatorSession(to_float64(whole))
+            graph = to_float64(self._model, folder=self._folder)
+            return EvaluatorSession(graph.model, weights=graph.weights)
         except Exception as exc:  # the evaluator raises whatever an operator's class raises
             raise SourceError(
                 f"reference {self.name}: cannot be evaluated in float64 ({one_line(exc)}); "

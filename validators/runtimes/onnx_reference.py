@@ -46,21 +46,32 @@ class OnnxReferenceRuntime:
 
 
 class EvaluatorSession:
-    """One ReferenceEvaluator; the model's own element types decide the precision."""
+    """One ReferenceEvaluator; the model's own element types decide the precision.
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    Args:
+        model: With its external data loaded.
+        weights: Values for inputs that are the same in every run.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        *,
+        weights: Mapping[str, NDArray[np.generic]] | None = None,
+    ) -> None:
         from onnx.reference import ReferenceEvaluator
 
         self._evaluator = ReferenceEvaluator(model)
         self._names = [output.name for output in model.graph.output]
         self._nodes = len(model.graph.node)
+        self._weights = dict(weights or {})
 
     def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> Mapping[str, NDArray[np.generic]]:
         """Compute all outputs, in the graph's order."""
         # NumPy warns of overflow and of empty slices; what they lead to is judged by value.
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            answers = self._evaluator.run(None, dict(inputs))
+            answers = self._evaluator.run(None, {**self._weights, **inputs})
         return {name: np.asarray(answer) for name, answer in zip(self._names, answers, strict=True)}
 
     def provenance(self) -> Provenance:
@@ -70,3 +81,4 @@ class EvaluatorSession:
     def close(self) -> None:
         """Release the model."""
         del self._evaluator
+        self._weights.clear()
