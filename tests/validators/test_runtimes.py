@@ -1,0 +1,225 @@
+"""The runtimes themselves, and what becomes of one that misbehaves."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from anysize.errors import UsageError
+from anysize.sizes import Size
+from anysize.validators import Verdict, list_runtimes, parse_runtimes, runtimes, validate_model
+from anysize.validators.runtimes import (
+    RUNTIMES,
+    Availability,
+    Provenance,
+    ProviderUse,
+    Runtime,
+    RuntimeEntry,
+    get_runtime,
+)
+
+SIZE = Size(8, 8)
+
+
+@dataclass
+class FakeSession:
+    """ONNX Runtime underneath, with `spoil` applied to what it answers."""
+
+    session: object
+    spoil: object
+    known: Provenance
+    runs: int = 0
+
+    def run(self, inputs):
+        self.runs += 1
+        return self.spoil(dict(self.session.run(inputs)), self.runs)
+
+    def provenance(self):
+        return self.known
+
+    def close(self):
+        self.session.close()
+
+
+@dataclass
+class FakeRuntime:
+    """A runtime that is wrong in one way."""
+
+    spoil: object = lambda outputs, runs: outputs
+    known: Provenance = field(default_factory=Provenance)
+    reason: str = ""
+    refusal: str = ""
+    name: str = "fake"
+    profile: str = "strict"
+    device: str = "cpu"
+
+    def availability(self):
+        return Availability(not self.reason, self.reason)
+
+    def version(self):
+        return "1"
+
+    def load(self, model_path, *, threads):
+        if self.refusal:
+            raise RuntimeError(self.refusal)
+        real = get_runtime("ort-cpu").load(model_path, threads=threads)
+        return FakeSession(real, self.spoil, self.known)
+
+
+def run_fake(tiny, runtime, sizes=(SIZE,), batches=(1,)):
+    module = tiny.fc()
+    path = tiny.fc_file(module)
+    return validate_model(path, module, runtimes=(runtime,), sizes=sizes, batches=batches)
+
+
+def test_the_fake_is_healthy_when_nothing_is_spoiled(tiny):
+    assert run_fake(tiny, FakeRuntime()).ok
+
+
+def test_a_runtime_that_is_not_installed_is_unavailable_with_its_reason(tiny):
+    report = run_fake(tiny, FakeRuntime(reason="No module named 'fake'"))
+    (cell,) = report.cells
+    assert (cell.verdict, cell.message) == (Verdict.UNAVAILABLE, "No module named 'fake'")
+    assert report.exit_code == 3
+
+
+def test_a_graph_that_does_not_load_is_unsupported_in_the_runtimes_words(tiny):
+    report = run_fake(tiny, FakeRuntime(refusal="no kernel\nfor Conv"))
+    (cell,) = report.cells
+    assert (cell.verdict, cell.message) == (Verdict.UNSUPPORTED, "no kernel for Conv")
+    assert report.exit_code == 3
+
+
+def test_an_operator_that_no_runtime_knows_is_unsupported_everywhere(tiny):
+    def strange(graph, logits):
+        graph.nodes.append(helper.make_node("Strange", [logits], ["odd"], domain="nowhere"))
+        return "odd"
+
+    path = tiny.fc_file(tiny.fc(), tail=strange)
+    report = validate_model(path, tiny.fc(), runtimes=tuple(RUNTIMES), sizes=(SIZE,))
+    assert {cell.verdict for cell in report.cells} == {Verdict.UNSUPPORTED}
+    assert all("Strange" in cell.message for cell in report.cells)
+
+
+def test_a_node_on_another_provider_is_a_fallback_and_named(tiny):
+    known = Provenance((ProviderUse("GPU", 3), ProviderUse("CPU", 1)), ("conv_1 (Conv on CPU)",))
+    report = run_fake(tiny, FakeRuntime(known=known))
+    (cell,) = report.cells
+    assert cell.verdict is Verdict.FALLBACK
+    assert "conv_1 (Conv on CPU)" in cell.message
+    assert report.exit_code == 3
+
+
+def drifts(outputs, runs):
+    return {name: value + np.float32(runs > 3) for name, value in outputs.items()}
+
+
+def fails_later(outputs, runs):
+    if runs > 3:
+        raise RuntimeError("out of luck")
+    return outputs
+
+
+def test_an_answer_that_depends_on_what_ran_before_is_a_mismatch(tiny):
+    sizes = (SIZE, Size(9, 9), Size(10, 10))
+    for spoil in (drifts, fails_later):
+        report = run_fake(tiny, FakeRuntime(spoil), sizes)
+        assert {cell.verdict for cell in report.cells} == {Verdict.MISMATCH}
+        assert all("depends on what ran before" in cell.message for cell in report.cells)
+
+
+def test_a_failure_at_run_is_an_error_in_the_runtimes_words_on_one_line(tiny):
+    def fail(outputs, runs):
+        raise RuntimeError("bad\n  kernel")
+
+    (cell,) = run_fake(tiny, FakeRuntime(fail)).cells
+    assert (cell.verdict, cell.message) == (Verdict.ERROR, "bad kernel")
+
+
+def test_an_empty_answer_is_a_rejection_where_the_reference_rejects(tiny):
+    def empty(outputs, runs):
+        return {"logits": np.zeros((0, 5), np.float32)}
+
+    (cell,) = run_fake(tiny, FakeRuntime(empty)).cells
+    assert cell.verdict is Verdict.SHAPE
+    path = tiny.fc_file(tiny.fc(), flatten=lambda g, x: g.add("Reshape", x, g.constant([-1, 24], np.int64)))
+    report = validate_model(
+        path, tiny.fc(), runtimes=(FakeRuntime(empty),), sizes=(Size(16, 16),), batches=(1,)
+    )
+    assert report.cells[0].verdict is Verdict.REJECTED
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{}, {"logits": np.array([["a"]])}, {"logits": object()}],
+    ids=["nothing", "text", "an object"],
+)
+def test_an_answer_without_numbers_is_an_error(tiny, answer):
+    (cell,) = run_fake(tiny, FakeRuntime(lambda outputs, runs: answer)).cells
+    assert cell.verdict is Verdict.ERROR
+
+
+def test_ort_cpu_tells_from_its_profile_what_executed_each_node(tiny):
+    report = validate_model(tiny.fc_file(tiny.fc()), tiny.fc(), sizes=(Size(7, 7), SIZE))
+    provenance = report.runtimes[0].provenance
+    assert [use.provider for use in provenance.providers] == ["CPUExecutionProvider"]
+    assert provenance.providers[0].nodes >= 3
+    assert provenance.fallback_nodes == ()
+    assert provenance.threads == report.threads
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_every_runtime_of_the_table_fulfils_the_protocol(name):
+    runtime = get_runtime(name)
+    assert isinstance(runtime, Runtime)
+    assert runtime.name == name
+    assert runtime.availability().is_available
+    assert runtime.version()
+
+
+def test_runtimes_are_listed_with_version_and_profile():
+    infos = {info.name: info for info in list_runtimes()}
+    assert set(infos) == set(RUNTIMES)
+    assert infos["ort-cpu"].is_available
+    assert infos["ort-cpu"].profile == "strict"
+    assert infos["ort-cpu"].install == ""
+
+
+def test_a_runtime_that_is_missing_is_listed_with_the_command_that_installs_it(monkeypatch):
+    entry = RuntimeEntry("anysize.validators.runtimes.ort_cpu:OrtCpu", "magic", "")
+    monkeypatch.setitem(runtimes.RUNTIMES, "ort-cpu", entry)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    (info,) = list_runtimes(["ort-cpu"])
+    assert not info.is_available
+    assert "onnxruntime" in info.reason
+    assert info.install == "pip install 'anysize[magic]'"
+
+
+def test_an_unknown_runtime_is_refused_with_the_known_names():
+    with pytest.raises(UsageError, match="'tensorflow': unknown; known are ort-cpu"):
+        get_runtime("tensorflow")
+    with pytest.raises(UsageError, match="'tensorflow': unknown; known are ort-cpu"):
+        parse_runtimes("ort-cpu,tensorflow")
+    with pytest.raises(UsageError, match="expected a list such as"):
+        parse_runtimes(" , ")
+
+
+def test_all_means_every_runtime_that_runs_here():
+    assert parse_runtimes("all") == tuple(RUNTIMES)
+    assert parse_runtimes("onnx-reference,all") == ("onnx-reference", "ort-cpu")
+
+
+def test_importing_the_validators_loads_no_runtime_and_no_torch():
+    program = (
+        "import sys, anysize.validators, anysize.validators.report.table;"
+        "print([n for n in ('torch', 'onnx', 'onnxruntime') if n in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
