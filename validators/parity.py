@@ -213,7 +213,7 @@ def _describe(result: OutputResult, got: Mapping[str, Array], expected: Expected
     place = f"output {result.name!r} at [{', '.join(map(str, deviation.index))}]"
     values = f"got {deviation.got:.9g}, expected {deviation.expected:.9g}"
     if deviation.non_finite:
-        return f"{place}: {values}, which is not a number in one of them only"
+        return f"{place}: {values}, and only one of them is finite"
     if deviation.budget == 0.0:
         return f"{place}: {values}, expected to be equal"
     pattern = _batch_pattern(result.name, got, expected)

@@ -103,7 +103,9 @@ class Graph:
     ) -> Path:
         """Write the graph; `outputs` are (tensor, name, rank)."""
         for tensor, name, _ in outputs:
-            self.nodes.append(helper.make_node("Identity", [tensor], [name], f"out_{name}"))
+            for node in self.nodes:
+                for tensors in (node.input, node.output):
+                    tensors[:] = [name if t == tensor else t for t in tensors]
         image = helper.make_tensor_value_info(
             "input", TensorProto.FLOAT, [batch, CHANNELS, side or "height", side or "width"]
         )

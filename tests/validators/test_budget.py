@@ -145,7 +145,7 @@ def test_an_empty_output_has_nothing_to_be_wrong():
 def test_integers_are_equal_or_wrong():
     expected = np.array([[3, 5], [7, 9]], np.int64)
     assert exact_deviation(expected, expected).is_within
-    deviation = exact_deviation(expected + [[0, 0], [1, 0]], expected)
+    deviation = exact_deviation(expected + np.array([[0, 0], [1, 0]]), expected)
     assert not deviation.is_within
     assert (deviation.index, deviation.got, deviation.expected) == ((1, 0), 8.0, 7.0)
 

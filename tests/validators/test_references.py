@@ -94,7 +94,7 @@ def test_a_reference_that_insists_on_float32_needs_no_arbiter(tiny):
     module = tiny.fc()
     stubborn = Answers(lambda x: module(x.float()) * (1 / (x.dtype == torch.float32))).eval()
     stubborn.function = lambda x: module(x) if x.dtype == torch.float32 else x.new_zeros(1) @ x
-    with pytest.raises(SourceError, match="not in float64.*--arbiter none"):
+    with pytest.raises(SourceError, match=r"not in float64.*--arbiter none"):
         validate_model(tiny.fc_file(module), stubborn, sizes=(SIZE,))
     report = validate_model(tiny.fc_file(module), stubborn, sizes=(SIZE,), arbiter="none")
     assert report.ok

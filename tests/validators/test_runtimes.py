@@ -147,11 +147,26 @@ def test_an_empty_answer_is_a_rejection_where_the_reference_rejects(tiny):
 
     (cell,) = run_fake(tiny, FakeRuntime(empty)).cells
     assert cell.verdict is Verdict.SHAPE
-    path = tiny.fc_file(tiny.fc(), flatten=lambda g, x: g.add("Reshape", x, g.constant([-1, 24], np.int64)))
+    path = tiny.fc_file(
+        tiny.fc(), flatten=lambda g, x: g.add("Reshape", x, g.constant([-1, 24], np.int64))
+    )
     report = validate_model(
         path, tiny.fc(), runtimes=(FakeRuntime(empty),), sizes=(Size(16, 16),), batches=(1,)
     )
     assert report.cells[0].verdict is Verdict.REJECTED
+
+
+def test_an_answer_of_nan_is_no_rejection(tiny):
+    def nan(outputs, runs):
+        return {"logits": np.full((1, 5), np.nan, np.float32)}
+
+    path = tiny.fc_file(
+        tiny.fc(), flatten=lambda g, x: g.add("Reshape", x, g.constant([-1, 24], np.int64))
+    )
+    report = validate_model(
+        path, tiny.fc(), runtimes=(FakeRuntime(nan),), sizes=(Size(16, 16),), batches=(1,)
+    )
+    assert report.cells[0].verdict is Verdict.ACCEPTED
 
 
 @pytest.mark.parametrize(

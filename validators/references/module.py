@@ -59,12 +59,7 @@ class ModulePair:
 
         module = self._in(precision)
         device = next((p.device for p in module.parameters()), torch.device("cpu"))
-        tensors = [
-            torch.from_numpy(
-                np.ascontiguousarray(a, dtype=precision if _is_floating(a) else a.dtype)
-            ).to(device)
-            for a in arrays
-        ]
+        tensors = [torch.from_numpy(_writable(array, precision)).to(device) for array in arrays]
         try:
             with torch.inference_mode():
                 return method(module)(*tensors)
@@ -240,8 +235,10 @@ def _refuse_other_types(module: nn.Module, name: str) -> None:
             )
 
 
-def _is_floating(array: Array) -> bool:
-    return bool(np.issubdtype(array.dtype, np.floating))
+def _writable(array: Array, precision: Precision) -> Array:
+    """Cast a floating-point array; PyTorch warns of arrays that it could not write to."""
+    is_floating = np.issubdtype(array.dtype, np.floating)
+    return np.require(array, precision if is_floating else array.dtype, ["C", "W"])
 
 
 def _is_out_of_memory(exc: Exception) -> bool:
