@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Label", "MapPlacement", "Panel", "draw_panels"]
 
-_DPI = 150
+_DPI = 110
 _WIDTH_INCHES = 8.0
 
 
@@ -66,8 +66,8 @@ def _draw(axes: Axes, image: npt.NDArray[np.floating], panel: Panel, place: MapP
     height, width = image.shape[:2]
     axes.imshow(image, cmap="gray", vmin=0.0, vmax=1.0, extent=(0, width, height, 0))
     if panel.heat is not None:
-        colours = colormaps["inferno"](panel.heat)
-        colours[..., 3] = 0.75 * panel.heat
+        colours = colormaps["YlOrRd"](panel.heat)
+        colours[..., 3] = 0.7 * panel.heat
         axes.imshow(colours, extent=place.extent(*panel.heat.shape), interpolation="nearest")
     for label in panel.labels:
         corner = (label.x - label.side / 2, label.y - label.side / 2)

@@ -170,7 +170,8 @@ def _head(graph: onnx.ModelProto, size: Size | None) -> tuple[HeadFacts | None, 
     behind = {
         name
         for layer in head.layers
-        for name in graph.graph.node[layer.index].input
+        for index in layer.nodes
+        for name in graph.graph.node[index].input
         if name in dims
     }
     facts = HeadFacts(

@@ -118,7 +118,8 @@ def _from_metadata(model: Path, metadata: FileMetadata, weights: Path | None) ->
 
 
 def _from_source(source: str, metadata: FileMetadata, weights: Path | None) -> ResolvedModel:
-    from anysize.models import ZOO, find_entry, resolve
+    from anysize.models import resolve
+    from anysize.models.zoo import ZOO, find_entry
 
     # Only a zoo network can be built with the head that the file has; others come as they are.
     head = metadata.head
