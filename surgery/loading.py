@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from anysize.errors import ModelFileError
 from anysize.surgery.external_data import external_range
@@ -38,10 +38,13 @@ def load_model(path: Path | str) -> onnx.ModelProto:
     try:
         model = _parse(path)
         _check_versions(model)
+        _check_text(model)
         _check_tensors(model, path.parent)
         check(model)
     except ModelFileError as exc:
         raise ModelFileError(f"{path}: {exc}") from exc.__cause__
+    except Exception as exc:  # a mutated file can trip anything on the way
+        raise ModelFileError(f"{path}: is damaged: {one_line(exc)}") from exc
     return model
 
 
@@ -52,11 +55,13 @@ def _parse(path: Path) -> onnx.ModelProto:
     except (OSError, ValueError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
         raise ModelFileError(f"cannot be opened: {reason}") from exc
+    status = os.fstat(handle)
+    if stat.S_ISDIR(status.st_mode):
+        os.close(handle)
+        raise ModelFileError("is a folder, expected an ONNX file")
     with os.fdopen(handle, "rb") as stream:
-        status = os.fstat(stream.fileno())
         if not stat.S_ISREG(status.st_mode):
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
-            raise ModelFileError(f"is {kind}, expected an ONNX file")
+            raise ModelFileError("is no regular file, expected an ONNX file")
         if status.st_size > PROTOBUF_LIMIT_BYTES:
             raise ModelFileError(
                 f"has {status.st_size} bytes, expected at most {PROTOBUF_LIMIT_BYTES} (protobuf's "
@@ -89,6 +94,21 @@ def _check_versions(model: onnx.ModelProto) -> None:
         raise ModelFileError(
             f"opset {versions[0]}, expected 1 to {newest}; a newer onnx package may read it"
         )
+
+
+def _check_text(message: Message) -> None:
+    """Read every string of the file once: protobuf takes bytes that are no UTF-8 for strings."""
+    if isinstance(message, onnx.TensorProto):  # its fields hold the weights: leave them alone
+        str(message.name)
+        str(message.doc_string)
+        for entry in message.external_data:
+            entry.ListFields()
+        return
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for inner in value if field.is_repeated else (value,):
+            _check_text(inner)
 
 
 def _check_tensors(model: onnx.ModelProto, folder: Path) -> None:

@@ -17,8 +17,6 @@ at an illegal one they differ from a, or, for a = 1, from each other:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import onnx
 import onnx.numpy_helper
@@ -33,9 +31,6 @@ __all__ = ["guard_map_size", "guard_min_size", "is_guard", "unguarded"]
 _MIN_SIZE, _MAP_SIZE = "anysize_min_size", "anysize_map_size"
 # Shape gained its `start` attribute here.
 _SHAPE_START_OPSET = 15
-
-# Writes a node (operator, output's part of the name, inputs) and returns the output's name.
-_Make = Callable[..., str]
 
 
 def guard_min_size(model: onnx.ModelProto, size: Size) -> onnx.ModelProto:
@@ -108,9 +103,12 @@ def _guard(model: onnx.ModelProto, tensor: str, size: Size, name: str) -> onnx.M
 def _guard_nodes(tensor: str, name: str, opset: int) -> list[onnx.NodeProto]:
     nodes: list[onnx.NodeProto] = []
 
-    def make(op: str, part: str, *inputs: str, **attributes: object) -> str:
+    def make(op: str, part: str, *inputs: str, **attributes: int) -> str:
         label = f"{name}_{part}"
-        nodes.append(onnx.helper.make_node(op, inputs, [label], name=label, **attributes))
+        node = onnx.helper.make_node(op, inputs, [label], name=label)
+        for key, value in attributes.items():
+            node.attribute.append(onnx.helper.make_attribute(key, value))
+        nodes.append(node)
         return label
 
     size, twice, keep = f"{name}_size", f"{name}_twice", f"{name}_keep"
