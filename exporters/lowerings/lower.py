@@ -26,7 +26,7 @@ def _output_size(node: onnx.NodeProto) -> tuple[int, int]:
 def _element_type(graph: onnx.GraphProto, tensor: str) -> int:
     for value in (*graph.value_info, *graph.input, *graph.output):
         if value.name == tensor:
-            return value.type.tensor_type.elem_type
+            return int(value.type.tensor_type.elem_type)
     return onnx.TensorProto.FLOAT
 
 

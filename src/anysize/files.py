@@ -44,9 +44,9 @@ def atomic_output(path: Path) -> Iterator[BinaryIO]:
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
+            # No fsync: the promise is about interrupted programs, not about power cuts, and it
+            # would double the time to write a file of weights.
             yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp gives 0600; users expect their umask
