@@ -73,6 +73,8 @@ def map_geometry(model: onnx.ModelProto, tensor: str) -> MapGeometry | None:
     reaches: dict[str, _Reaches | None] = {source: (_PIXEL, _PIXEL)}
     for index in sorted(view.upstream(tensor)):
         node = view.node(index)
+        if node.op_type in ("Shape", "Size"):  # knows the image's size and none of its pixels
+            continue
         incoming = [reaches[name] for name in node.input if name in reaches]
         if not incoming:
             continue

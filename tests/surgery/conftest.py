@@ -48,6 +48,7 @@ def make_model(
     *,
     weights: Mapping[str, Sequence[int]] | None = None,
     constants: Mapping[str, Sequence[int]] | None = None,
+    floats: Mapping[str, Sequence[float]] | None = None,
     image: str = "1, 3, 32, 32",
     outputs: str = "float[1, 5] scores",
     opset: int = 17,
@@ -67,6 +68,9 @@ def make_model(
         model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
     for name, values in (constants or {}).items():
         array = np.array(values, np.int64)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    for name, values in (floats or {}).items():
+        array = np.array(values, np.float32)
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
     for node in model.graph.node:
         node.name = node.output[0]

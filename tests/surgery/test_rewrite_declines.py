@@ -13,7 +13,8 @@ FC = "flat = Flatten (fmap) h = Gemm <transB = 1> (flat, w, b) "
 # (name, head, weights, options, words of the message, node)
 DECLINES = [
     ("weight-computed", "flat = Flatten (fmap) m = ReduceMean <axes = [0], keepdims = 1> (flat) "
-     "v = Gemm <transA = 1> (m, one) scores = Gemm (flat, v)", {"one": (1, 5)}, {}, "is computed, expected a constant", "scores"),
+     "v = Gemm <transA = 1> (m, one) scores = Gemm (flat, v)", {"one": (1, 5)}, {},
+     "is computed, expected a constant", "scores"),
     ("trans-a", "flat = Flatten (fmap) t = Transpose <perm = [1, 0]> (flat) "
      "scores = Gemm <transA = 1> (t, w)", {"w": (FLAT, 5)}, {}, "transA is 1", "scores"),
     ("bias-for-each-image", "flat = Flatten (fmap) scores = Gemm <transB = 1> (flat, w, b)",

@@ -69,13 +69,12 @@ def test_every_tensor_has_the_shape_that_a_runtime_gives_it(kit):
            flat = Flatten (both)
            column = Unsqueeze (flat, one)
            scores = Identity (mean)""",
-        weights={"w": (4, 3, 3, 5), "none": (0,), "scales": (4,)},
+        weights={"w": (4, 3, 3, 5)},
+        floats={"none": [], "scales": [1, 1, 2, 3]},
         constants={"pads": [0, 0, 1, 0, 0, 0, 2, 3], "two": 2, "one": [1]},
         image="n, 3, h, w",
         outputs="float[a, b, c] scores",
     )
-    scales = next(t for t in model.graph.initializer if t.name == "scales")
-    scales.raw_data = np.array([1, 1, 2, 3], np.float32).tobytes()
     for node in model.graph.node:
         for name in node.output:
             if name != "scores":
@@ -125,16 +124,12 @@ def test_a_window_that_does_not_fit_is_illegal_and_names_the_node(kit):
         ("scores = Add (image, w)", {"w": (32, 32)}, "do not broadcast"),
         ("scores = Concat <axis = 1> (image, w)", {"w": (1, 2, 32, 32)}, "cannot join"),
         ("scores = Reshape (image, s)", {}, "cannot reshape"),
-        ("f = Einsum <equation = \"nchw,wk->nchk\"> (image, w) scores = Relu (f)",
-         {"w": (32, 5)}, "f"),
+        ("a, b = Split <axis = 3> (image) scores = Relu (a)", {}, "node 'a'"),
     ],
     ids=["gemm", "matmul", "add", "concat", "reshape", "onnx"],
 )  # fmt: skip
 def test_sizes_that_do_not_match_are_illegal(kit, body, weights, words):
-    model = kit.make(
-        body, weights=weights, outputs="float[a] scores" if "Gemm" not in body else
-        "float[a, b] scores", constants={"s": [1, 3, 32, 32]} if "(image, s)" in body else None,
-    ) if False else _unchecked(kit, body, weights)  # fmt: skip
+    model = _unchecked(kit, body, weights)
     infer_shapes(model, Size(32, 32))
     with pytest.raises(IllegalSizeError, match=words):
         infer_shapes(model, Size(32, 33))
@@ -145,12 +140,12 @@ def _unchecked(kit, body, weights):
         "scores = Relu (image)", weights=weights, outputs="float[1, 3, 32, 32] scores",
         constants={"s": [1, 3, 32, 32]},
     )  # fmt: skip
-    text = (
-        f'<ir_version: 8, opset_import: ["" : 17]> n (float[1, 3, 32, 32] image) => () {{ {body} }}'
-    )
-    parsed = onnx.parser.parse_model(text)
+    head = '<ir_version: 8, opset_import: ["" : 17]> n (float[1, 3, 32, 32] image) => ()'
+    parsed = onnx.parser.parse_model(f"{head} {{ {body} }}")
     del model.graph.node[:]
     model.graph.node.extend(parsed.graph.node)
+    for node in model.graph.node:
+        node.name = node.output[0]
     del model.graph.output[:]
     return model
 
@@ -210,7 +205,7 @@ def test_a_guard_refuses_what_lies_below_and_nothing_else(kit, opset):
     assert np.array_equal(kit.run(model, kit.images(2, 3, 9, 14))[0], expected)
     assert kit.run(model, kit.images(2, 3, 5, 7))[0].shape == (2, 4)
     for height, width in ((4, 7), (5, 6), (4, 100)):
-        with pytest.raises(Exception, match="nvalid|eshape"):
+        with pytest.raises(Exception, match=r"nvalid|eshape"):
             kit.run(model, kit.images(1, 3, height, width))
         with pytest.raises(IllegalSizeError):
             infer_shapes(model, Size(height, width))
@@ -225,5 +220,5 @@ def test_a_map_guard_refuses_another_map_of_equally_many_cells(kit):
     guard_map_size(model, "fmap", Size(32, 32))
     assert kit.run(model, kit.images(2, 3, 32, 32))[0].shape == (2, 5)
     for images in (other, kit.images(1, 3, 64, 16), kit.images(1, 3, 40, 40)):
-        with pytest.raises(Exception, match="nvalid|eshape"):
+        with pytest.raises(Exception, match=r"nvalid|eshape"):
             kit.run(model, images)
