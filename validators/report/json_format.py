@@ -22,11 +22,11 @@ __all__ = ["report_from_json", "report_to_json"]
 
 
 def report_to_json(report: Report) -> str:
-    """Write a report; the text ends in a line break."""
+    """Write a report."""
     content = _encode(report)
     content["ok"] = report.ok
     content["exit_code"] = report.exit_code
-    return json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+    return json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
 
 
 def report_from_json(text: str) -> Report:

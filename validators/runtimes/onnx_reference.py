@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -51,6 +51,7 @@ class EvaluatorSession:
     Args:
         model: With its external data loaded.
         weights: Values for inputs that are the same in every run.
+        operators: Classes that stand in for the evaluator's own.
     """
 
     def __init__(
@@ -58,10 +59,11 @@ class EvaluatorSession:
         model: onnx.ModelProto,
         *,
         weights: Mapping[str, NDArray[np.generic]] | None = None,
+        operators: Sequence[type] = (),
     ) -> None:
         from onnx.reference import ReferenceEvaluator
 
-        self._evaluator = ReferenceEvaluator(model)
+        self._evaluator = ReferenceEvaluator(model, new_ops=list(operators))
         self._names = [output.name for output in model.graph.output]
         self._nodes = len(model.graph.node)
         self._weights = dict(weights or {})
