@@ -18,12 +18,12 @@ from onnx.reference.ops.op_max_pool import MaxPool as EvaluatorMaxPool
 __all__ = ["MaxPool"]
 
 
-class MaxPool(EvaluatorMaxPool):  # type: ignore[misc]  # onnx types its evaluator as Any
+class MaxPool(EvaluatorMaxPool):
     """`MaxPool` of the reference evaluator, faster; the evaluator finds it by this name."""
 
     op_domain = ""
 
-    def _run(
+    def _run(  # type: ignore[override]  # as the evaluator's own class does
         self,
         x: NDArray[np.float64],
         auto_pad: str | None = None,
@@ -48,7 +48,7 @@ class MaxPool(EvaluatorMaxPool):  # type: ignore[misc]  # onnx types its evaluat
             if pooled is not None:
                 return (pooled,)
         return tuple(
-            super()._run(
+            super()._run(  # type: ignore[no-untyped-call]
                 x,
                 auto_pad=auto_pad,
                 ceil_mode=ceil_mode,
