@@ -48,7 +48,8 @@ def test_branches_join_in_the_union_of_what_they_see(kit):
         "g = GlobalAveragePool (image) scores = Mul (image, g)",
         "scores = Transpose <perm = [0, 1, 3, 2]> (image)",
         "scores = Softmax <axis = -1> (image)",
-        'scores = MaxPool <kernel_shape = [3, 3], strides = [2, 2], auto_pad = "SAME_UPPER">(image)',
+        """scores = MaxPool <kernel_shape = [3, 3], strides = [2, 2], auto_pad = "SAME_UPPER">
+               (image)""",
     ],
     ids=["global-branch", "gate", "transpose", "softmax-over-width", "same-with-stride"],
 )

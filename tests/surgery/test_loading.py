@@ -7,8 +7,9 @@ import onnx
 import onnx.external_data_helper
 import pytest
 
-from anysize.errors import ModelFileError
-from anysize.surgery import load_model
+from anysize.errors import AnysizeError, ModelFileError
+from anysize.surgery import load_model, rewrite
+from anysize.surgery.skeleton import check
 
 
 @pytest.fixture
@@ -97,6 +98,21 @@ def test_a_mutated_file_loads_or_is_refused_in_one_line(model_path, seed):
     try:
         load_model(model_path)
     except ModelFileError as exc:
+        message = str(exc)
+    else:
+        message = ""
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("seed", range(100, 140))
+def test_a_mutated_file_is_rewritten_or_declined_in_one_line(model_path, seed):
+    data = bytearray(model_path.read_bytes())
+    rng = random.Random(seed)
+    data[rng.randrange(900)] = rng.randrange(256)
+    model_path.write_bytes(bytes(data))
+    try:
+        check(rewrite(load_model(model_path)).model)
+    except AnysizeError as exc:
         message = str(exc)
     else:
         message = ""
