@@ -15,7 +15,7 @@ from anysize.surgery.graph import GraphView
 from anysize.surgery.intervals import trained_size
 from anysize.surgery.layers import Layer, Linear, Pointwise, Tail, read_layer
 from anysize.surgery.size_guard import unguarded
-from anysize.surgery.skeleton import weight_free
+from anysize.surgery.skeleton import inferred_values
 
 __all__ = ["AnySizeAlreadyError", "Head", "find_head"]
 
@@ -305,13 +305,10 @@ def _factorings(features: int, channels: int | None) -> list[str]:
 
 
 def _channels(view: GraphView, region: _Region) -> int | None:
-    try:
-        inferred = onnx.shape_inference.infer_shapes(weight_free(view.model))
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
-        return None
+    values = inferred_values(view.model)
     for index in region.flatten:
-        for value in inferred.graph.value_info:
-            dims = value.type.tensor_type.shape.dim
-            if value.name == view.node(index).input[0] and len(dims) == 4:
-                return int(dims[1].dim_value) or None
+        value = values.get(view.node(index).input[0])
+        dims = [] if value is None else value.type.tensor_type.shape.dim
+        if len(dims) == 4:
+            return int(dims[1].dim_value) or None
     return None

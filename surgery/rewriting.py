@@ -104,9 +104,13 @@ def rewrite(
             reason = f"the file records head {recorded}, which takes any size already"
             return Rewrite(model, applied=False, reason=reason)
         raise
+    interval = legal_interval(model, head.feature_map, head.image_size)
+    if interval.maximum is None:  # adaptive pooling or a resize stands before it
+        reason = f"every image size yields {head.feature_map!r} alike; the graph takes any already"
+        return Rewrite(model, applied=False, reason=reason)
     edits = plan_fc_to_conv(GraphView(model), head, output=output)
     map_tensor = _map_tensor(edits, head, output)
-    min_size = legal_interval(model, head.feature_map, head.image_size).minimum
+    min_size = interval.minimum
     trial = weight_free(model)
     _apply(trial, edits, None)
     _prove_free(trial, head)

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from anysize.errors import ModelFileError
 from anysize.surgery.tensors import DATA_FIELDS, is_small
 
-__all__ = ["check", "copy_fields", "one_line", "weight_free"]
+__all__ = ["check", "copy_fields", "inferred_values", "one_line", "weight_free"]
 
 _LONGEST_MESSAGE = 400
 
@@ -82,6 +82,19 @@ def check(model: onnx.ModelProto) -> None:
         raise ModelFileError(f"not a valid ONNX graph: {one_line(exc)}") from exc
     except (ValueError, RuntimeError, UnicodeError) as exc:
         raise ModelFileError(f"not a valid ONNX graph: {one_line(exc)}") from exc
+
+
+def inferred_values(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
+    """Return what onnx's own inference says of every tensor: type, rank, and sides as far as known.
+
+    Where inference fails, only what the file declares itself.
+    """
+    try:
+        inferred = onnx.shape_inference.infer_shapes(weight_free(model), data_prop=True)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        inferred = model
+    graph = inferred.graph
+    return {value.name: value for value in (*graph.value_info, *graph.input, *graph.output)}
 
 
 def _weights_to_inputs(skeleton: onnx.ModelProto) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import onnx
@@ -10,8 +11,9 @@ from anysize.errors import UnsupportedModelError
 from anysize.sizes import Size
 from anysize.surgery.external_data import external_range
 from anysize.surgery.graph import GraphView
+from anysize.surgery.metadata import FileMetadata, write_metadata
 from anysize.surgery.passes.reshape_to_flatten import reshape_to_flatten
-from anysize.surgery.skeleton import copy_fields, weight_free
+from anysize.surgery.skeleton import copy_fields, inferred_values, weight_free
 from anysize.surgery.tensors import DATA_FIELDS, is_external
 
 __all__ = ["split_at"]
@@ -39,14 +41,16 @@ def split_at(
 
     Returns:
         `(features, head)`: from the model's inputs to `tensor`, and from `tensor` to the model's
-        outputs. `tensor` is declared with four symbolic axes.
+        outputs. `tensor` is declared with its rank and symbolic axes.
 
     Raises:
         UnsupportedModelError: No node makes `tensor`, or the second half reads something else
             of the first.
     """
     light = weight_free(model)
-    reshape_to_flatten(light, size)
+    # A graph whose shapes cannot be followed is split as it stands.
+    with contextlib.suppress(UnsupportedModelError):
+        reshape_to_flatten(light, size)
     view = GraphView(light)
     first = view.upstream(tensor)
     if not first:
@@ -71,7 +75,7 @@ def split_at(
                     f"{view.label(index)}: reads {name!r} past {tensor!r}; "
                     "the graph cannot be split there"
                 )
-    boundary = _value(model, tensor)
+    boundary = _boundary(model, tensor)
     features = _part(model, view, first, list(model.graph.input), [boundary], source)
     head = _part(model, view, second, [boundary], list(model.graph.output), source)
     return features, head
@@ -88,6 +92,7 @@ def _part(
     part = onnx.ModelProto()
     copy_fields(model, part, leave_out=("graph", "training_info"))
     part.graph.name = model.graph.name
+    write_metadata(part, FileMetadata())  # what the file says of itself is not true of a half
     # A Constant that holds a weight has it in the model only.
     constants = {n.output[0]: n for n in model.graph.node if n.op_type == "Constant"}
     for index in sorted(indices):
@@ -132,11 +137,16 @@ def _initializers(model: onnx.ModelProto) -> set[str]:
     return {tensor.name for tensor in model.graph.initializer}
 
 
-def _value(model: onnx.ModelProto, tensor: str) -> onnx.ValueInfoProto:
-    """Describe the boundary: the model's own element type, four free axes."""
-    graph = model.graph
-    known = [value for value in (*graph.value_info, *graph.output) if value.name == tensor]
-    first = known or [graph.input[0]]
-    element = first[0].type.tensor_type.elem_type
-    shape = ("batch", "channels", "map_height", "map_width")
-    return onnx.helper.make_tensor_value_info(tensor, element, shape)
+def _boundary(model: onnx.ModelProto, tensor: str) -> onnx.ValueInfoProto:
+    """Describe the boundary: the model's own element type and rank, every axis free."""
+    known = inferred_values(model).get(tensor)
+    if known is None:
+        element = model.graph.input[0].type.tensor_type.elem_type
+        return onnx.helper.make_tensor_value_info(tensor, element, None)
+    tensor_type = known.type.tensor_type
+    axes = None
+    if tensor_type.HasField("shape"):
+        rank = len(tensor_type.shape.dim)
+        names = ("batch", "channels", "map_height", "map_width")
+        axes = list(names[:rank]) if rank <= len(names) else [f"axis_{i}" for i in range(rank)]
+    return onnx.helper.make_tensor_value_info(tensor, tensor_type.elem_type, axes)

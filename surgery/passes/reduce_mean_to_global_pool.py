@@ -7,7 +7,7 @@ import onnx
 from anysize.surgery.edit import Edits, unique_name
 from anysize.surgery.graph import GraphView, attribute
 from anysize.surgery.passes.result import PassResult
-from anysize.surgery.skeleton import weight_free
+from anysize.surgery.skeleton import inferred_values
 
 __all__ = ["reduce_mean_to_global_pool"]
 
@@ -28,11 +28,13 @@ def reduce_mean_to_global_pool(model: onnx.ModelProto) -> PassResult:
     candidates = [i for i, node in enumerate(view.nodes) if node.op_type == "ReduceMean"]
     if not candidates:
         return PassResult(model, applied=False, reason="no ReduceMean in the graph")
-    ranks = _ranks(model)
+    values = inferred_values(model)
     edits, names = Edits(), []
     for index in candidates:
         node = view.node(index)
-        if ranks.get(node.input[0]) != 4 or _axes(view, node) != {2, 3}:
+        value = values.get(node.input[0])
+        is_map = value is not None and len(value.type.tensor_type.shape.dim) == 4
+        if not is_map or _axes(view, node) != {2, 3}:
             continue
         pool = onnx.helper.make_node(
             "GlobalAveragePool", [node.input[0]], list(node.output), name=node.name
@@ -61,16 +63,3 @@ def _axes(view: GraphView, node: onnx.NodeProto) -> set[int]:
     if not isinstance(axes, list):
         return set()
     return {axis + 4 if axis < 0 else axis for axis in axes}
-
-
-def _ranks(model: onnx.ModelProto) -> dict[str, int]:
-    try:
-        inferred = onnx.shape_inference.infer_shapes(weight_free(model), data_prop=True)
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
-        inferred = model
-    values = (*inferred.graph.value_info, *inferred.graph.input)
-    return {
-        value.name: len(value.type.tensor_type.shape.dim)
-        for value in values
-        if value.type.tensor_type.HasField("shape")
-    }

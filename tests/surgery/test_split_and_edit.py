@@ -4,7 +4,7 @@ import pytest
 
 from anysize.errors import UnsupportedModelError
 from anysize.sizes import Size
-from anysize.surgery import load_model, split_at
+from anysize.surgery import FileMetadata, load_model, read_metadata, split_at, write_metadata
 from anysize.surgery.edit import Edits, prune, unique_name
 from anysize.surgery.graph import GraphView
 
@@ -26,6 +26,19 @@ def test_a_head_that_took_its_batch_from_the_image_takes_it_from_the_map(kit):
     features, head = split_at(model, "avg_pool2d", size=Size(63, 63))
     middle = kit.run(features, kit.images(2, 3, 63, 63))[0]
     assert kit.run(head, np.concatenate([middle] * 3))[0].shape == (6, 5)
+
+
+def test_a_half_can_be_split_again_and_carries_no_facts_of_the_whole(kit):
+    model = kit.fc(
+        "flat = Flatten (fmap) h = Gemm <transB = 1> (flat, w, b) scores = Softmax <axis = 1> (h)",
+        {"w": (5, 256), "b": (5,)},
+    )
+    write_metadata(model, FileMetadata(head="fc", size=Size(32, 32)))
+    _, head = split_at(model, "fmap")
+    assert read_metadata(head) == FileMetadata()
+    scores, tail = split_at(head, "h")
+    middle = kit.images(2, 4, 8, 8)
+    assert np.array_equal(kit.run(tail, kit.run(scores, middle)[0])[0], kit.run(head, middle)[0])
 
 
 def test_external_weights_come_in_or_stay_external(kit, tmp_path):
