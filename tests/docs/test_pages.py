@@ -1,0 +1,64 @@
+"""Every command and every Python block of the pages is executed, and what they print is real."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+DEMO_COMMAND = "pip install -c constraints.txt . && anysize demo"
+TEST_COMMAND = "pip install -c constraints.txt tox && tox"
+
+# A block that is not executed must stand here too: nobody hides one.
+NOT_EXECUTED = {
+    ("README.md", DEMO_COMMAND),
+    ("README.md", TEST_COMMAND),
+}
+
+
+def test_every_block_of_a_page_runs_and_prints_what_the_page_says(page, execute, tmp_path):
+    execute(page, tmp_path)
+
+
+def test_only_the_listed_blocks_are_not_executed(pages, blocks_of):
+    found = {
+        (block.page, block.text.strip())
+        for path in pages
+        for block in blocks_of(path)
+        if block.marker.startswith("not executed")
+    }
+    assert found == NOT_EXECUTED
+
+
+def test_the_readme_has_its_two_commands_each_in_a_block_of_its_own(repository, blocks_of):
+    texts = [block.text for block in blocks_of(repository / "README.md")]
+    assert f"{DEMO_COMMAND}\n" in texts
+    assert f"{TEST_COMMAND}\n" in texts
+    assert texts.index(f"{DEMO_COMMAND}\n") < texts.index(f"{TEST_COMMAND}\n") < 2
+
+
+def test_continuous_integration_calls_the_test_command_of_the_readme(repository):
+    lines = (repository / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert TEST_COMMAND in lines
+
+
+def test_there_is_a_page_for_each_job(pages):
+    jobs = {"export.md", "rewrite.md", "validate.md", "heads.md", "architecture.md"}
+    assert jobs <= {path.name for path in pages}
+
+
+def test_every_relative_link_of_a_page_leads_to_a_file(page):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    targets = re.findall(r"\]\(([^)#\s]+)", text)
+    local = [target for target in targets if not re.match(r"[a-z]+:", target)]
+    missing = [target for target in local if not (page.parent / target).exists()]
+    assert missing == []
+
+
+def test_the_picture_of_the_demo_is_small(repository):
+    picture = repository / "docs" / "images" / "demo.png"
+    assert picture.stat().st_size <= 300 * 1024
+
+
+def test_no_page_names_a_path_of_somebodys_machine(page):
+    text = Path(page).read_text(encoding="utf-8")
+    assert re.findall(r"(?<![\w.])/(?:home|root|work|opt|tmp|Users)/\S*", text) == []
