@@ -106,13 +106,14 @@ class GraphPair:
             ) from exc
 
     def _load_float64(self) -> Session:
+        from anysize.validators.references.conv import Conv
         from anysize.validators.references.float64_graph import to_float64
         from anysize.validators.references.max_pool import MaxPool
         from anysize.validators.runtimes.onnx_reference import EvaluatorSession
 
         try:
             graph = to_float64(self._model, folder=self._folder)
-            return EvaluatorSession(graph.model, weights=graph.weights, operators=(MaxPool,))
+            return EvaluatorSession(graph.model, weights=graph.weights, operators=(Conv, MaxPool))
         except Exception as exc:  # the evaluator raises whatever an operator's class raises
             raise SourceError(
                 f"reference {self.name}: cannot be evaluated in float64 ({one_line(exc)}); "
