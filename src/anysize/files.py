@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,17 +14,38 @@ from anysize.errors import UsageError
 
 __all__ = ["atomic_output", "check_output_path", "staged_output"]
 
+_SUFFIX = ".partial"
+# A name may have 255 bytes, and mkstemp adds to it.
+_KEPT_LETTERS = 50
 
-def check_output_path(path: Path) -> None:
+
+def check_output_path(path: Path, *, inputs: Iterable[Path] = ()) -> None:
     """Refuse an output path that cannot be written, before any work is done for it.
 
+    Args:
+        path: The file to be written.
+        inputs: Files that must stay as they are; one that does not exist is passed over.
+
     Raises:
-        UsageError: The folder does not exist or the path is a folder.
+        UsageError: The folder does not exist or is not writable, or the path is a folder, a
+            device or a pipe, or one of `inputs`.
     """
-    if not path.parent.is_dir():
-        raise UsageError(f"output {path}: folder {path.parent} does not exist; create it first")
-    if path.is_dir():
-        raise UsageError(f"output {path}: is a folder; name a file in it")
+    try:
+        if path.is_dir():
+            raise UsageError(f"output {path}: is a folder; name a file in it")
+        if not path.parent.is_dir():
+            raise UsageError(f"output {path}: folder {path.parent} does not exist; create it first")
+        if path.exists() and not path.is_file():
+            # Renaming over it would put a file in the place of /dev/null.
+            raise UsageError(f"output {path}: is a device or a pipe; name a regular file")
+        overwritten = [one for one in inputs if one.exists() and path.exists()]
+        overwritten = [one for one in overwritten if one.samefile(path)]
+    except OSError as error:
+        raise UsageError(f"output {path}: cannot be written: {error.strerror}") from error
+    if overwritten:
+        raise UsageError(
+            f"output {path}: would overwrite the input {overwritten[0]}; choose another name"
+        )
     if not os.access(path.parent, os.W_OK):
         raise UsageError(f"output {path}: folder {path.parent} is not writable")
 
@@ -40,7 +61,10 @@ def atomic_output(path: Path) -> Iterator[BinaryIO]:
         UsageError: The path cannot be written.
     """
     check_output_path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=_prefix(path), suffix=_SUFFIX, dir=path.parent)
+    except OSError as error:
+        raise UsageError(f"output {path}: cannot be written: {error.strerror}") from error
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -68,7 +92,10 @@ def staged_output(path: Path) -> Iterator[Path]:
         UsageError: The path cannot be written.
     """
     check_output_path(path)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=_prefix(path), suffix=_SUFFIX, dir=path.parent))
+    except OSError as error:
+        raise UsageError(f"output {path}: cannot be written: {error.strerror}") from error
     staged = folder / path.name
     try:
         yield staged
@@ -78,3 +105,8 @@ def staged_output(path: Path) -> Iterator[Path]:
         staged.replace(path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _prefix(path: Path) -> str:
+    """Name a temporary file so that a user who finds one knows where it comes from."""
+    return f".{path.name[:_KEPT_LETTERS]}."

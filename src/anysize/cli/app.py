@@ -1,29 +1,26 @@
-"""The commands in one table, and the one place where errors become exit codes."""
+"""The commands in one table."""
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
-from typer.exceptions import Abort, TyperException
 
 from anysize import __version__
-from anysize.cli.console import note
+from anysize.cli.console import result
 from anysize.cli.demo import demo
+from anysize.cli.exit_codes import exit_code_of
 from anysize.cli.export import export
 from anysize.cli.heatmap import heatmap
 from anysize.cli.inspect import inspect
 from anysize.cli.rewrite import rewrite
 from anysize.cli.runtimes import runtimes
 from anysize.cli.validate import validate
-from anysize.errors import AnysizeError
 
 __all__ = ["app", "run"]
 
 _COMMANDS = (inspect, export, rewrite, validate, heatmap, runtimes, demo)
-# What a shell gives for a program ended by Ctrl-C.
-_INTERRUPTED = 130
+_DEBUG = "--debug"
 
 app = typer.Typer(
     name="anysize",
@@ -36,13 +33,15 @@ app = typer.Typer(
 
 def _print_version(asked: bool) -> None:
     if asked:
-        sys.stdout.write(f"anysize {__version__}\n")
+        result(f"anysize {__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[
+        bool, typer.Option(_DEBUG, help="Show the traceback of an error; may stand anywhere.")
+    ] = False,
     version: Annotated[
         bool,
         typer.Option(
@@ -55,7 +54,7 @@ def options(
     Exit codes: 0 all that was asked holds, 1 a comparison failed, 2 usage or an input that cannot
     be used, 3 something asked for did not run.
     """
-    del debug, version  # read from the arguments by run(), which sees errors of parsing as well
+    del debug, version  # run() takes --debug out, wherever it stands
 
 
 for _command in _COMMANDS:
@@ -64,32 +63,8 @@ for _command in _COMMANDS:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; errors are one line on stderr."""
-    debug = "--debug" in arguments
-    try:
-        code = app(arguments, standalone_mode=False)
-    except AnysizeError as error:
-        if debug:
-            raise
-        note(f"anysize: error: {' '.join(str(error).split())}")
-        return error.exit_code
-    except TyperException as error:
-        if error.format_message():  # empty where help was printed because nothing was asked
-            note(f"anysize: error: {' '.join(error.format_message().split())}")
-        return 2
-    except (Abort, KeyboardInterrupt):
-        note("anysize: interrupted; no output file was changed")
-        return _INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our stdout is gone (`anysize … | head`); nothing is left to say.
-        sys.stderr.close()
-        return 2
-    except MemoryError:
-        note("anysize: error: out of memory; try smaller sizes or fewer runtimes")
-        return 2
-    except Exception as error:  # a bug of ours: say so in one line, keep the promise of exit 2
-        if debug:
-            raise
-        kind, text = type(error).__name__, " ".join(str(error).split())
-        note(f"anysize: internal error: {kind}: {text}; run again with --debug and report it")
-        return 2
-    return code if isinstance(code, int) else 0
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    words = [word for word in arguments[:end] if word != _DEBUG] + arguments[end:]
+    return exit_code_of(
+        lambda: app(words, standalone_mode=False), debug=len(words) < len(arguments)
+    )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,46 +17,75 @@ __all__ = ["Progress", "note", "progress", "result", "results_console"]
 # done, total, what is being done; total 0 where it is not known.
 Progress = Callable[[int, int, str], None]
 
+# Work of many short steps says a line this often where there is no terminal, not one a step.
+_SECONDS_BETWEEN_LINES = 2.0
+_FEW_STEPS = 20
+
 
 def result(text: str) -> None:
-    """Print a result."""
-    sys.stdout.write(f"{text}\n")
+    """Print a result; what the terminal's encoding lacks is escaped."""
+    if sys.stdout is not None:  # it is None where the shell closed it
+        encoding = sys.stdout.encoding or "utf-8"
+        sys.stdout.write(f"{text}\n".encode(encoding, "backslashreplace").decode(encoding))
 
 
 def note(text: str) -> None:
-    """Print what is not a result."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    """Print one line that is not a result; what is not printable in it becomes a question mark."""
+    if sys.stderr is not None:
+        line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+        with contextlib.suppress(OSError):  # nobody is left to tell
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
 
 
 def results_console() -> Console:
     """Return the rich console for tables on stdout; plain and wide where it is not a terminal."""
     from rich.console import Console
 
-    terminal = sys.stdout.isatty()
+    terminal = sys.stdout is not None and sys.stdout.isatty()
     return Console(file=sys.stdout, width=None if terminal else 160, soft_wrap=not terminal)
 
 
 @contextlib.contextmanager
 def progress() -> Iterator[Progress]:
-    """Yield a callback that shows how far long work is: a bar on a terminal, else plain lines."""
-    if not sys.stderr.isatty():
-        last: list[str] = []
+    """Yield a callback that shows how far long work is: a bar on a terminal, else plain lines.
 
-        def line(done: int, total: int, text: str) -> None:
-            if [text] != last:
-                last[:] = [text]
-                note(f"[{done}/{total}] {text}" if total else text)
+    Whatever others print to stdout meanwhile, such as a user's own module, goes to stderr: stdout
+    is for results.
+    """
+    with _stdout_to_stderr():
+        if sys.stderr is not None and sys.stderr.isatty():
+            with _bar() as show:
+                yield show
+        else:
+            yield _lines()
 
-        yield line
-        return
 
+def _lines() -> Progress:
+    """Return a callback that writes a line for a new kind of work, and then now and again."""
+    last_total, last_text, last_time = -1, "", 0.0
+
+    def show(done: int, total: int, text: str) -> None:
+        nonlocal last_total, last_text, last_time
+        now = monotonic()
+        is_due = now - last_time >= _SECONDS_BETWEEN_LINES
+        is_new = total != last_total or (total <= _FEW_STEPS and text != last_text)
+        if is_new or is_due:
+            last_total, last_text, last_time = total, text, now
+            note(f"[{done}/{total}] {text}" if total else text)
+
+    return show
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Progress]:
+    """Show a bar that is gone when the work is done or fails."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -62,7 +93,22 @@ def progress() -> Iterator[Progress]:
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
 
-        def update(done: int, total: int, text: str) -> None:
+        def show(done: int, total: int, text: str) -> None:
             bar.update(task, completed=done, total=total or None, description=text)
 
-        yield update
+        yield show
+
+
+@contextlib.contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Redirect stdout, Python's and the process's (C libraries, child processes), to stderr."""
+    with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as undo:
+        # A stream that is closed has no descriptor; then there is nothing to keep clean.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            if sys.__stdout__ is not None:
+                sys.__stdout__.flush()
+            saved = os.dup(1)
+            undo.callback(os.close, saved)
+            os.dup2(2, 1)
+            undo.callback(os.dup2, saved, 1)
+        yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,8 +17,9 @@ def export(
     source: Annotated[
         str,
         typer.Argument(
+            metavar="SOURCE",
             help="A zoo name (alexnet, vgg16, resnet18, nin, lenet, digits, …), torchvision:NAME, "
-            "timm:NAME, or package.module:callable."
+            "timm:NAME, or package.module:callable.",
         ),
     ],
     output: Output,
@@ -33,7 +34,8 @@ def export(
     opset: Annotated[int, typer.Option(help="ONNX operator set to write.")] = 18,
     seed: Seed = 0,
     external_data: Annotated[
-        str, typer.Option(help="auto, always or never: weights beside the file instead of in it.")
+        Literal["auto", "always", "never"],
+        typer.Option(help="auto, always or never: weights beside the file instead of in it."),
     ] = "auto",
     verify: Verify = True,
 ) -> None:

@@ -9,17 +9,19 @@ import typer
 
 __all__ = ["JsonFlag", "Output", "Seed", "TrainingSize", "Verify", "Weights"]
 
-Output = Annotated[Path, typer.Option("-o", "--out", help="The file to write.")]
+Output = Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The file to write.")]
 Weights = Annotated[
     Path | None,
-    typer.Option(help="Checkpoint: safetensors, or a torch file that holds only tensors."),
+    typer.Option(
+        metavar="FILE", help="Checkpoint: safetensors, or a torch file that holds only tensors."
+    ),
 ]
 TrainingSize = Annotated[
     str | None, typer.Option(metavar="HxW", help="The image size that the model was trained at.")
 ]
-Seed = Annotated[int, typer.Option(help="Seeds random weights and inputs.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seeds random weights and inputs.")]
 Verify = Annotated[
     bool,
     typer.Option("--verify/--no-verify", help="Prove the file before it appears."),
 ]
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]

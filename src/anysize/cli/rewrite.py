@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,7 +20,7 @@ def rewrite(
     to: Annotated[str, typer.Option(help="The head to write: fcn.")] = "fcn",
     size: TrainingSize = None,
     keep: Annotated[
-        str,
+        Literal["map", "logits", "both"],
         typer.Option(
             "--output",
             help="map: the dense class map; logits: the mean of its cells; both: logits first.",

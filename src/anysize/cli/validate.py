@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -50,7 +50,8 @@ def validate(
     atol: Annotated[float | None, typer.Option(help="Replaces the error budget.")] = None,
     rtol: Annotated[float | None, typer.Option(help="Replaces the error budget.")] = None,
     arbiter: Annotated[
-        str, typer.Option(help="float64, or none: judge by the float32 reference alone.")
+        Literal["float64", "none"],
+        typer.Option(help="float64, or none: judge by the float32 reference alone."),
     ] = "float64",
     json: Annotated[
         str | None, typer.Option(metavar="FILE|-", help="Write the report as JSON; - is stdout.")
@@ -64,9 +65,13 @@ def validate(
     from anysize.validators.report.table import print_report
     from anysize.verbs.validate import validate as run
 
-    for path in (junit, Path(json) if json and json != "-" else None):
-        if path is not None:
-            check_output_path(path)
+    json_file = Path(json) if json and json != "-" else None
+    inputs = [model, *([weights] if weights else []), *([Path(reference)] if reference else [])]
+    outputs = [path for path in (json_file, junit) if path is not None]
+    for path in outputs:
+        check_output_path(path, inputs=inputs)
+    if len({path.resolve() for path in outputs}) < len(outputs):
+        raise UsageError(f"--json and --junit both name {junit}; choose two files")
     with progress() as show:
         report = run(
             model,
@@ -81,12 +86,12 @@ def validate(
             arbiter=arbiter,
             progress=show,
         )
+    if json_file:
+        _write(json_file, report.to_json() + "\n")
+    if junit:
+        _write(junit, report.to_junit())
     if json == "-":
         result(report.to_json())
     else:
         print_report(report, results_console())
-        if json:
-            _write(Path(json), report.to_json() + "\n")
-    if junit:
-        _write(junit, report.to_junit())
     raise typer.Exit(report.exit_code)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from anysize.errors import UsageError, VerificationError
-from anysize.files import staged_output
+from anysize.files import check_output_path, staged_output
 from anysize.sizes import Size, SizeRange
 from anysize.verbs.progress import Progress, silent, validation_progress
 
@@ -97,9 +97,9 @@ def export(
 
     output = Path(output)
     size = Size.parse(size) if isinstance(size, str) else size
-    steps = 3 if verify else 2
+    check_output_path(output, inputs=() if weights is None else (Path(weights),))
     with staged_output(output) as staged:
-        progress(0, steps, "building the model")
+        progress(0, 2, "building the model")
         model = _resolve(source, head=head, weights=weights, size=size, seed=seed)
         names = getattr(model.module, "output_names", ("logits",))
         spec = ExportSpec(
@@ -113,7 +113,7 @@ def export(
             seed=model.seed,
             weights_sha256=model.weights_sha256,
         )
-        progress(1, steps, f"tracing {model.name}")
+        progress(1, 2, f"tracing {model.name}")
         exported = export_module(model.module, spec)
         save_model(exported.model, staged, external_data=external_data)
         nodes, size_bytes = len(exported.model.graph.node), staged.stat().st_size
@@ -158,10 +158,15 @@ def _resolve(
         head=getattr(source, "head", None),
         channels=_channels(source),
         classes=getattr(source, "classes", None),
-        training_size=size or getattr(source, "training_size", _DEFAULT_SIZE),
+        training_size=size or _training_size(source),
         seed=seed,
         weights_sha256=None,
     )
+
+
+def _training_size(module: nn.Module) -> Size:
+    declared = getattr(module, "training_size", None)
+    return declared if isinstance(declared, Size) else _DEFAULT_SIZE
 
 
 def _channels(module: nn.Module) -> int:
@@ -183,7 +188,7 @@ def _verify(path: Path, model: ResolvedModel, progress: Progress) -> Report:
     from anysize.validators import validate_model
 
     report = validate_model(
-        path, model.module, name=model.name, progress=validation_progress(progress)
+        path, model.module, name=model.name, progress=validation_progress(progress, "verifying: ")
     )
     raise_unless_ok(report, f"{model.name}: the exported graph is wrong and was not written")
     return report

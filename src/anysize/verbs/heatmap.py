@@ -96,15 +96,15 @@ def heatmap(
     from anysize.surgery import image_input, load_model, read_metadata
     from anysize.verbs.drawing import Panel, draw_panels
 
-    model, output = Path(model), Path(output)
-    check_output_path(output)
+    model, image, output = Path(model), Path(image), Path(output)
+    check_output_path(output, inputs=(model, image))
     if top < 1:
         raise UsageError(f"top {top}: expected at least 1")
     graph = load_model(model)
     channels = image_input(graph).type.tensor_type.shape.dim[1].dim_value
     names = read_metadata(graph).class_names
     del graph
-    picture, pixels = _read_image(Path(image), channels)
+    picture, pixels = _read_image(image, channels)
     scores, place = run_map(model, pixels)
     probabilities = _softmax(scores)
     names = names or tuple(str(index) for index in range(len(probabilities)))
@@ -185,10 +185,10 @@ def _read_image(
         raise ModelFileError(f"image {path}: cannot be read: {error}") from error
     except Image.DecompressionBombWarning as error:
         raise ModelFileError(f"image {path}: too large to open safely: {error}") from error
-    picture = values / 255
+    picture = (values / 255).astype(np.float32)
     if channels == 1:
         return picture, picture[None, None]
-    normalised = (picture - np.float32(_MEAN)) / np.float32(_DEVIATION)
+    normalised = (picture - np.array(_MEAN)) / np.array(_DEVIATION)
     return picture, np.ascontiguousarray(normalised.transpose(2, 0, 1)[None], np.float32)
 
 
@@ -200,7 +200,8 @@ def _softmax(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     if values.min() >= 0 and np.allclose(values.sum(axis=0), 1, atol=1e-4):
         return values
     powers = np.exp(values - values.max(axis=0))
-    return powers / powers.sum(axis=0)
+    probabilities: npt.NDArray[np.float64] = powers / powers.sum(axis=0)
+    return probabilities
 
 
 def _choose(

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anysize.errors import DeclinedError, UnsupportedModelError
+from anysize.errors import UnsupportedModelError
 from anysize.sizes import Size, SizeRange
 
 if TYPE_CHECKING:
     import onnx
+
+    from anysize.surgery import FileMetadata, Head
 
 __all__ = ["HeadFacts", "Inspection", "SizeFacts", "inspect"]
 
@@ -44,7 +48,8 @@ class SizeFacts:
     Attributes:
         size: Of the image.
         is_legal: Whether the graph takes it.
-        outputs: Shape of every output for one image; empty where the size is illegal.
+        outputs: Shape of every output for one image; empty where the size is illegal, and one
+            that cannot be worked out is empty, too.
         reason: Why it does not.
     """
 
@@ -64,12 +69,15 @@ class Inspection:
         input: Name and shape of the image input, symbols as they stand in the file.
         outputs: Name and shape of every output.
         nodes: Number of nodes.
-        weights: Numbers in all initializers.
+        weights: Numbers in all floating-point constants.
+        model: The model that the file says it is; None where it says nothing.
+        recorded_head: The head that the file says it has; None where it says nothing.
         training_size: The size that the file was made for; None where nothing tells.
         head: Its FC head; None where it has none.
         no_head: Why it has none, or why it was not recognised.
         legal: The sizes that it takes; None where they cannot be worked out.
         sizes: The sizes that were asked about.
+        advice: Command lines that go on from here.
     """
 
     path: Path
@@ -78,11 +86,14 @@ class Inspection:
     outputs: tuple[str, ...]
     nodes: int
     weights: int
+    model: str | None
+    recorded_head: str | None
     training_size: Size | None
     head: HeadFacts | None
     no_head: str
     legal: SizeRange | None
     sizes: tuple[SizeFacts, ...]
+    advice: tuple[str, ...]
 
     def to_json(self) -> str:
         """Return the facts as JSON, sizes as HEIGHTxWIDTH."""
@@ -90,8 +101,6 @@ class Inspection:
         def write(value: object) -> object:
             if isinstance(value, (Size, Path)):
                 return str(value)
-            if isinstance(value, SizeRange):
-                return {"minimum": write(value.minimum), "maximum": write(value.maximum)}
             if dataclasses.is_dataclass(value):
                 fields = dataclasses.fields(value)
                 return {field.name: write(getattr(value, field.name)) for field in fields}
@@ -101,29 +110,44 @@ class Inspection:
 
     def to_text(self) -> str:
         """Return the facts for a terminal."""
+        recorded = ", ".join(
+            f"{what} {value}"
+            for what, value in (("model", self.model), ("head", self.recorded_head))
+            if value
+        )
         lines = [
             str(self.path),
             f"  opset {self.opset}, {self.nodes} nodes, {self.weights:,} weights",
+            *([f"  says    {recorded}"] if recorded else []),
             f"  input   {self.input}",
             *(f"  output  {output}" for output in self.outputs),
             f"  trained at {self.training_size or 'a size that the file does not tell'}",
+            f"  head    {self._describe_head()}",
+            f"  sizes   {self._describe_sizes()}",
         ]
-        if self.head is None:
-            lines.append(f"  head    {self.no_head}")
-        else:
-            head = self.head
-            share = head.weights / self.weights if self.weights else 0.0
-            lines.append(
-                f"  head    fc over {head.feature_map!r}, {head.channels}×{head.map_size} = "
-                f"{head.inputs} inputs; {head.weights:,} weights, {share:.1%} of all"
-            )
-        lines.append(f"  sizes   {self.legal or 'not known'}")
-        if self.head is not None:
-            lines.append(f"  for any size: anysize rewrite {self.path} -o any.onnx --to fcn")
         for facts in self.sizes:
-            shapes = ", ".join("×".join(map(str, shape)) for shape in facts.outputs)
+            shapes = ", ".join("×".join(map(str, shape)) or "?" for shape in facts.outputs)
             lines.append(f"  {facts.size}: {shapes if facts.is_legal else facts.reason}")
+        lines += [f"  next    {command}" for command in self.advice]
         return "\n".join(lines)
+
+    def _describe_head(self) -> str:
+        if self.head is None:
+            return self.no_head
+        head = self.head
+        share = head.weights / self.weights if self.weights else 0.0
+        return (
+            f"fc over {head.feature_map!r}, {head.channels}×{head.map_size.height}×"
+            f"{head.map_size.width} = {head.inputs:,} inputs; {head.weights:,} weights, "
+            f"{share:.1%} of all"
+        )
+
+    def _describe_sizes(self) -> str:
+        if self.legal is None:
+            return "not known"
+        if self.legal.minimum == self.legal.maximum:
+            return f"{self.legal.minimum} only"
+        return str(self.legal)
 
 
 def inspect(model: Path | str, sizes: Sequence[Size] = ()) -> Inspection:
@@ -131,7 +155,8 @@ def inspect(model: Path | str, sizes: Sequence[Size] = ()) -> Inspection:
 
     Args:
         model: The file.
-        sizes: Image sizes to try.
+        sizes: Image sizes to try. Where the file does not tell what it was trained at, the head is
+            looked for at the first of them.
 
     Raises:
         AnysizeError: A subclass says what cannot be used.
@@ -141,8 +166,9 @@ def inspect(model: Path | str, sizes: Sequence[Size] = ()) -> Inspection:
 
     path = Path(model)
     graph = surgery.load_model(path)
+    metadata = surgery.read_metadata(graph)
     training = surgery.trained_size(graph)
-    head, why = _head(graph, training or (sizes[0] if sizes else None))
+    head, why = _find_head(graph, training or (sizes[0] if sizes else None))
     image = surgery.image_input(graph)
     return Inspection(
         path=path,
@@ -150,51 +176,78 @@ def inspect(model: Path | str, sizes: Sequence[Size] = ()) -> Inspection:
         input=_describe(image),
         outputs=tuple(_describe(output) for output in graph.graph.output),
         nodes=len(graph.graph.node),
-        weights=sum(_count(tensor.dims) for tensor in graph.graph.initializer),
+        weights=_count_weights(graph),
+        model=metadata.model,
+        recorded_head=metadata.head,
         training_size=training,
-        head=head,
+        head=None if head is None else _head_facts(head),
         no_head=why,
-        legal=_legal(graph, head, training),
+        legal=_legal(graph, head),
         sizes=tuple(_try_size(graph, size) for size in sizes),
+        advice=_advise(path, metadata, training, has_head=head is not None, why=why),
     )
 
 
-def _head(graph: onnx.ModelProto, size: Size | None) -> tuple[HeadFacts | None, str]:
-    from anysize.surgery import find_head
+def _find_head(graph: onnx.ModelProto, size: Size | None) -> tuple[Head | None, str]:
+    """Return the FC head that fixes the image size; else None and why there is none."""
+    from anysize import surgery
 
     try:
-        head = find_head(graph, size)
-    except DeclinedError as error:
-        return None, str(error)
-    dims = {tensor.name: tensor.dims for tensor in graph.graph.initializer}
-    behind = {
-        name
-        for layer in head.layers
-        for index in layer.nodes
-        for name in graph.graph.node[index].input
-        if name in dims
-    }
-    facts = HeadFacts(
+        head = surgery.find_head(graph, size)
+        legal = surgery.legal_interval(graph, head.feature_map, head.image_size)
+    except surgery.AnySizeAlreadyError as error:
+        return None, f"any size: {error}"
+    except UnsupportedModelError as error:
+        recorded = surgery.read_metadata(graph).head
+        if recorded not in (None, "fc", "as-is"):
+            return None, f"any size: the file records head {recorded}"
+        return None, f"not recognised: {error}"
+    if legal.maximum is None:
+        return None, f"any size: {head.feature_map!r} is flattened, the same at every image size"
+    return head, ""
+
+
+def _head_facts(head: Head) -> HeadFacts:
+    from anysize.surgery.layers import Linear, Pointwise
+
+    constants = {}
+    for layer in head.layers:
+        if isinstance(layer, Linear):
+            constants[layer.weight.root] = layer.weight
+            if layer.bias is not None:
+                constants[layer.bias.root] = layer.bias
+        elif isinstance(layer, Pointwise):
+            constants.update({constant.root: constant for constant in layer.parameters})
+    return HeadFacts(
         feature_map=head.feature_map,
         channels=head.channels,
         map_size=head.map_size,
         inputs=head.channels * head.map_size.area,
-        weights=sum(_count(dims[name]) for name in behind),
+        weights=sum(math.prod(constant.dims) for constant in constants.values()),
     )
-    return facts, ""
 
 
-def _legal(
-    graph: onnx.ModelProto, head: HeadFacts | None, training: Size | None
-) -> SizeRange | None:
+def _count_weights(graph: onnx.ModelProto) -> int:
+    import onnx
+
+    from anysize.surgery.tensors import all_tensors, element_count
+
+    # Shapes and axes are no weights.
+    others = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.STRING)
+    return sum(
+        element_count(tensor) for tensor in all_tensors(graph) if tensor.data_type not in others
+    )
+
+
+def _legal(graph: onnx.ModelProto, head: Head | None) -> SizeRange | None:
     from anysize import surgery
 
     static = surgery.static_size(graph)
     if static is not None:
         return SizeRange(static, static)
     try:
-        if head is not None and training is not None:
-            return surgery.legal_interval(graph, head.feature_map, training)
+        if head is not None:
+            return surgery.legal_interval(graph, head.feature_map, head.image_size)
         return SizeRange(surgery.smallest_size(graph))
     except UnsupportedModelError:
         return None
@@ -214,14 +267,25 @@ def _try_size(graph: onnx.ModelProto, size: Size) -> SizeFacts:
     return SizeFacts(size, is_legal=True, outputs=tuple(shapes.get(name, ()) for name in names))
 
 
+def _advise(
+    path: Path, metadata: FileMetadata, training: Size | None, *, has_head: bool, why: str
+) -> tuple[str, ...]:
+    """Write the command lines that make sense for this file."""
+    file = shlex.quote(str(path))
+    advice = []
+    if has_head or not why.startswith("any size"):
+        size = "" if training else " --size HEIGHTxWIDTH"
+        advice.append(f"anysize rewrite {file} -o any.onnx{size}")
+    if metadata.map_stride is not None:
+        advice.append(f"anysize heatmap {file} IMAGE -o heatmap.png")
+    original = "" if metadata.model else " --reference SOURCE"
+    advice.append(f"anysize validate {file}{original}")
+    return tuple(advice)
+
+
 def _describe(value: onnx.ValueInfoProto) -> str:
+    if not value.type.tensor_type.HasField("shape"):
+        return f"{value.name} (shape not declared)"
     dims = value.type.tensor_type.shape.dim
-    shape = ", ".join(dim.dim_param or str(dim.dim_value) for dim in dims)
+    shape = ", ".join(dim.dim_param or str(dim.dim_value or "?") for dim in dims)
     return f"{value.name} ({shape})"
-
-
-def _count(dims: Sequence[int]) -> int:
-    count = 1
-    for dim in dims:
-        count *= dim
-    return count

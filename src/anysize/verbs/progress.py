@@ -19,6 +19,8 @@ def silent(done: int, total: int, text: str) -> None:
     del done, total, text
 
 
-def validation_progress(progress: Progress) -> Callable[[ValidationProgress], None]:
-    """Let a validation report to `progress`."""
-    return lambda step: progress(step.done, step.total, step.text)
+def validation_progress(
+    progress: Progress, prefix: str = ""
+) -> Callable[[ValidationProgress], None]:
+    """Let a validation report to `progress`, its steps named with a prefix."""
+    return lambda step: progress(step.done, step.total, f"{prefix}{step.text}")

@@ -7,17 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from anysize.errors import VerificationError
-from anysize.files import staged_output
+from anysize.files import check_output_path, staged_output
 from anysize.sizes import Size
 from anysize.verbs.progress import Progress, silent
 
 if TYPE_CHECKING:
+    import onnx
+
     from anysize.surgery import Rewrite
     from anysize.validators.windows import WindowProof
 
 __all__ = ["OutputKind", "RewriteResult", "rewrite"]
 
 OutputKind = Literal["map", "logits", "both"]
+
+# What a classifier's features shrink an image by, where the file does not tell.
+_DEFAULT_STRIDE = (32, 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +32,8 @@ class RewriteResult:
     Attributes:
         path: The file.
         applied: Whether anything was rewritten; where not, the file is a copy.
-        size: The training size.
-        min_size: The smallest legal size of the new graph.
+        size: The training size; None where it is not known and nothing was rewritten.
+        min_size: The smallest legal size of the new graph; None as above.
         size_bytes: Of the file, without weights beside it.
         proof: The window proof; None where it was not asked for or nothing was rewritten.
         notes: What the user should know about the file.
@@ -36,8 +41,8 @@ class RewriteResult:
 
     path: Path
     applied: bool
-    size: Size
-    min_size: Size
+    size: Size | None
+    min_size: Size | None
     size_bytes: int
     proof: WindowProof | None
     notes: tuple[str, ...]
@@ -85,32 +90,51 @@ def rewrite(
 
     model, output = Path(model), Path(output)
     size = Size.parse(size) if isinstance(size, str) else size
+    original = surgery.load_model(model)
+    _protect_weights(original, model, output)
     with staged_output(output) as staged:
         progress(0, 2, f"rewriting {model}")
-        done = surgery.rewrite(surgery.load_model(model), to=to, size=size, output=output_kind)
+        # Hundreds of megabytes of weights are edited where they are, not copied.
+        done = surgery.rewrite(
+            original, to=to, size=size, output=output_kind, source=model, in_place=True
+        )
+        del original
         surgery.save_model(done.model, staged, source=model)
-        size_bytes = staged.stat().st_size
+        metadata, size_bytes = surgery.read_metadata(done.model), staged.stat().st_size
         proof = None
         if verify and done.applied:
             progress(1, 2, "proving every window against the original layers")
             proof = _prove(model, staged, done)
-    metadata = surgery.read_metadata(done.model)
     return RewriteResult(
         path=output,
         applied=done.applied,
-        size=done.size,
-        min_size=metadata.min_size or done.size,
+        size=done.size or metadata.size,
+        min_size=done.min_size or metadata.min_size,
         size_bytes=size_bytes,
         proof=proof,
         notes=() if done.applied else (f"{model}: {done.reason}",),
     )
 
 
+def _protect_weights(original: onnx.ModelProto, model: Path, output: Path) -> None:
+    """Refuse an output that would overwrite external weights of the input; in place is fine."""
+    from anysize.surgery.external_data import external_range
+    from anysize.surgery.tensors import all_tensors, is_external
+
+    outside = [tensor for tensor in all_tensors(original) if is_external(tensor)]
+    weights = {external_range(tensor, model.parent).path for tensor in outside}
+    check_output_path(output, inputs=weights)
+    is_in_place = output.exists() and output.samefile(model)
+    if weights and not is_in_place:
+        check_output_path(output.with_name(f"{output.name}.data"), inputs=weights)
+
+
 def _prove(original: Path, rewritten: Path, done: Rewrite) -> WindowProof:
     from anysize.surgery import read_metadata
     from anysize.validators.windows import prove_windows
 
-    stride = read_metadata(done.model).map_stride or (32, 32)
+    assert done.size is not None  # known wherever a rewrite was applied
+    stride = read_metadata(done.model).map_stride or _DEFAULT_STRIDE
     proof = prove_windows(original, rewritten, _proof_sizes(done.size, stride), training=done.size)
     if not proof.ok:
         raise VerificationError(
