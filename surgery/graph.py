@@ -178,9 +178,9 @@ def image_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
         shape = value.type.tensor_type.shape
         if value.type.tensor_type.HasField("shape") and len(shape.dim) == 4:
             return value
-    got = ", ".join(repr(value.name) for value in values) or "no input"
+    got = ", ".join(repr(value.name) for value in values) or "none"
     raise UnsupportedModelError(
-        f"got {got}, expected an image input of shape (batch, channels, height, width)"
+        f"graph inputs: got {got}, expected an image of shape (batch, channels, height, width)"
     )
 
 

@@ -21,6 +21,7 @@ from anysize.surgery.intervals import legal_interval
 from anysize.surgery.layers import Linear, Tail
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
 from anysize.surgery.shapes import IllegalSizeError, ShapeWalk
+from anysize.surgery.size_guard import guard_min_size
 from anysize.surgery.skeleton import check, weight_free
 
 __all__ = ["Rewrite", "rewrite"]
@@ -111,8 +112,9 @@ def rewrite(
     edits = plan_fc_to_conv(GraphView(model), head, output=output)
     map_tensor = _map_tensor(edits, head, output)
     min_size = interval.minimum
+    guarded = head.feature_map if output != "map" else ""
     trial = weight_free(model)
-    _apply(trial, edits, None)
+    _apply(trial, edits, None, head, guarded=guarded)
     _prove_free(trial, head)
     geometry = map_geometry(trial, map_tensor)
     metadata = replace(
@@ -132,7 +134,8 @@ def rewrite(
     result = model if in_place else onnx.ModelProto()
     if not in_place:
         result.CopyFrom(model)
-    _apply(result, edits, source.parent if source is not None else None)
+    folder = source.parent if source is not None else None
+    _apply(result, edits, folder, head, guarded=guarded)
     write_metadata(result, metadata)
     return Rewrite(
         result,
@@ -146,8 +149,13 @@ def rewrite(
     )
 
 
-def _apply(model: onnx.ModelProto, edits: Edits, folder: Path | None) -> None:
+def _apply(
+    model: onnx.ModelProto, edits: Edits, folder: Path | None, head: Head, *, guarded: str
+) -> None:
     edits.apply(model, folder)
+    if guarded:
+        # The mean over an empty map is NaN: below the smallest size nothing else would fail.
+        guard_min_size(model, head.map_size, tensor=guarded)
     free_axes(model)
 
 

@@ -33,14 +33,17 @@ _MIN_SIZE, _MAP_SIZE = "anysize_min_size", "anysize_map_size"
 _SHAPE_START_OPSET = 15
 
 
-def guard_min_size(model: onnx.ModelProto, size: Size) -> onnx.ModelProto:
+def guard_min_size(
+    model: onnx.ModelProto, size: Size, *, tensor: str | None = None
+) -> onnx.ModelProto:
     """Make the graph fail for images lower or narrower than `size`, and leave all others alone.
 
     Nothing is written where `size` is 1×1. A graph that has this guard gets the new size.
 
     Args:
         model: Edited in place.
-        size: The smallest legal image.
+        size: The smallest legal image, in pixels, or the smallest `tensor`, in cells.
+        tensor: The `(batch, channels, height, width)` tensor to guard; the image by default.
 
     Returns:
         `model` itself.
@@ -50,7 +53,7 @@ def guard_min_size(model: onnx.ModelProto, size: Size) -> onnx.ModelProto:
     """
     if size == Size(1, 1):
         return model
-    return _guard(model, image_input(model).name, size, _MIN_SIZE)
+    return _guard(model, tensor or image_input(model).name, size, _MIN_SIZE)
 
 
 def guard_map_size(model: onnx.ModelProto, tensor: str, size: Size) -> onnx.ModelProto:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from anysize.surgery.metadata import FileMetadata
 
-__all__ = ["Progress", "validate_model"]
+__all__ = ["Progress", "image_spec", "validate_model"]
 
 _PACKAGES = ("anysize", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "torch")
 
@@ -107,7 +107,7 @@ def validate_model(
     model = load_model(path)
     metadata = read_metadata(model)
     declared = _declared(metadata)
-    images = _image_spec(model, seed)
+    images = image_spec(model, seed)
     threads = threads or _usable_cpus()
     original = choose_reference(model, reference, name=name, threads=threads)
     if sizes == "auto":
@@ -192,7 +192,12 @@ def _declared(metadata: FileMetadata) -> SizeRange | None:
     return SizeRange(metadata.min_size or Size(1, 1), metadata.max_size)
 
 
-def _image_spec(model: onnx.ModelProto, seed: int) -> ImageSpec:
+def image_spec(model: onnx.ModelProto, seed: int) -> ImageSpec:
+    """Say which images a graph takes.
+
+    Raises:
+        UnsupportedModelError: It takes something else than one float32 image.
+    """
     import onnx
 
     from anysize.surgery.graph import image_input

@@ -20,7 +20,7 @@ def evaluate(x, w, b, operators, **attributes):
         helper.make_tensor_value_info(name, TensorProto.DOUBLE, array.shape)
         for name, array in (("x", x), ("w", w), ("b", b))
     ]
-    output = helper.make_tensor_value_info("y", TensorProto.DOUBLE, None)
+    output = helper.make_tensor_value_info("y", TensorProto.DOUBLE, [None] * 4)
     node = helper.make_node("Conv", ["x", "w", "b"], ["y"], **attributes)
     model = helper.make_model(
         helper.make_graph([node], "conv", inputs, [output]),

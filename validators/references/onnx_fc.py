@@ -49,7 +49,7 @@ class OnnxFc:
         from anysize.surgery import find_head, free_axes, split_at
 
         head = find_head(model, size)
-        features, layers = split_at(model, head.feature_map, source=source)
+        features, layers = split_at(model, head.feature_map, size=head.image_size, source=source)
         self.name = name
         self.window = (head.map_size.height, head.map_size.width)
         self._features = GraphPair(free_axes(features), name=name, threads=threads)

@@ -1,0 +1,79 @@
+"""Heads × sizes on one runtime: what `tox -e parity-…` proves."""
+
+from __future__ import annotations
+
+import pytest
+
+import anysize
+from anysize.models import ZOO
+from anysize.sizes import Size
+from anysize.validators import Verdict
+
+# Networks small enough for a runtime that is written in Python.
+NETWORKS = ("digits", "lenet")
+HEADS = [(name, head) for name in NETWORKS for head in ZOO[name].heads]
+LARGE = [("resnet18", head) for head in ZOO["resnet18"].heads] + [
+    ("nin", "gap"),
+    ("alexnet", "fcn"),
+]
+
+
+def explain(report: anysize.Report) -> str:
+    bad = [f"{cell}: {cell.verdict} {cell.message}" for cell in report.cells if not cell.is_good]
+    return "\n".join(bad) or "no cell passed"
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parity")
+    made = {}
+
+    def make(name, head):
+        if (name, head) not in made:
+            path = folder / f"{name}-{head}.onnx"
+            anysize.export(name, path, head=head, verify=False)
+            made[name, head] = path
+        return made[name, head]
+
+    return make
+
+
+@pytest.mark.parametrize(("name", "head"), HEADS, ids="-".join)
+def test_a_head_passes_at_the_sizes_of_auto(files, runtime, name, head):
+    report = anysize.validate(files(name, head), runtimes=runtime, sizes="auto")
+    assert report.ok, explain(report)
+    verdicts = {cell.verdict for cell in report.cells}
+    takes_all = head == "resize"
+    assert verdicts == ({Verdict.PASS} if takes_all else {Verdict.PASS, Verdict.REJECTED})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "head"), LARGE, ids="-".join)
+def test_a_large_network_passes_at_its_size_and_at_another(files, runtime, name, head):
+    if runtime == "onnx-reference" and name != "resnet18":
+        pytest.skip("takes minutes on an evaluator written in Python")
+    sizes = [ZOO[name].training_size, Size(230, 320)]
+    report = anysize.validate(files(name, head), runtimes=runtime, sizes=sizes, batches=(1,))
+    assert report.ok, explain(report)
+    assert {cell.verdict for cell in report.cells} == {Verdict.PASS}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_rewritten_file_equals_the_original_layers_on_every_window(
+    files, runtime, name, tmp_path
+):
+    original = files(name, "fc")
+    rewritten = tmp_path / "any.onnx"
+    anysize.rewrite(original, rewritten)
+    report = anysize.validate(rewritten, original, runtimes=runtime, sizes="auto")
+    assert report.ok, explain(report)
+    assert report.reference.kind == "windows"
+
+
+def test_a_file_of_another_head_is_red(files, runtime):
+    """The matrix can fail: digits with its gap head is not digits with its spp head."""
+    wrong = anysize.validate(
+        files("digits", "gap"), files("digits", "spp"), runtimes=runtime, sizes=[Size(40, 52)]
+    )
+    assert {cell.verdict for cell in wrong.cells} == {Verdict.MISMATCH}
+    assert wrong.exit_code == 1
