@@ -43,9 +43,9 @@ class Trace:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silence what torch.onnx says about itself; what it raises still comes through."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    # torch.export and its kin log tracebacks of errors that they raise as well.
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         with (
             warnings.catch_warnings(),
@@ -55,7 +55,7 @@ def _quiet() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(disabled)
 
 
 def _root_cause(error: BaseException) -> str:

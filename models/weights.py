@@ -60,7 +60,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if path.is_dir():
         raise WeightsError(f"weights {path}: is a folder; name a safetensors or torch file")
     if not path.is_file():
-        raise WeightsError(f"weights {path}: no such file")
+        what = "is a device or a pipe; name a regular file" if path.exists() else "no such file"
+        raise WeightsError(f"weights {path}: {what}")
     try:
         with path.open("rb") as stream:
             start = stream.read(9)

@@ -35,8 +35,8 @@ def check_output_path(path: Path, *, inputs: Iterable[Path] = ()) -> None:
             raise UsageError(f"output {path}: is a folder; name a file in it")
         if not path.parent.is_dir():
             raise UsageError(f"output {path}: folder {path.parent} does not exist; create it first")
-        if path.exists() and not path.is_file():
-            # Renaming over it would put a file in the place of /dev/null.
+        if (path.exists() and not path.is_file()) or _is_stream(path):
+            # Renaming over it would put a file in the place of /dev/null or /dev/stdout.
             raise UsageError(f"output {path}: is a device or a pipe; name a regular file")
         overwritten = [one for one in inputs if one.exists() and path.exists()]
         overwritten = [one for one in overwritten if one.samefile(path)]
@@ -105,6 +105,11 @@ def staged_output(path: Path) -> Iterator[Path]:
         staged.replace(path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_stream(path: Path) -> bool:
+    """Say whether a path is one of the process's own streams, such as /dev/stdout."""
+    return path.is_symlink() and path.absolute().parts[1:2] in {("dev",), ("proc",)}
 
 
 def _prefix(path: Path) -> str:

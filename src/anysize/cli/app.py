@@ -66,5 +66,6 @@ def run(arguments: list[str]) -> int:
     end = arguments.index("--") if "--" in arguments else len(arguments)
     words = [word for word in arguments[:end] if word != _DEBUG] + arguments[end:]
     return exit_code_of(
-        lambda: app(words, standalone_mode=False), debug=len(words) < len(arguments)
+        lambda: app(words, prog_name="anysize", standalone_mode=False),
+        debug=len(words) < len(arguments),
     )

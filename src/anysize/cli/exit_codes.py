@@ -23,6 +23,7 @@ _UNUSABLE = 2
 # What a shell gives for a program ended by Ctrl-C, and adds to the number of any other signal.
 _INTERRUPTED = 130
 _SIGNAL_BASE = 128
+_OUT_OF_MEMORY = "anysize: error: out of memory; try smaller sizes or batches"
 
 
 class _TerminatedError(BaseException):
@@ -71,7 +72,9 @@ def _explain(error: BaseException) -> tuple[str, int]:
             _discard_results()  # the reader of our stdout is gone: `anysize … | head`
             return "", _UNUSABLE
         case MemoryError():
-            return "anysize: error: out of memory; try smaller sizes or batches", _UNUSABLE
+            return _OUT_OF_MEMORY, _UNUSABLE
+        case RuntimeError() if "allocate memory" in str(error):  # torch's own way to say it
+            return _OUT_OF_MEMORY, _UNUSABLE
         case OSError():
             _discard_results()  # stdout itself may be what cannot be written
             where = f"{error.filename}: " if error.filename else ""

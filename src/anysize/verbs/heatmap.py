@@ -175,14 +175,18 @@ def _read_image(
     from PIL import Image, UnidentifiedImageError
 
     if channels not in (1, 3):
-        raise UnsupportedModelError(f"the graph takes {channels} channels, expected 1 or 3")
+        got = channels or "an undeclared number of"
+        raise UnsupportedModelError(f"the graph takes {got} channels, expected 1 or 3")
+    if path.exists() and not path.is_file():  # opening a pipe would wait for somebody to write
+        raise ModelFileError(f"image {path}: is no regular file; name a PNG or JPEG file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as opened:
                 values = np.asarray(opened.convert("L" if channels == 1 else "RGB"), np.float32)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise ModelFileError(f"image {path}: cannot be read: {error}") from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ModelFileError(f"image {path}: cannot be read: {reason}") from error
     except Image.DecompressionBombWarning as error:
         raise ModelFileError(f"image {path}: too large to open safely: {error}") from error
     picture = (values / 255).astype(np.float32)

@@ -273,7 +273,7 @@ def _advise(
     """Write the command lines that make sense for this file."""
     file = shlex.quote(str(path))
     advice = []
-    if has_head or not why.startswith("any size"):
+    if has_head or "--size" in why:
         size = "" if training else " --size HEIGHTxWIDTH"
         advice.append(f"anysize rewrite {file} -o any.onnx{size}")
     if metadata.map_stride is not None:

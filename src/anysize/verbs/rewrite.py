@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from anysize.errors import VerificationError
+from anysize.errors import NotRunError, UnsupportedModelError, VerificationError
 from anysize.files import check_output_path, staged_output
 from anysize.sizes import Size
 from anysize.verbs.progress import Progress, silent
@@ -23,6 +23,7 @@ OutputKind = Literal["map", "logits", "both"]
 
 # What a classifier's features shrink an image by, where the file does not tell.
 _DEFAULT_STRIDE = (32, 32)
+_UNPROVED = "--no-verify writes the file without a proof"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,8 @@ def rewrite(
     size = Size.parse(size) if isinstance(size, str) else size
     original = surgery.load_model(model)
     _protect_weights(original, model, output)
+    if verify:
+        _refuse_unprovable(original, model)
     with staged_output(output) as staged:
         progress(0, 2, f"rewriting {model}")
         # Hundreds of megabytes of weights are edited where they are, not copied.
@@ -129,6 +132,15 @@ def _protect_weights(original: onnx.ModelProto, model: Path, output: Path) -> No
         check_output_path(output.with_name(f"{output.name}.data"), inputs=weights)
 
 
+def _refuse_unprovable(original: onnx.ModelProto, model: Path) -> None:
+    from anysize.validators.validate import image_spec
+
+    try:
+        image_spec(original, seed=0)
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"{model}: cannot be proved: {error}; {_UNPROVED}") from error
+
+
 def _prove(original: Path, rewritten: Path, done: Rewrite) -> WindowProof:
     from anysize.surgery import read_metadata
     from anysize.validators.windows import prove_windows
@@ -136,6 +148,11 @@ def _prove(original: Path, rewritten: Path, done: Rewrite) -> WindowProof:
     assert done.size is not None  # known wherever a rewrite was applied
     stride = read_metadata(done.model).map_stride or _DEFAULT_STRIDE
     proof = prove_windows(original, rewritten, _proof_sizes(done.size, stride), training=done.size)
+    if any(cell.verdict == "rejected" for cell in proof.cells):
+        raise NotRunError(
+            f"{original}: cannot be proved, since the original itself does not run: "
+            f"{proof.message}; {_UNPROVED}"
+        )
     if not proof.ok:
         raise VerificationError(
             f"{original}: the rewrite is wrong and was not written: {proof.message}"
