@@ -180,7 +180,8 @@ def image_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
             return value
     got = ", ".join(repr(value.name) for value in values) or "none"
     raise UnsupportedModelError(
-        f"graph inputs: got {got}, expected an image input of shape (batch, channels, height, width)"
+        f"graph inputs: got {got}, expected an image input of shape "
+        "(batch, channels, height, width)"
     )
 
 

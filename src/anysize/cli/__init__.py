@@ -13,6 +13,9 @@ def main(arguments: list[str] | None = None) -> int:
     0: all that was asked holds. 1: a comparison failed. 2: usage, or an input that cannot be
     used. 3: something asked for did not run.
     """
-    from anysize.cli.app import run
+    try:
+        from anysize.cli.app import run
+    except KeyboardInterrupt:  # within the first tenth of a second
+        return 130
 
     return run(sys.argv[1:] if arguments is None else arguments)

@@ -20,8 +20,7 @@ from anysize.errors import AnysizeError
 __all__ = ["exit_code_of"]
 
 _UNUSABLE = 2
-# What a shell gives for a program ended by Ctrl-C, and adds to the number of any other signal.
-_INTERRUPTED = 130
+# A shell gives this plus the signal's number for a program that a signal ended.
 _SIGNAL_BASE = 128
 _OUT_OF_MEMORY = "anysize: error: out of memory; try smaller sizes or batches"
 
@@ -62,12 +61,11 @@ def _explain(error: BaseException) -> tuple[str, int]:
             text = error.format_message().rstrip(".")
             return (f"anysize: error: {text}; see {_help_of(error)}" if text else ""), _UNUSABLE
         case Abort() | KeyboardInterrupt():
-            return "anysize: interrupted; no output file was changed", _INTERRUPTED
+            return _explain(_TerminatedError(signal.SIGINT))
         case _TerminatedError():
             name = signal.Signals(error.number).name
-            return f"anysize: ended by {name}; no output file was changed", (
-                _SIGNAL_BASE + error.number
-            )
+            line = f"anysize: ended by {name}; no output file was left half-written"
+            return line, _SIGNAL_BASE + error.number
         case BrokenPipeError():
             _discard_results()  # the reader of our stdout is gone: `anysize … | head`
             return "", _UNUSABLE
@@ -94,19 +92,22 @@ def _help_of(error: TyperException) -> str:
 
 @contextlib.contextmanager
 def _signals_unwind() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise, as SIGINT does, so that temporary files are removed."""
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    # Only the main thread may set handlers; one that is ignored (nohup) stays ignored.
-    if threading.current_thread() is not threading.main_thread():
-        numbers = []
-    numbers = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
-    for number in numbers:
-        signal.signal(number, _raise_terminated)
+    """Let signals that end the program raise, so that temporary files are removed.
+
+    SIGINT among them: typer would turn its KeyboardInterrupt into a silent exit.
+    """
+    before = {}
+    # Only the main thread may set handlers; a signal that is ignored (nohup) stays ignored.
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows lacks SIGHUP
+            if number and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                before[number] = signal.signal(number, _raise_terminated)
     try:
         yield
     finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _raise_terminated(number: int, frame: FrameType | None) -> NoReturn:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from anysize.errors import UsageError
 from anysize.files import atomic_output
 from anysize.sizes import Size
-from anysize.verbs.drawing import Label, Panel, draw_panels
+from anysize.verbs.drawing import Label, MapPlacement, Panel, draw_panels
 from anysize.verbs.export import export
 from anysize.verbs.heatmap import run_map
 from anysize.verbs.progress import Progress, silent
@@ -37,6 +37,8 @@ _BACKGROUND = 10
 # Half of the window that the classifier sees: further away, it has found something else.
 _REACH_PIXELS = 8.0
 _BOX_PIXELS = 32.0
+_PICTURE = "page-heatmap.png"
+_REPORT = "report.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,12 @@ class DemoResult:
             return 1
         return max(codes)
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of everything that was written to the folder."""
+        models = [name for name, _ in self.reports]
+        return (*models, *(_report_name(name) for name in models), _PICTURE, _REPORT)
+
     def print(self, console: Console) -> None:
         """Print the files × sizes table."""
         from rich.table import Table
@@ -80,8 +88,8 @@ class DemoResult:
         digits = " ".join(str(detection.label) for detection in self.found)
         return (
             f"page: {len(self.found)} digits found ({digits}), {self.correct} of {self.on_page} "
-            f"right\nwritten to {self.folder}: page-heatmap.png, report.md, "
-            f"{len(self.reports)} ONNX files"
+            f"right\nwritten to {self.folder}: {_PICTURE}, {_REPORT}, "
+            f"{len(self.reports)} ONNX files and what their validation found"
         )
 
 
@@ -128,11 +136,11 @@ def demo(output: Path | str = "anysize-demo", *, progress: Progress = silent) ->
         progress(step, steps, f"validating {path.name} at {len(_SIZES)} sizes")
         original = files[0] if path == rewritten else None
         report = validate(path, original, sizes=_SIZES)
-        _write_text(path.with_suffix(".report.json"), report.to_json())
+        _write_text(folder / _report_name(path.name), report.to_json())
         reports.append((path.name, report))
     progress(steps - 1, steps, "reading the page")
     result = _read_page(folder, rewritten, tuple(reports))
-    _write_text(folder / "report.md", _markdown(result))
+    _write_text(folder / _REPORT, _markdown(result))
     return result
 
 
@@ -150,7 +158,7 @@ def _read_page(folder: Path, model: Path, reports: tuple[tuple[str, Report], ...
     found = detect(scores, stride=place.stride, offset=centre, background=_BACKGROUND)
     powers = np.exp(scores.astype(np.float64) - scores.max(axis=0))
     seen = 1.0 - powers[_BACKGROUND] / powers.sum(axis=0)
-    _draw_page(folder / "page-heatmap.png", page.pixels[0, 0], seen, found, place)
+    _draw_page(folder / _PICTURE, page.pixels[0, 0], seen, found, place)
     return DemoResult(
         folder=folder,
         reports=reports,
@@ -165,11 +173,8 @@ def _draw_page(
     pixels: npt.NDArray[np.float32],
     seen: npt.NDArray[np.float64],
     found: Sequence[Detection],
-    place: object,
+    place: MapPlacement,
 ) -> None:
-    from anysize.verbs.drawing import MapPlacement
-
-    assert isinstance(place, MapPlacement)
     height, width = pixels.shape
     labels = [
         Label(f"{one.label} ({one.score:.2f})", one.y + 0.5, one.x + 0.5, _BOX_PIXELS)
@@ -203,6 +208,10 @@ def _count_correct(found: Sequence[Detection], truth: Sequence[PageDigit]) -> in
     return correct
 
 
+def _report_name(model: str) -> str:
+    return f"{model.removesuffix('.onnx')}.report.json"
+
+
 def _write_text(path: Path, text: str) -> None:
     with atomic_output(path) as stream:
         stream.write(f"{text}\n".encode())
@@ -228,10 +237,14 @@ def _markdown(result: DemoResult) -> str:
         f"The rewritten graph reads a whole page in one run and finds {len(result.found)} digits,",
         f"{result.correct} of {result.on_page} right:",
         "",
-        "![the page and where the digits were seen](page-heatmap.png)",
+        f"![the page and where the digits were seen]({_PICTURE})",
         "",
         "| digit | row | column | probability |",
         "|---|---|---|---|",
         *(f"| {d.label} | {d.y:.0f} | {d.x:.0f} | {d.score:.2f} |" for d in result.found),
+        "",
+        "Everything in this folder:",
+        "",
+        *(f"- `{name}`" for name in result.files),
     ]
     return "\n".join(lines)
