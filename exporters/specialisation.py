@@ -9,7 +9,9 @@ the ones that depend on the size: each must be replaced by something computed fr
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass
+from pathlib import PurePath
 
 import numpy as np
 import onnx
@@ -65,7 +67,13 @@ def _origin(node: ir.Node) -> str:
         for i, place in enumerate(lines)
         if place.startswith("File ") and "/torch/nn/" not in place.replace("\\", "/")
     ]
-    return f"{where}, {user[-1][0]}: {user[-1][1]}" if user else where
+    return f"{where}, {_short(user[-1][0])}: {_text(user[-1][1])}" if user else where
+
+
+def _short(place: str) -> str:
+    """Write `File "/home/me/net.py", line 12, in forward` as `net.py:12`."""
+    match = re.match(r'File "(.+)", line (\d+)', place)
+    return f"{PurePath(match[1]).name}:{match[2]}" if match else place
 
 
 def _text(value: object) -> str:

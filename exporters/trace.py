@@ -63,7 +63,7 @@ def _root_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+    return f"{type(error).__name__}: {lines[0].rstrip(".") if lines else "no message"}"
 
 
 def trace(
@@ -101,7 +101,7 @@ def trace(
     except Exception as error:
         raise ExportError(
             f"torch.onnx cannot trace {type(module).__name__} at {batch}×{channels}×{size}: "
-            f"{_root_cause(error)}"
+            f"{_root_cause(error)}; if it was trained at another size, give --size HEIGHTxWIDTH"
         ) from error
     if program is None:  # documented for dynamo=False only
         raise ExportError(f"torch.onnx returned no graph for {type(module).__name__}")
