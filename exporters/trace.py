@@ -63,7 +63,8 @@ def _root_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0].rstrip(".") if lines else "no message"}"
+    text = lines[0].rstrip(".") if lines else "no message"
+    return f"{type(error).__name__}: {text}"
 
 
 def trace(
