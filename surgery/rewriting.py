@@ -12,21 +12,16 @@ import anysize
 from anysize.errors import DeclinedError, ModelFileError, UsageError
 from anysize.sizes import Size
 from anysize.surgery.axes import free_axes
-from anysize.surgery.edit import Edits
-from anysize.surgery.fc_to_conv import Output, plan_fc_to_conv
 from anysize.surgery.geometry import MapGeometry, map_geometry
 from anysize.surgery.graph import GraphView, image_input
-from anysize.surgery.heads import AnySizeAlreadyError, Head, find_head
-from anysize.surgery.intervals import legal_interval
-from anysize.surgery.layers import Linear, Tail
+from anysize.surgery.heads import Head
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
 from anysize.surgery.shapes import IllegalSizeError, ShapeWalk
-from anysize.surgery.size_guard import guard_min_size
 from anysize.surgery.skeleton import check, weight_free
+from anysize.surgery.targets import TARGETS, NotNeeded, Output, Plan
 
 __all__ = ["Rewrite", "rewrite"]
 
-_TARGETS = ("fcn",)
 _OUTPUTS = ("map", "logits", "both")
 _OTHER_BATCH = 3
 
@@ -75,7 +70,8 @@ def rewrite(
 
     Args:
         model: The classifier, as `load_model` gives it.
-        to: The head to rewrite to: `fcn`, convolutions instead of fully connected layers.
+        to: The head to rewrite to: `fcn`, convolutions instead of fully connected layers, or
+            `cam`, the linear layer before the global average instead of behind it.
         size: The training size; what the file declares or records, by default.
         output: `map` makes each output its dense map; `logits` the mean over the map's cells,
             taken before a Softmax, LogSoftmax or ArgMax; `both` adds the output `map` to that.
@@ -91,40 +87,25 @@ def rewrite(
         IllegalSizeError: The graph does not take images of `size`.
         UsageError: `to` or `output` is none that is offered.
     """
-    if to not in _TARGETS:
-        raise UsageError(f"rewrite to {to!r}: expected {', '.join(_TARGETS)}")
+    if to not in TARGETS:
+        raise UsageError(f"rewrite to {to!r}: expected {', '.join(TARGETS)}")
     if output not in _OUTPUTS:
         raise UsageError(f"output {output!r}: expected {', '.join(_OUTPUTS)}")
-    try:
-        head = find_head(model, size)
-    except AnySizeAlreadyError as exc:
-        return Rewrite(model, applied=False, reason=str(exc))
-    except DeclinedError:
-        recorded = read_metadata(model).head
-        if recorded not in (None, "fc"):
-            reason = f"the file records head {recorded}, which takes any size already"
-            return Rewrite(model, applied=False, reason=reason)
-        raise
-    interval = legal_interval(model, head.feature_map, head.image_size)
-    if interval.maximum is None:  # adaptive pooling or a resize stands before it
-        reason = f"every image size yields {head.feature_map!r} alike; the graph takes any already"
-        return Rewrite(model, applied=False, reason=reason)
-    edits = plan_fc_to_conv(GraphView(model), head, output=output)
-    map_tensor = _map_tensor(edits, head, output)
-    min_size = interval.minimum
-    guarded = head.feature_map if output != "map" else ""
     trial = weight_free(model)
-    _apply(trial, edits, None, head, guarded=guarded)
-    _prove_free(trial, head)
-    geometry = map_geometry(trial, map_tensor)
+    plan = TARGETS[to](trial, size, output)
+    if isinstance(plan, NotNeeded):
+        return Rewrite(model, applied=False, reason=plan.reason)
+    _apply(trial, replace(plan, normalise=None), None)
+    _prove_free(trial, plan.size)
+    geometry = map_geometry(trial, plan.map_tensor) if plan.map_tensor else None
     metadata = replace(
         read_metadata(model),
         version=anysize.__version__,
         head=to,
-        size=head.image_size,
-        min_size=min_size,
+        size=plan.size,
+        min_size=plan.min_size,
         max_size=None,
-        classes=_classes(head),
+        classes=plan.classes,
         map_stride=geometry.stride if geometry else None,
         map_offset=geometry.offset if geometry else None,
         receptive_field=geometry.receptive_field if geometry else None,
@@ -134,28 +115,26 @@ def rewrite(
     result = model if in_place else onnx.ModelProto()
     if not in_place:
         result.CopyFrom(model)
-    folder = source.parent if source is not None else None
-    _apply(result, edits, folder, head, guarded=guarded)
+    _apply(result, plan, source.parent if source is not None else None)
     write_metadata(result, metadata)
     return Rewrite(
         result,
         applied=True,
-        head=head,
-        size=head.image_size,
-        min_size=min_size,
+        head=plan.head,
+        size=plan.size,
+        min_size=plan.min_size,
         geometry=geometry,
-        map_tensor=map_tensor,
-        moved=tuple(recipe.reason for recipe in edits.derived),
+        map_tensor=plan.map_tensor,
+        moved=tuple(recipe.reason for recipe in plan.edits.derived),
     )
 
 
-def _apply(
-    model: onnx.ModelProto, edits: Edits, folder: Path | None, head: Head, *, guarded: str
-) -> None:
-    edits.apply(model, folder)
-    if guarded:
-        # The mean over an empty map is NaN: below the smallest size nothing else would fail.
-        guard_min_size(model, head.map_size, tensor=guarded)
+def _apply(model: onnx.ModelProto, plan: Plan, folder: Path | None) -> None:
+    if plan.normalise is not None:
+        plan.normalise(model)
+    plan.edits.apply(model, folder)
+    if plan.finish is not None:
+        plan.finish(model)
     free_axes(model)
 
 
@@ -167,10 +146,9 @@ def _check(trial: onnx.ModelProto, metadata: FileMetadata) -> None:
         raise DeclinedError(f"the rewritten graph would be invalid: {exc}") from exc
 
 
-def _prove_free(trial: onnx.ModelProto, head: Head) -> None:
+def _prove_free(trial: onnx.ModelProto, size: Size) -> None:
     """Decline where a node outside the head holds on to the batch or the size of the trace."""
     walk = ShapeWalk(trial)
-    size = head.image_size
     larger = Size(2 * size.height, 3 * size.width)
     for what, other, batch in (("batch", size, _OTHER_BATCH), ("height and width", larger, 1)):
         try:
@@ -201,24 +179,6 @@ def _culprit(
         if is_lost and (after is None or not after or after[0] != batch):
             return view.label(index), node.name
     return "the graph", ""
-
-
-def _map_tensor(edits: Edits, head: Head, output: Output) -> str:
-    if output == "both":
-        return edits.new_outputs[0].name
-    name = head.outputs[0]
-    for layer in head.layers:
-        if isinstance(layer, Tail) and layer.output == name:
-            name = layer.data
-    if output == "map":
-        return name
-    # … → map → GlobalAveragePool → Flatten → the name that the output had
-    ends = [nodes for nodes in edits.nodes.values() if nodes and nodes[-1].output[0] == name]
-    return str(ends[0][-2].input[0])
-
-
-def _classes(head: Head) -> int:
-    return [layer for layer in head.layers if isinstance(layer, Linear)][-1].out_features
 
 
 def _sha256(path: Path) -> str:

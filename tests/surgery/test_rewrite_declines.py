@@ -168,7 +168,7 @@ def test_a_graph_that_pools_globally_is_left_as_it_is(kit, body, weights):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"to": "cam"}, "rewrite to 'cam': expected fcn"),
+        ({"to": "crf"}, "rewrite to 'crf': expected fcn"),
         ({"output": "maps"}, "expected map, logits"),
     ],
     ids=["target", "output"],

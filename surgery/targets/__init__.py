@@ -1,0 +1,21 @@
+"""What a file can be rewritten to: one target per file, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import onnx
+
+from anysize.sizes import Size
+from anysize.surgery.targets.cam import plan_cam
+from anysize.surgery.targets.fcn import plan_fcn
+from anysize.surgery.targets.plan import NotNeeded, Output, Plan
+
+__all__ = ["TARGETS", "NotNeeded", "Output", "Plan"]
+
+# Given a weight-free copy (which a target may normalise), the training size and the kind of
+# output: what to do, or why there is nothing to do.
+Planner = Callable[[onnx.ModelProto, Size | None, Output], Plan | NotNeeded]
+
+TARGETS: Mapping[str, Planner] = MappingProxyType({"fcn": plan_fcn, "cam": plan_cam})

@@ -1,0 +1,222 @@
+"""Target cam: global average pooling → Linear becomes 1×1 convolution → global average pooling.
+
+Averaging over the cells and a linear layer commute: Linear(GAP(x)) = GAP(Conv1×1(x)), exactly, the
+bias included. The maps before the average are the class activation maps (Zhou, Khosla, Lapedriza,
+Oliva, Torralba, "Learning Deep Features for Discriminative Localization", CVPR 2016).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import onnx
+
+from anysize.errors import DeclinedError, UsageError
+from anysize.sizes import Size
+from anysize.surgery.edit import Derived, Edits, unique_name
+from anysize.surgery.fc_to_conv import MAP_OUTPUT
+from anysize.surgery.graph import GraphView
+from anysize.surgery.intervals import smallest_size, trained_size
+from anysize.surgery.layers import Linear, Tail, read_layer
+from anysize.surgery.metadata import read_metadata
+from anysize.surgery.passes import reduce_mean_to_global_pool
+from anysize.surgery.size_guard import guard_min_size
+from anysize.surgery.skeleton import copy_fields
+from anysize.surgery.targets.plan import NotNeeded, Output, Plan
+from anysize.surgery.weights import Constant
+
+__all__ = ["PooledHead", "find_pooled_head", "plan_cam"]
+
+# What may stand between the pooling and the linear layer, or behind it, without changing a number.
+_TRANSPARENT = frozenset({"Dropout", "Flatten", "Identity", "Reshape", "Squeeze"})
+
+_Unique = Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class PooledHead:
+    """A linear layer on a globally averaged map.
+
+    Attributes:
+        feature_map: The tensor `(batch, channels, height, width)` that is averaged.
+        pooling: The node that averages it.
+        linear: The layer.
+        output: The graph output that it makes.
+    """
+
+    feature_map: str
+    pooling: int
+    linear: Linear
+    output: str
+
+
+def find_pooled_head(view: GraphView) -> PooledHead:
+    """Find the one GlobalAveragePool → Linear that makes the graph's classifier output.
+
+    Call `reduce_mean_to_global_pool` first: it gives every spelling of the mean this form.
+
+    Raises:
+        DeclinedError: There is none, or something between does not commute with the average; the
+            message names the node.
+    """
+    outputs = view.model.graph.output
+    if len(outputs) != 1:
+        names = ", ".join(repr(output.name) for output in outputs)
+        raise DeclinedError(f"the graph has the outputs {names}, expected one for --to cam")
+    linear = _find_linear(view, outputs[0].name)
+    tensor = linear.data
+    while True:
+        index = view.producer(tensor)
+        node = None if index is None else view.node(index)
+        if index is None or node is None:
+            raise DeclinedError(f"{linear.label}: reads {tensor!r}, expected a global average")
+        if len(view.consumers(tensor)) != 1 or view.is_graph_output(tensor):
+            raise DeclinedError(
+                f"{view.label(index)}: {tensor!r} is read by more than the classifier",
+                node=node.name,
+            )
+        if node.op_type == "GlobalAveragePool":
+            return PooledHead(node.input[0], index, linear, outputs[0].name)
+        if node.op_type not in _TRANSPARENT:
+            raise DeclinedError(
+                f"{view.label(index)}: {node.op_type} between the global average and the linear "
+                "layer does not commute with averaging, so there is no exact class map",
+                node=node.name,
+            )
+        tensor = node.input[0]
+
+
+def _find_linear(view: GraphView, output: str) -> Linear:
+    tensor = output
+    while True:
+        index = view.producer(tensor)
+        if index is None:
+            raise DeclinedError(f"output {output!r}: no linear layer makes it")
+        node, layer = view.node(index), read_layer(view, index)
+        if isinstance(layer, Linear):
+            return layer
+        if isinstance(layer, Tail) and tensor == output:
+            tensor = layer.data
+        elif node.op_type in _TRANSPARENT:
+            tensor = node.input[0]
+        else:
+            raise DeclinedError(
+                f"{view.label(index)}: {node.op_type} makes the output, expected a linear layer "
+                "on a global average",
+                node=node.name,
+            )
+
+
+def plan_cam(model: onnx.ModelProto, size: Size | None, output: Output) -> Plan | NotNeeded:
+    """Plan the rewrite of a global average pooling head to one that hands out its class map.
+
+    The graph's own output stays first, under its name and with its Softmax where it has one; the
+    output `map`, `(batch, classes, map_height, map_width)`, is added whatever `output` says, since
+    that is what the head is for.
+
+    Args:
+        model: A weight-free copy; the means in it are given one spelling.
+        size: The training size; what the file declares or records, by default.
+        output: Must be `map` (the default of a rewrite) or `both`.
+
+    Raises:
+        DeclinedError: The head does not commute with averaging; the message names the node.
+        UsageError: Logits alone were asked for: the graph has them already.
+    """
+    if output == "logits":
+        raise UsageError("rewrite to cam: the logits are the graph's own; expected --output both")
+    if read_metadata(model).head == "cam":
+        return NotNeeded("the file records head cam already")
+    reduce_mean_to_global_pool(model)
+    trained = size or trained_size(model)
+    if trained is None:
+        raise DeclinedError("the training size is not known; give --size to say it")
+    view = GraphView(model)
+    head = find_pooled_head(view)
+    edits, dense = _plan_edits(view, head)
+    smallest = smallest_size(model, near=trained)
+    return Plan(
+        edits=edits,
+        size=trained,
+        min_size=smallest,
+        classes=head.linear.out_features,
+        map_tensor=dense,
+        normalise=reduce_mean_to_global_pool,
+        finish=partial(guard_min_size, size=smallest),
+    )
+
+
+def _plan_edits(view: GraphView, head: PooledHead) -> tuple[Edits, str]:
+    """Move the linear layer before the pooling; returns the edits and the map's name."""
+    edits, linear = Edits(), head.linear
+    taken: list[str] = []
+
+    def unique(wanted: str) -> str:
+        name = unique_name(view.model, wanted, taken)
+        taken.append(name)
+        return name
+
+    dense, pooled = unique(MAP_OUTPUT), unique(f"{linear.output}_mean")
+    inputs = [head.feature_map, _weight(edits, linear, unique)]
+    if linear.bias is not None and linear.beta != 0.0:
+        inputs.append(_bias(edits, linear, linear.bias, unique))
+    conv = onnx.helper.make_node("Conv", inputs, [dense], kernel_shape=[1, 1])
+    old = view.node(linear.nodes[0])
+    copy_fields(old, conv, leave_out=("op_type", "input", "output", "attribute"))
+    label = old.name or linear.output
+    for index in linear.nodes:
+        edits.nodes[index] = []
+    edits.nodes[linear.nodes[-1]] = [
+        conv,
+        onnx.helper.make_node("GlobalAveragePool", [dense], [pooled], name=f"{label}_mean"),
+        onnx.helper.make_node(
+            "Flatten", [pooled], [linear.output], name=f"{label}_flatten", axis=1
+        ),
+    ]
+    original = next(o for o in view.model.graph.output if o.name == head.output)
+    edits.new_outputs.append(
+        onnx.helper.make_tensor_value_info(
+            dense,
+            original.type.tensor_type.elem_type,
+            ("batch", linear.out_features, "map_height", "map_width"),
+        )
+    )
+    return edits, dense
+
+
+def _weight(edits: Edits, linear: Linear, unique: _Unique) -> str:
+    weight, dims = linear.weight, (linear.out_features, linear.in_features, 1, 1)
+    reasons = {
+        "is stored as (in, out)": weight.is_transposed,
+        f"is scaled by {linear.alpha:g}": linear.alpha != 1.0,
+        "is shared with another layer": weight.is_shared,
+    }
+    reason = next((text for text, holds in reasons.items() if holds), "")
+    if not reason:
+        edits.dims[weight.root] = dims
+        return weight.root
+    name = unique(f"{weight.root}_conv")
+    edits.derived.append(
+        Derived(
+            name,
+            weight.root,
+            dims,
+            f"{linear.label}: its weight {reason}",
+            is_transposed=weight.is_transposed,
+            scale=linear.alpha,
+        )
+    )
+    return name
+
+
+def _bias(edits: Edits, linear: Linear, bias: Constant, unique: _Unique) -> str:
+    if bias.dims == (linear.out_features,) and linear.beta == 1.0:
+        return bias.root
+    name = unique(f"{bias.root}_conv")
+    reason = f"{linear.label}: its bias has shape {list(bias.dims)} and factor {linear.beta:g}"
+    edits.derived.append(
+        Derived(name, bias.root, (linear.out_features,), reason, scale=linear.beta)
+    )
+    return name
