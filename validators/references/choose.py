@@ -55,12 +55,13 @@ def output_layout(candidate: onnx.ModelProto) -> Layout:
 
 
 def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Reference:
-    from anysize.surgery import load_model
+    from anysize.surgery import image_input, load_model
     from anysize.surgery.metadata import read_metadata
     from anysize.validators.references.onnx_fc import OnnxFc
     from anysize.validators.references.onnx_graph import OnnxReference, external_folder
 
     model = load_model(path)
+    image_input(model)  # a graph without one would "reject" every size
     folder = external_folder(model, path)
     if _is_fully_convolutional(candidate) and read_metadata(model).head in (None, "fc"):
         try:

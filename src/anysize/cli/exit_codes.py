@@ -66,7 +66,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
             name = signal.Signals(error.number).name
             line = f"anysize: ended by {name}; no output file was left half-written"
             return line, _SIGNAL_BASE + error.number
-        case BrokenPipeError():
+        case BrokenPipeError() | SystemExit():  # typer makes the second of the first
             _discard_results()  # the reader of our stdout is gone: `anysize … | head`
             return "", _UNUSABLE
         case MemoryError():
@@ -77,8 +77,6 @@ def _explain(error: BaseException) -> tuple[str, int]:
             _discard_results()  # stdout itself may be what cannot be written
             where = f"{error.filename}: " if error.filename else ""
             return f"anysize: error: {where}{error.strerror or error}", _UNUSABLE
-        case SystemExit():
-            return "", error.code if isinstance(error.code, int) else _UNUSABLE
         case _:  # a bug of ours: still one line, and no traceback unless asked for
             text = f"{type(error).__name__}: {error}"
             advice = "run again with --debug and report what it shows"

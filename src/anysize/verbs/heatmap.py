@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anysize.errors import ModelFileError, UnsupportedModelError, UsageError
-from anysize.sizes import Size
+from anysize.sizes import Size, SizeRange
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,16 +149,16 @@ def run_map(
             f"{model}: has no class map with a known place on the image; "
             "write one with `anysize rewrite --to fcn` or `anysize export --head fcn`"
         )
+    size = Size(*pixels.shape[2:])
+    legal = SizeRange(metadata.min_size or Size(1, 1), metadata.max_size)
+    if size not in legal:  # the runtime would refuse it in words of its own, or even crash
+        raise UsageError(f"image of {size}: {model} takes {legal}; enlarge the image")
     session = get_runtime("ort-cpu").load(model, threads=0)
     try:
         outputs = session.run({name: pixels})
     except Exception as error:
-        size = "x".join(str(side) for side in pixels.shape[2:])
-        smallest = metadata.min_size or "not recorded"
-        raise UsageError(
-            f"image of {size}: {model} refuses it (smallest size {smallest}): "
-            f"{' '.join(str(error).split())}"
-        ) from error
+        reason = " ".join(str(error).split())
+        raise UsageError(f"image of {size}: {model} refuses it: {reason}") from error
     finally:
         session.close()
     maps = [np.asarray(value, np.float32) for value in outputs.values() if value.ndim == 4]
