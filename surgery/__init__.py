@@ -13,16 +13,21 @@ from anysize.surgery.saving import save_model
 from anysize.surgery.shapes import IllegalSizeError, infer_shapes
 from anysize.surgery.size_guard import guard_map_size, guard_min_size
 from anysize.surgery.splitting import split_at
+from anysize.surgery.targets import TARGETS
+from anysize.surgery.targets.cam import PooledHead, find_pooled_head
 
 __all__ = [
+    "TARGETS",
     "AnySizeAlreadyError",
     "FileMetadata",
     "Head",
     "IllegalSizeError",
     "MapGeometry",
     "PassResult",
+    "PooledHead",
     "Rewrite",
     "find_head",
+    "find_pooled_head",
     "free_axes",
     "guard_map_size",
     "guard_min_size",

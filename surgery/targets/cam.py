@@ -23,7 +23,7 @@ from anysize.surgery.layers import Linear, Tail, read_layer
 from anysize.surgery.metadata import read_metadata
 from anysize.surgery.passes import reduce_mean_to_global_pool
 from anysize.surgery.size_guard import guard_min_size
-from anysize.surgery.skeleton import copy_fields
+from anysize.surgery.skeleton import copy_fields, weight_free
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan
 from anysize.surgery.weights import Constant
 
@@ -52,16 +52,19 @@ class PooledHead:
     output: str
 
 
-def find_pooled_head(view: GraphView) -> PooledHead:
-    """Find the one GlobalAveragePool → Linear that makes the graph's classifier output.
+def find_pooled_head(model: onnx.ModelProto) -> PooledHead:
+    """Find the one global average → Linear that makes the graph's classifier output.
 
-    Call `reduce_mean_to_global_pool` first: it gives every spelling of the mean this form.
+    Args:
+        model: Not modified; its weights are not read.
 
     Raises:
         DeclinedError: There is none, or something between does not commute with the average; the
             message names the node.
     """
-    outputs = view.model.graph.output
+    model = weight_free(model)
+    reduce_mean_to_global_pool(model)  # every spelling of the mean gets this form
+    view, outputs = GraphView(model), model.graph.output
     if len(outputs) != 1:
         names = ", ".join(repr(output.name) for output in outputs)
         raise DeclinedError(f"the graph has the outputs {names}, expected one for --to cam")
@@ -133,9 +136,8 @@ def plan_cam(model: onnx.ModelProto, size: Size | None, output: Output) -> Plan 
     trained = size or trained_size(model)
     if trained is None:
         raise DeclinedError("the training size is not known; give --size to say it")
-    view = GraphView(model)
-    head = find_pooled_head(view)
-    edits, dense = _plan_edits(view, head)
+    head = find_pooled_head(model)
+    edits, dense = _plan_edits(GraphView(model), head)
     smallest = smallest_size(model, near=trained)
     return Plan(
         edits=edits,

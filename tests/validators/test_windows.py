@@ -209,3 +209,40 @@ def test_a_map_without_metadata_is_compared_by_windows_too(original):
     report = validate_model(path, original, sizes=(TRAINED, LARGER))
     assert report.reference.kind == "windows"
     assert report.ok
+
+
+class TestClassActivationMaps:
+    """A head that pools globally is its own linear layer on windows of one cell."""
+
+    @staticmethod
+    def files(folder):
+        import anysize
+
+        original, rewritten = folder / "gap.onnx", folder / "cam.onnx"
+        anysize.export("digits", original, head="gap", verify=False)
+        return original, rewritten
+
+    def test_a_rewrite_to_cam_is_proved_and_validated(self, tmp_path):
+        import anysize
+
+        original, rewritten = self.files(tmp_path)
+        done = anysize.rewrite(original, rewritten, to="cam")
+        assert done.proof is not None
+        assert done.proof.ok
+        report = anysize.validate(rewritten, original, sizes=[Size(32, 32), Size(45, 70)])
+        assert report.ok
+        assert report.reference.kind == "windows"
+
+    def test_a_wrong_map_is_noticed(self, tmp_path):
+        import anysize
+        from anysize.surgery import load_model, save_model
+
+        original, rewritten = self.files(tmp_path)
+        anysize.rewrite(original, rewritten, to="cam")
+        model = load_model(rewritten)
+        conv = next(node for node in model.graph.node if "map" in node.output)
+        (bias,) = [t for t in model.graph.initializer if t.name == conv.input[2]]
+        bias.raw_data = bytes(len(bias.raw_data))
+        save_model(model, rewritten)
+        report = anysize.validate(rewritten, original, sizes=[Size(45, 70)])
+        assert report.exit_code == 1

@@ -63,7 +63,9 @@ def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Referenc
     model = load_model(path)
     image_input(model)  # a graph without one would "reject" every size
     folder = external_folder(model, path)
-    if _is_fully_convolutional(candidate) and read_metadata(model).head in (None, "fc"):
+    # A map is judged cell by cell, by the original's own layers.
+    has_map = _is_fully_convolutional(candidate) or read_metadata(candidate).head == "cam"
+    if has_map and read_metadata(model).head in (None, "fc", "gap", "as-is"):
         try:
             fc: FcOriginal = OnnxFc(
                 model,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anysize.errors import SourceError
+from anysize.errors import DeclinedError, SourceError
 from anysize.sizes import Size
 from anysize.validators.references.onnx_graph import GraphPair
 from anysize.validators.references.protocol import Precision, Rejected
@@ -46,18 +47,17 @@ class OnnxFc:
         source: Path | None = None,
         threads: int = 1,
     ) -> None:
-        from anysize.surgery import find_head, free_axes, split_at
+        from anysize.surgery import free_axes, split_at
 
-        head = find_head(model, size)
-        features, layers = split_at(model, head.feature_map, size=head.image_size, source=source)
+        cut = _find_cut(model, size)
+        features, layers = split_at(model, cut.feature_map, size=cut.size, source=source)
         self.name = name
-        self.window = (head.map_size.height, head.map_size.width)
+        self.window = cut.window
         self._features = GraphPair(free_axes(features), name=name, threads=threads)
         self._scores = self._head = _Batched(layers, name, threads)
         self._tail: _Batched | None = None
-        before_tail = _before_tail(head)
-        if before_tail is not None:
-            scores, tail = split_at(layers, before_tail)
+        if cut.before_tail is not None:
+            scores, tail = split_at(layers, cut.before_tail)
             for value in (*scores.graph.output, *tail.graph.input):
                 value.type.tensor_type.ClearField("shape")  # (count, classes), not a map
             self._scores = _Batched(scores, name, threads)
@@ -115,6 +115,41 @@ class _Batched:
 
     def close(self) -> None:
         self._pair.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """Where a graph is cut: its feature map, the window of it that one answer takes, its tail."""
+
+    feature_map: str
+    window: tuple[int, int]
+    size: Size | None
+    before_tail: str | None
+
+
+def _find_cut(model: onnx.ModelProto, size: Size | None) -> _Cut:
+    """Find the FC head, or, in a graph that averages its map, the linear layer on every cell.
+
+    The average of one cell is the cell, so a head that pools globally is its own FC layer on
+    windows of 1×1.
+    """
+    from anysize.surgery import AnySizeAlreadyError, find_head, find_pooled_head
+
+    try:
+        head = find_head(model, size)
+    except AnySizeAlreadyError as error:
+        try:
+            pooled = find_pooled_head(model)
+        except DeclinedError:
+            raise error from None
+        linear = pooled.linear.output
+        return _Cut(pooled.feature_map, (1, 1), size, linear if linear != pooled.output else None)
+    return _Cut(
+        head.feature_map,
+        (head.map_size.height, head.map_size.width),
+        head.image_size,
+        _before_tail(head),
+    )
 
 
 def _before_tail(head: Head) -> str | None:
