@@ -299,7 +299,10 @@ def test_a_traceback_would_be_noticed(run, inside):
 
 
 def test_debug_shows_the_traceback_wherever_it_stands(run, inside):
-    for arguments in (("--debug", "inspect", "missing.onnx"), ("inspect", "missing.onnx", "--debug")):
+    for arguments in (
+        ("--debug", "inspect", "missing.onnx"),
+        ("inspect", "missing.onnx", "--debug"),
+    ):
         done = run(*arguments)
         assert done.code == 2
         assert "Traceback (most recent call last)" in done.err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import xml.etree.ElementTree as ElementTree
+import xml.etree.ElementTree as ET
 
 import onnx
 import onnx.numpy_helper
@@ -88,7 +88,7 @@ def test_junit_has_one_case_for_each_cell(digits_files, run, tmp_path):
     path = tmp_path / "report.xml"
     done = run("validate", digits_files["gap"], *SIZES, "--junit", path)
     assert done.code == 0
-    assert len(list(ElementTree.parse(path).iter("testcase"))) == 4
+    assert len(list(ET.parse(path).iter("testcase"))) == 4
 
 
 def test_all_runtimes_are_compared(digits_files, run):

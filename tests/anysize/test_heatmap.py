@@ -1,0 +1,93 @@
+"""`anysize heatmap`: where in an image a graph sees its classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import anysize
+import anysize.models.digits
+
+PAGE = Path(anysize.models.digits.__file__).with_name("page") / "page.png"
+REACH_PIXELS = 8
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"), np.int64)
+
+
+def test_digits_are_seen_where_they_are(digits_files, run, tmp_path):
+    from anysize.models.digits.page import load_page
+
+    picture = tmp_path / "seven.png"
+    done = run("heatmap", digits_files["fcn"], PAGE, "-o", picture, "--class", "7")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(f"{picture}: image 288x416, map 65x97\n  class 7: ")
+    peak = anysize.heatmap(digits_files["fcn"], PAGE, picture, class_=7).peaks[0]
+    sevens = [digit for digit in load_page().digits if digit.label == 7]
+    assert any(
+        max(abs(digit.y - peak.y), abs(digit.x - peak.x)) <= REACH_PIXELS for digit in sevens
+    )
+    assert peak.probability > 0.9
+
+
+def test_the_picture_shows_the_page_and_the_class_that_was_asked_for(digits_files, tmp_path):
+    seven, one = tmp_path / "seven.png", tmp_path / "one.png"
+    for path, digit in ((seven, 7), (one, 1)):
+        anysize.heatmap(digits_files["fcn"], PAGE, path, class_=digit)
+    assert pixels(seven).shape == pixels(one).shape
+    assert np.abs(pixels(seven) - pixels(one)).max() > 50
+
+
+def test_the_strongest_classes_come_first(rewritten_digits, tmp_path):
+    done = anysize.heatmap(rewritten_digits, PAGE, tmp_path / "top.png", top=4)
+    probabilities = [peak.probability for peak in done.peaks]
+    assert len(probabilities) == 4
+    assert probabilities == sorted(probabilities, reverse=True)
+
+
+@pytest.fixture(scope="module")
+def colour_graph(small_exports, tmp_path_factory):
+    path = tmp_path_factory.mktemp("colour") / "any.onnx"
+    anysize.rewrite(small_exports["dynamo"], path, verify=False)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_graph_with_three_channels_takes_colour_images(colour_graph, run, tmp_path, suffix):
+    values = np.random.default_rng(3).integers(0, 256, (60, 90, 3), np.uint8)
+    Image.fromarray(values).save(tmp_path / f"image.{suffix}")
+    done = run("heatmap", colour_graph, tmp_path / f"image.{suffix}", "-o", tmp_path / "out.png")
+    assert (done.code, done.err) == (0, "")
+    assert "image 60x90, map 5x9" in done.out
+    assert len(done.out.splitlines()) == 4
+
+
+def test_a_grey_image_with_alpha_is_taken_by_a_colour_graph(colour_graph, run, tmp_path):
+    Image.new("LA", (40, 40)).save(tmp_path / "grey.png")
+    done = run("heatmap", colour_graph, tmp_path / "grey.png", "-o", tmp_path / "out.png")
+    assert done.code == 0
+
+
+def test_an_image_below_the_smallest_size_is_refused_before_the_runtime_sees_it(
+    colour_graph, run, tmp_path
+):
+    Image.new("RGB", (10, 40)).save(tmp_path / "small.png")
+    done = run("heatmap", colour_graph, tmp_path / "small.png", "-o", tmp_path / "out.png")
+    assert done.code == 2
+    assert "image of 40x10: " in done.errors[0]
+    assert "takes 25x25 and up; enlarge the image" in done.errors[0]
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_a_graph_that_puts_out_logits_alone_has_no_map(small_exports, run, tmp_path):
+    path = tmp_path / "logits.onnx"
+    anysize.rewrite(small_exports["dynamo"], path, output_kind="logits", verify=False)
+    Image.new("RGB", (40, 40)).save(tmp_path / "image.png")
+    done = run("heatmap", path, tmp_path / "image.png", "-o", tmp_path / "out.png")
+    assert done.code == 2
+    assert "no output has the rank of a map" in done.errors[0]
