@@ -10,7 +10,7 @@ import onnx
 
 import anysize
 from anysize.errors import DeclinedError, ModelFileError, UsageError
-from anysize.sizes import Size
+from anysize.sizes import Size, SizeRange
 from anysize.surgery.axes import free_axes
 from anysize.surgery.geometry import MapGeometry, map_geometry
 from anysize.surgery.graph import GraphView, image_input
@@ -91,6 +91,7 @@ def rewrite(
         raise UsageError(f"rewrite to {to!r}: expected {', '.join(TARGETS)}")
     if output not in _OUTPUTS:
         raise UsageError(f"output {output!r}: expected {', '.join(_OUTPUTS)}")
+    _check_declared(read_metadata(model), size)
     trial = weight_free(model)
     plan = TARGETS[to](trial, size, output)
     if isinstance(plan, NotNeeded):
@@ -127,6 +128,15 @@ def rewrite(
         map_tensor=plan.map_tensor,
         moved=tuple(recipe.reason for recipe in plan.edits.derived),
     )
+
+
+def _check_declared(metadata: FileMetadata, size: Size | None) -> None:
+    """Refuse a training size that the file itself says it does not take."""
+    if size is None or metadata.min_size is None:
+        return
+    declared = SizeRange(metadata.min_size, metadata.max_size)
+    if size not in declared:
+        raise UsageError(f"size {size}: the file says that it takes {declared}; leave --size out")
 
 
 def _apply(model: onnx.ModelProto, plan: Plan, folder: Path | None) -> None:

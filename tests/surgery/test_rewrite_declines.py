@@ -4,7 +4,7 @@ import pytest
 
 from anysize.errors import DeclinedError, UsageError
 from anysize.sizes import Size
-from anysize.surgery import IllegalSizeError, find_head, rewrite
+from anysize.surgery import FileMetadata, IllegalSizeError, find_head, rewrite, write_metadata
 
 FLAT = 4 * 8 * 8
 ONE = {"w": (5, FLAT), "b": (5,)}
@@ -176,3 +176,11 @@ def test_a_graph_that_pools_globally_is_left_as_it_is(kit, body, weights):
 def test_targets_and_outputs_that_are_not_offered_are_usage_errors(kit, options, words):
     with pytest.raises(UsageError, match=words):
         rewrite(kit.plain(), **options)
+
+
+def test_a_training_size_outside_what_the_file_records_is_refused(kit):
+    model = kit.plain()
+    write_metadata(model, FileMetadata(min_size=Size(31, 31), max_size=Size(34, 34)))
+    with pytest.raises(UsageError, match="says that it takes 31x31 to 34x34"):
+        rewrite(model, size=Size(40, 40))
+    assert rewrite(model, size=Size(33, 32)).applied
