@@ -8,13 +8,17 @@ __all__ = [
     "AnysizeError",
     "DeclinedError",
     "ExportError",
+    "MapSizeError",
     "ModelFileError",
     "NotRunError",
+    "RuntimeFailedError",
     "SourceError",
     "UnsupportedModelError",
     "UsageError",
     "VerificationError",
     "WeightsError",
+    "WorkerCrashedError",
+    "WorkerTimeoutError",
 ]
 
 
@@ -31,6 +35,10 @@ class AnysizeError(Exception):
 
 class UsageError(AnysizeError):
     """An argument is malformed or contradicts another one."""
+
+
+class MapSizeError(UsageError, ValueError):
+    """A head cannot take a feature map of this size; PyTorch raises a ValueError for the like."""
 
 
 class SourceError(AnysizeError):
@@ -75,3 +83,15 @@ class NotRunError(AnysizeError):
     """Something asked for did not run: a runtime is missing, crashed, or fell back."""
 
     exit_code = 3
+
+
+class RuntimeFailedError(NotRunError):
+    """A runtime in a worker process raised an exception; the message is its own words."""
+
+
+class WorkerCrashedError(NotRunError):
+    """The worker process of a runtime ended while it had something to do."""
+
+
+class WorkerTimeoutError(NotRunError):
+    """The worker process of a runtime did not answer within its time."""

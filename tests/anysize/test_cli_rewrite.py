@@ -166,3 +166,12 @@ def test_rewrite_never_overwrites_the_weights_of_its_input(run, tmp_path):
         assert done.code == 2
         assert "would overwrite the input" in done.errors[0]
     assert weights.read_bytes() == before
+
+
+def test_a_head_that_pools_globally_gets_its_class_map(digits_files, run, tmp_path):
+    cam = tmp_path / "cam.onnx"
+    done = run("rewrite", digits_files["gap"], "-o", cam, "--to", "cam", "--output", "both")
+    assert (done.code, done.errors) == (0, [])
+    assert "head cam, " in done.out
+    done = run("validate", cam, "--reference", digits_files["gap"], "--sizes", "32x32,40x50")
+    assert (done.code, done.errors) == (0, [])

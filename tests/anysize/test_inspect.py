@@ -113,7 +113,9 @@ def test_a_file_for_any_size_says_why_and_from_where(digits_files, name, smalles
     assert inspection.no_head.startswith("any size: ")
     assert str(inspection.legal) == f"{smallest} and up"
     assert inspection.sizes[0].outputs == outputs
-    assert not any(line.startswith("anysize rewrite") for line in inspection.advice)
+    rewrites = [line for line in inspection.advice if line.startswith("anysize rewrite")]
+    assert all(line.endswith("--to cam") for line in rewrites)
+    assert len(rewrites) == (1 if name == "gap" else 0)
 
 
 def test_a_rewritten_file_can_be_looked_at(rewritten_digits):

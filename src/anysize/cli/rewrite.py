@@ -15,9 +15,15 @@ __all__ = ["rewrite"]
 
 
 def rewrite(
-    model: Annotated[Path, typer.Argument(metavar="IN.onnx", help="A file with an FC head.")],
+    model: Annotated[Path, typer.Argument(metavar="IN.onnx", help="A classifier.")],
     output: Output,
-    to: Annotated[str, typer.Option(help="The head to write: fcn.")] = "fcn",
+    to: Annotated[
+        str,
+        typer.Option(
+            help="The head to write: fcn, convolutions for FC layers; cam, the class map of a "
+            "head that pools globally."
+        ),
+    ] = "fcn",
     size: TrainingSize = None,
     keep: Annotated[
         Literal["map", "logits", "both"],
@@ -28,7 +34,7 @@ def rewrite(
     ] = "map",
     verify: Verify = True,
 ) -> None:
-    """Rewrite a fixed-size FC graph into a fully convolutional one, without its PyTorch model."""
+    """Rewrite a fixed-size FC graph into one for any size, without its PyTorch model."""
     from anysize.verbs.rewrite import rewrite as run
 
     with progress() as show:

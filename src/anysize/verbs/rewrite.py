@@ -1,4 +1,4 @@
-"""Rewrite a fixed-size FC graph into a fully convolutional one, and prove it right."""
+"""Rewrite the head of an ONNX file, an FC head into a fully convolutional one, and prove it."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class RewriteResult:
 
     Attributes:
         path: The file.
+        head: The head that was asked for.
         applied: Whether anything was rewritten; where not, the file is a copy.
         size: The training size; None where it is not known and nothing was rewritten.
         min_size: The smallest legal size of the new graph; None as above.
@@ -41,6 +42,7 @@ class RewriteResult:
     """
 
     path: Path
+    head: str
     applied: bool
     size: Size | None
     min_size: Size | None
@@ -53,8 +55,9 @@ class RewriteResult:
         if not self.applied:
             return f"{self.path}: nothing to rewrite, copied as it is"
         proof = "not verified" if self.proof is None else f"verified: {self.proof.message}"
+        what = "fully convolutional" if self.head == "fcn" else f"head {self.head}"
         return (
-            f"{self.path}: fully convolutional, sizes {self.min_size} and up, "
+            f"{self.path}: {what}, sizes {self.min_size} and up, "
             f"{self.size_bytes / 2**20:.1f} MiB; {proof}"
         )
 
@@ -69,12 +72,13 @@ def rewrite(
     verify: bool = True,
     progress: Progress = silent,
 ) -> RewriteResult:
-    """Turn the FC head of an ONNX file into convolutions; weights are not touched.
+    """Rewrite the head of an ONNX file; weights are not touched.
 
     Args:
-        model: The file with the FC head, whoever exported it.
+        model: The classifier's file, whoever exported it.
         output: The file to write; it appears whole or not at all, and may be `model` itself.
-        to: The head to write: `fcn`.
+        to: The head to write: `fcn`, convolutions in the place of FC layers, or `cam`, the class
+            map of a head that pools globally.
         size: The training size, where the file does not tell.
         output_kind: What the graph puts out: the class `map`, its mean as `logits`, or `both`.
         verify: Prove, before the file appears, that the output at the training size equals the
@@ -110,6 +114,7 @@ def rewrite(
             proof = _prove(model, staged, done)
     return RewriteResult(
         path=output,
+        head=to,
         applied=done.applied,
         size=done.size or metadata.size,
         min_size=done.min_size or metadata.min_size,

@@ -1,0 +1,140 @@
+"""What is known about an ONNX file without running it, as text and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from anysize.sizes import Size, SizeRange
+
+__all__ = ["HeadFacts", "Inspection", "SizeFacts"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadFacts:
+    """A fully connected head.
+
+    Attributes:
+        feature_map: Name of the tensor that it flattens.
+        channels: Of that map.
+        map_size: Its height and width at the training size.
+        inputs: Numbers that the first FC layer takes, channels × height × width.
+        weights: Numbers in the layers of the head.
+    """
+
+    feature_map: str
+    channels: int
+    map_size: Size
+    inputs: int
+    weights: int
+
+
+@dataclass(frozen=True, slots=True)
+class SizeFacts:
+    """What a graph does with one image size.
+
+    Attributes:
+        size: Of the image.
+        is_legal: Whether the graph takes it.
+        outputs: Shape of every output for one image; empty where the size is illegal, and one
+            that cannot be worked out is empty, too.
+        reason: Why it does not.
+    """
+
+    size: Size
+    is_legal: bool
+    outputs: tuple[tuple[int, ...], ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What is known about an ONNX file without running it.
+
+    Attributes:
+        path: The file.
+        opset: Of the standard operators.
+        input: Name and shape of the image input, symbols as they stand in the file.
+        outputs: Name and shape of every output.
+        nodes: Number of nodes.
+        weights: Numbers in all floating-point constants.
+        model: The model that the file says it is; None where it says nothing.
+        recorded_head: The head that the file says it has; None where it says nothing.
+        training_size: The size that the file was made for; None where nothing tells.
+        head: Its FC head; None where it has none.
+        no_head: Why it has none, or why it was not recognised.
+        legal: The sizes that it takes; None where they cannot be worked out.
+        sizes: The sizes that were asked about.
+        advice: Command lines that go on from here.
+    """
+
+    path: Path
+    opset: int
+    input: str
+    outputs: tuple[str, ...]
+    nodes: int
+    weights: int
+    model: str | None
+    recorded_head: str | None
+    training_size: Size | None
+    head: HeadFacts | None
+    no_head: str
+    legal: SizeRange | None
+    sizes: tuple[SizeFacts, ...]
+    advice: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """Return the facts as JSON, sizes as HEIGHTxWIDTH."""
+
+        def write(value: object) -> object:
+            if isinstance(value, (Size, Path)):
+                return str(value)
+            if dataclasses.is_dataclass(value):
+                fields = dataclasses.fields(value)
+                return {field.name: write(getattr(value, field.name)) for field in fields}
+            return [write(entry) for entry in value] if isinstance(value, tuple) else value
+
+        return json.dumps(write(self), indent=2, sort_keys=True)
+
+    def to_text(self) -> str:
+        """Return the facts for a terminal."""
+        recorded = ", ".join(
+            f"{what} {value}"
+            for what, value in (("model", self.model), ("head", self.recorded_head))
+            if value
+        )
+        lines = [
+            str(self.path),
+            f"  opset {self.opset}, {self.nodes} nodes, {self.weights:,} weights",
+            *([f"  says    {recorded}"] if recorded else []),
+            f"  input   {self.input}",
+            *(f"  output  {output}" for output in self.outputs),
+            f"  trained at {self.training_size or 'a size that the file does not tell'}",
+            f"  head    {self._describe_head()}",
+            f"  sizes   {self._describe_sizes()}",
+        ]
+        for facts in self.sizes:
+            shapes = ", ".join("×".join(map(str, shape)) or "?" for shape in facts.outputs)
+            lines.append(f"  {facts.size}: {shapes if facts.is_legal else facts.reason}")
+        lines += [f"  next    {command}" for command in self.advice]
+        return "\n".join(lines)
+
+    def _describe_head(self) -> str:
+        if self.head is None:
+            return self.no_head
+        head = self.head
+        share = head.weights / self.weights if self.weights else 0.0
+        return (
+            f"fc over {head.feature_map!r}, {head.channels}×{head.map_size.height}×"
+            f"{head.map_size.width} = {head.inputs:,} inputs; {head.weights:,} weights, "
+            f"{share:.1%} of all"
+        )
+
+    def _describe_sizes(self) -> str:
+        if self.legal is None:
+            return "not known"
+        if self.legal.minimum == self.legal.maximum:
+            return f"{self.legal.minimum} only"
+        return str(self.legal)
