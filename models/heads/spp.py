@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from anysize.errors import UsageError
 from anysize.models.heads.head import HeadParts, HeadRequest
 from anysize.models.heads.layers import linear_layers
+from anysize.models.operators import paper_max_pool
 
 __all__ = ["PaperPyramidPool", "PyramidPool", "spp"]
 
@@ -50,27 +51,10 @@ class PaperPyramidPool(PyramidPool):
         """Reduce `(batch, channels, a, b)` to `(batch, channels · Σ n²)`, in the same order.
 
         Raises:
-            UsageError: The paper's formula does not give n×n bins on this map.
+            MapSizeError: The paper's formula does not give n×n bins on this map.
         """
-        height, width = int(feature_map.shape[-2]), int(feature_map.shape[-1])
-        pooled = []
-        for n in self.levels:
-            rows, columns = _paper_bins(height, n), _paper_bins(width, n)
-            if (rows, columns) != (n, n):
-                raise UsageError(
-                    f"spp level {n} on a {height}x{width} map: the paper's window and stride "
-                    f"give {rows}x{columns} bins, expected {n}x{n}; use bins='adaptive'"
-                )
-            window = (-(-height // n), -(-width // n))
-            bins = F.max_pool2d(feature_map, window, (height // n, width // n))
-            pooled.append(torch.flatten(bins, 1))
+        pooled = [torch.flatten(paper_max_pool(feature_map, n), 1) for n in self.levels]
         return torch.cat(pooled, 1)
-
-
-def _paper_bins(side: int, n: int) -> int:
-    """How many bins of window ⌈side/n⌉ and stride ⌊side/n⌋ fit; 0 where the stride is 0."""
-    stride = side // n
-    return 0 if stride == 0 else (side - -(-side // n)) // stride + 1
 
 
 def spp(request: HeadRequest) -> HeadParts:
