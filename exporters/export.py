@@ -17,9 +17,10 @@ from torch import nn
 
 from anysize.errors import DeclinedError, ExportError, UsageError
 from anysize.exporters.lowerings import lower_placeholders
+from anysize.exporters.opset import DEFAULT_OPSET, convert_opset, trace_opset
 from anysize.exporters.specialisation import baked_values, check_nothing_is_baked
 from anysize.exporters.tidy import drop_unused_initializers, tidy
-from anysize.exporters.trace import NEWEST_OPSET, OLDEST_OPSET, Trace, trace
+from anysize.exporters.trace import Trace, trace
 from anysize.sizes import MAX_SIDE, Size, SizeRange
 from anysize.surgery import (
     FileMetadata,
@@ -65,7 +66,7 @@ class ExportSpec:
     classes: int | None
     size: Size
     output_names: tuple[str, ...] = ("logits",)
-    opset: int = OLDEST_OPSET
+    opset: int = DEFAULT_OPSET
     seed: int | None = None
     weights_sha256: str | None = None
 
@@ -94,11 +95,11 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
         spec: What to export it as.
 
     Raises:
-        ExportError: The module cannot be traced, or a layer bakes the traced size.
+        ExportError: The module cannot be traced, a layer bakes the traced size, or an operator
+            cannot be written at the opset.
         UsageError: The opset is out of range, or the module is in training mode.
     """
-    if not OLDEST_OPSET <= spec.opset <= NEWEST_OPSET:
-        raise UsageError(f"opset {spec.opset}: expected {OLDEST_OPSET} to {NEWEST_OPSET}")
+    trace_opset(spec.opset)  # refuses one that is out of range, before the tracing
     if module.training:
         raise UsageError(f"{spec.name}: the module is in training mode; call .eval() first")
     first = _trace(module, spec, _BATCHES[0], spec.size)
@@ -124,6 +125,8 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
         guard_map_size(model, fixed_map, spec.size)
     elif metadata.head != "fcn":  # a window of fcn that does not fit fails by itself
         guard_min_size(model, sizes.minimum)
+    convert_opset(model, spec.opset)
+    drop_unused_initializers(model)
     write_metadata(model, metadata)
     model.producer_name, model.producer_version = "anysize", metadata.version or ""
     return Exported(model, sizes, metadata)
@@ -135,7 +138,7 @@ def _trace(module: nn.Module, spec: ExportSpec, batch: int, size: Size) -> Trace
         size,
         batch=batch,
         channels=spec.channels,
-        opset=spec.opset,
+        opset=trace_opset(spec.opset),
         output_names=spec.output_names,
     )
 

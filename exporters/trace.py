@@ -18,11 +18,7 @@ from anysize.errors import ExportError
 from anysize.exporters.placeholders import translation_table
 from anysize.sizes import Size
 
-__all__ = ["NEWEST_OPSET", "OLDEST_OPSET", "Trace", "trace"]
-
-# torch.onnx writes opset 18 and later itself; below that it converts, and loses dynamic shapes.
-OLDEST_OPSET = 18
-NEWEST_OPSET = 23
+__all__ = ["Trace", "trace"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,7 +181,7 @@ WRONG = [
     # heads, opsets, sources
     Bad("export lenet -o out.onnx --head nope", "lenet offers fc, fcn"),
     Bad("export user:Net -o out.onnx --head fcn", "is chosen for zoo networks only"),
-    Bad("export lenet -o out.onnx --opset 5", "opset 5: expected 18 to"),
+    Bad("export lenet -o out.onnx --opset 5", "opset 5: expected 13 to"),
     Bad("export nope -o out.onnx", "not in the zoo; the zoo has alexnet"),
     Bad("export user: -o out.onnx", "expected a zoo name"),
     Bad("export nosuchpackage:make -o out.onnx", "No module named 'nosuchpackage'"),

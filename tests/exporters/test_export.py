@@ -197,19 +197,6 @@ def test_residual_networks_pool_globally_at_any_size():
     check_within_budget(done.model, module, images(2, 3, 65, 97))
 
 
-@pytest.mark.parametrize("opset", [18, 20, 23])
-def test_the_opset_is_the_one_that_was_asked_for(opset):
-    module, done = exported("digits", "spp", opset=opset)
-    assert [(entry.domain, entry.version) for entry in done.model.opset_import] == [("", opset)]
-    check_within_budget(done.model, module, images(2, 1, 45, 70))
-
-
-@pytest.mark.parametrize("opset", [17, 99])
-def test_an_opset_out_of_range_is_refused(opset):
-    with pytest.raises(UsageError, match="expected 18 to 23"):
-        exported("lenet", opset=opset)
-
-
 def test_a_module_in_training_mode_is_refused():
     spec = ExportSpec(name="x", head=None, channels=3, classes=2, size=Size(8, 8))
     with pytest.raises(UsageError, match="training mode"):

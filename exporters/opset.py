@@ -1,0 +1,165 @@
+"""Write a graph at exactly the opset that was asked for, or name the operator that prevents it.
+
+The graph is traced where torch.onnx is at home, opset 18 or 20, and converted from there. A node
+stays as it is where its operator is the same at both opsets, or changed in between by element
+types and optional attributes only. Where its meaning or its form changed, one function of
+`anysize.exporters.older_operators` writes it anew. Anything else is refused: onnx's own version
+converter lets operators through whose form it does not know.
+"""
+
+from __future__ import annotations
+
+import onnx
+from onnx import helper
+
+from anysize.errors import ExportError, ModelFileError, UsageError
+from anysize.exporters.emitter import Emitter
+from anysize.exporters.older_operators import OLDER, Conversion
+from anysize.surgery.graph import opset_version
+from anysize.surgery.skeleton import check, inferred_values
+
+__all__ = ["DEFAULT_OPSET", "NEWEST_OPSET", "OLDEST_OPSET", "convert_opset", "trace_opset"]
+
+OLDEST_OPSET, NEWEST_OPSET = 13, 24
+# ONNX Runtime 1.31, onnx's evaluator, OpenVINO 2026.4, tract 0.23 and IREE 3.13 all take gap, fcn,
+# spp and adaptive graphs at every opset from 18 to 24 (measured). 18 is the newest at which ONNX
+# Runtime's CUDA provider has a kernel for each operator written here: it lacks Pad from 19 on and
+# MaxPool from 22 on, and runs them on the CPU instead
+# (https://github.com/microsoft/onnxruntime/issues/26393), and for long lacked Shape and Reshape of
+# 21 (issue 26065). Nothing that a classifier needs gained anything by a later opset but Gelu.
+DEFAULT_OPSET = 18
+# From here on Gelu is one operator.
+_GELU_OPSET = 20
+
+# Versions of operators that added element types, or attributes and inputs whose absence means
+# what it meant before; from the operators' changelog.
+_SAME_MEANING: dict[str, frozenset[int]] = {
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Relu", "CumSum"), frozenset({14})),
+    "Pow": frozenset({15}),
+    **dict.fromkeys(
+        ("GreaterOrEqual", "LessOrEqual", "Where", "LeakyRelu", "PRelu"), frozenset({16})
+    ),
+    "Equal": frozenset({19}),
+    **dict.fromkeys(("IsNaN", "ReduceMax", "ReduceMin"), frozenset({20})),
+    **dict.fromkeys(
+        (
+            "Conv", "ConvTranspose", "Dropout", "Elu", "GlobalAveragePool", "GlobalLpPool",
+            "GlobalMaxPool", "GridSample", "HardSigmoid", "HardSwish", "InstanceNormalization",
+            "LpNormalization", "LpPool", "MaxPool", "MaxRoiPool", "Mish", "RoiAlign", "Round",
+            "Selu", "Softplus", "Softsign", "ThresholdedRelu", "Acos", "Atan", "Cos", "Sin", "Tan",
+        ),
+        frozenset({22}),
+    ),
+    **dict.fromkeys(("Flatten", "Squeeze", "Transpose", "Unsqueeze"), frozenset({21, 23, 24})),
+    "AveragePool": frozenset({19, 22}),  # 19: dilations
+    "BatchNormalization": frozenset({14, 15}),  # in inference; 14: training_mode
+    "Cast": frozenset({19, 21, 23, 24}),  # 19, 24: attributes for 8-bit floats
+    "Constant": frozenset({19, 21, 23, 24}),
+    "ConstantOfShape": frozenset({20, 21, 23, 24}),
+    "Identity": frozenset({14, 16, 19, 21, 23, 24}),
+    "Pad": frozenset({18, 19, 21, 23, 24}),  # 18: axes, 19: mode "wrap"
+    "Reshape": frozenset({14, 19, 21, 23, 24}),  # 14: allowzero
+    "Resize": frozenset({18, 19}),  # 18: axes, antialias; 19: another coordinate mode
+    "ScatterND": frozenset({16, 18}),  # reduction
+    "Shape": frozenset({15, 19, 21, 23, 24}),  # 15: start and end
+    "Size": frozenset({19, 21, 23, 24}),
+    "Split": frozenset({18}),  # num_outputs
+    "TopK": frozenset({24}),
+}  # fmt: skip
+
+
+def trace_opset(opset: int) -> int:
+    """Return the opset to trace at for a file of `opset`.
+
+    Raises:
+        UsageError: The opset is out of range.
+    """
+    if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
+        raise UsageError(f"opset {opset}: expected {OLDEST_OPSET} to {NEWEST_OPSET}")
+    return _GELU_OPSET if opset >= _GELU_OPSET else DEFAULT_OPSET
+
+
+def convert_opset(model: onnx.ModelProto, opset: int) -> None:
+    """Convert `model` to `opset`, in place, and set the oldest IR version that goes with it.
+
+    Weights are not touched.
+
+    Raises:
+        ExportError: An operator cannot be written at that opset; operator and node are named.
+    """
+    current = opset_version(model)
+    if opset != current:
+        _convert_nodes(model, current, opset)
+        for entry in model.opset_import:
+            if entry.domain in ("", "ai.onnx"):
+                entry.version = opset
+    model.ir_version = helper.find_min_ir_version_for(list(model.opset_import))
+    if opset != current:
+        try:
+            check(model)
+        except ModelFileError as error:
+            raise ExportError(f"opset {opset}: {error}; give --opset {current}") from error
+
+
+def _convert_nodes(model: onnx.ModelProto, current: int, opset: int) -> None:
+    graph = model.graph
+    values = inferred_values(model)
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        older = OLDER.get(node.op_type)
+        if older is not None and opset < older.below:
+            emitter = Emitter(graph, node.name or node.output[0])
+            reason = older.write(Conversion(node, emitter, graph, values, opset))
+            if reason:
+                raise _refusal(node, opset, current, reason)
+            nodes.extend(emitter.nodes)
+            continue
+        reason = _obstacle(node, current, opset)
+        if reason:
+            raise _refusal(node, opset, current, reason)
+        nodes.append(node)
+    # The nodes that stay are moved by copy: protobuf owns them.
+    copies = [onnx.NodeProto() for _ in nodes]
+    for copy, node in zip(copies, nodes, strict=True):
+        copy.CopyFrom(node)
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
+def _obstacle(node: onnx.NodeProto, current: int, opset: int) -> str:
+    """Say why a node cannot stay as it is; "" where it can."""
+    if node.domain not in ("", "ai.onnx"):
+        return f"domain {node.domain!r} is not ONNX's own"
+    if any(entry.HasField("g") or entry.graphs for entry in node.attribute):
+        return "it has a subgraph"
+    try:
+        target = onnx.defs.get_schema(node.op_type, opset)
+    except onnx.defs.SchemaError:
+        since = onnx.defs.get_schema(node.op_type, current).since_version
+        return f"the operator exists from opset {since} on"
+    versions = {
+        onnx.defs.get_schema(node.op_type, between).since_version
+        for between in range(min(current, opset), max(current, opset) + 1)
+    }
+    changes = versions - {min(versions)}
+    unknown = changes - _SAME_MEANING.get(node.op_type, frozenset())
+    if unknown:
+        return f"its meaning changed at opset {max(unknown)}"
+    if len(node.input) > len(target.inputs) and not _is_variadic(target):
+        return f"input {len(node.input)} is new since"
+    for attribute in node.attribute:
+        if attribute.name not in target.attributes:
+            return f"attribute {attribute.name} is new since"
+    return ""
+
+
+def _is_variadic(schema: onnx.defs.OpSchema) -> bool:
+    variadic = onnx.defs.OpSchema.FormalParameterOption.Variadic
+    return bool(schema.inputs) and schema.inputs[-1].option == variadic
+
+
+def _refusal(node: onnx.NodeProto, opset: int, current: int, reason: str) -> ExportError:
+    return ExportError(
+        f"opset {opset}: {node.op_type} of layer {node.name!r} cannot be written: {reason}; "
+        f"give --opset {current}"
+    )
