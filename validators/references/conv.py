@@ -23,7 +23,7 @@ class Conv(EvaluatorConv):
 
     op_domain = ""
 
-    def _run(  # type: ignore[override]  # as the evaluator's own class does
+    def _run(
         self,
         X: NDArray[np.float64],  # noqa: N803 - the operator specification's names
         W: NDArray[np.float64],  # noqa: N803
