@@ -1,7 +1,8 @@
 """One runtime's part of a validation: every case, ascending and then descending, on one session.
 
 Nothing here looks at the reference itself: images and expected outputs come from the spool, so
-that this may run in a process of its own.
+that this may run in a process of its own. A runtime that crashes or hangs does so in its worker;
+its session starts a new one for the next case.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from anysize.errors import WorkerCrashedError, WorkerTimeoutError
 from anysize.validators.budget import PROFILES, Profile, Tolerance
 from anysize.validators.expectation import (
     FLOAT32,
@@ -25,7 +27,12 @@ from anysize.validators.expectation import (
 from anysize.validators.parity import Expected, Judgement, judge
 from anysize.validators.references.protocol import one_line
 from anysize.validators.report.report import Cell, RuntimeRecord
-from anysize.validators.runtimes.protocol import Provenance, Runtime, Session
+from anysize.validators.runtimes.protocol import (
+    Provenance,
+    Runtime,
+    Session,
+    TimedSession,
+)
 from anysize.validators.spool import Spool
 from anysize.validators.verdicts import Verdict
 
@@ -34,6 +41,8 @@ __all__ = ["RuntimeResult", "run_runtime"]
 Array = NDArray[np.generic]
 
 _ANSWER = "answer"
+
+_DEAD = (Verdict.CRASHED, Verdict.TIMEOUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +55,12 @@ class RuntimeResult:
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """One run: the outputs, or the runtime's words where it failed."""
+    """One run: the outputs, or how it failed and the runtime's words."""
 
     outputs: Mapping[str, Array] | None
-    words: str
-    run_s: float
+    words: str = ""
+    run_s: float = 0.0
+    failure: Verdict = Verdict.ERROR
 
 
 def run_runtime(
@@ -86,7 +96,8 @@ def run_runtime(
     try:
         session = runtime.load(model_path, threads=threads)
     except Exception as exc:  # each runtime has exceptions of its own
-        cells = _same_verdict(record, expectations, Verdict.UNSUPPORTED, one_line(exc))
+        verdict = _failure(exc, otherwise=Verdict.UNSUPPORTED)
+        cells = _same_verdict(record, expectations, verdict, one_line(exc))
         return RuntimeResult(record, cells)
     try:
         passes = _Passes(session, record, images, spool, tolerance, step)
@@ -125,6 +136,8 @@ class _Passes:
         """Run one case; with `repeats`, the answer must be that cell's once more."""
         case = expectation.case
         self._step(f"{self._name} at {case}")
+        if repeats is not None and repeats.verdict in _DEAD:
+            return repeats  # once is enough to know, and a hang costs its whole limit again
         attempt = _attempt(self._session, read_inputs(self._spool, case, self._images))
         judgement = self._judge(attempt, expectation)
         cell = Cell(
@@ -153,7 +166,8 @@ class _Passes:
         if rejection is not None:
             if attempt.outputs is None:
                 message = f"reference: {rejection}; runtime: {attempt.words}"
-                return Judgement(Verdict.REJECTED, message)
+                is_dead = attempt.failure in _DEAD  # that is no way to say no
+                return Judgement(attempt.failure if is_dead else Verdict.REJECTED, message)
             if all(output.size == 0 for output in attempt.outputs.values()):
                 message = f"reference: {rejection}; runtime: all outputs are empty"
                 return Judgement(Verdict.REJECTED, message)
@@ -162,7 +176,7 @@ class _Passes:
                 Verdict.ACCEPTED, f"reference: {rejection}; runtime answers with {shapes}"
             )
         if attempt.outputs is None:
-            return Judgement(Verdict.ERROR, attempt.words)
+            return Judgement(attempt.failure, attempt.words)
         expected = Expected(
             expectation.names,
             self._spool.read(expectation.case, FLOAT32),
@@ -177,21 +191,31 @@ def _attempt(session: Session, inputs: Mapping[str, Array]) -> _Attempt:
     try:
         answers = session.run(inputs)
         run_s = time.perf_counter() - start
+        if isinstance(session, TimedSession):
+            run_s = session.last_run_s
         outputs = {name: np.asarray(answer) for name, answer in answers.items()}
     except Exception as exc:  # the runtime's own words become the verdict's message
-        return _Attempt(None, one_line(exc), 0.0)
+        return _Attempt(None, one_line(exc), failure=_failure(exc, otherwise=Verdict.ERROR))
     for name, output in outputs.items():
         if output.dtype.kind not in "biuf":
-            return _Attempt(None, f"output {name!r} has type {output.dtype}, not numbers", 0.0)
+            return _Attempt(None, f"output {name!r} has type {output.dtype}, not numbers")
     if not outputs:
-        return _Attempt(None, "no output at all", 0.0)
-    return _Attempt(outputs, "", run_s)
+        return _Attempt(None, "no output at all")
+    return _Attempt(outputs, run_s=run_s)
+
+
+def _failure(exc: Exception, *, otherwise: Verdict) -> Verdict:
+    if isinstance(exc, WorkerCrashedError):
+        return Verdict.CRASHED
+    return Verdict.TIMEOUT if isinstance(exc, WorkerTimeoutError) else otherwise
 
 
 def _merge(up: Cell, down: Cell) -> Cell:
     """Join both passes: they must agree, and the worse numbers of the two are reported."""
     times = [cell.run_s for cell in (up, down) if cell.run_s is not None]
     run_s = min(times, default=None)
+    if down.verdict in _DEAD:
+        return replace(down, run_s=run_s)
     if up.verdict is not down.verdict:
         bad = up if not up.is_good else down
         message = (

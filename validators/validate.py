@@ -33,10 +33,20 @@ if TYPE_CHECKING:
     from torch import nn
 
     from anysize.surgery.metadata import FileMetadata
+    from anysize.validators.worker import Limits
 
 __all__ = ["Progress", "image_spec", "validate_model"]
 
-_PACKAGES = ("anysize", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "torch")
+_PACKAGES = (
+    "anysize",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "torch",
+    "tract",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,7 @@ def validate_model(
     arbiter: Arbiter = "float64",
     name: str = "",
     threads: int = 0,
+    limits: Limits | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """Compare an ONNX file with its original on every runtime, size and batch.
@@ -83,6 +94,7 @@ def validate_model(
         arbiter: `float64`, or `none` to let the float32 reference stand in for it.
         name: How the report calls a module.
         threads: Threads that one operator may use; 0 takes all that this process may use.
+        limits: Of the worker processes of isolated runtimes; None for the default ones.
         progress: Called before each run.
 
     Raises:
@@ -97,7 +109,7 @@ def validate_model(
 
     path = Path(path)
     tolerance = _tolerance(atol, rtol)
-    found = [get_runtime(r) if isinstance(r, str) else r for r in runtimes]
+    found = [get_runtime(r, limits=limits) if isinstance(r, str) else r for r in runtimes]
     if not found:
         raise UsageError("no runtime to validate on; give for example --runtimes ort-cpu")
     if arbiter not in ("float64", "none"):

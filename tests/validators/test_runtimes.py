@@ -96,12 +96,12 @@ def test_a_graph_that_does_not_load_is_unsupported_in_the_runtimes_words(tiny):
 
 
 def test_an_operator_that_no_runtime_knows_is_unsupported_everywhere(tiny):
-    def strange(graph, logits):
-        graph.nodes.append(helper.make_node("Strange", [logits], ["odd"], domain="nowhere"))
+    def strange(graph, image):
+        graph.nodes.append(helper.make_node("Strange", [image], ["odd"], domain="nowhere"))
         return "odd"
 
-    path = tiny.fc_file(tiny.fc(), tail=strange)
-    report = validate_model(path, tiny.fc(), runtimes=tuple(RUNTIMES), sizes=(SIZE,))
+    path = tiny.fc_file(tiny.fc(), image=strange)
+    report = validate_model(path, tiny.fc(), runtimes=parse_runtimes("all"), sizes=(SIZE,))
     assert {cell.verdict for cell in report.cells} == {Verdict.UNSUPPORTED}
     assert all("Strange" in cell.message for cell in report.cells)
 
@@ -193,7 +193,11 @@ def test_every_runtime_of_the_table_fulfils_the_protocol(name):
     runtime = get_runtime(name)
     assert isinstance(runtime, Runtime)
     assert runtime.name == name
-    assert runtime.availability().is_available
+    assert runtime.profile == "strict"
+    known = runtime.availability()
+    if RUNTIMES[name].extra and not known.is_available:
+        pytest.skip(known.reason)
+    assert known.is_available
     assert runtime.version()
 
 
@@ -225,8 +229,10 @@ def test_an_unknown_runtime_is_refused_with_the_known_names():
 
 
 def test_all_means_every_runtime_that_runs_here():
-    assert parse_runtimes("all") == tuple(RUNTIMES)
-    assert parse_runtimes("onnx-reference,all") == ("onnx-reference", "ort-cpu")
+    here = tuple(info.name for info in list_runtimes() if info.is_available)
+    assert parse_runtimes("all") == here
+    assert {"ort-cpu", "onnx-reference"} <= set(here) <= set(RUNTIMES)
+    assert parse_runtimes("onnx-reference,all")[:2] == ("onnx-reference", "ort-cpu")
 
 
 def test_importing_the_validators_loads_no_runtime_and_no_torch():
@@ -238,3 +244,51 @@ def test_importing_the_validators_loads_no_runtime_and_no_torch():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["openvino", "tract"])
+def test_an_optional_runtime_tells_what_executed_and_leaves_the_home_folder_alone(
+    tiny, tmp_path, monkeypatch, name
+):
+    (info,) = list_runtimes([name])
+    if not info.is_available:
+        pytest.skip(info.reason)
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    report = validate_model(
+        tiny.cam_file(tiny.cam()), tiny.cam(), runtimes=(name,), sizes=(SIZE, Size(9, 12))
+    )
+    assert report.ok
+    (record,) = report.runtimes
+    assert record.version == info.version
+    (use,) = record.provenance.providers
+    assert use.provider == {"openvino": "OpenVINO CPU", "tract": "tract cpu"}[name]
+    assert use.nodes >= 4
+    assert record.provenance.threads == (report.threads if name == "openvino" else 1)
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["openvino", "tract"])
+def test_an_optional_runtime_that_is_missing_says_what_installs_it(tmp_path, monkeypatch, name):
+    (tmp_path / f"{name}.py").write_text(f"raise ImportError({f'No module named {name}'!r})")
+    monkeypatch.syspath_prepend(tmp_path)
+    (info,) = list_runtimes([name])
+    assert not info.is_available
+    assert info.reason == f"{name} cannot be imported: No module named {name}"
+    assert info.install == f"pip install 'anysize[{name}]'"
+
+
+def test_openvino_is_imported_without_its_telemetry():
+    if not get_runtime("openvino").availability().is_available:
+        pytest.skip("openvino is not installed")
+    program = (
+        "import sys;"
+        "from anysize.validators.runtimes.openvino import import_openvino;"
+        "import_openvino();"
+        "print('openvino' in sys.modules, [n for n in sys.modules if 'openvino_telemetry' in n])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "True []"

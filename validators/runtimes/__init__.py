@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from anysize.errors import UsageError
 from anysize.validators.runtimes.protocol import (
@@ -13,7 +14,11 @@ from anysize.validators.runtimes.protocol import (
     ProviderUse,
     Runtime,
     Session,
+    TimedSession,
 )
+
+if TYPE_CHECKING:
+    from anysize.validators.worker import Limits
 
 __all__ = [
     "RUNTIMES",
@@ -24,6 +29,7 @@ __all__ = [
     "RuntimeEntry",
     "RuntimeInfo",
     "Session",
+    "TimedSession",
     "get_runtime",
     "list_runtimes",
     "parse_runtimes",
@@ -38,11 +44,14 @@ class RuntimeEntry:
         target: `module:Class`, imported only when the runtime is asked for.
         extra: The extra of anysize that installs it; "" where the core dependencies do.
         text: What it is, in a few words.
+        isolated: Whether it runs in a worker process: it can crash, hang, or do something at
+            import that does not belong in the caller's process.
     """
 
     target: str
     extra: str
     text: str
+    isolated: bool = False
 
 
 RUNTIMES: dict[str, RuntimeEntry] = {
@@ -53,6 +62,18 @@ RUNTIMES: dict[str, RuntimeEntry] = {
         "anysize.validators.runtimes.onnx_reference:OnnxReferenceRuntime",
         "",
         "the ONNX specification's own evaluator, in NumPy",
+    ),
+    "openvino": RuntimeEntry(
+        "anysize.validators.runtimes.openvino:OpenVino",
+        "openvino",
+        "OpenVINO, CPU plugin, float32",
+        isolated=True,
+    ),
+    "tract": RuntimeEntry(
+        "anysize.validators.runtimes.tract:Tract",
+        "tract",
+        "tract, in Rust, one thread",
+        isolated=True,
     ),
 }
 
@@ -82,8 +103,12 @@ class RuntimeInfo:
     install: str
 
 
-def get_runtime(name: str) -> Runtime:
+def get_runtime(name: str, *, limits: Limits | None = None) -> Runtime:
     """Return the runtime of that name; it may still be unavailable here.
+
+    Args:
+        name: A key of `RUNTIMES`.
+        limits: Of its worker process, where it is isolated; None for the default ones.
 
     Raises:
         UsageError: There is none of that name.
@@ -95,6 +120,10 @@ def get_runtime(name: str) -> Runtime:
     runtime = getattr(importlib.import_module(module), attribute)()
     if not isinstance(runtime, Runtime):
         raise TypeError(f"runtime {name!r}: {entry.target} is not a Runtime")
+    if entry.isolated:
+        from anysize.validators.worker import IsolatedRuntime, Limits
+
+        return IsolatedRuntime(runtime, entry.target, limits=limits or Limits())
     return runtime
 
 

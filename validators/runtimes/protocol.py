@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Availability", "Provenance", "ProviderUse", "Runtime", "Session"]
+__all__ = ["Availability", "Provenance", "ProviderUse", "Runtime", "Session", "TimedSession"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,16 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Release the model; the session is not used again."""
+        ...
+
+
+@runtime_checkable
+class TimedSession(Protocol):
+    """A session that measures its runs itself, where more than the run happens in between."""
+
+    @property
+    def last_run_s(self) -> float:
+        """Seconds that the last successful run took."""
         ...
 
 

@@ -1,0 +1,146 @@
+"""Runtimes that misbehave in a worker: ONNX Runtime underneath, and one thing wrong.
+
+Sessions that go wrong do so at images 9 pixels wide and at no others.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+
+from anysize.validators.runtimes import Availability, Provenance
+from anysize.validators.runtimes.ort_cpu import OrtCpu
+
+WRONG_WIDTH = 9
+
+
+class Session:
+    def __init__(self, session, misbehave):
+        self.session = session
+        self.misbehave = misbehave
+
+    def run(self, inputs):
+        (images,) = inputs.values()
+        if images.shape[3] == WRONG_WIDTH:
+            answer = self.misbehave()
+            if answer is not None:
+                return answer
+        return self.session.run(inputs)
+
+    def provenance(self):
+        return self.session.provenance()
+
+    def close(self):
+        self.session.close()
+
+
+class Healthy:
+    name = "fake"
+    profile = "strict"
+    device = "cpu"
+
+    def availability(self):
+        return Availability(is_available=True)
+
+    def version(self):
+        return "1.2"
+
+    def load(self, model_path, *, threads):
+        return Session(OrtCpu().load(model_path, threads=threads), self.misbehave)
+
+    def misbehave(self):
+        return None
+
+
+class Aborts(Healthy):
+    def misbehave(self):
+        os.write(2, b"thread 'main' panicked: window too large\nstack backtrace:\n 0: main\n")
+        os.abort()
+
+
+class Exits(Healthy):
+    def misbehave(self):
+        os._exit(0)
+
+
+class IsKilled(Healthy):
+    def misbehave(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Hangs(Healthy):
+    def misbehave(self):
+        time.sleep(60)
+
+
+class Raises(Healthy):
+    def misbehave(self):
+        raise ValueError("bad\n  kernel")
+
+
+class EatsMemory(Healthy):
+    def misbehave(self):
+        return {"logits": np.ones((1 << 40,), np.float32)}
+
+
+class WrongShape(Healthy):
+    def misbehave(self):
+        return {"logits": np.zeros((3, 1, 7), np.float32)}
+
+
+class Text(Healthy):
+    def misbehave(self):
+        return {"logits": np.array([["a"]])}
+
+
+class NoMapping(Healthy):
+    def misbehave(self):
+        return [np.zeros(3)]
+
+
+class Nothing(Healthy):
+    def misbehave(self):
+        return {}
+
+
+class Talks(Healthy):
+    def misbehave(self):
+        print('{"outputs": [], "run_s": 0}')
+        sys.stdout.flush()
+        os.write(1, b"\n\n{}\n")
+
+
+class AbortsAtLoad(Healthy):
+    def load(self, model_path, *, threads):
+        os.abort()
+
+
+class HangsAtLoad(Healthy):
+    def load(self, model_path, *, threads):
+        time.sleep(60)
+
+
+class RaisesAtLoad(Healthy):
+    def load(self, model_path, *, threads):
+        raise RuntimeError("no kernel\nfor Conv")
+
+
+class AbortsWhenAsked(Healthy):
+    def availability(self):
+        os.abort()
+
+
+class IsMissing(Healthy):
+    def availability(self):
+        return Availability(is_available=False, reason="No module named 'fake'")
+
+
+class TellsProvenanceByDying(Healthy):
+    def load(self, model_path, *, threads):
+        session = super().load(model_path, threads=threads)
+        session.provenance = lambda: Provenance() if session.session is None else os.abort()
+        return session

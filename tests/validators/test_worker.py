@@ -1,0 +1,231 @@
+"""Runtimes in a process of their own: whatever they do becomes the verdict of its cell."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anysize.errors import RuntimeFailedError, WorkerCrashedError, WorkerTimeoutError
+from anysize.sizes import Size
+from anysize.validators import Verdict, validate_model
+from anysize.validators.runtimes import Runtime
+from anysize.validators.worker import IsolatedRuntime, Limits, Worker
+
+FAKES = Path(__file__).parent / "fakes"
+SIZES = (Size(8, 8), Size(8, 9), Size(8, 10))  # the fakes go wrong at the one in the middle
+
+
+@pytest.fixture
+def isolated(monkeypatch):
+    """A maker of isolated fakes; the worker finds them where this process does."""
+    monkeypatch.syspath_prepend(FAKES)
+
+    def make(name, **limits):
+        import misbehaving
+
+        return IsolatedRuntime(
+            getattr(misbehaving, name)(), f"misbehaving:{name}", limits=Limits(**limits)
+        )
+
+    return make
+
+
+@pytest.fixture
+def validated(tiny, isolated, monkeypatch, tmp_path):
+    """Validate a fake and see that it leaves neither files nor processes behind."""
+
+    def run(name, *, sizes=SIZES, **limits):
+        scratch = tmp_path / "scratch"
+        scratch.mkdir()
+        monkeypatch.setattr("tempfile.tempdir", str(scratch))
+        module = tiny.fc()
+        path = tiny.fc_file(module)
+        report = validate_model(
+            path, module, runtimes=(isolated(name, **limits),), sizes=sizes, batches=(1,)
+        )
+        assert list(scratch.iterdir()) == []
+        return report
+
+    return run
+
+
+def test_an_isolated_runtime_is_a_runtime(isolated):
+    runtime = isolated("Healthy")
+    assert isinstance(runtime, Runtime)
+    assert (runtime.name, runtime.profile, runtime.device) == ("fake", "strict", "cpu")
+    assert runtime.availability().is_available
+    assert runtime.version() == "1.2"
+
+
+def test_a_healthy_runtime_passes_in_a_worker_with_its_own_provenance_and_times(validated):
+    report = validated("Healthy")
+    assert report.ok
+    assert report.runtimes[0].version == "1.2"
+    (use,) = report.runtimes[0].provenance.providers
+    assert use.provider == "CPUExecutionProvider"
+    assert all(0.0 < cell.run_s < 1.0 for cell in report.cells)
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict", "words"),
+    [
+        ("Aborts", "crashed", "run: the process died of SIGABRT; its last words: thread 'main' "),
+        ("Exits", "crashed", "run: the process ended with exit code 0"),
+        ("IsKilled", "crashed", "died of SIGKILL, as when memory runs out"),
+        ("Raises", "error", "bad kernel"),
+        ("WrongShape", "shape", "has shape (3, 1, 7), expected (1, 5)"),
+        ("Text", "error", "output 'logits' has type <U1, not numbers"),
+        ("NoMapping", "error", "'list' object has no attribute 'items'"),
+        ("Nothing", "error", "no output at all"),
+    ],
+)
+def test_what_goes_wrong_in_one_cell_stays_in_it(validated, name, verdict, words):
+    report = validated(name)
+    before, wrong, after = report.cells
+    assert before.verdict is after.verdict is Verdict.PASS
+    assert wrong.verdict == verdict
+    assert words in wrong.message
+    assert "\n" not in wrong.message
+    assert "0: main" not in wrong.message
+    # What computed the other cells is known although a process died.
+    assert report.runtimes[0].provenance.providers
+
+
+def test_a_hang_is_a_timeout_in_its_cell(validated):
+    start = time.perf_counter()
+    report = validated("Hangs", run_s=1.0)
+    assert [cell.verdict for cell in report.cells] == ["pass", "timeout", "pass"]
+    assert report.cells[1].message == "run: no answer within 1 s"
+    assert report.exit_code == 3
+    assert time.perf_counter() - start < 30.0
+
+
+def test_a_runtime_that_eats_memory_meets_its_limit(validated):
+    report = validated("EatsMemory", memory_bytes=8 << 30)
+    assert [cell.verdict for cell in report.cells] == ["pass", "error", "pass"]
+    assert "Unable to allocate" in report.cells[1].message
+
+
+def test_what_a_runtime_prints_is_no_reply(validated):
+    assert validated("Talks").ok
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict", "words"),
+    [
+        ("AbortsAtLoad", "crashed", "load: the process died of SIGABRT"),
+        ("HangsAtLoad", "timeout", "load: no answer within 3 s"),
+        ("RaisesAtLoad", "unsupported", "no kernel for Conv"),
+        ("AbortsWhenAsked", "unavailable", "describe: the process died of SIGABRT"),
+        ("IsMissing", "unavailable", "No module named 'fake'"),
+    ],
+)
+def test_what_goes_wrong_at_load_is_the_verdict_of_every_cell(validated, name, verdict, words):
+    report = validated(name, load_s=3.0)
+    assert {cell.verdict for cell in report.cells} == {verdict}
+    assert all(words in cell.message for cell in report.cells)
+    assert report.exit_code == 3
+
+
+def test_a_crash_is_no_rejection_where_the_reference_rejects(validated):
+    report = validated("Aborts", sizes=(Size(8, 8), Size(4, 9)))
+    found = {str(cell.size): cell for cell in report.cells}
+    assert found["8x8"].verdict is Verdict.PASS
+    assert found["4x9"].verdict is Verdict.CRASHED
+    assert found["4x9"].message.startswith("reference: ")
+
+
+def test_dying_over_its_provenance_costs_a_runtime_its_cells(validated):
+    report = validated("TellsProvenanceByDying")
+    assert {cell.verdict for cell in report.cells} == {Verdict.CRASHED}
+
+
+def test_a_session_goes_on_in_a_new_process_after_a_crash(tiny, isolated):
+    path = tiny.fc_file(tiny.fc())
+    session = isolated("Aborts").load(path, threads=1)
+    images = np.ones((1, 3, 8, 8), np.float32)
+    first = session.run({"input": images})
+    with pytest.raises(WorkerCrashedError, match="window too large"):
+        session.run({"input": np.ones((1, 3, 8, 9), np.float32)})
+    again = session.run({"input": images})
+    session.close()
+    assert list(first) == ["logits"]
+    assert np.array_equal(first["logits"], again["logits"])
+
+
+def test_a_closed_worker_has_ended_and_so_has_one_that_is_dropped():
+    workers = [Worker("misbehaving:Healthy"), Worker("misbehaving:Healthy")]
+    processes = [worker._process for worker in workers]
+    folders = [worker.folder for worker in workers]
+    assert all(process.poll() is None for process in processes)
+    assert workers[0].is_alive
+    workers[0].close()
+    workers[0].close()
+    assert not workers[0].is_alive
+    assert processes[0].returncode == 0
+    del workers
+    assert all(process.poll() is not None for process in processes)
+    assert not any(folder.exists() for folder in folders)
+
+
+def test_asking_a_worker_fails_in_three_ways(monkeypatch):
+    worker = Worker("nowhere_at_all:Runtime")
+    with pytest.raises(RuntimeFailedError, match="No module named 'nowhere_at_all'"):
+        worker.ask("describe", timeout_s=30.0)
+    with pytest.raises(WorkerTimeoutError, match="describe: no answer within 0 s"):
+        worker.ask("describe", timeout_s=0.0)
+    assert not worker.is_alive
+    worker = Worker("misbehaving:Healthy")
+    worker._process.kill()
+    with pytest.raises(WorkerCrashedError, match="describe: the process died of SIGKILL"):
+        worker.ask("describe", timeout_s=30.0)
+
+
+def test_a_worker_imports_nothing_from_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "numpy.py").write_text("raise SystemExit('imported from the current folder')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", ".", *sys.path])
+    worker = Worker("anysize.validators.runtimes.onnx_reference:OnnxReferenceRuntime")
+    assert worker.ask("describe", timeout_s=60.0)["is_available"]
+    worker.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="asks POSIX whether a process lives")
+def test_a_worker_that_hangs_ends_when_its_parent_has_died():
+    program = (
+        "import os, threading\n"
+        "from anysize.validators.worker import Worker\n"
+        "worker = Worker('misbehaving:HangsAtLoad')\n"
+        "print(worker._process.pid, worker.folder, flush=True)\n"
+        "threading.Timer(1.5, os._exit, [1]).start()\n"
+        "worker.ask('load', {'model': '/nowhere', 'threads': 1}, timeout_s=60)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(FAKES)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    pid, folder = done.stdout.split()
+    deadline = time.monotonic() + 30.0
+    while _is_running(int(pid)):
+        assert time.monotonic() < deadline, "the worker outlives its parent"
+        time.sleep(0.1)
+    for file in Path(folder).iterdir():
+        file.unlink()
+    Path(folder).rmdir()
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat")
+        return not (state.exists() and ") Z " in state.read_text())
+    except OSError:
+        return False

@@ -1,0 +1,124 @@
+"""The child's end of a worker: load one runtime, run one model, and obey until stdin ends."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from anysize.validators.references.protocol import one_line
+from anysize.validators.runtimes.protocol import Runtime, Session
+
+__all__ = ["serve"]
+
+_GRACE_S: Final = 4.0  # less than the parent waits
+
+
+def serve(target: str, memory_bytes: int) -> None:
+    """Answer the commands on stdin, one line of JSON each, until it ends.
+
+    Args:
+        target: `module:Class` of the runtime.
+        memory_bytes: Limit of this process's address space; 0 for none.
+    """
+    # Replies keep the real stdout; what a runtime prints goes to stderr, from native code, too.
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    if memory_bytes:
+        _limit_memory(memory_bytes)
+    commands: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(commands,), daemon=True).start()
+    servant = _Servant(target)
+    while (line := commands.get()) is not None:
+        try:
+            reply = servant.obey(json.loads(line))
+        except Exception as exc:  # each runtime has exceptions of its own
+            reply = {"error": one_line(exc)}
+        replies.write(json.dumps(reply).encode() + b"\n")
+        replies.flush()
+    servant.close()
+
+
+def _limit_memory(memory_bytes: int) -> None:
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+
+
+def _read(commands: queue.SimpleQueue[bytes | None]) -> None:
+    """Pass commands on; when the parent is gone, end even if the runtime does not return."""
+    for line in sys.stdin.buffer:
+        commands.put(line)
+    commands.put(None)
+    time.sleep(_GRACE_S)
+    os._exit(1)
+
+
+class _Servant:
+    """The runtime and, once it is loaded, the session."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._runtime: Runtime | None = None
+        self._session: Session | None = None
+
+    def obey(self, command: Mapping[str, Any]) -> dict[str, object]:
+        match command["command"]:
+            case "describe":
+                return self._describe()
+            case "load":
+                path, threads = Path(command["model"]), int(command["threads"])
+                self._session = self._found().load(path, threads=threads)
+                return {}
+            case "run":
+                return self._run(command["inputs"], Path(command["folder"]))
+            case "provenance":
+                return dataclasses.asdict(self._loaded().provenance())
+            case other:
+                raise ValueError(f"unknown command {other!r}")
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+
+    def _found(self) -> Runtime:
+        if self._runtime is None:
+            module, _, attribute = self._target.partition(":")
+            self._runtime = getattr(importlib.import_module(module), attribute)()
+        assert self._runtime is not None
+        return self._runtime
+
+    def _loaded(self) -> Session:
+        assert self._session is not None, "no model is loaded"
+        return self._session
+
+    def _describe(self) -> dict[str, object]:
+        runtime = self._found()
+        known = runtime.availability()
+        version = runtime.version() if known.is_available else ""
+        return {"version": version, **dataclasses.asdict(known)}
+
+    def _run(self, inputs: Mapping[str, str], folder: Path) -> dict[str, object]:
+        arrays = {name: np.load(file, allow_pickle=False) for name, file in inputs.items()}
+        start = time.perf_counter()
+        answers = self._loaded().run(arrays)
+        run_s = time.perf_counter() - start
+        names = []
+        for place, (name, answer) in enumerate(answers.items()):
+            output = np.asarray(answer)
+            if output.dtype.kind not in "biuf":
+                raise TypeError(f"output {name!r} has type {output.dtype}, not numbers")
+            np.save(folder / f"output-{place}.npy", output, allow_pickle=False)
+            names.append(str(name))
+        return {"outputs": names, "run_s": run_s}
