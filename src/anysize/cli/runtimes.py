@@ -20,10 +20,14 @@ def runtimes(json: JsonFlag = False) -> None:
         entries = [dataclasses.asdict(runtime) for runtime in known]
         result(json_format.dumps(entries, indent=2, sort_keys=True))
         return
-    from rich.table import Table
+    from rich.table import Column, Table
+    from rich.text import Text
 
-    table = Table("runtime", "what it is", "device", "version", "runs here")
+    name, command = Column("runtime", no_wrap=True), Column("install it with", no_wrap=True)
+    table = Table(name, "what it is", "device", "version", "runs here", command)
     for runtime in known:
-        here = "yes" if runtime.is_available else f"no: {runtime.reason}; {runtime.install}"
-        table.add_row(runtime.name, runtime.text, runtime.device, runtime.version, here)
+        here = "yes" if runtime.is_available else f"no: {runtime.reason}"
+        row = (runtime.name, runtime.text, runtime.device, runtime.version, here, runtime.install)
+        # Text, since rich reads the extra in 'anysize[openvino]' as markup.
+        table.add_row(*(Text(cell) for cell in row))
     results_console().print(table)
