@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from anysize.exporters.export import Exported, ExportSpec, export_module
+    from anysize.exporters.inputs import ROIS, InputSpec
 
-__all__ = ["ExportSpec", "Exported", "export_module"]
+__all__ = ["ROIS", "ExportSpec", "Exported", "InputSpec", "export_module"]
 
 
 def __getattr__(name: str) -> object:
     # torch is loaded by the first export, not by the first import.
     if name in __all__:
-        from anysize.exporters import export
+        from anysize.exporters import export, inputs
 
-        return getattr(export, name)
+        return getattr(inputs if name in inputs.__all__ else export, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,7 +16,8 @@ import onnx_ir as ir
 from torch import nn
 
 from anysize.errors import DeclinedError, ExportError, UsageError
-from anysize.exporters.lowerings import lower_placeholders
+from anysize.exporters.inputs import InputSpec
+from anysize.exporters.lowerings import has_paper_bins, lower_placeholders
 from anysize.exporters.opset import DEFAULT_OPSET, convert_opset, trace_opset
 from anysize.exporters.specialisation import baked_values, check_nothing_is_baked
 from anysize.exporters.tidy import drop_unused_initializers, tidy
@@ -55,6 +56,7 @@ class ExportSpec:
         classes: Number of classes; None where it is not known.
         size: The training size.
         output_names: Names of the module's outputs, in order.
+        extra_inputs: The module's arguments behind the image, in order.
         opset: ONNX operator set to write.
         seed: What the weights were drawn from; None where they were not drawn.
         weights_sha256: Hash of the weights file.
@@ -66,6 +68,7 @@ class ExportSpec:
     classes: int | None
     size: Size
     output_names: tuple[str, ...] = ("logits",)
+    extra_inputs: tuple[InputSpec, ...] = ()
     opset: int = DEFAULT_OPSET
     seed: int | None = None
     weights_sha256: str | None = None
@@ -113,13 +116,13 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     sizes = (
         legal_interval(model, fixed_map, spec.size)
         if fixed_map
-        else SizeRange(smallest_size(model))
+        else SizeRange(smallest_size(model, has_gaps=has_paper_bins(model)))
     )
     second = _trace(module, spec, _BATCHES[1], _other_size(spec.size, sizes))
     check_nothing_is_baked(model, baked_values(first, second), first, second)
 
     drop_unused_initializers(model)
-    free_axes(model)
+    free_axes(model, others=_symbolic_axes(spec))
     metadata = _metadata(model, spec, sizes, is_fixed=bool(fixed_map))
     if fixed_map:
         guard_map_size(model, fixed_map, spec.size)
@@ -140,7 +143,17 @@ def _trace(module: nn.Module, spec: ExportSpec, batch: int, size: Size) -> Trace
         channels=spec.channels,
         opset=trace_opset(spec.opset),
         output_names=spec.output_names,
+        extra_inputs=spec.extra_inputs,
     )
+
+
+def _symbolic_axes(spec: ExportSpec) -> dict[str, dict[int, str]]:
+    """Name the axes that are neither the batch's nor the image's, by input and output."""
+    axes = {extra.name: extra.symbols for extra in spec.extra_inputs}
+    rows = [extra.rows for extra in spec.extra_inputs if extra.rows is not None]
+    if rows:
+        axes.update((name, {0: rows[0]}) for name in spec.output_names)
+    return axes
 
 
 def _fixed_map(model: onnx.ModelProto, spec: ExportSpec) -> str:

@@ -16,6 +16,8 @@ import onnxscript
 import torch
 from onnxscript import opset18
 
+from anysize.exporters.region_operators import REGION_OPERATORS
+
 __all__ = ["DOMAIN", "translation_table"]
 
 DOMAIN = "anysize.lowering"
@@ -42,6 +44,7 @@ def _placeholder(name: str) -> onnxscript.values.Op:
 _ADAPTIVE_AVERAGE = _placeholder("AdaptiveAveragePool2d")
 _ADAPTIVE_MAX = _placeholder("AdaptiveMaxPool2d")
 _BILINEAR = _placeholder("BilinearResize2d")
+_PAPER_MAX = _placeholder("PaperMaxPool2d")
 
 
 def _adaptive_average_pool2d(x: Any, output_size: Sequence[int]) -> Any:
@@ -79,6 +82,26 @@ def _upsample_bilinear2d(
     return opset18.Resize(x, None, scales, mode="linear", coordinate_transformation_mode=mode)
 
 
+def _paper_max_pool(x: Any, bins: int) -> Any:
+    return _PAPER_MAX(x, output_size=[bins, bins])
+
+
+# Operators that are there once the package that defines them has been imported.
+_FOREIGN: dict[tuple[str, str], Callable[..., Any]] = {
+    ("anysize", "paper_max_pool"): _paper_max_pool,
+    **REGION_OPERATORS,
+}
+
+
+def _foreign_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+    found: dict[Callable[..., Any], Callable[..., Any]] = {}
+    for (library, name), translation in _FOREIGN.items():
+        operator = getattr(getattr(torch.ops, library), name, None)
+        if operator is not None:
+            found[operator.default] = translation
+    return found
+
+
 def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Return the translations for `torch.onnx.export(custom_translation_table=…)`."""
     aten = torch.ops.aten
@@ -86,4 +109,5 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
         aten.adaptive_avg_pool2d.default: _adaptive_average_pool2d,
         aten.adaptive_max_pool2d.default: _adaptive_max_pool2d,
         aten.upsample_bilinear2d.vec: _upsample_bilinear2d,
+        **_foreign_translations(),
     }

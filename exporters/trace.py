@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from anysize.errors import ExportError
+from anysize.exporters.inputs import InputSpec
 from anysize.exporters.placeholders import translation_table
 from anysize.sizes import Size
 
@@ -71,8 +72,11 @@ def trace(
     channels: int,
     opset: int,
     output_names: Sequence[str],
+    extra_inputs: Sequence[InputSpec] = (),
 ) -> Trace:
     """Trace `module` in evaluation mode on an image of (batch, channels, height, width).
+
+    `extra_inputs` follow the image as positional arguments.
 
     Weights are not copied. Operators that torch.onnx would specialise stay as placeholders, see
     `anysize.exporters.placeholders`.
@@ -83,18 +87,19 @@ def trace(
     parameter = next(module.parameters(), None)
     dtype = torch.float32 if parameter is None else parameter.dtype
     example = torch.zeros(batch, channels, size.height, size.width, dtype=dtype)
+    examples = (example, *(spec.example(batch, size).to(dtype) for spec in extra_inputs))
     arguments: dict[str, Any] = {
         "dynamo": True,
         "verbose": False,
         "optimize": True,
         "opset_version": opset,
-        "input_names": ["input"],
+        "input_names": ["input", *(spec.name for spec in extra_inputs)],
         "output_names": list(output_names),
         "custom_translation_table": translation_table(),
     }
     try:
         with _quiet(), torch.no_grad():
-            program = torch.onnx.export(module, (example,), **arguments)
+            program = torch.onnx.export(module, examples, **arguments)
     except Exception as error:
         raise ExportError(
             f"torch.onnx cannot trace {type(module).__name__} at {batch}×{channels}×{size}: "

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from anysize.errors import UsageError
 from anysize.models.backbones import Backbone
-from anysize.models.classifier import Classifier
+from anysize.models.classifier import Classifier, RegionClassifier
 from anysize.models.heads import HeadOptions, HeadRequest, attach_head
 from anysize.models.initialise import fill_seeded
 from anysize.models.weights import load_tensors, read_tensors
@@ -31,7 +31,11 @@ _SHIPPED_HEADS = {
     "gap": "gap",
     "cam": "gap",
     "spp": "spp",
+    "roi": "fc",
 }
+
+# Image sides a power of two apart, to measure strides up to 1024 by; on the meta device.
+_STRIDE_PROBES = (1024, 1024 + 32768)
 
 
 def build(
@@ -104,13 +108,15 @@ def construct(
         request = HeadRequest(
             channels=channels,
             map_size=map_size,
+            stride=_stride(name, backbone, entry.channels),
             training_size=training_size,
             classes=class_count,
             classifier=backbone.classifier,
             options=options or HeadOptions(),
         )
         parts = attach_head(head, request)
-        return Classifier(
+        kind = RegionClassifier if "rois" in parts.input_names else Classifier
+        return kind(
             backbone,
             parts,
             name=name,
@@ -172,6 +178,23 @@ def _feature_map(name: str, backbone: Backbone, channels: int, size: Size) -> tu
             f"{Size(high, high)}"
         )
     return shape[1], Size(shape[2], shape[3])
+
+
+def _stride(name: str, backbone: Backbone, channels: int) -> int:
+    """Pixels between neighbouring cells, from how the map grows with the image.
+
+    Every stage divides by its stride and rounds down, so a map grows by exactly n cells when the
+    image grows by n strides, and by no other rule for every n.
+    """
+    sides = []
+    for side in _STRIDE_PROBES:
+        shape = _trunk_shape(backbone, channels, Size(side, side))
+        sides.append(0 if shape is None else shape[2])
+    cells = sides[1] - sides[0]
+    stride, rest = divmod(_STRIDE_PROBES[1] - _STRIDE_PROBES[0], max(cells, 1))
+    if rest or not cells:
+        raise UsageError(f"{name}: the map has {sides} cells at {_STRIDE_PROBES}: no whole stride")
+    return stride
 
 
 def _trunk_shape(backbone: Backbone, channels: int, size: Size) -> tuple[int, ...] | None:

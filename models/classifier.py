@@ -10,7 +10,7 @@ from anysize.models.backbones import Backbone
 from anysize.models.heads import HeadParts
 from anysize.sizes import Size
 
-__all__ = ["Classifier"]
+__all__ = ["Classifier", "RegionClassifier"]
 
 
 class Classifier(nn.Module):
@@ -30,8 +30,9 @@ class Classifier(nn.Module):
         map_size: The feature map at the training size; see the attribute.
 
     Attributes:
-        map_size: The feature map that the head needs or pools to (fc, fcn, adaptive, resize);
-            None where the head takes any map (gap, cam, spp).
+        map_size: The feature map that the head needs or pools to (fc, fcn, adaptive, resize,
+            roi); None where the head takes any map (gap, cam, spp).
+        input_names: `("input",)`, or `("input", "rois")` for the roi head.
         output_names: `("logits",)`, `("map",)` or `("logits", "map")`, in the order of the
             outputs.
         classifier_name: The child that holds the trained layers of the head.
@@ -56,6 +57,7 @@ class Classifier(nn.Module):
         self.channels = channels
         self.classes = classes
         self.map_size = map_size
+        self.input_names = parts.input_names
         self.output_names = parts.output_names
         self.classifier_name = backbone.classifier.name
         self.prepare = parts.prepare
@@ -91,3 +93,23 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Classify float images `(batch, channels, height, width)`; see `forward_head`."""
         return self.forward_head(self.forward_features(images))
+
+
+class RegionClassifier(Classifier):
+    """A classifier of regions of images: the roi head.
+
+    Regions are `(count, 5)`: the image's index in the batch, then x1, y1, x2, y2 in pixels.
+    """
+
+    def forward_head(self, feature_map: Tensor, rois: Tensor) -> Tensor:  # type: ignore[override]
+        """Map a feature map and regions `(count, 5)` to logits `(count, classes)`."""
+        layers = self.get_submodule(self.classifier_name)
+        return cast("Tensor", self.finish(layers(self.pool(feature_map, rois))))
+
+    def forward(self, images: Tensor, rois: Tensor) -> Tensor:  # type: ignore[override]
+        """Classify regions `(count, 5)` of images `(batch, channels, height, width)`.
+
+        Returns:
+            Logits `(count, classes)`, in the order of the regions.
+        """
+        return self.forward_head(self.forward_features(images), rois)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import onnx
 
 from anysize.surgery.graph import GraphView, image_input
@@ -10,7 +12,12 @@ __all__ = ["drop_stale_shapes", "free_axes"]
 
 
 def free_axes(
-    model: onnx.ModelProto, *, batch: bool = True, height: bool = True, width: bool = True
+    model: onnx.ModelProto,
+    *,
+    batch: bool = True,
+    height: bool = True,
+    width: bool = True,
+    others: Mapping[str, Mapping[int, str]] | None = None,
 ) -> onnx.ModelProto:
     """Name the free axes of the image input and of the outputs, and drop stale inner shapes.
 
@@ -23,6 +30,8 @@ def free_axes(
         batch: Free axis 0.
         height: Free axis 2.
         width: Free axis 3.
+        others: Axes of other inputs to name, by input and place, and of outputs whose axes are
+            not called as above.
 
     Returns:
         `model` itself.
@@ -40,17 +49,26 @@ def free_axes(
         if rank == 4:
             _name(output, {2: "map_height"} if height else {})
             _name(output, {3: "map_width"} if width else {})
-    if batch or height or width:
-        drop_stale_shapes(model)
+    named = others or {}
+    for value in (*model.graph.input, *model.graph.output):
+        _name(value, named.get(value.name, {}))
+    if batch or height or width or named:
+        drop_stale_shapes(model, named)
     return model
 
 
-def drop_stale_shapes(model: onnx.ModelProto) -> None:
-    """Remove the recorded shapes of tensors computed from the image; scalars keep theirs."""
+def drop_stale_shapes(model: onnx.ModelProto, others: Iterable[str] = ()) -> None:
+    """Remove the recorded shapes of tensors computed from the image; scalars keep theirs.
+
+    Args:
+        model: Edited in place.
+        others: More inputs whose axes have changed.
+    """
     view = GraphView(model)
     stale = {
         name
-        for index in view.downstream(image_input(model).name)
+        for source in (image_input(model).name, *others)
+        for index in view.downstream(source)
         for name in view.node(index).output
     }
     recorded = model.graph.value_info
@@ -61,7 +79,7 @@ def drop_stale_shapes(model: onnx.ModelProto) -> None:
             del recorded[index]
 
 
-def _name(value: onnx.ValueInfoProto, names: dict[int, str]) -> None:
+def _name(value: onnx.ValueInfoProto, names: Mapping[int, str]) -> None:
     dims = value.type.tensor_type.shape.dim
     for axis, name in names.items():
         dims[axis].ClearField("dim_value")

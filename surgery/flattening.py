@@ -68,16 +68,17 @@ def is_flatten(view: GraphView, index: int, traced: TracedShapes) -> bool:
     if not is_flatten_spelling(node):
         return False
     before, after = traced.shapes.get(node.input[0]), traced.shapes.get(node.output[0])
-    if not _flattens(before, after, traced.batch):
+    if not _flattens(before, after):
         return False
     if node.op_type == "Flatten":
         axis = attribute(node, "axis", 1)
         return axis in (1, 1 - len(before or ()))
     other = traced.other.get(node.output[0])
-    return other is None or _flattens(traced.other.get(node.input[0]), other, _OTHER_BATCH)
+    return other is None or _flattens(traced.other.get(node.input[0]), other)
 
 
-def _flattens(before: Shape | None, after: Shape | None, batch: int) -> bool:
-    if before is None or after is None or len(before) != 4 or before[0] != batch:
+def _flattens(before: Shape | None, after: Shape | None) -> bool:
+    """Compare shapes; axis 0 is the batch, or the count of regions behind a pooling of regions."""
+    if before is None or after is None or len(before) != 4:
         return False
-    return after == (batch, math.prod(before[1:]))
+    return after == (before[0], math.prod(before[1:]))

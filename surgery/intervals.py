@@ -72,7 +72,9 @@ def legal_interval(model: onnx.ModelProto, tensor: str, size: Size) -> SizeRange
     return SizeRange(minimum, Size(top["height"], top["width"]))
 
 
-def smallest_size(model: onnx.ModelProto, near: Size | None = None) -> Size:
+def smallest_size(
+    model: onnx.ModelProto, near: Size | None = None, *, has_gaps: bool = False
+) -> Size:
     """Find the smallest image that an any-size graph can take, by PyTorch's arithmetic.
 
     At the size returned every window fits and every map has at least one cell; one pixel less on
@@ -82,6 +84,7 @@ def smallest_size(model: onnx.ModelProto, near: Size | None = None) -> Size:
         model: A graph without a fixed-size head (for one of those, ask `legal_interval`).
         near: A size known to be legal; the trained size, or else one found by doubling, by
             default.
+        has_gaps: Illegal sizes lie between legal ones, so each size is tried in turn.
 
     Raises:
         UnsupportedModelError: No size up to 4096×4096 is legal; the last reason is given.
@@ -102,7 +105,8 @@ def smallest_size(model: onnx.ModelProto, near: Size | None = None) -> Size:
     def works(axis: _Axis, side: int) -> bool:
         return _refusal(walk, _with(start, axis, side)) is None
 
-    sides = [_lowest(partial(works, axis), getattr(start, axis)) for axis in _AXES]
+    find = _first if has_gaps else _lowest
+    sides = [find(partial(works, axis), getattr(start, axis)) for axis in _AXES]
     return Size(*sides)
 
 
@@ -116,6 +120,11 @@ def _refusal(walk: ShapeWalk, size: Size) -> IllegalSizeError | None:
 
 def _with(size: Size, axis: _Axis, side: int) -> Size:
     return replace(size, height=side) if axis == "height" else replace(size, width=side)
+
+
+def _first(holds: Callable[[int], bool], start: int) -> int:
+    """Return the lowest side of all up to `start` for which `holds`."""
+    return next(side for side in range(1, start + 1) if holds(side))
 
 
 def _lowest(holds: Callable[[int], bool], start: int) -> int:

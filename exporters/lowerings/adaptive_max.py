@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from anysize.exporters.emitter import Emitter
 from anysize.exporters.lowerings.bins import axis_length, bin_bounds
 
-__all__ = ["lower_max_pyramid"]
+__all__ = ["lower_max_pyramid", "reduce_bins"]
 
 
 def _reduce_axis(emitter: Emitter, source: str, axis: int, count: int, output: str = "") -> str:
@@ -21,8 +21,33 @@ def _reduce_axis(emitter: Emitter, source: str, axis: int, count: int, output: s
     along = emitter.constant([axis])
     if count == 1:
         return emitter.node("ReduceMax", source, along, output=output, keepdims=1)
-    ones, unnamed = emitter.constant([1] * count), [""] * count
     first, end = bin_bounds(emitter, axis_length(emitter, source, axis), count)
+    return reduce_bins(emitter, source, axis, first, end, count=count, output=output)
+
+
+def reduce_bins(
+    emitter: Emitter,
+    source: str,
+    axis: int,
+    first: str,
+    end: str,
+    *,
+    count: int,
+    output: str = "",
+) -> str:
+    """Emit the maximum of `source` over each bin along `axis`, by one slice for each.
+
+    Args:
+        emitter: Where the nodes go.
+        source: Tensor name.
+        axis: Along which the bins lie.
+        first: First cell of each bin, int64 (count,).
+        end: The cell after its last one, int64 (count,).
+        count: Number of bins.
+        output: Name of the result; a free one by default.
+    """
+    along = emitter.constant([axis])
+    ones, unnamed = emitter.constant([1] * count), [""] * count
     firsts = emitter.nodes_out("Split", first, ones, outputs=unnamed, axis=0)
     ends = emitter.nodes_out("Split", end, ones, outputs=unnamed, axis=0)
     maxima = [

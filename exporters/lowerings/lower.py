@@ -10,6 +10,7 @@ from anysize.exporters.emitter import Emitter
 from anysize.exporters.lowerings.adaptive_average import lower_adaptive_average_pool
 from anysize.exporters.lowerings.adaptive_max import lower_max_pyramid
 from anysize.exporters.lowerings.bilinear_resize import lower_bilinear_resize
+from anysize.exporters.lowerings.paper_max import PAPER_BINS, lower_paper_pyramid
 from anysize.exporters.placeholders import DOMAIN
 
 __all__ = ["lower_placeholders"]
@@ -43,7 +44,11 @@ def _lower_max_group(emitter: Emitter, graph: onnx.GraphProto, node: onnx.NodePr
                 outputs[size] = other.output[0]
     identities = emitter.nodes[:]
     emitter.nodes.clear()
-    lower_max_pyramid(emitter, node.input[0], outputs=outputs)
+    if node.op_type == "PaperMaxPool2d":
+        levels = {bins: name for (bins, _), name in outputs.items()}
+        lower_paper_pyramid(emitter, node.input[0], outputs=levels)
+    else:
+        lower_max_pyramid(emitter, node.input[0], outputs=outputs)
     emitter.nodes.extend(identities)
 
 
@@ -55,16 +60,17 @@ def lower_placeholders(model: onnx.ModelProto) -> None:
     """
     graph = model.graph
     nodes: list[onnx.NodeProto] = []
-    pooled_maps: set[str] = set()
+    pooled_maps: set[tuple[str, str]] = set()
     for node in graph.node:
         if node.domain != DOMAIN:
             nodes.append(node)
             continue
-        emitter = Emitter(graph, node.output[0])
+        is_paper = node.op_type == "PaperMaxPool2d"
+        emitter = Emitter(graph, PAPER_BINS if is_paper else node.output[0])
         source, output = node.input[0], node.output[0]
-        if node.op_type == "AdaptiveMaxPool2d":
-            if source not in pooled_maps:
-                pooled_maps.add(source)
+        if is_paper or node.op_type == "AdaptiveMaxPool2d":
+            if (node.op_type, source) not in pooled_maps:
+                pooled_maps.add((node.op_type, source))
                 _lower_max_group(emitter, graph, node)
         elif node.op_type == "AdaptiveAveragePool2d":
             lower_adaptive_average_pool(

@@ -22,11 +22,17 @@ class HeadOptions:
         bins: `spp`: `adaptive` always gives n bins; `paper` is the window ⌈a/n⌉ and stride
             ⌊a/n⌋ of He et al., which refuses maps where that is not n×n.
         pooling: `adaptive`: how a bin is reduced to one number.
+        roi: `roi`: `align` is RoIAlign, `max` the RoI max pooling of Fast R-CNN, which fewer
+            runtimes have.
+        sampling_ratio: `roi` with `align`: samples in a bin along each axis; 0 takes as many as
+            the bin has cells.
     """
 
     levels: tuple[int, ...] = (4, 2, 1)
     bins: Literal["adaptive", "paper"] = "adaptive"
     pooling: Literal["average", "max"] = "average"
+    roi: Literal["align", "max"] = "align"
+    sampling_ratio: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,7 @@ class HeadRequest:
     Attributes:
         channels: Channels of the feature map.
         map_size: The feature map at the training size.
+        stride: Pixels of the image between neighbouring cells of the map.
         training_size: The image size that the head is built for.
         classes: Number of classes.
         classifier: The network's own classifier.
@@ -44,6 +51,7 @@ class HeadRequest:
 
     channels: int
     map_size: Size
+    stride: int
     training_size: Size
     classes: int
     classifier: ClassifierShape
@@ -59,9 +67,10 @@ class HeadParts:
 
     Attributes:
         prepare: Applied to the image before the backbone.
-        pool: Applied to the feature map.
+        pool: Applied to the feature map, and to the regions where `input_names` has them.
         layers: The trained layers.
         finish: Turns the last layer's output into the outputs.
+        input_names: `("input",)` or `("input", "rois")`.
         output_names: `("logits",)`, `("map",)` or `("logits", "map")`.
         trained_map: The head needs the feature map of the training size, or pools to it.
     """
@@ -70,5 +79,6 @@ class HeadParts:
     pool: nn.Module = field(default_factory=nn.Identity)
     finish: nn.Module = field(default_factory=nn.Identity)
     prepare: nn.Module = field(default_factory=nn.Identity)
+    input_names: tuple[str, ...] = ("input",)
     output_names: tuple[str, ...] = ("logits",)
     trained_map: bool = False

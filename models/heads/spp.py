@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from anysize.errors import UsageError
 from anysize.models.heads.head import HeadParts, HeadRequest
 from anysize.models.heads.layers import linear_layers
-from anysize.models.operators import paper_max_pool
+from anysize.models.operators import paper_bins, paper_max_pool
 
 __all__ = ["PaperPyramidPool", "PyramidPool", "spp"]
 
@@ -61,13 +61,21 @@ def spp(request: HeadRequest) -> HeadParts:
     """Build the pyramid and the network's own FC layers behind it, for any size.
 
     Raises:
-        UsageError: The levels are empty or not positive.
+        UsageError: The levels are empty or not positive, or the paper's bins do not fit the map of
+            the training size.
     """
     levels, bins = request.options.levels, request.options.bins
     if not levels or min(levels) < 1:
         raise UsageError(f"spp levels {levels}: expected numbers from 1, such as (4, 2, 1)")
     if bins not in {"adaptive", "paper"}:
         raise UsageError(f"spp bins {bins!r}: expected 'adaptive' or 'paper'")
+    sides = (request.map_size.height, request.map_size.width)
+    misfits = [n for n in levels for side in sides if paper_bins(side, n) != n]
+    if bins == "paper" and misfits:
+        raise UsageError(
+            f"spp bins 'paper': level {misfits[0]} does not fit the {request.map_size} map of "
+            f"{request.training_size} images; give another --size, or bins='adaptive'"
+        )
     features = request.channels * sum(n * n for n in levels)
     return HeadParts(
         pool=PyramidPool(levels) if bins == "adaptive" else PaperPyramidPool(levels),

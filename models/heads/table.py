@@ -20,6 +20,7 @@ HEAD_PATHS: Mapping[str, str] = MappingProxyType(
         "fcn": "anysize.models.heads.fcn:fcn",
         "gap": "anysize.models.heads.gap:gap",
         "resize": "anysize.models.heads.resize:resize",
+        "roi": "anysize.models.heads.roi:roi",
         "spp": "anysize.models.heads.spp:spp",
     }
 )

@@ -1,0 +1,48 @@
+"""Inputs of a graph besides the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from anysize.sizes import Size
+
+__all__ = ["ROIS", "InputSpec"]
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """An input that a graph has besides the image.
+
+    Attributes:
+        name: In the graph.
+        axes: Its shape: a number, or the name of a symbolic axis.
+        example: Makes a valid value of type float32 for a batch of images of a size. Symbolic
+            axes must come out different for different batches.
+        rows: The symbolic axis that the outputs' axis 0 follows, where it is not the batch.
+    """
+
+    name: str
+    axes: tuple[int | str, ...]
+    example: Callable[[int, Size], Tensor]
+    rows: str | None = None
+
+    @property
+    def symbols(self) -> dict[int, str]:
+        """The symbolic axes by place."""
+        return {place: axis for place, axis in enumerate(self.axes) if isinstance(axis, str)}
+
+
+def _regions(batch: int, size: Size) -> Tensor:
+    """Make 2 · batch + 1 regions, which is never a multiple of the batch above 1."""
+    count = 2 * batch + 1
+    image = torch.arange(count) % batch
+    whole = torch.tensor([0.0, 0.0, size.width, size.height]).expand(count, 4)
+    return torch.cat([image[:, None].to(whole.dtype), whole], 1)
+
+
+# Regions of the images: batch index, x1, y1, x2, y2 in pixels. One answer for each.
+ROIS = InputSpec("rois", ("count", 5), _regions, rows="count")
