@@ -41,7 +41,7 @@ def files(tmp_path_factory):
     return make
 
 
-@pytest.mark.parametrize(("name", "head"), HEADS, ids="-".join)
+@pytest.mark.parametrize(("name", "head"), HEADS, ids=map("-".join, HEADS))
 def test_a_head_passes_at_the_sizes_of_auto(files, runtime, name, head):
     report = anysize.validate(files(name, head), runtimes=runtime, sizes="auto")
     verdicts = verdicts_beside_findings(report, name, head)
@@ -54,7 +54,7 @@ def test_a_head_passes_at_the_sizes_of_auto(files, runtime, name, head):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "head"), LARGE, ids="-".join)
+@pytest.mark.parametrize(("name", "head"), LARGE, ids=map("-".join, LARGE))
 def test_a_large_network_passes_at_its_size_and_at_another(files, runtime, name, head):
     if runtime == "onnx-reference" and name != "resnet18":
         pytest.skip("takes minutes on an evaluator written in Python")

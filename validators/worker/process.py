@@ -36,7 +36,7 @@ _BOOT: Final = (
 )
 _GRACE_S: Final = 5.0
 _LOG: Final = "output.log"
-_QUOTED_BYTES: Final = 4096
+_READ_BYTES: Final = 1 << 16
 _QUOTED_WORDS: Final = 300
 # Rust prints its frames between the reason and the end.
 _BACKTRACE: Final = "stack backtrace:"
@@ -146,7 +146,7 @@ class Worker:
 
     def _last_words(self) -> str:
         with self._log.open("rb") as log:
-            log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - _QUOTED_BYTES))
+            log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - _READ_BYTES))
             text = log.read().decode(errors="replace")
         words = " ".join(text.split(_BACKTRACE, maxsplit=1)[0].split())
         return words if len(words) <= _QUOTED_WORDS else "…" + words[1 - _QUOTED_WORDS :]

@@ -58,7 +58,10 @@ class Healthy:
 
 class Aborts(Healthy):
     def misbehave(self):
-        os.write(2, b"thread 'main' panicked: window too large\nstack backtrace:\n 0: main\n")
+        os.write(
+            2,
+            b"thread 'main' panicked: window too large\nstack backtrace:\n" + b" 0: main\n" * 1000,
+        )
         os.abort()
 
 
