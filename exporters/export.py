@@ -60,6 +60,7 @@ class ExportSpec:
         opset: ONNX operator set to write.
         seed: What the weights were drawn from; None where they were not drawn.
         weights_sha256: Hash of the weights file.
+        options: Choices within the head, as JSON.
     """
 
     name: str
@@ -72,6 +73,7 @@ class ExportSpec:
     opset: int = DEFAULT_OPSET
     seed: int | None = None
     weights_sha256: str | None = None
+    options: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,7 @@ def _metadata(
         version=__version__,
         model=spec.name,
         head=spec.head or ("fc" if is_fixed else "as-is"),
+        options=spec.options,
         size=spec.size,
         min_size=sizes.minimum,
         max_size=sizes.maximum,

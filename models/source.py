@@ -15,6 +15,7 @@ from torch import nn
 
 from anysize.errors import SourceError, UsageError
 from anysize.models.assemble import build, shipped_weights
+from anysize.models.heads import HeadOptions
 from anysize.models.weights import file_sha256, load_weights
 from anysize.models.zoo import find_entry
 from anysize.sizes import Size
@@ -38,6 +39,7 @@ class ResolvedModel:
         training_size: The image size that the model was made for.
         seed: What the weights were drawn from, where they were drawn.
         weights_sha256: SHA-256 of the weights file that was loaded; None without one.
+        options: Choices within the zoo head; None for a model that comes as it is.
     """
 
     module: nn.Module
@@ -48,6 +50,7 @@ class ResolvedModel:
     training_size: Size
     seed: int
     weights_sha256: str | None
+    options: HeadOptions | None = None
 
 
 def resolve(
@@ -58,6 +61,7 @@ def resolve(
     classes: int | None = None,
     seed: int = 0,
     weights: Path | None = None,
+    options: HeadOptions | None = None,
 ) -> ResolvedModel:
     """Turn a SOURCE into a module.
 
@@ -70,6 +74,7 @@ def resolve(
         classes: Number of classes of a zoo network; see `build`.
         seed: Seeds the weights; the global random state is left as it was.
         weights: A checkpoint to load.
+        options: Choices within the head of a zoo network.
 
     Raises:
         SourceError: The source names nothing that can be built.
@@ -79,8 +84,16 @@ def resolve(
     prefix, colon, name = source.partition(":")
     if not colon:
         return _resolve_zoo(
-            source, head=head, size=size, classes=classes, seed=seed, weights=weights
+            source,
+            head=head,
+            size=size,
+            classes=classes,
+            seed=seed,
+            weights=weights,
+            options=options or HeadOptions(),
         )
+    if options is not None:
+        raise UsageError(f"{source}: options are choices within a zoo head; leave them out here")
     if head not in {None, "as-is"}:
         raise UsageError(
             f"{source}: head {head!r} is chosen for zoo networks only; leave it out here"
@@ -118,10 +131,19 @@ def _resolve_zoo(
     classes: int | None,
     seed: int,
     weights: Path | None,
+    options: HeadOptions,
 ) -> ResolvedModel:
     find_entry(name)
-    module = build(name, head=head, size=size, classes=classes, seed=seed, weights=weights)
-    path = weights or shipped_weights(name, head=head, size=size, classes=classes)
+    module = build(
+        name,
+        head=head,
+        size=size,
+        classes=classes,
+        seed=seed,
+        weights=weights,
+        options=options,
+    )
+    path = weights or shipped_weights(name, head=head, size=size, classes=classes, options=options)
     return ResolvedModel(
         module=module,
         name=name,
@@ -131,6 +153,7 @@ def _resolve_zoo(
         training_size=module.training_size,
         seed=seed,
         weights_sha256=None if path is None else file_sha256(path),
+        options=options,
     )
 
 

@@ -15,7 +15,7 @@ __all__ = ["HEADS", "ZOO", "ZooEntry", "choose_head", "find_entry"]
 # Every head that has a name; a network offers those that make sense for it.
 HEADS = ("fc", "fcn", "gap", "cam", "spp", "roi", "adaptive", "resize")
 
-_FC_HEADS = ("fc", "fcn", "gap", "cam", "spp", "adaptive", "resize")
+_FC_HEADS = ("fc", "fcn", "gap", "cam", "spp", "roi", "adaptive", "resize")
 _RESNET_HEADS = ("gap", "cam", "spp", "resize")
 _NIN_HEADS = ("gap", "cam", "resize")
 

@@ -21,6 +21,7 @@ __all__ = ["AnySizeAlreadyError", "Head", "find_head"]
 
 _GLOBAL = frozenset({"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "ReduceMean"})
 _SPATIAL = frozenset({"Conv", "AveragePool", "MaxPool"})
+_REGIONS = frozenset({"RoiAlign", "MaxRoiPool"})
 
 
 class AnySizeAlreadyError(DeclinedError):
@@ -157,6 +158,12 @@ class _Region:
     def _enter(self, index: int) -> tuple[str, ...]:
         """Take a node into the region; return the tensors to go on from."""
         view, node = self.view, self.view.node(index)
+        if is_flatten_spelling(node) and self._made_by(node.input[0]) in _REGIONS:
+            raise AnySizeAlreadyError(
+                f"{view.label(index)}: flattens regions of a map, pooled from a map of any size "
+                "already; there is no fixed-size head",
+                node=node.name,
+            )
         if self._is_flatten(index):
             if self._is_pooled(node.input[0]):
                 raise AnySizeAlreadyError(
@@ -198,8 +205,11 @@ class _Region:
         return before is not None and before == after and len(before) == 2
 
     def _is_pooled(self, tensor: str) -> bool:
+        return self._made_by(tensor) in _GLOBAL
+
+    def _made_by(self, tensor: str) -> str:
         index = self.view.producer(tensor)
-        return index is not None and self.view.node(index).op_type in _GLOBAL
+        return "" if index is None else str(self.view.node(index).op_type)
 
     def _ends(self, tail: Tail) -> bool:
         return self.view.is_graph_output(tail.output) and not self.view.consumers(tail.output)

@@ -26,6 +26,7 @@ class FileMetadata:
         version: anysize's version.
         model: The source's name.
         head: One of the heads of the project, for example `fcn`.
+        options: Choices within the head that are not its defaults, as JSON.
         size: The training size.
         min_size: The smallest legal input.
         max_size: The largest legal input; None where there is no bound.
@@ -42,6 +43,7 @@ class FileMetadata:
     version: str | None = None
     model: str | None = None
     head: str | None = None
+    options: str | None = None
     size: Size | None = None
     min_size: Size | None = None
     max_size: Size | None = None

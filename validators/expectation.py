@@ -16,6 +16,7 @@ from anysize.validators.cases import Case
 from anysize.validators.inputs import make_images
 from anysize.validators.parity import variation
 from anysize.validators.references.protocol import Reference, Rejected
+from anysize.validators.regions import make_regions
 from anysize.validators.spool import Spool
 
 __all__ = [
@@ -35,19 +36,21 @@ _INPUTS, FLOAT32, FLOAT64 = "inputs", "float32", "float64"
 
 @dataclass(frozen=True, slots=True)
 class ImageSpec:
-    """What the graph under test takes: one float32 image input.
+    """What the graph under test takes: one float32 image input, and perhaps regions of it.
 
     Attributes:
         name: The input's name.
         channels: Of the image.
         seed: Of the images.
         vacuity_seed: Of the second images, for the vacuity guard.
+        rois: Name of the input of regions, float32 `(count, 5)`; None where there is none.
     """
 
     name: str
     channels: int
     seed: int
     vacuity_seed: int
+    rois: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +126,19 @@ def compute_expectations(
 
 
 def read_inputs(spool: Spool, case: Case, images: ImageSpec) -> Mapping[str, Array]:
-    """Read the images of a case back, by the name of the graph's input."""
-    (batch,) = spool.read(case, _INPUTS)
-    return {images.name: batch}
+    """Read the inputs of a case back, by the names of the graph's inputs."""
+    names = (images.name,) if images.rois is None else (images.name, images.rois)
+    return dict(zip(names, spool.read(case, _INPUTS), strict=True))
 
 
 def _make_inputs(case: Case, images: ImageSpec, seed: int) -> dict[str, Array]:
-    return {images.name: make_images(case.size, case.batch, channels=images.channels, seed=seed)}
+    inputs: dict[str, Array] = {
+        images.name: make_images(case.size, case.batch, channels=images.channels, seed=seed)
+    }
+    if images.rois is not None:
+        # The same regions whatever the seed: what varies shall be the image.
+        inputs[images.rois] = make_regions(case.size, case.batch, seed=images.seed)
+    return inputs
 
 
 def _arbitrate(

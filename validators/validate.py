@@ -205,10 +205,11 @@ def _declared(metadata: FileMetadata) -> SizeRange | None:
 
 
 def image_spec(model: onnx.ModelProto, seed: int) -> ImageSpec:
-    """Say which images a graph takes.
+    """Say which images a graph takes, and whether it takes regions of them.
 
     Raises:
-        UnsupportedModelError: It takes something else than one float32 image.
+        UnsupportedModelError: It takes something else than one float32 image, and behind it
+            perhaps float32 regions `rois` `(count, 5)`.
     """
     import onnx
 
@@ -216,11 +217,14 @@ def image_spec(model: onnx.ModelProto, seed: int) -> ImageSpec:
 
     image = image_input(model)
     filled = {tensor.name for tensor in model.graph.initializer}
-    others = [i.name for i in model.graph.input if i.name not in filled | {image.name}]
+    inputs = [value for value in model.graph.input if value.name not in filled]
+    others = [value for value in inputs if value.name != image.name]
+    rois = others[0].name if others and inputs[0] is image and _is_regions(others[0]) else None
+    others = others[1:] if rois else others
     if others:
         raise UnsupportedModelError(
-            f"input {others[0]!r}: cannot be made up; expected a graph whose only input is the "
-            f"image, {image.name!r}"
+            f"input {others[0].name!r}: cannot be made up; expected a graph whose only input is "
+            f"the image, {image.name!r}, or the image and then float32 rois (count, 5)"
         )
     declared = image.type.tensor_type
     if declared.elem_type != onnx.TensorProto.FLOAT:
@@ -234,7 +238,16 @@ def image_spec(model: onnx.ModelProto, seed: int) -> ImageSpec:
             f"input {image.name!r}: channels are {channels or 'not declared'}, expected a number "
             "from 1 to 65536 in axis 1"
         )
-    return ImageSpec(image.name, channels, seed, seed + 1)
+    return ImageSpec(image.name, channels, seed, seed + 1, rois)
+
+
+def _is_regions(value: onnx.ValueInfoProto) -> bool:
+    """Whether an input is `rois`: batch index, x1, y1, x2, y2 in pixels, for any count of them."""
+    declared = value.type.tensor_type
+    dims = declared.shape.dim
+    is_float = declared.elem_type == 1  # onnx.TensorProto.FLOAT
+    is_free = len(dims) == 2 and dims[0].dim_value == 0 and dims[1].dim_value == 5
+    return value.name == "rois" and is_float and is_free
 
 
 def _auto(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from torch import nn
 
+from anysize.errors import UsageError
 from anysize.models.backbones import ClassifierShape
 from anysize.sizes import Size
 
@@ -33,6 +35,39 @@ class HeadOptions:
     pooling: Literal["average", "max"] = "average"
     roi: Literal["align", "max"] = "align"
     sampling_ratio: int = 2
+
+    def to_json(self) -> str | None:
+        """Write what differs from the defaults; None where nothing does."""
+        defaults = HeadOptions()
+        chosen = {
+            entry.name: getattr(self, entry.name)
+            for entry in fields(self)
+            if getattr(self, entry.name) != getattr(defaults, entry.name)
+        }
+        return json.dumps(chosen, sort_keys=True) if chosen else None
+
+    @staticmethod
+    def from_json(text: str | None) -> HeadOptions:
+        """Read what `to_json` wrote.
+
+        Raises:
+            UsageError: The text is something else. Values are judged by the head that is built.
+        """
+        if text is None:
+            return HeadOptions()
+        try:
+            found = json.loads(text)
+            if "levels" in found:
+                found["levels"] = tuple(int(level) for level in found["levels"])
+            options = HeadOptions(**found)
+            if not isinstance(options.sampling_ratio, int):
+                raise TypeError(text)  # noqa: TRY301
+        except (ValueError, TypeError, RecursionError) as exc:
+            raise UsageError(
+                f"head options {text[:60]!r}: expected JSON such as "
+                '{"bins": "paper", "levels": [4, 2, 1]}'
+            ) from exc
+        return options
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,15 @@ FINDINGS = (
         "Flatten of a map with symbolic height and width: 'Can not compute a shape with square of "
         "symbols'; it is refused while loading, before any size is known",
     ),
+    Finding(
+        "tract",
+        "0.23.9",
+        ANY,
+        "roi",
+        ANY,
+        Verdict.UNSUPPORTED,
+        "'Unimplemented(RoiAlign)': tract has no pooling of regions, MaxRoiPool neither",
+    ),
 )
 
 

@@ -143,11 +143,11 @@ def edited(tiny, change):
 
 def test_another_input_than_one_float32_image_is_refused(tiny):
     def second_input(graph):
-        graph.input.append(helper.make_tensor_value_info("rois", TensorProto.FLOAT, [None, 5]))
+        graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [None, 5]))
 
     def free_channels(graph):
         graph.input[0].type.tensor_type.shape.dim[1].dim_param = "channels"
 
-    for change, words in ((second_input, "'rois'"), (free_channels, "channels are not declared")):
+    for change, words in ((second_input, "'mask'"), (free_channels, "channels are not declared")):
         with pytest.raises(UnsupportedModelError, match=words):
             validate_model(edited(tiny, change), tiny.fc(), sizes=(SIZE,))

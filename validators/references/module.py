@@ -54,6 +54,7 @@ class ModulePair:
 
         Raises:
             NotRunError: The memory is exhausted, which is no property of the size.
+            SourceError: The module takes another number of inputs.
         """
         import torch
 
@@ -70,6 +71,11 @@ class ModulePair:
                     f"smaller --sizes or --batch ({one_line(exc)})"
                 ) from exc
             return Rejected(one_line(exc))
+        except TypeError as exc:
+            raise SourceError(
+                f"reference {self.name}: cannot be called with {len(tensors)} input(s), which is "
+                f"what the file takes ({one_line(exc)})"
+            ) from exc
 
     def close(self) -> None:
         """Drop the float64 copy."""

@@ -26,7 +26,7 @@ def export(
     head: Annotated[
         str | None,
         typer.Option(
-            help="fc, fcn, gap, cam, spp, adaptive or resize; the network's own if left out."
+            help="fc, fcn, gap, cam, spp, roi, adaptive or resize; the network's own if left out."
         ),
     ] = None,
     weights: Weights = None,

@@ -15,7 +15,8 @@ from anysize.verbs.progress import Progress, silent, validation_progress
 if TYPE_CHECKING:
     from torch import nn
 
-    from anysize.models import ResolvedModel
+    from anysize.exporters import InputSpec
+    from anysize.models import HeadOptions, ResolvedModel
     from anysize.validators import Report
 
 __all__ = ["ExportResult", "export"]
@@ -69,6 +70,7 @@ def export(
     seed: int = 0,
     external_data: Literal["auto", "always", "never"] = "auto",
     verify: bool = True,
+    options: HeadOptions | None = None,
     progress: Progress = silent,
 ) -> ExportResult:
     """Export a model to an ONNX file whose batch, height and width are symbolic.
@@ -76,7 +78,8 @@ def export(
     Args:
         source: A SOURCE (zoo name, `torchvision:NAME`, `timm:NAME`, `package.module:callable`) or
             a module in evaluation mode that maps images (batch, channels, height, width) to
-            logits.
+            logits; one that takes regions of them, too, says so by an attribute `input_names` of
+            ("input", "rois").
         output: The file to write; it appears whole or not at all.
         head: For a zoo name, the head to build; otherwise `as-is`, or None for the same.
         weights: A checkpoint: safetensors, or a torch file that holds only tensors.
@@ -86,6 +89,7 @@ def export(
         external_data: Whether weights lie beside the file: `auto` does so above 2 GB.
         verify: Compare the file with the eager module, in float64 terms, at the sizes `auto`, on
             ONNX Runtime's CPU provider, before it appears.
+        options: For a zoo name, choices within the head, such as the levels of a pyramid.
         progress: Told how far it is.
 
     Raises:
@@ -100,7 +104,7 @@ def export(
     check_output_path(output, inputs=() if weights is None else (Path(weights),))
     with staged_output(output) as staged:
         progress(0, 2, "building the model")
-        model = _resolve(source, head=head, weights=weights, size=size, seed=seed)
+        model = _resolve(source, head=head, weights=weights, size=size, seed=seed, options=options)
         names = getattr(model.module, "output_names", ("logits",))
         spec = ExportSpec(
             name=model.name,
@@ -112,6 +116,8 @@ def export(
             opset=opset,
             seed=model.seed,
             weights_sha256=model.weights_sha256,
+            options=model.options.to_json() if model.options else None,
+            extra_inputs=_extra_inputs(model.module),
         )
         progress(1, 2, f"tracing {model.name}")
         exported = export_module(model.module, spec)
@@ -142,12 +148,15 @@ def _resolve(
     weights: Path | str | None,
     size: Size | None,
     seed: int,
+    options: HeadOptions | None,
 ) -> ResolvedModel:
     from anysize.models import ResolvedModel, resolve
 
     if isinstance(source, str):
         path = None if weights is None else Path(weights)
-        return resolve(source, head=head, size=size, seed=seed, weights=path)
+        return resolve(source, head=head, size=size, seed=seed, weights=path, options=options)
+    if options is not None:
+        raise UsageError("options: are choices within a zoo head; leave them out for a module")
     if weights is not None:
         raise UsageError("weights: load them into the module before you export it")
     if head not in (None, "as-is"):
@@ -162,6 +171,13 @@ def _resolve(
         seed=seed,
         weights_sha256=None,
     )
+
+
+def _extra_inputs(module: nn.Module) -> tuple[InputSpec, ...]:
+    from anysize.exporters import ROIS
+
+    names = getattr(module, "input_names", ("input",))
+    return (ROIS,) if isinstance(names, tuple) and names[1:] == (ROIS.name,) else ()
 
 
 def _training_size(module: nn.Module) -> Size:

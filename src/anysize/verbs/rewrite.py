@@ -141,9 +141,14 @@ def _refuse_unprovable(original: onnx.ModelProto, model: Path) -> None:
     from anysize.validators.validate import image_spec
 
     try:
-        image_spec(original, seed=0)
+        spec = image_spec(original, seed=0)
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{model}: cannot be proved: {error}; {_UNPROVED}") from error
+    if spec.rois is not None:
+        raise UnsupportedModelError(
+            f"{model}: cannot be proved: input {spec.rois!r}: regions have no place in a class "
+            f"map; {_UNPROVED}"
+        )
 
 
 def _prove(original: Path, rewritten: Path, done: Rewrite) -> WindowProof:

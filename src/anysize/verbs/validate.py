@@ -118,7 +118,7 @@ def _from_metadata(model: Path, metadata: FileMetadata, weights: Path | None) ->
 
 
 def _from_source(source: str, metadata: FileMetadata, weights: Path | None) -> ResolvedModel:
-    from anysize.models import resolve
+    from anysize.models import HeadOptions, resolve
     from anysize.models.zoo import ZOO, find_entry
 
     # Only a zoo network can be built with the head that the file has; others come as they are.
@@ -128,4 +128,11 @@ def _from_source(source: str, metadata: FileMetadata, weights: Path | None) -> R
     elif head == "fcn":
         # The strongest proof: each cell of the map against the FC layers on its window.
         head = "fc"
-    return resolve(source, head=head, size=metadata.size, seed=metadata.seed or 0, weights=weights)
+    return resolve(
+        source,
+        head=head,
+        size=metadata.size,
+        seed=metadata.seed or 0,
+        weights=weights,
+        options=HeadOptions.from_json(metadata.options) if source in ZOO else None,
+    )
