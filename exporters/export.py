@@ -16,8 +16,10 @@ import onnx_ir as ir
 from torch import nn
 
 from anysize.errors import DeclinedError, ExportError, UsageError
+from anysize.exporters.batch_norm import fold_batch_norm
 from anysize.exporters.inputs import InputSpec
 from anysize.exporters.lowerings import has_paper_bins, lower_placeholders
+from anysize.exporters.minimise import minimise
 from anysize.exporters.opset import DEFAULT_OPSET, convert_opset, trace_opset
 from anysize.exporters.specialisation import baked_values, check_nothing_is_baked
 from anysize.exporters.tidy import drop_unused_initializers, tidy
@@ -105,10 +107,10 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
         UsageError: The opset is out of range, or the module is in training mode.
     """
     trace_opset(spec.opset)  # refuses one that is out of range, before the tracing
-    if module.training:
-        raise UsageError(f"{spec.name}: the module is in training mode; call .eval() first")
+    _refuse_training(module, spec.name)
     first = _trace(module, spec, _BATCHES[0], spec.size)
     model: onnx.ModelProto = ir.to_proto(first.model)
+    fold_batch_norm(model)
     tidy(model)
     lower_placeholders(model)
     reduce_mean_to_global_pool(model)
@@ -130,8 +132,9 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
         guard_map_size(model, fixed_map, spec.size)
     elif metadata.head != "fcn":  # a window of fcn that does not fit fails by itself
         guard_min_size(model, sizes.minimum)
+    minimise(model)
     convert_opset(model, spec.opset)
-    drop_unused_initializers(model)
+    minimise(model)
     write_metadata(model, metadata)
     model.producer_name, model.producer_version = "anysize", metadata.version or ""
     return Exported(model, sizes, metadata)
@@ -156,6 +159,13 @@ def _symbolic_axes(spec: ExportSpec) -> dict[str, dict[int, str]]:
     if rows:
         axes.update((name, {0: rows[0]}) for name in spec.output_names)
     return axes
+
+
+def _refuse_training(module: nn.Module, name: str) -> None:
+    for path, part in module.named_modules():
+        if part.training:
+            where = f"layer {path!r}" if path else "the module"
+            raise UsageError(f"{name}: {where} is in training mode; call .eval() first")
 
 
 def _fixed_map(model: onnx.ModelProto, spec: ExportSpec) -> str:

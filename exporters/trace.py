@@ -15,7 +15,9 @@ import torch
 from torch import nn
 
 from anysize.errors import ExportError
+from anysize.exporters.batch_norm import batch_norm_translations
 from anysize.exporters.inputs import InputSpec
+from anysize.exporters.naming import name_layers
 from anysize.exporters.placeholders import translation_table
 from anysize.sizes import Size
 
@@ -95,7 +97,7 @@ def trace(
         "opset_version": opset,
         "input_names": ["input", *(spec.name for spec in extra_inputs)],
         "output_names": list(output_names),
-        "custom_translation_table": translation_table(),
+        "custom_translation_table": translation_table() | batch_norm_translations(),
     }
     try:
         with _quiet(), torch.no_grad():
@@ -107,4 +109,6 @@ def trace(
         ) from error
     if program is None:  # documented for dynamo=False only
         raise ExportError(f"torch.onnx returned no graph for {type(module).__name__}")
+    parameters = (*module.named_parameters(), *module.named_buffers())
+    name_layers(program.model, [name for name, _ in parameters])
     return Trace(program.model, batch, size)
