@@ -1,14 +1,16 @@
 """Export a module as a graph that is right at every legal size, or say which layer prevents it.
 
-The module is traced statically, twice, at batches and sizes that differ. The first trace becomes
-the graph: what torch.onnx specialises is lowered, flattening becomes Flatten, and the axes are
-freed. The second trace is the proof that nothing else depends on the size: every constant that
-differs between the two must be gone from the graph. Symbolic tracing, the exporter's own way,
-takes several times as long and specialises in silence.
+The module is traced statically. The trace becomes the graph: what torch.onnx specialises is
+lowered, flattening becomes Flatten, and the axes are freed. That nothing else depends on the size
+is proved either by a probe, which runs the module on the meta device at two sizes and compares what
+it asks of PyTorch, or, where the probe cannot tell, by a second trace: constants that differ belong
+to the image, and are computed from it, or refused. Symbolic tracing, the exporter's own way, takes
+several times as long and specialises in silence.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import onnx
@@ -17,19 +19,25 @@ from torch import nn
 
 from anysize.errors import DeclinedError, ExportError, UsageError
 from anysize.exporters.batch_norm import fold_batch_norm
+from anysize.exporters.bounds import narrowed
+from anysize.exporters.ceil_mode import ceil_mode_to_padding
+from anysize.exporters.free_shapes import free_shapes
 from anysize.exporters.inputs import InputSpec
 from anysize.exporters.lowerings import has_paper_bins, lower_placeholders
 from anysize.exporters.minimise import minimise
 from anysize.exporters.opset import DEFAULT_OPSET, convert_opset, trace_opset
+from anysize.exporters.probe import Probe
 from anysize.exporters.specialisation import baked_values, check_nothing_is_baked
 from anysize.exporters.tidy import drop_unused_initializers, tidy
 from anysize.exporters.trace import Trace, trace
-from anysize.sizes import MAX_SIDE, Size, SizeRange
+from anysize.exporters.whole_map_pooling import pool_whole_maps
+from anysize.sizes import Size, SizeRange
 from anysize.surgery import (
     FileMetadata,
     find_head,
     free_axes,
     guard_map_size,
+    guard_max_size,
     guard_min_size,
     legal_interval,
     map_geometry,
@@ -60,6 +68,8 @@ class ExportSpec:
         output_names: Names of the module's outputs, in order.
         extra_inputs: The module's arguments behind the image, in order.
         opset: ONNX operator set to write.
+        min_size: The smallest image that the file shall take; the network's own by default.
+        max_size: The largest; the network's own, or none, by default.
         seed: What the weights were drawn from; None where they were not drawn.
         weights_sha256: Hash of the weights file.
         options: Choices within the head, as JSON.
@@ -73,6 +83,8 @@ class ExportSpec:
     output_names: tuple[str, ...] = ("logits",)
     extra_inputs: tuple[InputSpec, ...] = ()
     opset: int = DEFAULT_OPSET
+    min_size: Size | None = None
+    max_size: Size | None = None
     seed: int | None = None
     weights_sha256: str | None = None
     options: str | None = None
@@ -84,7 +96,7 @@ class Exported:
 
     Attributes:
         model: The graph, with its weights.
-        sizes: The legal sizes; unbounded above unless the head is `fc`.
+        sizes: The legal sizes; unbounded above unless the head is `fc` or a bound was declared.
         metadata: What was written into the file.
     """
 
@@ -104,40 +116,81 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     Raises:
         ExportError: The module cannot be traced, a layer bakes the traced size, or an operator
             cannot be written at the opset.
-        UsageError: The opset is out of range, or the module is in training mode.
+        UsageError: The opset is out of range, a layer is in training mode, or the bounds reach
+            beyond what the network takes.
     """
     trace_opset(spec.opset)  # refuses one that is out of range, before the tracing
     _refuse_training(module, spec.name)
-    first = _trace(module, spec, _BATCHES[0], spec.size)
-    model: onnx.ModelProto = ir.to_proto(first.model)
-    fold_batch_norm(model)
-    tidy(model)
-    lower_placeholders(model)
-    reduce_mean_to_global_pool(model)
-    reshape_to_flatten(model, spec.size)
-
-    fixed_map = _fixed_map(model, spec)
-    sizes = (
-        legal_interval(model, fixed_map, spec.size)
-        if fixed_map
-        else SizeRange(smallest_size(model, has_gaps=has_paper_bins(model)))
-    )
-    second = _trace(module, spec, _BATCHES[1], _other_size(spec.size, sizes))
-    check_nothing_is_baked(model, baked_values(first, second), first, second)
-
+    model = _sizeless_graph(module, spec)
+    fixed_map, sizes = _legal_sizes(model, spec)
     drop_unused_initializers(model)
     free_axes(model, others=_symbolic_axes(spec))
-    metadata = _metadata(model, spec, sizes, is_fixed=bool(fixed_map))
+    declared = narrowed(sizes, spec.min_size, spec.max_size)
+    metadata = _metadata(model, spec, declared, is_fixed=bool(fixed_map))
     if fixed_map:
         guard_map_size(model, fixed_map, spec.size)
-    elif metadata.head != "fcn":  # a window of fcn that does not fit fails by itself
-        guard_min_size(model, sizes.minimum)
+    # A window of fcn that does not fit fails by itself.
+    if declared.minimum != sizes.minimum or not (fixed_map or metadata.head == "fcn"):
+        guard_min_size(model, declared.minimum)
+    if declared.maximum is not None and declared.maximum != sizes.maximum:
+        guard_max_size(model, declared.maximum)
     minimise(model)
     convert_opset(model, spec.opset)
     minimise(model)
     write_metadata(model, metadata)
     model.producer_name, model.producer_version = "anysize", metadata.version or ""
-    return Exported(model, sizes, metadata)
+    return Exported(model, declared, metadata)
+
+
+def _sizeless_graph(module: nn.Module, spec: ExportSpec) -> onnx.ModelProto:
+    """Trace the module, and make a graph in which nothing depends on the traced image."""
+    probe = Probe(module, spec.channels, spec.extra_inputs)
+    other = probe.other_size(spec.size, _LARGER)
+    first = _trace(module, spec, _BATCHES[0], spec.size)
+    if probe.is_size_free((_BATCHES[0], spec.size), (_BATCHES[1], other)):
+        model = _graph(first, None, spec.size)
+        if not any(node.op_type == "Reshape" for node in _traced_nodes(model, first)):
+            return model
+    second = _trace(module, spec, _BATCHES[1], other)
+    return _graph(first, second, spec.size)
+
+
+def _graph(first: Trace, second: Trace | None, size: Size) -> onnx.ModelProto:
+    """Lower the first trace; the second one, where it is needed, says what to free.
+
+    Raises:
+        ExportError: Something that differs between the traces cannot be freed.
+    """
+    baked = baked_values(first, second) if second else ()
+    model: onnx.ModelProto = ir.to_proto(first.model)
+    fold_batch_norm(model)
+    tidy(model)
+    ceil_mode_to_padding(model)
+    if second:
+        pool_whole_maps(model, first, second)
+        free_shapes(model, first, second)
+        check_nothing_is_baked(model, baked, first, second)
+    lower_placeholders(model)
+    reduce_mean_to_global_pool(model)
+    reshape_to_flatten(model, size)
+    return model
+
+
+def _traced_nodes(model: onnx.ModelProto, trace: Trace) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes that are the tracer's and not a lowering's."""
+    names = {node.name for node in trace.model.graph}
+    return (node for node in model.graph.node if node.name in names)
+
+
+def _legal_sizes(model: onnx.ModelProto, spec: ExportSpec) -> tuple[str, SizeRange]:
+    """Return the map whose size an FC head fixes, or "", and the legal sizes of the image."""
+    fixed_map = _fixed_map(model, spec)
+    if fixed_map:
+        sizes = legal_interval(model, fixed_map, spec.size)
+        if sizes.maximum is not None:
+            return fixed_map, sizes
+        # What is flattened was pooled to that size, whatever the image's.
+    return "", SizeRange(smallest_size(model, has_gaps=has_paper_bins(model)))
 
 
 def _trace(module: nn.Module, spec: ExportSpec, batch: int, size: Size) -> Trace:
@@ -178,17 +231,6 @@ def _fixed_map(model: onnx.ModelProto, spec: ExportSpec) -> str:
         if spec.head == "fc":
             raise ExportError(f"{spec.name}: the FC head is not recognised: {error}") from error
         return ""
-
-
-def _other_size(size: Size, sizes: SizeRange) -> Size:
-    """Choose the size of the second trace: legal, and different both ways where that is legal."""
-    if sizes.maximum is None:
-        return Size(min(size.height + _LARGER[0], MAX_SIDE), min(size.width + _LARGER[1], MAX_SIDE))
-    low, top = sizes.minimum, sizes.maximum
-    return Size(
-        low.height if size.height == top.height else top.height,
-        low.width if size.width == top.width else top.width,
-    )
 
 
 def _metadata(

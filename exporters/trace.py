@@ -17,8 +17,10 @@ from torch import nn
 from anysize.errors import ExportError
 from anysize.exporters.batch_norm import batch_norm_translations
 from anysize.exporters.inputs import InputSpec
+from anysize.exporters.local_response_norm import WholeLocalResponseNorm
 from anysize.exporters.naming import name_layers
 from anysize.exporters.placeholders import translation_table
+from anysize.exporters.torchlib import operators_listed_once
 from anysize.sizes import Size
 
 __all__ = ["Trace", "trace"]
@@ -100,7 +102,7 @@ def trace(
         "custom_translation_table": translation_table() | batch_norm_translations(),
     }
     try:
-        with _quiet(), torch.no_grad():
+        with _quiet(), operators_listed_once(), torch.no_grad(), WholeLocalResponseNorm():
             program = torch.onnx.export(module, examples, **arguments)
     except Exception as error:
         raise ExportError(

@@ -50,27 +50,37 @@ def lower_adaptive_average_pool(
         emitter: Where the nodes go.
         source: The map's tensor name.
         output: Name of the pooled tensor (batch, channels, *output_size).
-        output_size: Bins along height and width.
+        output_size: Bins along height and width; 0 keeps the cells of an axis as they are.
         elem_type: The map's `onnx.TensorProto.DataType`; sums are in this type.
     """
     if elem_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE):
         # Bin lengths up to 2048 are exact in float16, but the sums of the product are not.
         source = emitter.node("Cast", source, to=onnx.TensorProto.FLOAT)
-        pooled = emitter.node("MatMul", *_factors(emitter, source, output_size))
+        pooled = _pool(emitter, source, "", output_size, onnx.TensorProto.FLOAT)
         emitter.node("Cast", pooled, output=output, to=elem_type)
         return
-    emitter.node("MatMul", *_factors(emitter, source, output_size, elem_type), output=output)
+    _pool(emitter, source, output, output_size, elem_type)
 
 
-def _factors(
-    emitter: Emitter,
-    source: str,
-    output_size: tuple[int, int],
-    elem_type: int = onnx.TensorProto.FLOAT,
-) -> tuple[str, str]:
-    rows = _bin_matrix(emitter, source, 2, output_size[0], elem_type)
-    columns = _bin_matrix(emitter, source, 3, output_size[1], elem_type)
-    return (
-        emitter.node("MatMul", rows, source),
-        emitter.node("Transpose", columns, perm=[1, 0]),
-    )
+def _pool(
+    emitter: Emitter, source: str, output: str, output_size: tuple[int, int], elem_type: int
+) -> str:
+    rows, columns = output_size
+    if rows:
+        after = "" if columns else output
+        if rows == 1:
+            source = _mean(emitter, source, 2, after)
+        else:
+            bins = _bin_matrix(emitter, source, 2, rows, elem_type)
+            source = emitter.node("MatMul", bins, source, output=after)
+    if columns == 1:
+        return _mean(emitter, source, 3, output)
+    if columns:
+        bins = _bin_matrix(emitter, source, 3, columns, elem_type)
+        transposed = emitter.node("Transpose", bins, perm=[1, 0])
+        return emitter.node("MatMul", source, transposed, output=output)
+    return source if rows else emitter.node("Identity", source, output=output)
+
+
+def _mean(emitter: Emitter, source: str, axis: int, output: str) -> str:
+    return emitter.node("ReduceMean", source, emitter.constant([axis]), output=output, keepdims=1)

@@ -66,10 +66,13 @@ def lower_max_pyramid(
         emitter: Where the nodes go.
         source: The map's tensor name.
         outputs: For each (rows, columns) of bins, the name of the pooled tensor
-            (batch, channels, rows, columns).
+            (batch, channels, rows, columns); 0 bins keep the cells of an axis as they are.
     """
     done: dict[tuple[int, int], str] = {}
     for level in sorted(outputs, key=lambda bins: bins[0] * bins[1], reverse=True):
+        if 0 in level:
+            _keep_axis(emitter, source, level, outputs[level])
+            continue
         finer = [
             bins for bins in done if bins[0] % level[0] == 0 == bins[1] % level[1]
         ]  # coarse after fine, so a multiple is already there
@@ -89,3 +92,12 @@ def lower_max_pyramid(
             rows = _reduce_axis(emitter, source, 2, level[0])
             _reduce_axis(emitter, rows, 3, level[1], outputs[level])
         done[level] = outputs[level]
+
+
+def _keep_axis(emitter: Emitter, source: str, level: tuple[int, int], output: str) -> None:
+    """Emit maxima over the bins of one axis, or of none."""
+    if not any(level):
+        emitter.node("Identity", source, output=output)
+        return
+    axis = 2 if level[0] else 3
+    _reduce_axis(emitter, source, axis, level[axis - 2], output)

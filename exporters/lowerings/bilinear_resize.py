@@ -1,4 +1,4 @@
-"""Bilinear resize to a fixed size, with sampling points in exact integer arithmetic.
+"""Bilinear resize to a given size, with sampling points in exact integer arithmetic.
 
 `Resize` computes its sampling points in float32 from a rounded scale, which at odd sizes moves them
 by 1e-5 of a pixel on every runtime, each its own way. With half-pixel centres, output cell i of n
@@ -17,14 +17,24 @@ from anysize.exporters.lowerings.bins import axis_length
 __all__ = ["lower_bilinear_resize"]
 
 
+def _odd_numbers(emitter: Emitter, count: int | str) -> tuple[str, str, str]:
+    """Emit 1, 3, … for each of `count` cells, `count` itself and its double."""
+    if isinstance(count, int):
+        odd = emitter.constant(2 * np.arange(count) + 1)
+        return odd, emitter.constant([count]), emitter.constant([2 * count])
+    twice = emitter.node("Mul", count, emitter.constant([2]))
+    end = emitter.node("Squeeze", twice, emitter.constant([0]))
+    odd = emitter.node("Range", emitter.constant(1), end, emitter.constant(2))
+    return odd, count, twice
+
+
 def _resize_axis(
-    emitter: Emitter, source: str, axis: int, count: int, *, elem_type: int, output: str = ""
+    emitter: Emitter, source: str, axis: int, count: int | str, *, elem_type: int, output: str = ""
 ) -> str:
     """Emit `source` resampled to `count` cells along `axis` (2 or 3)."""
     length = axis_length(emitter, source, axis)
-    denominator = emitter.constant([2 * count])
-    odd = emitter.constant(2 * np.arange(count) + 1)
-    position = emitter.node("Sub", emitter.node("Mul", odd, length), emitter.constant([count]))
+    odd, cells, denominator = _odd_numbers(emitter, count)
+    position = emitter.node("Sub", emitter.node("Mul", odd, length), cells)
     numerator = emitter.node("Max", position, emitter.constant([0]))  # clamped at the border
     lower = emitter.node("Div", numerator, denominator)
     remainder = emitter.node("Sub", numerator, emitter.node("Mul", lower, denominator))
@@ -37,7 +47,7 @@ def _resize_axis(
         emitter.node("Cast", denominator, to=elem_type),
     )
     if axis == 2:  # along height the weights are a column
-        weight = emitter.node("Reshape", weight, emitter.constant([count, 1]))
+        weight = emitter.node("Reshape", weight, emitter.constant([-1, 1]))
     below = emitter.node("Gather", source, lower, axis=axis)
     above = emitter.node("Gather", source, upper, axis=axis)
     step = emitter.node("Mul", emitter.node("Sub", above, below), weight)
@@ -45,7 +55,12 @@ def _resize_axis(
 
 
 def lower_bilinear_resize(
-    emitter: Emitter, source: str, *, output: str, output_size: tuple[int, int], elem_type: int
+    emitter: Emitter,
+    source: str,
+    *,
+    output: str,
+    output_size: tuple[int | str, int | str],
+    elem_type: int,
 ) -> None:
     """Emit `F.interpolate(source, output_size, mode="bilinear", align_corners=False)`.
 
@@ -53,7 +68,8 @@ def lower_bilinear_resize(
         emitter: Where the nodes go.
         source: Tensor name, (batch, channels, height, width).
         output: Name of the resized tensor (batch, channels, *output_size).
-        output_size: Height and width of the result.
+        output_size: Height and width of the result: a number, or the name of an int64 tensor of
+            shape (1,).
         elem_type: `onnx.TensorProto.DataType` of the source.
     """
     if elem_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE):

@@ -24,6 +24,13 @@ def _output_size(node: onnx.NodeProto) -> tuple[int, int]:
     raise ExportError(f"node {node.name!r}: {node.op_type} has no output_size")
 
 
+def _resized(node: onnx.NodeProto) -> tuple[int | str, int | str]:
+    """Return the height and width of a resize: numbers, or the tensors that follow the map."""
+    height, width = _output_size(node)
+    tensors = [*node.input[1:], "", ""]
+    return tensors[0] or height, tensors[1] or width
+
+
 def _element_type(graph: onnx.GraphProto, tensor: str) -> int:
     for value in (*graph.value_info, *graph.input, *graph.output):
         if value.name == tensor:
@@ -85,7 +92,7 @@ def lower_placeholders(model: onnx.ModelProto) -> None:
                 emitter,
                 source,
                 output=output,
-                output_size=_output_size(node),
+                output_size=_resized(node),
                 elem_type=_element_type(graph, source),
             )
         else:

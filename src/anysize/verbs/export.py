@@ -66,6 +66,8 @@ def export(
     head: str | None = None,
     weights: Path | str | None = None,
     size: Size | str | None = None,
+    min_size: Size | str | None = None,
+    max_size: Size | str | None = None,
     opset: int = 18,
     seed: int = 0,
     external_data: Literal["auto", "always", "never"] = "auto",
@@ -84,7 +86,11 @@ def export(
         head: For a zoo name, the head to build; otherwise `as-is`, or None for the same.
         weights: A checkpoint: safetensors, or a torch file that holds only tensors.
         size: The training size.
-        opset: ONNX operator set to write.
+        min_size: The smallest image that the file shall take; it fails below. The network's own
+            smallest by default, which is computed.
+        max_size: The largest image that the file shall take; it fails above. None by default,
+            unless the head has a largest of its own.
+        opset: ONNX operator set to write, 13 to 24.
         seed: Seeds random weights.
         external_data: Whether weights lie beside the file: `auto` does so above 2 GB.
         verify: Compare the file with the eager module, in float64 terms, at the sizes `auto`, on
@@ -100,7 +106,9 @@ def export(
     from anysize.surgery import save_model
 
     output = Path(output)
-    size = Size.parse(size) if isinstance(size, str) else size
+    size, low, top = (
+        Size.parse(side) if isinstance(side, str) else side for side in (size, min_size, max_size)
+    )
     check_output_path(output, inputs=() if weights is None else (Path(weights),))
     with staged_output(output) as staged:
         progress(0, 2, "building the model")
@@ -114,6 +122,8 @@ def export(
             size=model.training_size,
             output_names=tuple(names),
             opset=opset,
+            min_size=low,
+            max_size=top,
             seed=model.seed,
             weights_sha256=model.weights_sha256,
             options=model.options.to_json() if model.options else None,
@@ -150,7 +160,7 @@ def _resolve(
     seed: int,
     options: HeadOptions | None,
 ) -> ResolvedModel:
-    from anysize.models import ResolvedModel, resolve
+    from anysize.models import Classifier, ResolvedModel, resolve
 
     if isinstance(source, str):
         path = None if weights is None else Path(weights)
@@ -161,12 +171,14 @@ def _resolve(
         raise UsageError("weights: load them into the module before you export it")
     if head not in (None, "as-is"):
         raise UsageError(f"head {head!r}: a module is exported as it stands; leave head out")
+    classes = getattr(source, "classes", None)
     return ResolvedModel(
         module=source,
         name=f"{type(source).__module__}:{type(source).__qualname__}",
-        head=getattr(source, "head", None),
+        # A user's network may well have a layer of this name.
+        head=source.head if isinstance(source, Classifier) else None,
         channels=_channels(source),
-        classes=getattr(source, "classes", None),
+        classes=classes if isinstance(classes, int) else None,
         training_size=size or _training_size(source),
         seed=seed,
         weights_sha256=None,

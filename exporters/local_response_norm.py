@@ -1,0 +1,65 @@
+"""Local response normalisation as one operator.
+
+PyTorch computes it from a five-dimensional view, padding and average pooling, and torch.onnx writes
+all of that with the traced batch, channels and height in it. ONNX has had the operator, LRN, since
+opset 1. During tracing the function is therefore replaced by one operator of our own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch program gives it
+from onnxscript import opset18
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["WholeLocalResponseNorm", "translate_local_response_norm"]
+
+
+@torch.library.custom_op("anysize::local_response_norm", mutates_args=())
+def _local_response_norm(maps: Tensor, size: int, alpha: float, beta: float, bias: float) -> Tensor:
+    """Divide each cell of `maps` (batch, channels, …) by a power of its neighbours' squares."""
+    return F.local_response_norm(maps, size, alpha, beta, bias)
+
+
+@_local_response_norm.register_fake
+def _(maps: Tensor, size: int, alpha: float, beta: float, bias: float) -> Tensor:
+    del size, alpha, beta, bias
+    return torch.empty_like(maps)
+
+
+class WholeLocalResponseNorm(TorchFunctionMode):
+    """While active, `F.local_response_norm` over an odd number of channels is one operator.
+
+    Over an even number PyTorch looks one channel further back and ONNX one further ahead, so that
+    one stays as it is.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Replace the function where it is called."""
+        del types
+        if func is F.local_response_norm:
+            return _replaced(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _replaced(
+    input: Tensor,  # noqa: A002 - the signature of F.local_response_norm
+    size: int,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 1.0,
+) -> Tensor:
+    if size % 2 == 0:
+        return F.local_response_norm(input, size, alpha, beta, k)
+    whole = torch.ops.anysize.local_response_norm.default
+    return whole(input, size, float(alpha), float(beta), float(k))  # type: ignore[no-any-return]
+
+
+def translate_local_response_norm(
+    maps: Any, size: int, alpha: float, beta: float, bias: float
+) -> Any:
+    """Translate the operator for `torch.onnx.export(custom_translation_table=…)`."""
+    return opset18.LRN(maps, size=size, alpha=alpha, beta=beta, bias=bias)

@@ -1,0 +1,187 @@
+"""Run a module on tensors without data, at two sizes, and compare what it asks of PyTorch.
+
+Translating a module to ONNX takes seconds; running it on the meta device takes milliseconds and
+shows every number that it hands to an operator. Where the operators are ones whose translation
+takes nothing from a size but those numbers, and none of the numbers differs between two sizes, the
+translation of one size holds for the other. Everything else needs a second trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+
+from anysize.exporters.inputs import InputSpec
+from anysize.exporters.local_response_norm import WholeLocalResponseNorm
+from anysize.sizes import MAX_SIDE, Size
+
+__all__ = ["Probe"]
+
+# Translated from their arguments alone. Tests trace each of them at two sizes and compare.
+_SIZE_FREE = frozenset(
+    {
+        "_adaptive_avg_pool2d", "_prelu_kernel", "adaptive_max_pool2d", "add", "addmm",
+        "avg_pool2d", "cat", "clamp", "clone", "convolution", "div", "elu", "empty", "exp", "gelu",
+        "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "local_response_norm",
+        "max_pool2d_with_indices", "mean", "mm", "mul", "native_batch_norm", "native_layer_norm",
+        "neg", "permute", "pow", "relu", "rsqrt", "sigmoid", "silu", "softplus", "split", "sqrt",
+        "sub", "t", "tanh", "transpose",
+    }
+)  # fmt: skip
+# Take a shape; what is left of them in the finished graph decides.
+_SHAPED = frozenset({"_unsafe_view", "view"})
+
+
+# A tensor that is neither the image, nor a parameter, nor made from them: it may hold a size.
+_OWN = "a tensor of unknown origin"
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One operator and the numbers that it was given; `T` stands for a tensor."""
+
+    operator: str
+    numbers: str
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Writes down every operator that reaches the meta device."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: list[_Call] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        namespace, _, operator = str(func.overloadpacket).partition(".")
+        if namespace != "prim":
+            numbers = "" if operator == "empty" else str(tree_map(_number, (args, kwargs)))
+            self.calls.append(_Call(operator.removesuffix("_"), numbers))
+        return func(*args, **(kwargs or {}))
+
+
+def _number(value: object) -> object:
+    if isinstance(value, torch.Tensor):
+        return "T" if value.is_meta else _OWN
+    return value
+
+
+class Probe:
+    """A module on the meta device.
+
+    Args:
+        module: In evaluation mode; not modified.
+        channels: Channels of its image.
+        extra_inputs: Its arguments behind the image.
+    """
+
+    def __init__(
+        self, module: nn.Module, channels: int, extra_inputs: Sequence[InputSpec] = ()
+    ) -> None:
+        self._module = module
+        self._channels = channels
+        self._extra_inputs = tuple(extra_inputs)
+        tensors = [*module.named_parameters(), *module.named_buffers()]
+        self._dtype = next((p.dtype for p in module.parameters()), torch.float32)
+        self._state = {name: tensor.detach().to("meta") for name, tensor in tensors}
+        self._runs_on_meta = True
+
+    def accepts(self, size: Size) -> bool:
+        """Say whether the module takes an image of this size.
+
+        A module that does not run on the meta device at all, because it looks at values, runs on
+        the CPU.
+        """
+        return self._calls(2, size) is not None or (
+            not self._runs_on_meta and self._runs_on_cpu(size)
+        )
+
+    def is_size_free(self, first: tuple[int, Size], second: tuple[int, Size]) -> bool:
+        """Say whether a trace at the first (batch, size) holds at the second one, too.
+
+        Where it does, a Reshape that is left in the finished graph may still be wrong; the caller
+        looks for it.
+        """
+        ours, theirs = self._calls(*first), self._calls(*second)
+        if ours is None or theirs is None or len(ours) != len(theirs):
+            return False
+        return all(
+            one.operator == other.operator
+            and _OWN not in one.numbers
+            and (
+                one.operator in _SHAPED
+                or (one.operator in _SIZE_FREE and one.numbers == other.numbers)
+            )
+            for one, other in zip(ours, theirs, strict=True)
+        )
+
+    def other_size(self, size: Size, larger: tuple[int, int]) -> Size:
+        """Find a second size that the module takes, different both ways where it takes one.
+
+        Args:
+            size: The first one.
+            larger: How much higher and wider the second one shall be.
+
+        Returns:
+            A size that may equal `size` along an axis on which the module takes no other.
+        """
+        self._runs_on_meta = self._calls(2, size) is not None
+        wanted = Size(min(size.height + larger[0], MAX_SIDE), min(size.width + larger[1], MAX_SIDE))
+        if self.accepts(wanted):
+            return wanted
+        height = self._last(size, (1, 0), wanted.height - size.height)
+        width = self._last(size, (0, 1), wanted.width - size.width)
+        return Size(size.height + height, size.width + width)
+
+    def _last(self, size: Size, step: tuple[int, int], limit: int) -> int:
+        """Return how far one side can grow, or, where it cannot, how far it can shrink."""
+        grown = _furthest(lambda n: self.accepts(_moved(size, step, n)), limit)
+        if grown:
+            return grown
+        lowest = min(size.height, size.width, limit) - 1
+        return -_furthest(lambda n: self.accepts(_moved(size, step, -n)), lowest)
+
+    def _inputs(self, batch: int, size: Size, device: str) -> tuple[torch.Tensor, ...]:
+        sides = (batch, self._channels, size.height, size.width)
+        extra = [spec.example(batch, size) for spec in self._extra_inputs]
+        inputs = (torch.zeros(sides, device=device), *extra)
+        return tuple(tensor.to(device, self._dtype) for tensor in inputs)
+
+    def _calls(self, batch: int, size: Size) -> tuple[_Call, ...] | None:
+        inputs, recorder = self._inputs(batch, size, "meta"), _Recorder()
+        try:
+            with torch.no_grad(), torch.device("meta"), WholeLocalResponseNorm(), recorder:
+                torch.func.functional_call(self._module, self._state, inputs)
+        except Exception:  # the module's own code raises what it likes
+            return None
+        return tuple(recorder.calls)
+
+    def _runs_on_cpu(self, size: Size) -> bool:
+        try:
+            with torch.no_grad():
+                self._module(*self._inputs(2, size, "cpu"))
+        except Exception:  # the module's own code raises what it likes
+            return False
+        return True
+
+
+def _moved(size: Size, step: tuple[int, int], cells: int) -> Size:
+    return Size(size.height + step[0] * cells, size.width + step[1] * cells)
+
+
+def _furthest(holds: Callable[[int], bool], limit: int) -> int:
+    """Return the largest n up to `limit` for which `holds`, given that it holds for 0."""
+    good, bad = 0, limit + 1
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        if holds(middle):
+            good = middle
+        else:
+            bad = middle
+    return good

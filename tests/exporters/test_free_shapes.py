@@ -1,0 +1,128 @@
+"""Shapes that a trace wrote down are computed from the image, or refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+
+from anysize.errors import ExportError
+from anysize.exporters import ExportSpec, export_module
+from anysize.sizes import Size
+
+ort.set_default_logger_severity(4)
+
+
+class Net(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(self.conv(x))
+
+
+def shuffle(x):
+    batch, channels, height, width = x.size()
+    x = x.view(batch, 2, channels // 2, height, width).transpose(1, 2).contiguous()
+    return x.view(batch, channels, height, width)
+
+
+def shuffle_by_flatten(x):
+    batch, channels, height, width = x.shape
+    x = x.reshape(batch, 4, channels // 4, height * width).transpose(1, 2)
+    return x.reshape(batch, -1, height, width)
+
+
+def restored(x):
+    return F.interpolate(F.max_pool2d(x, 2), size=x.shape[-2:], mode="bilinear")
+
+
+def restored_nearest(x):
+    return x + F.interpolate(F.max_pool2d(x, 2), size=x.shape[-2:])
+
+
+def one_side_restored(x):
+    return F.interpolate(x, size=(x.shape[2], 9), mode="bilinear", align_corners=False)
+
+
+FREED = {
+    "channel shuffle": shuffle,
+    "channel shuffle over flattened maps": shuffle_by_flatten,
+    "group norm": nn.GroupNorm(2, 8),
+    "sequence": lambda x: x.flatten(2).transpose(1, 2),
+    "attention": lambda x: x.flatten(2).softmax(-1).view(x.shape),
+    "expanded gate": lambda x: x * x.mean((2, 3), keepdim=True).expand_as(x),
+    "global pooling by its window": lambda x: F.avg_pool2d(x, x.size()[2:]),
+    "global maximum by its window": lambda x: F.max_pool2d(x, x.shape[2:]).flatten(1),
+    "mean over flattened maps": lambda x: x.view(x.size(0), x.size(1), -1).mean(2),
+    "rows averaged": nn.AdaptiveAvgPool2d((None, 1)),
+    "columns in bins": nn.AdaptiveAvgPool2d((4, None)),
+    "rows in bins of maxima": nn.AdaptiveMaxPool2d((None, 3)),
+    "resized to another map": restored,
+    "resized to another map, nearest": restored_nearest,
+    "resized to another map one way": one_side_restored,
+    "even local response": nn.LocalResponseNorm(4),
+    "pooling rounded up": nn.MaxPool2d(3, 2, ceil_mode=True),
+}
+REFUSED = {
+    "half a map": (lambda x: F.adaptive_avg_pool2d(x, x.shape[2] // 2), "output_size"),
+    "resized by half a map": (
+        lambda x: F.interpolate(x, size=(x.shape[2] // 3, 5), mode="bilinear"),
+        "output_size",
+    ),
+    "a window of half a map": (lambda x: F.max_pool2d(x, x.shape[2] // 2), "MaxPool has"),
+}
+
+
+def exported(inner):
+    torch.manual_seed(0)
+    module = Net(inner).eval()
+    spec = ExportSpec(name="net", head=None, channels=3, classes=None, size=Size(24, 24))
+    return module, export_module(module, spec).model
+
+
+@pytest.mark.parametrize("inner", FREED.values(), ids=FREED)
+def test_a_baked_shape_is_freed(inner):
+    module, model = exported(inner)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for batch, height, width in ((1, 24, 24), (2, 31, 50), (5, 66, 41)):
+        shape = (batch, 3, height, width)
+        x = np.random.default_rng(1).standard_normal(shape, dtype=np.float32)
+        (got,) = session.run(None, {"input": x})
+        with torch.inference_mode():
+            expected = module(torch.from_numpy(x)).numpy()
+        assert got.shape == expected.shape
+        np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize(("inner", "said"), REFUSED.values(), ids=REFUSED)
+def test_a_baked_shape_that_is_no_tensor_s_is_refused(inner, said):
+    with pytest.raises(ExportError, match=said) as error:
+        exported(inner)
+    assert "test_free_shapes.py" in str(error.value)
+
+
+def test_a_channel_shuffle_is_written_with_the_axes_of_its_input():
+    _, model = exported(shuffle)
+    found = [node.op_type for node in model.graph.node]
+    assert found.count("Reshape") == 2
+    assert set(found) == {"Conv", "Reshape", "Shape", "Concat", "Transpose"}
+
+
+def test_pooling_rounded_up_becomes_padding():
+    _, model = exported(nn.MaxPool2d(3, 2, ceil_mode=True))
+    (pool,) = [node for node in model.graph.node if node.op_type == "MaxPool"]
+    attributes = {a.name: list(a.ints) or a.i for a in pool.attribute}
+    assert attributes["pads"] == [0, 0, 1, 1]
+    assert "ceil_mode" not in attributes
+
+
+def test_pooling_rounded_up_whose_last_window_may_lie_in_the_padding_stays():
+    _, model = exported(nn.MaxPool2d(2, 2, 1, ceil_mode=True))
+    (pool,) = [node for node in model.graph.node if node.op_type == "MaxPool"]
+    assert any(a.name == "ceil_mode" and a.i == 1 for a in pool.attribute)
