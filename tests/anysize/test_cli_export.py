@@ -45,7 +45,7 @@ def test_an_fc_export_says_its_interval_and_the_heads_for_any_size(run, tmp_path
     done = run("export", "lenet", "--head", "fc", "-o", tmp_path / "fc.onnx", "--no-verify")
     assert done.code == 0
     assert "takes only 32x32 to 35x35" in done.err
-    assert "--head fcn, gap, cam, spp, adaptive, resize" in done.err
+    assert "--head fcn, gap, cam, spp, roi, adaptive, resize" in done.err
     assert "not verified" in done.out
 
 
