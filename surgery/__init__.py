@@ -11,7 +11,7 @@ from anysize.surgery.passes import PassResult, reduce_mean_to_global_pool, resha
 from anysize.surgery.rewriting import Rewrite, rewrite
 from anysize.surgery.saving import save_model
 from anysize.surgery.shapes import IllegalSizeError, infer_shapes
-from anysize.surgery.size_guard import guard_map_size, guard_min_size
+from anysize.surgery.size_guard import guard_map_size, guard_max_size, guard_min_size
 from anysize.surgery.splitting import split_at
 from anysize.surgery.targets import TARGETS
 from anysize.surgery.targets.cam import PooledHead, find_pooled_head
@@ -30,6 +30,7 @@ __all__ = [
     "find_pooled_head",
     "free_axes",
     "guard_map_size",
+    "guard_max_size",
     "guard_min_size",
     "image_input",
     "infer_shapes",

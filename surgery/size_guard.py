@@ -13,6 +13,10 @@ at an illegal one they differ from a, or, for a = 1, from each other:
 
 - at least m:  t₁ = max(a, m),  t₂ = max(a, 2m − a)
 - exactly m:   t₁ = m,          t₂ = max(2m − a, 0)
+
+An upper bound needs one, since a side above it is never 1 and must meet neither itself nor 1:
+
+- at most M:   t = max(a, 2a − M)
 """
 
 from __future__ import annotations
@@ -26,9 +30,9 @@ from anysize.sizes import Size
 from anysize.surgery.graph import GraphView, image_input, opset_version
 from anysize.surgery.shapes import infer_shapes
 
-__all__ = ["guard_map_size", "guard_min_size", "is_guard", "unguarded"]
+__all__ = ["guard_map_size", "guard_max_size", "guard_min_size", "is_guard", "unguarded"]
 
-_MIN_SIZE, _MAP_SIZE = "anysize_min_size", "anysize_map_size"
+_MIN_SIZE, _MAX_SIZE, _MAP_SIZE = "anysize_min_size", "anysize_max_size", "anysize_map_size"
 # Shape gained its `start` attribute here.
 _SHAPE_START_OPSET = 15
 
@@ -54,6 +58,24 @@ def guard_min_size(
     if size == Size(1, 1):
         return model
     return _guard(model, tensor or image_input(model).name, size, _MIN_SIZE)
+
+
+def guard_max_size(model: onnx.ModelProto, size: Size) -> onnx.ModelProto:
+    """Make the graph fail for images higher or wider than `size`, and leave all others alone.
+
+    A graph that has this guard gets the new size.
+
+    Args:
+        model: Edited in place.
+        size: The largest legal image, in pixels.
+
+    Returns:
+        `model` itself.
+
+    Raises:
+        UnsupportedModelError: The graph has no image input.
+    """
+    return _guard(model, image_input(model).name, size, _MAX_SIZE)
 
 
 def guard_map_size(model: onnx.ModelProto, tensor: str, size: Size) -> onnx.ModelProto:
@@ -119,6 +141,11 @@ def _guard_nodes(tensor: str, name: str, opset: int) -> list[onnx.NodeProto]:
         sides = make("Shape", "sides", tensor, start=2)
     else:
         sides = make("Gather", "sides", make("Shape", "shape", tensor), f"{name}_axes", axis=0)
+    if name == _MAX_SIZE:
+        beyond = make("Sub", "beyond", make("Add", "doubled", sides, sides), size)
+        target = make("Concat", "target", keep, make("Max", "farther", sides, beyond), axis=0)
+        make("Expand", "checked", tensor, target)
+        return nodes
     mirrored = make("Sub", "mirrored", twice, sides)
     if name == _MIN_SIZE:
         first = make("Concat", "first", keep, make("Max", "larger", sides, size), axis=0)
@@ -135,7 +162,9 @@ def is_guard(view: GraphView, index: int) -> bool:
     """Say whether a node is an Expand of a guard, which changes nothing at a legal size."""
     node = view.node(index)
     return node.op_type == "Expand" and node.output[0] in {
-        f"{name}_{part}" for name in (_MIN_SIZE, _MAP_SIZE) for part in ("expanded", "checked")
+        f"{name}_{part}"
+        for name in (_MIN_SIZE, _MAX_SIZE, _MAP_SIZE)
+        for part in ("expanded", "checked")
     }
 
 

@@ -7,7 +7,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from anysize.sizes import Size
-from anysize.surgery import find_head, guard_map_size, guard_min_size, rewrite
+from anysize.surgery import find_head, guard_map_size, guard_max_size, guard_min_size, rewrite
 
 POOLED = """guard_me = Relu (image)
             pooled = GlobalAveragePool (guard_me)
@@ -53,6 +53,40 @@ def test_a_minimum_is_loud_below_it(kit, pooled, answer, size):
 def test_a_minimum_of_one_pixel_needs_no_guard(pooled):
     before = pooled.SerializeToString()
     assert guard_min_size(pooled, Size(1, 1)).SerializeToString() == before
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 3), (4, 1), (1, 3), (2, 2)])
+def test_a_maximum_changes_nothing_at_legal_sizes(kit, pooled, answer, size):
+    images = kit.images(2, 3, *size)
+    before = answer(pooled, images)
+    np.testing.assert_array_equal(answer(guard_max_size(pooled, Size(4, 3)), images), before)
+
+
+@pytest.mark.parametrize("size", [(5, 3), (4, 4), (1, 4), (5, 1), (8, 6), (9, 30)])
+def test_a_maximum_is_loud_above_it(kit, pooled, answer, size):
+    images = kit.images(2, 3, *size)
+    answer(pooled, images)  # without the guard it answers
+    guard_max_size(pooled, Size(4, 3))
+    with pytest.raises(Exception, match=r"(?i)expand|broadcast"):
+        answer(pooled, images)
+
+
+@pytest.mark.parametrize("order", ["minimum first", "maximum first"])
+def test_both_bounds_hold_together_and_can_be_moved(kit, pooled, answer, order):
+    guards = [(guard_min_size, Size(2, 3)), (guard_max_size, Size(3, 3))]
+    for guard, size in guards if order == "minimum first" else reversed(guards):
+        guard(pooled, size)
+    assert answer(pooled, kit.images(1, 3, 3, 3)).shape == (1, 3)
+    for size in ((1, 3), (4, 3), (3, 2), (2, 4), (1, 1)):
+        with pytest.raises(Exception, match=r"(?i)expand|broadcast"):
+            answer(pooled, kit.images(1, 3, *size))
+    nodes = len(pooled.graph.node)
+    guard_max_size(pooled, Size(1, 7))
+    guard_min_size(pooled, Size(1, 2))
+    assert len(pooled.graph.node) == nodes
+    assert answer(pooled, kit.images(1, 3, 1, 7)).shape == (1, 3)
+    with pytest.raises(Exception, match=r"(?i)expand|broadcast"):
+        answer(pooled, kit.images(1, 3, 2, 7))
 
 
 @pytest.mark.parametrize("size", [(8, 7), (7, 8), (1, 32), (32, 1), (16, 4), (4, 16), (9, 9)])

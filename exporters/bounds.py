@@ -1,0 +1,41 @@
+"""Bounds of the image that the user declares, narrower than what the network takes."""
+
+from __future__ import annotations
+
+from anysize.errors import UsageError
+from anysize.sizes import Size, SizeRange
+
+__all__ = ["narrowed"]
+
+
+def narrowed(legal: SizeRange, low: Size | None, top: Size | None) -> SizeRange:
+    """Narrow the sizes that a network takes to those that a file shall take.
+
+    Args:
+        legal: What the network takes.
+        low: The smallest image that the file shall take; None for the network's own.
+        top: The largest; None for the network's own.
+
+    Raises:
+        UsageError: The bounds reach beyond what the network takes, or leave nothing.
+    """
+    if low is not None and (low.height < legal.minimum.height or low.width < legal.minimum.width):
+        raise UsageError(
+            f"min size {low}: the network takes {legal}; give --min-size {legal.minimum} or more"
+        )
+    largest = legal.maximum
+    if (
+        top is not None
+        and largest is not None
+        and (top.height > largest.height or top.width > largest.width)
+    ):
+        raise UsageError(
+            f"max size {top}: the network takes {legal}; give --max-size {largest} or less"
+        )
+    minimum, maximum = low or legal.minimum, top or largest
+    if maximum is not None and (maximum.height < minimum.height or maximum.width < minimum.width):
+        raise UsageError(
+            f"max size {maximum}: is below the smallest size, {minimum}; give --max-size "
+            f"{minimum} or more"
+        )
+    return SizeRange(minimum, maximum)
