@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 import typer
 
 from anysize.cli.console import note, progress, result
-from anysize.cli.options import Output, Seed, TrainingSize, Verify, Weights
+from anysize.cli.options import (
+    MaxSize,
+    MinSize,
+    Output,
+    Seed,
+    TrainingSize,
+    Verify,
+    Weights,
+)
 from anysize.sizes import Size
 
 __all__ = ["export"]
@@ -31,7 +39,9 @@ def export(
     ] = None,
     weights: Weights = None,
     size: TrainingSize = None,
-    opset: Annotated[int, typer.Option(help="ONNX operator set to write.")] = 18,
+    min_size: MinSize = None,
+    max_size: MaxSize = None,
+    opset: Annotated[int, typer.Option(help="ONNX operator set to write, 13 to 24.")] = 18,
     seed: Seed = 0,
     external_data: Annotated[
         Literal["auto", "always", "never"],
@@ -49,6 +59,8 @@ def export(
             head=head,
             weights=weights,
             size=Size.parse(size) if size else None,
+            min_size=Size.parse(min_size) if min_size else None,
+            max_size=Size.parse(max_size) if max_size else None,
             opset=opset,
             seed=seed,
             external_data=external_data,

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["JsonFlag", "Output", "Seed", "TrainingSize", "Verify", "Weights"]
+__all__ = [
+    "JsonFlag",
+    "MaxSize",
+    "MinSize",
+    "Output",
+    "Seed",
+    "TrainingSize",
+    "Verify",
+    "Weights",
+]
 
 Output = Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The file to write.")]
 Weights = Annotated[
@@ -18,6 +27,13 @@ Weights = Annotated[
 ]
 TrainingSize = Annotated[
     str | None, typer.Option(metavar="HxW", help="The image size that the model was trained at.")
+]
+MinSize = Annotated[
+    str | None,
+    typer.Option(metavar="HxW", help="Smallest image to take; the network's own if left out."),
+]
+MaxSize = Annotated[
+    str | None, typer.Option(metavar="HxW", help="Largest image to take; no bound if left out.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seeds random weights and inputs.")]
 Verify = Annotated[
