@@ -63,7 +63,7 @@ def test_regions_are_answered_in_their_order(kind):
     for row, roi in enumerate(rois):
         torch.testing.assert_close(module(x, roi[None])[0], whole[row], rtol=0, atol=1e-13)
     features = module.forward_features(x)
-    assert torch.equal(module.forward_head(features, rois), whole)
+    torch.testing.assert_close(module.forward_head(features, rois), whole, rtol=0, atol=1e-13)
 
 
 @torch.no_grad()
