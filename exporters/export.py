@@ -22,6 +22,7 @@ from anysize.exporters.batch_norm import fold_batch_norm
 from anysize.exporters.bounds import narrowed
 from anysize.exporters.ceil_mode import ceil_mode_to_padding
 from anysize.exporters.free_shapes import free_shapes
+from anysize.exporters.half import to_half
 from anysize.exporters.inputs import InputSpec
 from anysize.exporters.lowerings import has_paper_bins, lower_placeholders
 from anysize.exporters.minimise import minimise
@@ -70,6 +71,7 @@ class ExportSpec:
         opset: ONNX operator set to write.
         min_size: The smallest image that the file shall take; the network's own by default.
         max_size: The largest; the network's own, or none, by default.
+        half: Write weights and body in float16; inputs and outputs stay float32.
         seed: What the weights were drawn from; None where they were not drawn.
         weights_sha256: Hash of the weights file.
         options: Choices within the head, as JSON.
@@ -85,6 +87,7 @@ class ExportSpec:
     opset: int = DEFAULT_OPSET
     min_size: Size | None = None
     max_size: Size | None = None
+    half: bool = False
     seed: int | None = None
     weights_sha256: str | None = None
     options: str | None = None
@@ -135,6 +138,8 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     if declared.maximum is not None and declared.maximum != sizes.maximum:
         guard_max_size(model, declared.maximum)
     minimise(model)
+    if spec.half:
+        to_half(model)
     convert_opset(model, spec.opset)
     minimise(model)
     write_metadata(model, metadata)
@@ -249,6 +254,7 @@ def _metadata(
         classes=spec.classes,
         seed=spec.seed,
         weights_sha256=spec.weights_sha256,
+        precision="float16" if spec.half else None,
     )
     geometry = map_geometry(model, "map") if "map" in spec.output_names else None
     if geometry is None:

@@ -38,6 +38,7 @@ class FileMetadata:
         source_sha256: Hash of the file that was rewritten.
         seed: Seed of randomly initialised weights.
         weights_sha256: Hash of the weights file.
+        precision: `float16` where weights and body are in half precision.
     """
 
     version: str | None = None
@@ -55,6 +56,7 @@ class FileMetadata:
     source_sha256: str | None = None
     seed: int | None = None
     weights_sha256: str | None = None
+    precision: str | None = None
 
 
 def read_metadata(model: onnx.ModelProto) -> FileMetadata:

@@ -3,6 +3,12 @@
 With s = max |y64| over an output, the reference's own error is e_ref = max |y32 − y64| / s. A
 runtime passes when max |y − y64| / s ≤ factor · max(e_ref, floor): eight times what PyTorch itself
 loses to float32, or eight times four float32 steps where PyTorch happens to lose less.
+
+A file in half precision is judged by the profile `float16` on every runtime. Its e_ref is that of
+the module with float16 weights whose layers read float16 values (`references.rounded`): one
+rounding for each layer with weights. A runtime may round after every operator, of which up to four
+(convolution, normalisation, addition, activation) lie between two such layers: factor 4. The floor
+is what rounding the answer alone costs, half a step of float16.
 """
 
 from __future__ import annotations
@@ -14,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "EPS16",
     "EPS32",
     "PROFILES",
     "Deviation",
@@ -24,6 +31,7 @@ __all__ = [
 ]
 
 EPS32 = float(np.finfo(np.float32).eps)
+EPS16 = float(np.finfo(np.float16).eps)
 
 Array = NDArray[np.generic]
 
@@ -62,7 +70,10 @@ class Tolerance:
 
 PROFILES: dict[str, Profile] = {
     profile.name: profile
-    for profile in (Profile("strict", 8.0, 4 * EPS32, "float32 arithmetic, IEEE 754 throughout"),)
+    for profile in (
+        Profile("strict", 8.0, 4 * EPS32, "float32 arithmetic, IEEE 754 throughout"),
+        Profile("float16", 4.0, EPS16 / 2, "float16 weights and values between layers"),
+    )
 }
 
 
@@ -108,6 +119,7 @@ def float_deviation(
     *,
     profile: Profile,
     tolerance: Tolerance | None = None,
+    rounded: Array | None = None,
 ) -> Deviation:
     """Measure a floating-point output against the reference; all arrays have the same shape.
 
@@ -121,6 +133,8 @@ def float_deviation(
         float64: The arbiter's output, or None.
         profile: The error profile of the runtime.
         tolerance: Replaces the profile where it is given.
+        rounded: What the reference answers in the runtime's coarser arithmetic; its error counts
+            as the reference's own where it is the larger one.
     """
     if got.size == 0:
         return _EQUAL
@@ -131,6 +145,9 @@ def float_deviation(
     scale = _largest(np.abs(truth), compared)
     with np.errstate(all="ignore"):  # Inf − Inf: such elements are in `alien` or left out
         own = _largest(np.abs(reference - truth), compared) / scale if scale > 0.0 else 0.0
+        if rounded is not None and scale > 0.0:
+            coarse = np.abs(rounded.astype(np.float64) - truth)
+            own = max(own, _largest(coarse, compared & np.isfinite(coarse)) / scale)
         distance = np.where(compared, np.abs(answer - truth), 0.0)
         to_reference = np.abs(answer - reference)
         slack = tolerance.rtol * np.abs(reference) if tolerance else np.zeros_like(reference)

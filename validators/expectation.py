@@ -31,7 +31,7 @@ __all__ = [
 Array = NDArray[np.generic]
 Arbiter = Literal["float64", "none"]
 
-_INPUTS, FLOAT32, FLOAT64 = "inputs", "float32", "float64"
+_INPUTS, FLOAT32, FLOAT64, ROUNDED = "inputs", "float32", "float64", "rounded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,7 @@ def compute_expectations(
     arbiter: Arbiter,
     spool: Spool,
     step: Callable[[str], None],
+    rounded: Reference | None = None,
 ) -> tuple[CaseExpectation, ...]:
     """Make the images of each case and let the reference answer, into the spool.
 
@@ -94,6 +95,7 @@ def compute_expectations(
         arbiter: Whether to run the reference in float64, too.
         spool: Receives images and outputs.
         step: Called before each case with what is being done.
+        rounded: The original with float16 weights, for a file in half precision.
 
     Raises:
         SourceError: The reference answers differently each time, or not in float64.
@@ -118,6 +120,9 @@ def compute_expectations(
         spool.write(case, FLOAT32, answer)
         if arbiter == "float64":
             spool.write(case, FLOAT64, _arbitrate(reference, inputs, answer))
+        coarse = rounded.run(inputs, "float32") if rounded is not None else None
+        if isinstance(coarse, tuple):
+            spool.write(case, ROUNDED, coarse)
         if case.size not in varies:
             other = reference.run(_make_inputs(case, images, images.vacuity_seed), "float32")
             varies[case.size] = variations(answer, other)

@@ -39,12 +39,14 @@ class Expected:
         float64: The arbiter's, in the same order, or None without an arbiter.
         variations: For each output, how much it varies with the input, relative to its largest
             value (see `variation`).
+        rounded: What the reference answers with float16 weights, for a file in half precision.
     """
 
     names: tuple[str, ...] | None
     float32: tuple[Array, ...]
     float64: tuple[Array, ...] | None
     variations: tuple[float, ...]
+    rounded: tuple[Array, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,14 @@ def _compare(
     float32 = expected.float32[place]
     float64 = expected.float64[place] if expected.float64 else None
     if np.issubdtype(float32.dtype, np.floating):
-        deviation = float_deviation(output, float32, float64, profile=profile, tolerance=tolerance)
+        deviation = float_deviation(
+            output,
+            float32,
+            float64,
+            profile=profile,
+            tolerance=tolerance,
+            rounded=expected.rounded[place] if expected.rounded else None,
+        )
         arbiter = float32 if float64 is None else float64
         return OutputResult(name, deviation, _top1_agreement(output, arbiter))
     return OutputResult(name, exact_deviation(output, float32), None)

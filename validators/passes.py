@@ -20,6 +20,7 @@ from anysize.validators.budget import PROFILES, Profile, Tolerance
 from anysize.validators.expectation import (
     FLOAT32,
     FLOAT64,
+    ROUNDED,
     CaseExpectation,
     ImageSpec,
     read_inputs,
@@ -72,6 +73,7 @@ def run_runtime(
     spool: Spool,
     threads: int,
     tolerance: Tolerance | None = None,
+    profile: str = "",
     step: Callable[[str], None],
 ) -> RuntimeResult:
     """Run and judge all cases; whatever the runtime does, it becomes a verdict.
@@ -84,9 +86,11 @@ def run_runtime(
         spool: Holds images and expected outputs.
         threads: Threads that one operator may use.
         tolerance: Replaces the error budget.
+        profile: The error profile that the file asks for; the runtime's own by default.
         step: Called before each run with what is being done.
     """
-    record = RuntimeRecord(runtime.name, "", runtime.device, runtime.profile, Provenance())
+    profile = profile or runtime.profile
+    record = RuntimeRecord(runtime.name, "", runtime.device, profile, Provenance())
     availability = runtime.availability()
     if not availability.is_available:
         cells = _same_verdict(record, expectations, Verdict.UNAVAILABLE, availability.reason)
@@ -182,6 +186,7 @@ class _Passes:
             self._spool.read(expectation.case, FLOAT32),
             self._spool.read(expectation.case, FLOAT64) or None,
             expectation.variations,
+            self._spool.read(expectation.case, ROUNDED) or None,
         )
         return judge(attempt.outputs, expected, profile=self._profile, tolerance=self._tolerance)
 

@@ -125,6 +125,8 @@ def validate_model(
     if sizes == "auto":
         training = trained_size(model) or getattr(reference, "training_size", None)
         sizes = _auto(metadata, declared, training)
+    is_half = metadata.precision == "float16"
+    rounded = _rounded(model, reference, name=name) if is_half else None
     cases = plan_cases(sizes, batches)
     steps = _Steps(progress, total=len(cases) + len(found) * (2 * len(cases) + 1))
     opset = opset_version(model)
@@ -139,9 +141,12 @@ def validate_model(
                 arbiter=arbiter,
                 spool=spool,
                 step=steps,
+                rounded=rounded,
             )
         finally:
             original.close()
+            if rounded is not None:
+                rounded.close()
         results = [
             run_runtime(
                 runtime,
@@ -151,6 +156,7 @@ def validate_model(
                 spool=spool,
                 threads=threads,
                 tolerance=tolerance,
+                profile="float16" if is_half else "",
                 step=steps,
             )
             for runtime in found
@@ -196,6 +202,17 @@ def _tolerance(atol: float | None, rtol: float | None) -> Tolerance | None:
     if atol is None and rtol is None:
         return None
     return Tolerance(atol or 0.0, rtol or 0.0)
+
+
+def _rounded(
+    model: onnx.ModelProto, reference: Reference | nn.Module | Path | str, *, name: str
+) -> Reference | None:
+    """Make the reference with float16 weights; None where the original is no module."""
+    if isinstance(reference, (str, Path, Reference)):
+        return None
+    from anysize.validators.references.rounded import rounded_copy
+
+    return choose_reference(model, rounded_copy(reference), name=name)
 
 
 def _declared(metadata: FileMetadata) -> SizeRange | None:

@@ -42,6 +42,9 @@ def export(
     min_size: MinSize = None,
     max_size: MaxSize = None,
     opset: Annotated[int, typer.Option(help="ONNX operator set to write, 13 to 24.")] = 18,
+    half: Annotated[
+        bool, typer.Option("--half", help="Weights and body in float16; input and output float32.")
+    ] = False,
     seed: Seed = 0,
     external_data: Annotated[
         Literal["auto", "always", "never"],
@@ -62,6 +65,7 @@ def export(
             min_size=Size.parse(min_size) if min_size else None,
             max_size=Size.parse(max_size) if max_size else None,
             opset=opset,
+            half=half,
             seed=seed,
             external_data=external_data,
             verify=verify,

@@ -69,6 +69,7 @@ def export(
     min_size: Size | str | None = None,
     max_size: Size | str | None = None,
     opset: int = 18,
+    half: bool = False,
     seed: int = 0,
     external_data: Literal["auto", "always", "never"] = "auto",
     verify: bool = True,
@@ -91,6 +92,7 @@ def export(
         max_size: The largest image that the file shall take; it fails above. None by default,
             unless the head has a largest of its own.
         opset: ONNX operator set to write, 13 to 24.
+        half: Write weights and body in float16; inputs and outputs stay float32.
         seed: Seeds random weights.
         external_data: Whether weights lie beside the file: `auto` does so above 2 GB.
         verify: Compare the file with the eager module, in float64 terms, at the sizes `auto`, on
@@ -122,6 +124,7 @@ def export(
             size=model.training_size,
             output_names=tuple(names),
             opset=opset,
+            half=half,
             min_size=low,
             max_size=top,
             seed=model.seed,
