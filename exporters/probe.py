@@ -91,14 +91,15 @@ class Probe:
         self._dtype = next((p.dtype for p in module.parameters()), torch.float32)
         self._state = {name: tensor.detach().to("meta") for name, tensor in tensors}
         self._runs_on_meta = True
+        self._known: dict[tuple[int, Size], tuple[_Call, ...] | None] = {}
 
-    def accepts(self, size: Size) -> bool:
-        """Say whether the module takes an image of this size.
+    def accepts(self, size: Size, batch: int = 2) -> bool:
+        """Say whether the module takes images of this size.
 
         A module that does not run on the meta device at all, because it looks at values, runs on
         the CPU.
         """
-        return self._calls(2, size) is not None or (
+        return self._calls(batch, size) is not None or (
             not self._runs_on_meta and self._runs_on_cpu(size)
         )
 
@@ -133,7 +134,7 @@ class Probe:
         """
         self._runs_on_meta = self._calls(2, size) is not None
         wanted = Size(min(size.height + larger[0], MAX_SIDE), min(size.width + larger[1], MAX_SIDE))
-        if self.accepts(wanted):
+        if self.accepts(wanted, 3):  # the batch that it is compared at
             return wanted
         height = self._last(size, (1, 0), wanted.height - size.height)
         width = self._last(size, (0, 1), wanted.width - size.width)
@@ -154,6 +155,12 @@ class Probe:
         return tuple(tensor.to(device, self._dtype) for tensor in inputs)
 
     def _calls(self, batch: int, size: Size) -> tuple[_Call, ...] | None:
+        """Return what the module calls; None where it refuses, or does not run on meta."""
+        if (batch, size) not in self._known:
+            self._known[batch, size] = self._record(batch, size)
+        return self._known[batch, size]
+
+    def _record(self, batch: int, size: Size) -> tuple[_Call, ...] | None:
         inputs, recorder = self._inputs(batch, size, "meta"), _Recorder()
         try:
             with torch.no_grad(), torch.device("meta"), WholeLocalResponseNorm(), recorder:
