@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -172,23 +173,32 @@ class _Conversion:
         for name, tensor in self._weights.items():
             if _half(name) not in read:
                 continue
-            array = numpy_helper.to_array(tensor)
-            with np.errstate(over="ignore"):
-                half = array.astype(np.float16)
-            outside = np.isinf(half) & np.isfinite(array)
-            if outside.any():
-                raise ExportError(
-                    f"tensor {name!r}: {float(array[outside][0]):g} is outside float16, whose "
-                    f"largest number is {_LARGEST:g}; export it without half precision"
-                )
+            half = _rounded(tensor)
             if name in read:
                 self._graph.initializer.append(numpy_helper.from_array(half, _half(name)))
                 continue
-            tensor.CopyFrom(numpy_helper.from_array(half, name))
+            tensor.ClearField("float_data")
+            tensor.data_type = TensorProto.FLOAT16
+            tensor.raw_data = half.tobytes()
             for node in self._nodes:
                 for place, source in enumerate(node.input):
                     if source == _half(name):
                         node.input[place] = name
+
+
+def _rounded(tensor: onnx.TensorProto) -> npt.NDArray[np.float16]:
+    """Round a weight to float16; what is too small becomes 0, what is too large is refused."""
+    array = numpy_helper.to_array(tensor)
+    with np.errstate(over="ignore"):
+        half = array.astype(np.float16)
+    if np.isinf(half).any():
+        outside = array[np.isinf(half) & np.isfinite(array)]
+        if outside.size:
+            raise ExportError(
+                f"tensor {tensor.name!r}: {float(outside[0]):g} is outside float16, whose largest "
+                f"number is {_LARGEST:g}; export it without half precision"
+            )
+    return half
 
 
 def _half(name: str) -> str:

@@ -9,12 +9,14 @@ from typing import BinaryIO, Literal
 
 import onnx
 import onnx.numpy_helper
+from google.protobuf.message import EncodeError
 
 from anysize.errors import ModelFileError, UsageError
 from anysize.files import atomic_output, check_output_path
 from anysize.surgery.external_data import ExternalRange, copy_range, external_range, set_external
 from anysize.surgery.loading import PROTOBUF_LIMIT_BYTES
 from anysize.surgery.skeleton import copy_fields
+from anysize.surgery.streaming import write_model
 from anysize.surgery.tensors import DATA_FIELDS, all_tensors, is_external, payload_bytes
 
 __all__ = ["ExternalData", "save_model"]
@@ -90,7 +92,10 @@ def _save_inline(model: onnx.ModelProto, path: Path, folder: Path) -> None:
                 _bring_in(tensor, external_range(tensor, folder))
         model = copy
     with atomic_output(path) as stream:
-        stream.write(_serialize(model))
+        try:
+            write_model(model, stream)
+        except (ValueError, EncodeError) as exc:
+            raise UsageError("model passes protobuf's 2 GiB; use external data") from exc
 
 
 def _bring_in(tensor: onnx.TensorProto, piece: ExternalRange) -> None:
