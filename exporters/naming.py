@@ -19,6 +19,10 @@ import onnx_ir as ir
 __all__ = ["name_layers", "scopes"]
 
 
+# What a layer is known by, even where a flatten or an activation was written into it.
+_LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm"})
+
+
 def scopes(node: ir.Node) -> list[tuple[str, str]]:
     """Return the modules that a traced node lies in, outermost first, as (name, class)."""
     names = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
@@ -59,7 +63,7 @@ def name_layers(model: ir.Model, parameters: Collection[str]) -> None:
         wanted = layer
         if not _is_torchs_own(node):
             wanted = "/".join(filter(None, (layer, _function(node))))
-        elif len(operators[layer]) > 1:
+        elif len(operators[layer]) > 1 and node.op_type not in _LAYERS:
             wanted = f"{layer}/{node.op_type.lower()}"
         node.name = _free(wanted, nodes_taken)
         for place, value in enumerate(node.outputs):

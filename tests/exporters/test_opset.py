@@ -11,12 +11,14 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
+from torch import nn
 
 from anysize.errors import ExportError, UsageError
 from anysize.exporters import ExportSpec, export_module
 from anysize.exporters.older_operators import OLDER
 from anysize.exporters.opset import convert_opset
 from anysize.models import resolve
+from anysize.sizes import Size
 
 ort.set_default_logger_severity(4)
 OPSETS = range(13, 25)
@@ -240,3 +242,13 @@ def test_another_domain_is_refused():
     model.opset_import.append(helper.make_opsetid("com.example", 1))
     with pytest.raises(ExportError, match=r"'com\.example' is not ONNX's own"):
         convert_opset(model, 13)
+
+
+def test_gelu_is_one_operator_where_there_is_one():
+    layers = [nn.Conv2d(3, 4, 3), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)]
+    for opset, expected in ((19, 0), (20, 1), (24, 1)):
+        spec = ExportSpec(
+            name="m", head=None, channels=3, classes=5, size=Size(16, 16), opset=opset
+        )
+        model = export_module(nn.Sequential(*layers).eval(), spec).model
+        assert sum(node.op_type == "Gelu" for node in model.graph.node) == expected
