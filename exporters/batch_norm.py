@@ -23,8 +23,8 @@ from onnx import helper, numpy_helper
 from onnxscript import opset18
 
 from anysize.errors import ExportError
-from anysize.exporters.emitter import Emitter
 from anysize.surgery.graph import attribute
+from anysize.surgery.operators.emitter import Emitter
 
 __all__ = ["BATCH_NORM", "batch_norm_translations", "fold_batch_norm"]
 
@@ -139,7 +139,7 @@ def fold_batch_norm(model: onnx.ModelProto) -> int:
                 readers[layer.output[0]] = readers[node.output[0]]
                 folded.append(node)
                 continue
-        _standard(node, tensors, Emitter(graph, node.output[0]))
+        _standard(node, tensors, Emitter(model, node.output[0]))
     for node in folded:
         graph.node.remove(node)
     _rename(graph, renamed)

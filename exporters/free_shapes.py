@@ -17,9 +17,9 @@ import onnx
 import onnx_ir as ir
 from onnx import helper
 
-from anysize.exporters.emitter import Emitter
 from anysize.exporters.placeholders import DOMAIN
 from anysize.exporters.trace import Trace
+from anysize.surgery.operators.emitter import Emitter
 
 __all__ = ["free_shapes"]
 
@@ -53,7 +53,7 @@ def free_shapes(model: onnx.ModelProto, first: Trace, second: Trace) -> None:
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         if node.domain == DOMAIN or node.op_type in _SHAPE_INPUT:
-            emitter = Emitter(model.graph, node.output[0])
+            emitter = Emitter(model, node.output[0])
             free = _free_placeholder if node.domain == DOMAIN else _free_shape_input
             free(emitter, node, twins)
             nodes += emitter.nodes

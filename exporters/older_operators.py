@@ -15,8 +15,8 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from anysize.exporters.emitter import Emitter
 from anysize.surgery.graph import attribute
+from anysize.surgery.operators.emitter import Emitter
 
 __all__ = ["OLDER", "Conversion", "Older"]
 

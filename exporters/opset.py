@@ -13,9 +13,9 @@ import onnx
 from onnx import helper
 
 from anysize.errors import ExportError, ModelFileError, UsageError
-from anysize.exporters.emitter import Emitter
 from anysize.exporters.older_operators import OLDER, Conversion
 from anysize.surgery.graph import opset_version
+from anysize.surgery.operators.emitter import Emitter
 from anysize.surgery.skeleton import check, inferred_values
 
 __all__ = ["DEFAULT_OPSET", "NEWEST_OPSET", "OLDEST_OPSET", "convert_opset", "trace_opset"]
@@ -109,7 +109,7 @@ def _convert_nodes(model: onnx.ModelProto, current: int, opset: int) -> None:
     for node in graph.node:
         older = OLDER.get(node.op_type)
         if older is not None and opset < older.below:
-            emitter = Emitter(graph, node.name or node.output[0])
+            emitter = Emitter(model, node.name or node.output[0])
             reason = older.write(Conversion(node, emitter, graph, values, opset))
             if reason:
                 raise _refusal(node, opset, current, reason)

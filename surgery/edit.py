@@ -17,11 +17,14 @@ import onnx
 import onnx.numpy_helper
 
 from anysize.errors import DeclinedError
-from anysize.surgery.external_data import external_range
+from anysize.surgery.external_data import external_range, read_range
 from anysize.surgery.skeleton import copy_fields
-from anysize.surgery.tensors import DATA_FIELDS, is_external
+from anysize.surgery.tensors import DATA_FIELDS, is_loaded
 
-__all__ = ["Derived", "Edits", "prune", "unique_name"]
+__all__ = ["Derived", "Edits", "add_initializer", "prune", "unique_name"]
+
+# From this IR version on an initializer need not be listed among the graph's inputs, too.
+_UNLISTED_IR = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +89,23 @@ class Edits:
             del graph.node[index]
             for node in reversed(self.nodes[index]):
                 graph.node.insert(index, node)
-        graph.initializer.extend([*self.added, *derived])
+        for tensor in (*self.added, *derived):
+            add_initializer(model, tensor)
         graph.output.extend(self.new_outputs)
         for output in graph.output:
             if output.name in self.outputs:
                 _set_shape(output, self.outputs[output.name])
         prune(model, orphans)
+
+
+def add_initializer(model: onnx.ModelProto, tensor: onnx.TensorProto) -> None:
+    """Append an initializer, as the model's IR version has it."""
+    graph = model.graph
+    graph.initializer.append(tensor)
+    if model.ir_version < _UNLISTED_IR:
+        graph.input.append(
+            onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+        )
 
 
 def _derive(model: onnx.ModelProto, recipe: Derived, folder: Path | None) -> onnx.TensorProto:
@@ -100,21 +114,19 @@ def _derive(model: onnx.ModelProto, recipe: Derived, folder: Path | None) -> onn
     copy_fields(source, result, leave_out=(*DATA_FIELDS, "dims", "external_data", "data_location"))
     result.name = recipe.name
     result.dims.extend(recipe.dims)
-    if is_external(source) and not source.external_data:  # a weight-free copy
+    if not is_loaded(source) and not source.external_data:  # a weight-free copy
         result.data_location = onnx.TensorProto.EXTERNAL
         return result
-    if is_external(source):
+    if not is_loaded(source):
         if folder is None:
             raise DeclinedError(
                 f"tensor {source.name!r}: its bytes must move ({recipe.reason}) and they are "
-                "external; say which file the model came from"
+                "not in memory; say which file the model came from"
             )
         piece = external_range(source, folder)
         inline = onnx.TensorProto()
         copy_fields(source, inline, leave_out=("external_data", "data_location"))
-        with piece.path.open("rb") as stream:
-            stream.seek(piece.offset)
-            inline.raw_data = stream.read(piece.size_bytes)
+        inline.raw_data = read_range(piece)
         source = inline
     array = onnx.numpy_helper.to_array(source)
     array = array.T if recipe.is_transposed else array
@@ -178,9 +190,11 @@ def prune(model: onnx.ModelProto, tensors: Iterable[str]) -> None:
             if made and made & unused and not made & used:
                 pending |= {name for name in node.input if name}
                 del graph.node[index]
-        for values in (graph.initializer, graph.value_info):
+        filled = {tensor.name for tensor in graph.initializer}
+        for values in (graph.input, graph.initializer, graph.value_info):
             for index in reversed(range(len(values))):
-                if values[index].name in unused:
+                name = values[index].name
+                if name in unused and (name in filled or values is not graph.input):
                     del values[index]
     made = {name for node in graph.node for name in node.output}
     made |= {t.name for t in graph.initializer} | {i.name for i in graph.input}

@@ -6,12 +6,14 @@ import onnx
 from onnx import helper
 
 from anysize.errors import ExportError
-from anysize.exporters.emitter import Emitter
-from anysize.exporters.lowerings.adaptive_average import lower_adaptive_average_pool
-from anysize.exporters.lowerings.adaptive_max import lower_max_pyramid
-from anysize.exporters.lowerings.bilinear_resize import lower_bilinear_resize
 from anysize.exporters.lowerings.paper_max import PAPER_BINS, lower_paper_pyramid
 from anysize.exporters.placeholders import DOMAIN
+from anysize.surgery.operators import (
+    Emitter,
+    emit_adaptive_average_pool,
+    emit_bilinear_resize,
+    emit_max_pyramid,
+)
 
 __all__ = ["lower_placeholders"]
 
@@ -55,7 +57,7 @@ def _lower_max_group(emitter: Emitter, graph: onnx.GraphProto, node: onnx.NodePr
         levels = {bins: name for (bins, _), name in outputs.items()}
         lower_paper_pyramid(emitter, node.input[0], outputs=levels)
     else:
-        lower_max_pyramid(emitter, node.input[0], outputs=outputs)
+        emit_max_pyramid(emitter, node.input[0], outputs=outputs)
     emitter.nodes.extend(identities)
 
 
@@ -73,14 +75,14 @@ def lower_placeholders(model: onnx.ModelProto) -> None:
             nodes.append(node)
             continue
         is_paper = node.op_type == "PaperMaxPool2d"
-        emitter = Emitter(graph, PAPER_BINS if is_paper else node.output[0])
+        emitter = Emitter(model, PAPER_BINS if is_paper else node.output[0])
         source, output = node.input[0], node.output[0]
         if is_paper or node.op_type == "AdaptiveMaxPool2d":
             if (node.op_type, source) not in pooled_maps:
                 pooled_maps.add((node.op_type, source))
                 _lower_max_group(emitter, graph, node)
         elif node.op_type == "AdaptiveAveragePool2d":
-            lower_adaptive_average_pool(
+            emit_adaptive_average_pool(
                 emitter,
                 source,
                 output=output,
@@ -88,7 +90,7 @@ def lower_placeholders(model: onnx.ModelProto) -> None:
                 elem_type=_element_type(graph, source),
             )
         elif node.op_type == "BilinearResize2d":
-            lower_bilinear_resize(
+            emit_bilinear_resize(
                 emitter,
                 source,
                 output=output,

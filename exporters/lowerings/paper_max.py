@@ -13,8 +13,7 @@ from collections.abc import Mapping
 
 import onnx
 
-from anysize.exporters.emitter import Emitter
-from anysize.exporters.lowerings.adaptive_max import reduce_bins
+from anysize.surgery.operators import Emitter, reduce_bins
 
 __all__ = ["PAPER_BINS", "has_paper_bins", "lower_paper_pyramid"]
 

@@ -6,14 +6,9 @@ has it. All arithmetic is on int64 and therefore exact.
 
 from __future__ import annotations
 
-from anysize.exporters.emitter import Emitter
+from anysize.surgery.operators.emitter import Emitter
 
-__all__ = ["axis_length", "bin_bounds"]
-
-
-def axis_length(emitter: Emitter, tensor: str, axis: int) -> str:
-    """Emit the length of `axis` of `tensor` as an int64 tensor of shape (1,)."""
-    return emitter.node("Shape", tensor, start=axis, end=axis + 1)
+__all__ = ["bin_bounds"]
 
 
 def bin_bounds(emitter: Emitter, length: str, count: int) -> tuple[str, str]:

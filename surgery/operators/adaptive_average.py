@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import onnx
 
-from anysize.exporters.emitter import Emitter
-from anysize.exporters.lowerings.bins import axis_length, bin_bounds
+from anysize.surgery.operators.bins import bin_bounds
+from anysize.surgery.operators.emitter import Emitter
+from anysize.surgery.operators.spellings import axis_length, cell_numbers, not_less, reduce_axis
 
-__all__ = ["lower_adaptive_average_pool"]
+__all__ = ["emit_adaptive_average_pool"]
 
 
 def _bin_matrix(emitter: Emitter, source: str, axis: int, count: int, elem_type: int) -> str:
@@ -23,17 +24,8 @@ def _bin_matrix(emitter: Emitter, source: str, axis: int, count: int, elem_type:
     first, end = bin_bounds(emitter, length, count)
     column = emitter.constant([count, 1])
     first, end = emitter.node("Reshape", first, column), emitter.node("Reshape", end, column)
-    cells = emitter.node(
-        "Range",
-        emitter.constant(0),
-        emitter.node("Squeeze", length, emitter.constant([0])),
-        emitter.constant(1),
-    )
-    inside = emitter.node(
-        "And",
-        emitter.node("GreaterOrEqual", cells, first),
-        emitter.node("Less", cells, end),
-    )
+    cells = cell_numbers(emitter, length)
+    inside = emitter.node("And", not_less(emitter, cells, first), emitter.node("Less", cells, end))
     return emitter.node(
         "Div",
         emitter.node("Cast", inside, to=elem_type),
@@ -41,7 +33,7 @@ def _bin_matrix(emitter: Emitter, source: str, axis: int, count: int, elem_type:
     )
 
 
-def lower_adaptive_average_pool(
+def emit_adaptive_average_pool(
     emitter: Emitter, source: str, *, output: str, output_size: tuple[int, int], elem_type: int
 ) -> None:
     """Emit adaptive average pooling of `source` (batch, channels, height, width).
@@ -51,7 +43,11 @@ def lower_adaptive_average_pool(
         source: The map's tensor name.
         output: Name of the pooled tensor (batch, channels, *output_size).
         output_size: Bins along height and width; 0 keeps the cells of an axis as they are.
-        elem_type: The map's `onnx.TensorProto.DataType`; sums are in this type.
+        elem_type: The map's `onnx.TensorProto.DataType`; sums are in this type, and in float32
+            where it is narrower.
+
+    Raises:
+        DeclinedError: The opset has no operator that counts cells.
     """
     if elem_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE):
         # Bin lengths up to 2048 are exact in float16, but the sums of the product are not.
@@ -69,18 +65,14 @@ def _pool(
     if rows:
         after = "" if columns else output
         if rows == 1:
-            source = _mean(emitter, source, 2, after)
+            source = reduce_axis(emitter, "ReduceMean", source, 2, output=after)
         else:
             bins = _bin_matrix(emitter, source, 2, rows, elem_type)
             source = emitter.node("MatMul", bins, source, output=after)
     if columns == 1:
-        return _mean(emitter, source, 3, output)
+        return reduce_axis(emitter, "ReduceMean", source, 3, output=output)
     if columns:
         bins = _bin_matrix(emitter, source, 3, columns, elem_type)
         transposed = emitter.node("Transpose", bins, perm=[1, 0])
         return emitter.node("MatMul", source, transposed, output=output)
     return source if rows else emitter.node("Identity", source, output=output)
-
-
-def _mean(emitter: Emitter, source: str, axis: int, output: str) -> str:
-    return emitter.node("ReduceMean", source, emitter.constant([axis]), output=output, keepdims=1)

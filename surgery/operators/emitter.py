@@ -9,6 +9,9 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from anysize.surgery.edit import add_initializer
+from anysize.surgery.graph import opset_version
+
 __all__ = ["Emitter"]
 
 
@@ -17,12 +20,18 @@ class Emitter:
 
     Initializers go into the graph at once, and equal ones are shared; nodes are collected in
     `nodes` for the caller to put where they belong. Every name starts with `prefix`.
+
+    Attributes:
+        nodes: The nodes so far, in order.
+        opset: The model's opset, whose forms of the operators have to be used.
     """
 
-    def __init__(self, graph: onnx.GraphProto, prefix: str) -> None:
+    def __init__(self, model: onnx.ModelProto, prefix: str) -> None:
         self.nodes: list[onnx.NodeProto] = []
-        self._graph = graph
+        self.opset = opset_version(model)
+        self._model = model
         self._prefix = prefix
+        graph = model.graph
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._taken = {name for node in graph.node for name in (*node.output, node.name)}
         self._taken |= {tensor.name for tensor in graph.initializer}
@@ -42,7 +51,7 @@ class Emitter:
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:
             name = self._name("constant")
-            self._graph.initializer.append(numpy_helper.from_array(array, name))
+            add_initializer(self._model, numpy_helper.from_array(array, name))
             self._constants[key] = name
         return self._constants[key]
 

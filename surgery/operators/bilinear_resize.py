@@ -11,10 +11,15 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from anysize.exporters.emitter import Emitter
-from anysize.exporters.lowerings.bins import axis_length
+from anysize.surgery.operators.emitter import Emitter
+from anysize.surgery.operators.spellings import (
+    at_least_zero,
+    axis_length,
+    numbers,
+    smaller,
+)
 
-__all__ = ["lower_bilinear_resize"]
+__all__ = ["emit_bilinear_resize"]
 
 
 def _odd_numbers(emitter: Emitter, count: int | str) -> tuple[str, str, str]:
@@ -23,9 +28,7 @@ def _odd_numbers(emitter: Emitter, count: int | str) -> tuple[str, str, str]:
         odd = emitter.constant(2 * np.arange(count) + 1)
         return odd, emitter.constant([count]), emitter.constant([2 * count])
     twice = emitter.node("Mul", count, emitter.constant([2]))
-    end = emitter.node("Squeeze", twice, emitter.constant([0]))
-    odd = emitter.node("Range", emitter.constant(1), end, emitter.constant(2))
-    return odd, count, twice
+    return numbers(emitter, 1, twice, step=2), count, twice
 
 
 def _resize_axis(
@@ -35,11 +38,11 @@ def _resize_axis(
     length = axis_length(emitter, source, axis)
     odd, cells, denominator = _odd_numbers(emitter, count)
     position = emitter.node("Sub", emitter.node("Mul", odd, length), cells)
-    numerator = emitter.node("Max", position, emitter.constant([0]))  # clamped at the border
+    numerator = at_least_zero(emitter, position)  # clamped at the border
     lower = emitter.node("Div", numerator, denominator)
     remainder = emitter.node("Sub", numerator, emitter.node("Mul", lower, denominator))
     last = emitter.node("Sub", length, emitter.constant([1]))
-    upper = emitter.node("Min", emitter.node("Add", lower, emitter.constant([1])), last)
+    upper = smaller(emitter, emitter.node("Add", lower, emitter.constant([1])), last)
 
     weight = emitter.node(
         "Div",
@@ -54,7 +57,7 @@ def _resize_axis(
     return emitter.node("Add", below, step, output=output)
 
 
-def lower_bilinear_resize(
+def emit_bilinear_resize(
     emitter: Emitter,
     source: str,
     *,

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from anysize.exporters.emitter import Emitter
-from anysize.exporters.lowerings.bins import axis_length, bin_bounds
+from anysize.surgery.operators.bins import bin_bounds
+from anysize.surgery.operators.emitter import Emitter
+from anysize.surgery.operators.spellings import axis_length, reduce_axis, slice_axis, split_ones
 
-__all__ = ["lower_max_pyramid", "reduce_bins"]
+__all__ = ["emit_max_pyramid", "reduce_bins"]
 
 
 def _reduce_axis(emitter: Emitter, source: str, axis: int, count: int, output: str = "") -> str:
     """Emit the maximum of `source` over each of `count` bins along `axis`."""
-    along = emitter.constant([axis])
     if count == 1:
-        return emitter.node("ReduceMax", source, along, output=output, keepdims=1)
+        return reduce_axis(emitter, "ReduceMax", source, axis, output=output)
     first, end = bin_bounds(emitter, axis_length(emitter, source, axis), count)
     return reduce_bins(emitter, source, axis, first, end, count=count, output=output)
 
@@ -46,18 +46,16 @@ def reduce_bins(
         count: Number of bins.
         output: Name of the result; a free one by default.
     """
-    along = emitter.constant([axis])
-    ones, unnamed = emitter.constant([1] * count), [""] * count
-    firsts = emitter.nodes_out("Split", first, ones, outputs=unnamed, axis=0)
-    ends = emitter.nodes_out("Split", end, ones, outputs=unnamed, axis=0)
+    firsts = split_ones(emitter, first, count)
+    ends = split_ones(emitter, end, count)
     maxima = [
-        emitter.node("ReduceMax", emitter.node("Slice", source, f, e, along), along, keepdims=1)
+        reduce_axis(emitter, "ReduceMax", slice_axis(emitter, source, f, e, axis), axis)
         for f, e in zip(firsts, ends, strict=True)
     ]
     return emitter.node("Concat", *maxima, output=output, axis=axis)
 
 
-def lower_max_pyramid(
+def emit_max_pyramid(
     emitter: Emitter, source: str, *, outputs: Mapping[tuple[int, int], str]
 ) -> None:
     """Emit adaptive max pooling of `source` (batch, channels, height, width) to several sizes.
