@@ -7,13 +7,14 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
+from urllib.parse import unquote_to_bytes
 
 import onnx
 
 from anysize.errors import ModelFileError
-from anysize.surgery.tensors import DATA_FIELDS, payload_bytes
+from anysize.surgery.tensors import DATA_FIELDS, PLACE_KEY, is_inline_in_file, payload_bytes
 
-__all__ = ["ExternalRange", "copy_range", "external_range", "set_external"]
+__all__ = ["ExternalRange", "copy_range", "external_range", "read_range", "set_external"]
 
 _CHUNK_BYTES = 8 << 20
 
@@ -28,20 +29,25 @@ class ExternalRange:
 
 
 def external_range(tensor: onnx.TensorProto, folder: Path) -> ExternalRange:
-    """Locate an external tensor's bytes and prove that they are there and inside `folder`.
+    """Locate the bytes of a tensor that is not in memory, and prove that they are there.
 
-    Links are refused, symbolic and hard, as `onnx.load` refuses them.
+    Those of an external one must lie inside `folder`. Links are refused, symbolic and hard, as
+    `onnx.load` refuses them; so are holes, where nothing was ever written: an unfinished download,
+    or a file that claims a terabyte and has none.
 
     Raises:
         ModelFileError: The location leaves the folder, passes through a link, is no regular
-            file, or is shorter than the tensor needs.
+            file, has a hole, or is shorter than the tensor needs.
     """
     entries = {entry.key: entry.value for entry in tensor.external_data}
     what = f"external data of tensor {tensor.name!r}"
     location = entries.get("location", "")
-    path = _safe_path(location, folder, what)
+    if is_inline_in_file(tensor):  # the model itself may be called as it likes, and be a link
+        path = folder / os.fsdecode(unquote_to_bytes(location))
+    else:
+        path = _safe_path(location, folder, what)
     offset = _whole_number(entries.get("offset", "0"), "offset", what)
-    status = path.lstat()
+    status = path.stat()
     if "length" in entries:
         size_bytes = _whole_number(entries["length"], "length", what)
     else:
@@ -56,7 +62,24 @@ def external_range(tensor: onnx.TensorProto, folder: Path) -> ExternalRange:
         raise ModelFileError(
             f"{what}: holds {size_bytes} bytes, expected {needed} for shape {list(tensor.dims)}"
         )
-    return ExternalRange(path, offset, size_bytes)
+    piece = ExternalRange(path, offset, size_bytes)
+    _refuse_holes(piece, what)
+    return piece
+
+
+def _refuse_holes(piece: ExternalRange, what: str) -> None:
+    if not piece.size_bytes or not hasattr(os, "SEEK_HOLE"):
+        return
+    with piece.path.open("rb") as stream:
+        try:
+            hole = os.lseek(stream.fileno(), piece.offset, os.SEEK_HOLE)
+        except OSError:  # a file system that does not tell
+            return
+    if hole < piece.offset + piece.size_bytes:
+        raise ModelFileError(
+            f"{what}: {piece.path.name!r} has a hole at byte {hole}, where nothing was written; "
+            "download it again, or fill it with `cp --sparse=never`"
+        )
 
 
 def _safe_path(location: str, folder: Path, what: str) -> Path:
@@ -98,6 +121,20 @@ def _whole_number(text: str, key: str, what: str) -> int:
     return int(text)
 
 
+def read_range(piece: ExternalRange) -> bytes:
+    """Read a range into memory.
+
+    Raises:
+        ModelFileError: The file ended early (it changed since).
+    """
+    with piece.path.open("rb") as stream:
+        stream.seek(piece.offset)
+        data = stream.read(piece.size_bytes)
+    if len(data) != piece.size_bytes:
+        raise ModelFileError(f"external data {piece.path.name!r}: changed while it was read")
+    return data
+
+
 def copy_range(source: BinaryIO, target: BinaryIO, piece: ExternalRange) -> None:
     """Append a range of `source` to `target`, in the kernel where the system can.
 
@@ -135,7 +172,7 @@ def set_external(tensor: onnx.TensorProto, location: str, *, offset: int, size_b
     kept = [
         (entry.key, entry.value)
         for entry in tensor.external_data
-        if entry.key not in ("location", "offset", "length")
+        if entry.key not in ("location", "offset", "length", PLACE_KEY)
     ]
     for field in (*DATA_FIELDS, "external_data"):
         tensor.ClearField(field)

@@ -6,26 +6,32 @@ import math
 import os
 import stat
 from pathlib import Path
+from typing import Literal
 
 import onnx
 from google.protobuf.message import DecodeError, Message
 
 from anysize.errors import ModelFileError
-from anysize.surgery.external_data import external_range
+from anysize.surgery.external_data import external_range, read_range
+from anysize.surgery.locating import read_structure
 from anysize.surgery.skeleton import check, one_line
-from anysize.surgery.tensors import all_tensors, is_external, payload_bytes
+from anysize.surgery.tensors import all_tensors, is_inline_in_file, is_loaded, payload_bytes
 
-__all__ = ["PROTOBUF_LIMIT_BYTES", "load_model"]
+__all__ = ["PROTOBUF_LIMIT_BYTES", "Weights", "load_model"]
+
+Weights = Literal["loaded", "in_file"]
 
 # protobuf cannot parse or write a message of 2 GiB or more.
 PROTOBUF_LIMIT_BYTES = (1 << 31) - 1
 
 
-def load_model(path: Path | str) -> onnx.ModelProto:
+def load_model(path: Path | str, *, weights: Weights = "loaded") -> onnx.ModelProto:
     """Read and check an ONNX file; external weights are located and checked, not loaded.
 
     Args:
         path: The `.onnx` file.
+        weights: `in_file` leaves large inline weights where they are, too. Such a model can be
+            inspected, rewritten and, with `path` as its source, saved; it cannot be run.
 
     Returns:
         The model, its external tensors still external (relative to the folder of `path`).
@@ -41,6 +47,8 @@ def load_model(path: Path | str) -> onnx.ModelProto:
         _check_text(model)
         _check_tensors(model, path.parent)
         check(model)
+        if weights == "loaded":
+            _load_inline(model, path.parent)
     except ModelFileError as exc:
         raise ModelFileError(f"{path}: {exc}") from exc.__cause__
     except Exception as exc:  # a mutated file can trip anything on the way
@@ -70,12 +78,22 @@ def _parse(path: Path) -> onnx.ModelProto:
         if status.st_size == 0:
             raise ModelFileError("is empty, expected an ONNX file")
         try:
-            model: onnx.ModelProto = onnx.ModelProto.FromString(stream.read())
+            return read_structure(stream, path).parse()
         except (DecodeError, OSError, ValueError) as exc:
             raise ModelFileError(
                 "is not an ONNX file, or is cut short: its protobuf does not parse"
             ) from exc
-    return model
+
+
+def _load_inline(model: onnx.ModelProto, folder: Path) -> None:
+    for tensor in all_tensors(model):
+        if is_inline_in_file(tensor):
+            is_stated = tensor.external_data[-1].value == "stated"
+            tensor.raw_data = read_range(external_range(tensor, folder))
+            tensor.ClearField("external_data")
+            tensor.ClearField("data_location")
+            if is_stated:
+                tensor.data_location = onnx.TensorProto.DEFAULT
 
 
 def _check_versions(model: onnx.ModelProto) -> None:
@@ -122,7 +140,7 @@ def _check_tensors(model: onnx.ModelProto, folder: Path) -> None:
             raise ModelFileError(
                 f"tensor {tensor.name!r}: dims {one_line(str(list(tensor.dims)))} are negative"
             )
-        if is_external(tensor):
+        if not is_loaded(tensor):
             external_range(tensor, folder)
             continue
         needed = payload_bytes(tensor)

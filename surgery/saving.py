@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -11,13 +12,20 @@ import onnx
 import onnx.numpy_helper
 from google.protobuf.message import EncodeError
 
-from anysize.errors import ModelFileError, UsageError
+from anysize.errors import UsageError
 from anysize.files import atomic_output, check_output_path
 from anysize.surgery.external_data import ExternalRange, copy_range, external_range, set_external
 from anysize.surgery.loading import PROTOBUF_LIMIT_BYTES
 from anysize.surgery.skeleton import copy_fields
 from anysize.surgery.streaming import write_model
-from anysize.surgery.tensors import DATA_FIELDS, all_tensors, is_external, payload_bytes
+from anysize.surgery.tensors import (
+    DATA_FIELDS,
+    all_tensors,
+    is_external,
+    is_inline_in_file,
+    is_loaded,
+    payload_bytes,
+)
 
 __all__ = ["ExternalData", "save_model"]
 
@@ -60,11 +68,13 @@ def save_model(
     check_output_path(path)
     if external_data not in ("auto", "always", "never"):
         raise UsageError(f"external data {external_data!r}: expected auto, always or never")
-    outside = [tensor for tensor in all_tensors(model) if is_external(tensor)]
-    if outside and source is None:
+    absent = [tensor for tensor in all_tensors(model) if not is_loaded(tensor)]
+    if absent and source is None:
         raise UsageError(
-            f"output {path}: tensor {outside[0].name!r} is external; say which file it came from"
+            f"output {path}: tensor {absent[0].name!r} is not in memory; say which file it came "
+            "from"
         )
+    outside = [tensor for tensor in absent if is_external(tensor)]
     source = Path(source) if source is not None else None
     total = sum(payload_bytes(tensor) or 0 for tensor in all_tensors(model))
     outside_bytes = sum(payload_bytes(tensor) or 0 for tensor in outside)
@@ -84,37 +94,11 @@ def save_model(
 
 
 def _save_inline(model: onnx.ModelProto, path: Path, folder: Path) -> None:
-    if any(is_external(tensor) for tensor in all_tensors(model)):
-        copy = onnx.ModelProto()
-        copy.CopyFrom(model)
-        for tensor in all_tensors(copy):
-            if is_external(tensor):
-                _bring_in(tensor, external_range(tensor, folder))
-        model = copy
     with atomic_output(path) as stream:
         try:
-            write_model(model, stream)
+            write_model(model, stream, folder=folder)
         except (ValueError, EncodeError) as exc:
             raise UsageError("model passes protobuf's 2 GiB; use external data") from exc
-
-
-def _bring_in(tensor: onnx.TensorProto, piece: ExternalRange) -> None:
-    with piece.path.open("rb") as stream:
-        stream.seek(piece.offset)
-        data = stream.read(piece.size_bytes)
-    if len(data) != piece.size_bytes:
-        raise ModelFileError(f"external data {piece.path.name!r}: changed while it was read")
-    tensor.raw_data = data
-    tensor.ClearField("external_data")
-    tensor.ClearField("data_location")
-
-
-def _serialize(model: onnx.ModelProto) -> bytes:
-    try:
-        data: bytes = model.SerializeToString()
-    except Exception as exc:  # protobuf's EncodeError or a ValueError, by implementation
-        raise UsageError("model passes protobuf's 2 GiB; use external data") from exc
-    return data
 
 
 def _save_external(
@@ -123,11 +107,15 @@ def _save_external(
     folder = source.parent if source is not None else path.parent
     data_path = path.with_name(f"{path.name}.data")
     light, moved = _without_weights(model, moves_inline=moves_inline)
-    outside = [tensor for tensor in all_tensors(light) if is_external(tensor)]
+    outside = [
+        tensor
+        for tensor in all_tensors(light)
+        if is_external(tensor) or (moves_inline and is_inline_in_file(tensor))
+    ]
     pieces = [external_range(tensor, folder) for tensor in outside]
     is_same = source is not None and path.resolve() == source.resolve()
     if source is not None and not is_same:
-        read = {source.resolve(), *(piece.path.resolve() for piece in pieces)}
+        read = {source.resolve(), *(path.resolve() for path in {p.path for p in pieces})}
         if not read.isdisjoint((path.resolve(), data_path.resolve())):
             raise UsageError(
                 f"output {path}: would overwrite a file that {source} needs; choose another name"
@@ -135,25 +123,26 @@ def _save_external(
     with contextlib.ExitStack() as stack:
         # Entered last is renamed first: the weights stand before the model names them.
         model_stream = stack.enter_context(atomic_output(path))
-        writer = _DataWriter(stack.enter_context(atomic_output(data_path)), data_path.name)
+        data_stream = stack.enter_context(atomic_output(data_path))
+        writer = _DataWriter(data_stream, data_path.name, pieces)
         for tensor, piece in zip(outside, pieces, strict=True):
-            writer.copy(tensor, piece)
+            writer.point(tensor, piece)
         for original, copy in moved:
             writer.write(copy, original)
-        model_stream.write(_serialize(light))
+        write_model(light, model_stream, folder=folder, keeps_external=True)
 
 
 def _without_weights(
     model: onnx.ModelProto, *, moves_inline: bool
 ) -> tuple[onnx.ModelProto, list[tuple[onnx.TensorProto, onnx.TensorProto]]]:
-    """Copy `model` less the initializers that move out; pair those with their empty copies."""
+    """Copy `model` less the initializers that leave memory; pair those with their empty copies."""
     light = onnx.ModelProto()
     copy_fields(model, light, leave_out=("graph",))
     copy_fields(model.graph, light.graph, leave_out=("initializer",))
     moved = []
     for original in model.graph.initializer:
         copy = light.graph.initializer.add()
-        is_moved = moves_inline and not is_external(original)
+        is_moved = moves_inline and is_loaded(original)
         if is_moved and (payload_bytes(original) or 0) >= _SMALLEST_EXTERNAL_BYTES:
             copy_fields(original, copy, leave_out=DATA_FIELDS)
             moved.append((original, copy))
@@ -163,24 +152,38 @@ def _without_weights(
 
 
 class _DataWriter:
-    """Appends weights to one data file, each once, and points tensors at them."""
+    """Appends weights to one data file, each byte once, and points tensors at them.
 
-    def __init__(self, stream: BinaryIO, location: str) -> None:
+    Ranges of another file that lie side by side are copied as one, from page to page: a file
+    system that shares blocks then copies nothing, and ranges that overlap in a hostile file do not
+    multiply.
+    """
+
+    def __init__(
+        self, stream: BinaryIO, location: str, pieces: Iterable[ExternalRange] = ()
+    ) -> None:
         self._stream = stream
         self._location = location
-        self._written: dict[ExternalRange, int] = {}
+        self._spans = [(span, self._copy_span(span)) for span in _joined(pieces)]
 
-    def copy(self, tensor: onnx.TensorProto, piece: ExternalRange) -> None:
-        """Copy a range of another file; tensors that share it share the copy."""
-        offset = self._written.get(piece)
-        if offset is None:
-            offset = self._written[piece] = self._align(piece.size_bytes)
-            with piece.path.open("rb") as source:
-                copy_range(source, self._stream, piece)
-        set_external(tensor, self._location, offset=offset, size_bytes=piece.size_bytes)
+    def _copy_span(self, span: ExternalRange) -> int:
+        offset = self._align(_LARGE_BYTES)
+        with span.path.open("rb") as source:
+            copy_range(source, self._stream, span)
+        return offset
+
+    def point(self, tensor: onnx.TensorProto, piece: ExternalRange) -> None:
+        """Point a tensor at the copy of its range, one of those announced."""
+        for span, offset in self._spans:
+            start = piece.offset - span.offset
+            if span.path == piece.path and 0 <= start <= span.size_bytes - piece.size_bytes:
+                place = offset + start
+                set_external(tensor, self._location, offset=place, size_bytes=piece.size_bytes)
+                return
+        raise AssertionError(f"{piece} was not announced")
 
     def write(self, tensor: onnx.TensorProto, original: onnx.TensorProto) -> None:
-        """Write the bytes that `original` holds inline, little-endian as ONNX stores them."""
+        """Write the bytes that `original` holds in memory, little-endian as ONNX stores them."""
         if original.HasField("raw_data"):
             data = original.raw_data
         else:
@@ -196,3 +199,18 @@ class _DataWriter:
         padding = -end % step
         self._stream.write(bytes(padding))
         return end + padding
+
+
+def _joined(pieces: Iterable[ExternalRange]) -> list[ExternalRange]:
+    """Join ranges that overlap or lie within a page of each other; each begins at a page."""
+    spans: list[ExternalRange] = []
+    for piece in sorted(set(pieces), key=lambda one: (str(one.path), one.offset, one.size_bytes)):
+        end = piece.offset + piece.size_bytes
+        last = spans[-1] if spans and spans[-1].path == piece.path else None
+        if last is not None and piece.offset <= last.offset + last.size_bytes + _PAGE_BYTES:
+            size_bytes = max(last.size_bytes, end - last.offset)
+            spans[-1] = ExternalRange(last.path, last.offset, size_bytes)
+        else:
+            start = piece.offset // _PAGE_BYTES * _PAGE_BYTES
+            spans.append(ExternalRange(piece.path, start, end - start))
+    return spans

@@ -9,12 +9,12 @@ import onnx
 
 from anysize.errors import UnsupportedModelError
 from anysize.sizes import Size
-from anysize.surgery.external_data import external_range
+from anysize.surgery.external_data import external_range, read_range
 from anysize.surgery.graph import GraphView
 from anysize.surgery.metadata import FileMetadata, write_metadata
 from anysize.surgery.passes.reshape_to_flatten import reshape_to_flatten
 from anysize.surgery.skeleton import copy_fields, inferred_values, weight_free
-from anysize.surgery.tensors import DATA_FIELDS, is_external
+from anysize.surgery.tensors import DATA_FIELDS, is_loaded
 
 __all__ = ["split_at"]
 
@@ -113,14 +113,12 @@ def _part(
 
 
 def _copy_in(tensor: onnx.TensorProto, target: onnx.TensorProto, source: Path | None) -> None:
-    if source is None or not is_external(tensor):
+    if source is None or is_loaded(tensor):
         target.CopyFrom(tensor)
         return
     piece = external_range(tensor, source.parent)
     copy_fields(tensor, target, leave_out=(*DATA_FIELDS, "external_data", "data_location"))
-    with piece.path.open("rb") as stream:
-        stream.seek(piece.offset)
-        target.raw_data = stream.read(piece.size_bytes)
+    target.raw_data = read_range(piece)
 
 
 def _reads(node: onnx.NodeProto) -> set[str]:

@@ -11,10 +11,13 @@ import onnx.numpy_helper
 
 __all__ = [
     "DATA_FIELDS",
+    "PLACE_KEY",
     "SMALL_ELEMENTS",
     "all_tensors",
     "element_count",
     "is_external",
+    "is_inline_in_file",
+    "is_loaded",
     "is_small",
     "payload_bytes",
     "small_array",
@@ -34,6 +37,9 @@ DATA_FIELDS = (
     "string_data",
 )
 
+# Marks a tensor whose `external_data` say where it lies in the model's own file. Never written.
+PLACE_KEY = "anysize.place"
+
 # Packed types, whose elements are narrower than a byte.
 _BITS = {
     name: bits
@@ -50,7 +56,17 @@ _BITS = {
 
 def is_external(tensor: onnx.TensorProto) -> bool:
     """Say whether the tensor's bytes lie in another file."""
-    return tensor.data_location == onnx.TensorProto.EXTERNAL
+    return not is_loaded(tensor) and not is_inline_in_file(tensor)
+
+
+def is_loaded(tensor: onnx.TensorProto) -> bool:
+    """Say whether the tensor's bytes are in memory."""
+    return tensor.data_location != onnx.TensorProto.EXTERNAL
+
+
+def is_inline_in_file(tensor: onnx.TensorProto) -> bool:
+    """Say whether the tensor's bytes were left where they are in the model's own file."""
+    return any(entry.key == PLACE_KEY for entry in tensor.external_data)
 
 
 def element_count(tensor: onnx.TensorProto) -> int:
@@ -60,7 +76,7 @@ def element_count(tensor: onnx.TensorProto) -> int:
 
 def is_small(tensor: onnx.TensorProto) -> bool:
     """Say whether the tensor is inline and short enough to be read while shapes are worked out."""
-    return not is_external(tensor) and element_count(tensor) <= SMALL_ELEMENTS
+    return is_loaded(tensor) and element_count(tensor) <= SMALL_ELEMENTS
 
 
 def payload_bytes(tensor: onnx.TensorProto) -> int | None:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from anysize.surgery.streaming import _varint, write_model
+from anysize.surgery.streaming import write_model
+from anysize.surgery.wire import varint
 
 
 class Stream(io.BytesIO):
@@ -69,6 +70,6 @@ def test_fields_of_a_newer_onnx_are_kept():
 
 @given(st.integers(min_value=0, max_value=2**35))
 def test_numbers_are_encoded_seven_bits_at_a_time(number):
-    encoded = _varint(number)
+    encoded = varint(number)
     assert sum((byte & 0x7F) << 7 * place for place, byte in enumerate(encoded)) == number
     assert [byte >> 7 for byte in encoded] == [1] * (len(encoded) - 1) + [0]

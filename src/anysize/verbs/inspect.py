@@ -35,7 +35,7 @@ def inspect(model: Path | str, sizes: Sequence[Size] = ()) -> Inspection:
     from anysize.surgery.graph import opset_version
 
     path = Path(model)
-    graph = surgery.load_model(path)
+    graph = surgery.load_model(path, weights="in_file")
     metadata = surgery.read_metadata(graph)
     training = surgery.trained_size(graph)
     head, why = _find_head(graph, training or (sizes[0] if sizes else None))

@@ -95,7 +95,7 @@ def rewrite(
 
     model, output = Path(model), Path(output)
     size = Size.parse(size) if isinstance(size, str) else size
-    original = surgery.load_model(model)
+    original = surgery.load_model(model, weights="in_file")
     _protect_weights(original, model, output)
     if verify:
         _refuse_unprovable(original, model)
