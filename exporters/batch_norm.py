@@ -3,13 +3,12 @@
 With running statistics, batch normalisation is y = (x − mean) / √(variance + ε) · γ + β: a factor
 and an addend for each channel. Behind a convolution or a linear layer both go into its weights.
 torch.onnx would do that in float32, on a copy of every weight for each trace; here the operator is
-translated to a placeholder, and folded once, in float64, rounded at the end.
+translated to a placeholder, and folded once, in float64, rounded at the end. That happens when the
+graph is written: until then a folded weight is a formula, and takes no memory.
 """
 
 from __future__ import annotations
 
-import ast
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,18 +16,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx_ir as ir
 import onnxscript
 import torch
-from onnx import helper, numpy_helper
 from onnxscript import opset18
 
 from anysize.errors import ExportError
-from anysize.surgery.graph import attribute
-from anysize.surgery.operators.emitter import Emitter
+from anysize.exporters.naming import scopes
 
 __all__ = ["BATCH_NORM", "batch_norm_translations", "fold_batch_norm"]
 
 _DOMAIN, BATCH_NORM = "anysize.lowering", "BatchNorm"
+_WEIGHT, _BIAS, _MEAN, _VARIANCE = 1, 2, 3, 4  # its inputs behind the map
 _EPSILON = 1e-5  # the operator's default
 
 
@@ -96,14 +95,15 @@ class _Affine:
     addend: npt.NDArray[np.float64]
 
 
-def fold_batch_norm(model: onnx.ModelProto) -> int:
+def fold_batch_norm(model: ir.Model) -> int:
     """Fold every batch normalisation into the layer before it, in place.
 
     Where that layer's output has another reader, or there is no such layer, the node becomes a
     BatchNormalization.
 
     Args:
-        model: A traced graph, with its weights.
+        model: A traced graph, with its weights. Their values are not changed: a folded weight is
+            computed from them when it is read.
 
     Returns:
         How many were folded.
@@ -112,142 +112,139 @@ def fold_batch_norm(model: onnx.ModelProto) -> int:
         ExportError: A layer normalises by the statistics of the batch, which an answer must not
             depend on.
     """
-    graph = model.graph
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    producers = {name: node for node in graph.node for name in node.output}
-    readers = Counter(name for node in graph.node for name in node.input)
-    readers.update(output.name for output in graph.output)
-    folded: list[onnx.NodeProto] = []
-    renamed: dict[str, str] = {}
-    for node in graph.node:
+    graph, folded = model.graph, 0
+    for node in list(graph):
         if (node.domain, node.op_type) != (_DOMAIN, BATCH_NORM):
             continue
-        if len(node.input) < 5:
+        if len(node.inputs) <= _VARIANCE or None in node.inputs[_MEAN:]:
             raise ExportError(
                 f"layer {_layer(node)!r}: normalises by the statistics of the batch, so that one "
                 "image's answer depends on the others; keep running statistics "
                 "(track_running_stats=True)"
             )
-        layer = producers.get(node.input[0])
-        if layer is not None and readers[node.input[0]] == 1:
-            channels = _FOLDED.get(layer.op_type)
-            axis = None if channels is None else channels(layer)
-            if axis is not None and all(name in tensors for name in layer.input[1:] if name):
-                _fold(graph, layer, _affine(node, tensors), axis, tensors, readers)
-                renamed[node.output[0]] = layer.output[0]
-                producers[node.output[0]] = layer
-                readers[layer.output[0]] = readers[node.output[0]]
-                folded.append(node)
-                continue
-        _standard(node, tensors, Emitter(model, node.output[0]))
-    for node in folded:
-        graph.node.remove(node)
-    _rename(graph, renamed)
-    for index in reversed(range(len(model.opset_import))):
-        is_used = any(node.domain == _DOMAIN for node in graph.node)
-        if model.opset_import[index].domain == _DOMAIN and not is_used:
-            del model.opset_import[index]
-    return len(folded)
+        layer = _layer_before(node)
+        if layer is None:
+            _standard(graph, node)
+            continue
+        _fold(graph, layer, _affine(node))
+        _take_out(node, layer, graph)
+        folded += 1
+    if not any(node.domain == _DOMAIN for node in graph):
+        model.opset_imports.pop(_DOMAIN, None)
+    return folded
 
 
-def _rename(graph: onnx.GraphProto, renamed: dict[str, str]) -> None:
+def _layer_before(node: ir.Node) -> ir.Node | None:
+    """Return the layer that a normalisation can be folded into."""
+    (maps, *_) = node.inputs
+    layer = maps.producer() if maps is not None else None
+    if maps is None or layer is None or len(maps.uses()) > 1 or maps.is_graph_output():
+        return None
+    has_axis = layer.op_type in _FOLDED and _FOLDED[layer.op_type](layer) is not None
+    constant = (value is None or value.const_value is not None for value in layer.inputs[1:])
+    return layer if has_axis and all(constant) else None
+
+
+def _take_out(node: ir.Node, layer: ir.Node, graph: ir.Graph) -> None:
     """Let the readers of a folded node read the layer; the graph's outputs keep their names."""
-    outputs = {output.name for output in graph.output}
-    kept = {new: old for old, new in renamed.items() if old in outputs}
-    for node in graph.node:
-        for place, name in enumerate(node.input):
-            node.input[place] = renamed.get(name, name)
-        for place, name in enumerate(node.input):
-            node.input[place] = kept.get(name, name)
-        for place, name in enumerate(node.output):
-            node.output[place] = kept.get(name, name)
+    old, new = node.outputs[0], layer.outputs[0]
+    name = old.name if old.is_graph_output() else new.name
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+    new.name = name
 
 
-def _affine(node: onnx.NodeProto, tensors: dict[str, onnx.TensorProto]) -> _Affine:
-    mean, variance = (_double(tensors[node.input[place]]) for place in (3, 4))
-    epsilon = float(attribute(node, "epsilon", _EPSILON))  # type: ignore[arg-type]
-    factor = 1 / np.sqrt(variance + epsilon)
-    if node.input[1]:
-        factor = factor * _double(tensors[node.input[1]])
-    addend = -mean * factor
-    if node.input[2]:
-        addend = addend + _double(tensors[node.input[2]])
-    return _Affine(factor, addend)
+def _affine(node: ir.Node) -> _Affine:
+    _, weight, bias, mean, variance = node.inputs
+    epsilon = node.attributes.get_float("epsilon", _EPSILON)
+    factor = 1 / np.sqrt(_double(variance) + epsilon)
+    if weight is not None:
+        factor = factor * _double(weight)
+    addend = -_double(mean) * factor
+    return _Affine(factor, addend if bias is None else addend + _double(bias))
 
 
-def _double(tensor: onnx.TensorProto) -> npt.NDArray[np.float64]:
-    return numpy_helper.to_array(tensor).astype(np.float64)
+def _double(value: ir.Value | None) -> npt.NDArray[np.float64]:
+    return _tensor(value).numpy().astype(np.float64)
 
 
-def _fold(
-    graph: onnx.GraphProto,
-    layer: onnx.NodeProto,
-    affine: _Affine,
-    axis: int,
-    tensors: dict[str, onnx.TensorProto],
-    readers: Counter[str],
-) -> None:
-    def put(place: int, word: str, array: npt.NDArray[Any]) -> None:
-        """Set a parameter of the layer, apart from any other layer's that it was shared with."""
-        own = layer.input[place] if place < len(layer.input) else ""
-        if own and readers[own] == 1:
-            tensors[own].CopyFrom(numpy_helper.from_array(array, own))
-            return
-        name = f"{layer.name}.{word}"
-        while name in tensors:
-            name = f"{name}_folded"
-        inputs = [*layer.input[:place], name, *layer.input[place + 1 :]]
-        del layer.input[:]
-        layer.input.extend(inputs)
-        tensors[name] = graph.initializer.add()
-        tensors[name].CopyFrom(numpy_helper.from_array(array, name))
-        readers[name] = 1
-
-    weight = numpy_helper.to_array(tensors[layer.input[1]])
-    sides = [1] * weight.ndim
-    sides[axis] = -1
-    addend = affine.addend
-    if len(layer.input) > 2 and layer.input[2]:
-        addend = addend + _double(tensors[layer.input[2]]) * affine.factor
-    put(2, "bias", addend.astype(weight.dtype))
-    put(1, "weight", (weight * affine.factor.reshape(sides)).astype(weight.dtype))
+def _tensor(value: ir.Value | None) -> ir.TensorProtocol:
+    if value is None or value.const_value is None:
+        name = "" if value is None else value.name
+        raise ExportError(f"tensor {name!r}: batch normalisation expects a parameter there")
+    return value.const_value
 
 
-def _conv(_layer: onnx.NodeProto) -> int | None:
+def _fold(graph: ir.Graph, layer: ir.Node, affine: _Affine) -> None:
+    tensor, axis = _tensor(layer.inputs[1]), _FOLDED[layer.op_type](layer)
+    sides = [-1 if place == axis else 1 for place in range(len(tensor.shape))]
+    factor, addend, dtype = affine.factor.reshape(sides), affine.addend, tensor.dtype.numpy()
+    bias = layer.inputs[2] if len(layer.inputs) > 2 else None
+    if bias is not None:
+        addend = addend + _double(bias) * affine.factor
+    _put(graph, layer, 2, "bias", ir.tensor(addend.astype(dtype)))
+    product = ir.LazyTensor(
+        lambda: ir.tensor((tensor.numpy() * factor).astype(dtype)),
+        dtype=tensor.dtype,
+        shape=ir.Shape(tensor.shape),
+    )
+    _put(graph, layer, 1, "weight", product)
+
+
+def _put(graph: ir.Graph, node: ir.Node, place: int, word: str, tensor: ir.TensorProtocol) -> None:
+    """Set a parameter of a node, apart from any other node's that it was shared with."""
+    own = node.inputs[place] if place < len(node.inputs) else None
+    if own is not None and len(own.uses()) == 1:
+        tensor.name = own.name
+        own.const_value = tensor
+        return
+    name = f"{node.name}.{word}"
+    while name in graph.initializers:
+        name = f"{name}_folded"
+    tensor.name = name
+    value = ir.Value(
+        name=name,
+        shape=ir.Shape(tensor.shape),
+        type=ir.TensorType(tensor.dtype),
+        const_value=tensor,
+    )
+    graph.initializers.add(value)
+    node.resize_inputs(max(place + 1, len(node.inputs)))
+    node.replace_input_with(place, value)
+
+
+def _conv(_layer: ir.Node) -> int | None:
     return 0
 
 
-def _conv_transpose(layer: onnx.NodeProto) -> int | None:
-    return 1 if attribute(layer, "group", 1) == 1 else None
+def _conv_transpose(layer: ir.Node) -> int | None:
+    return 1 if layer.attributes.get_int("group", 1) == 1 else None
 
 
-def _gemm(layer: onnx.NodeProto) -> int | None:
-    if attribute(layer, "alpha", 1.0) != 1.0 or attribute(layer, "beta", 1.0) != 1.0:
+def _gemm(layer: ir.Node) -> int | None:
+    if any(layer.attributes.get_float(name, 1.0) != 1.0 for name in ("alpha", "beta")):
         return None
-    return 0 if attribute(layer, "transB", 0) else 1
+    return 0 if layer.attributes.get_int("transB", 0) else 1
 
 
 # Which axis of a layer's weight counts its output channels; None where it cannot be folded.
 _FOLDED = {"Conv": _conv, "ConvTranspose": _conv_transpose, "Gemm": _gemm}
 
 
-def _standard(node: onnx.NodeProto, tensors: dict[str, onnx.TensorProto], emitter: Emitter) -> None:
+def _standard(graph: ir.Graph, node: ir.Node) -> None:
     """Write the placeholder as ONNX's operator, which has no optional inputs."""
-    mean = tensors[node.input[3]]
-    dtype = helper.tensor_dtype_to_np_dtype(mean.data_type)
-    for place, neutral in ((1, 1.0), (2, 0.0)):
-        if not node.input[place]:
-            node.input[place] = emitter.constant(np.full(mean.dims, neutral), dtype=dtype)
+    like = _tensor(node.inputs[_MEAN])
+    for place, word, neutral in ((_WEIGHT, "weight", 1.0), (_BIAS, "bias", 0.0)):
+        if node.inputs[place] is None:
+            array = np.full(like.shape.numpy(), neutral, dtype=like.dtype.numpy())
+            _put(graph, node, place, word, ir.tensor(array))
     node.domain, node.op_type = "", "BatchNormalization"
-    epsilon = helper.make_attribute("epsilon", attribute(node, "epsilon", _EPSILON))
-    del node.attribute[:]
-    node.attribute.append(epsilon)
+    epsilon = node.attributes.get_float("epsilon", _EPSILON)
+    node.attributes.clear()
+    node.attributes.add(ir.AttrFloat32("epsilon", epsilon))
 
 
-def _layer(node: onnx.NodeProto) -> str:
+def _layer(node: ir.Node) -> str:
     """Name the module that a traced node comes from."""
-    scopes = {entry.key: entry.value for entry in node.metadata_props}.get(
-        "pkg.torch.onnx.name_scopes", "[]"
-    )
-    names = ast.literal_eval(scopes)
-    return str(names[-2]) if len(names) > 1 else str(node.name)
+    found = scopes(node)
+    return found[-1][0] if found else str(node.name)

@@ -167,8 +167,7 @@ def _graph(first: Trace, second: Trace | None, size: Size) -> onnx.ModelProto:
         ExportError: Something that differs between the traces cannot be freed.
     """
     baked = baked_values(first, second) if second else ()
-    model: onnx.ModelProto = ir.to_proto(first.model)
-    fold_batch_norm(model)
+    model = _proto(first)
     tidy(model)
     ceil_mode_to_padding(model)
     if second:
@@ -178,6 +177,14 @@ def _graph(first: Trace, second: Trace | None, size: Size) -> onnx.ModelProto:
     lower_placeholders(model)
     reduce_mean_to_global_pool(model)
     reshape_to_flatten(model, size)
+    return model
+
+
+def _proto(trace: Trace) -> onnx.ModelProto:
+    """Write a trace down, normalisations folded; the trace itself stays as it is."""
+    folded = trace.model.clone()
+    fold_batch_norm(folded)
+    model: onnx.ModelProto = ir.to_proto(folded)
     return model
 
 
