@@ -18,6 +18,7 @@ from onnxscript import opset18
 
 from anysize.exporters.local_response_norm import translate_local_response_norm
 from anysize.exporters.region_operators import REGION_OPERATORS
+from anysize.exporters.same_padding import translate_pad
 
 __all__ = ["DOMAIN", "translation_table"]
 
@@ -90,6 +91,7 @@ def _paper_max_pool(x: Any, bins: int) -> Any:
 # Operators that are there once the package that defines them has been imported.
 _FOREIGN: dict[tuple[str, str], Callable[..., Any]] = {
     ("anysize", "local_response_norm"): translate_local_response_norm,
+    ("anysize", "pad2d"): translate_pad,
     ("anysize", "paper_max_pool"): _paper_max_pool,
     **REGION_OPERATORS,
 }

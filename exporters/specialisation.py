@@ -8,16 +8,15 @@ the ones that depend on the size: each must be replaced by something computed fr
 
 from __future__ import annotations
 
-import ast
 import re
 from dataclasses import dataclass
-from pathlib import PurePath
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
 from anysize.errors import ExportError
+from anysize.exporters.origin import origin, shortened
 from anysize.exporters.trace import Trace
 
 __all__ = ["BakedValue", "baked_values", "check_nothing_is_baked"]
@@ -47,43 +46,6 @@ class BakedValue:
     origin: str
 
 
-def _origin(node: ir.Node) -> str:
-    """Name the layer, and the source line where torch recorded one."""
-    scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]")
-    classes = node.metadata_props.get("pkg.torch.onnx.class_hierarchy", "[]")
-    names, kinds = ast.literal_eval(scopes), ast.literal_eval(classes)
-    layers = [
-        (name, kind)
-        for name, kind in zip(names, kinds, strict=False)
-        if "." in kind and not kind.startswith("aten.")
-    ]
-    where = "the module itself"
-    if layers:
-        name, kind = layers[-1]
-        where = f"layer {name!r} ({kind.rpartition('.')[2]})" if name else f"{kind} itself"
-    lines = [
-        line.strip()
-        for line in node.metadata_props.get("pkg.torch.onnx.stack_trace", "").splitlines()
-    ]
-    user = [
-        (place, lines[i + 1] if i + 1 < len(lines) else "")
-        for i, place in enumerate(lines)
-        if place.startswith("File ") and "/torch/nn/" not in place.replace("\\", "/")
-    ]
-    return f"{where}, {_short(user[-1][0])}: {_text(user[-1][1])}" if user else where
-
-
-def _short(place: str) -> str:
-    """Write `File "/home/me/net.py", line 12, in forward` as `net.py:12`."""
-    match = re.match(r'File "(.+)", line (\d+)', place)
-    return f"{PurePath(match[1]).name}:{match[2]}" if match else place
-
-
-def _text(value: object) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= 60 else f"{text[:57]}…"
-
-
 def _constant_difference(first: ir.Value, second: ir.Value) -> tuple[str, str] | None:
     """Compare two constants; parameters share their memory and are equal at once."""
     one, two = first.const_value, second.const_value
@@ -97,7 +59,7 @@ def _constant_difference(first: ir.Value, second: ir.Value) -> tuple[str, str] |
     if left.tobytes() == right.tobytes():
         return None
     if left.size <= 16:
-        return _text(left.tolist()), _text(right.tolist())
+        return shortened(left.tolist()), shortened(right.tolist())
     place = np.argmax(left.reshape(-1) != right.reshape(-1))
     return f"…{left.flat[place]}…", f"…{right.flat[place]}…"
 
@@ -113,15 +75,15 @@ def baked_values(first: Trace, second: Trace) -> tuple[BakedValue, ...]:
     for node, other in zip(nodes, others, strict=False):
         if (node.domain, node.op_type) != (other.domain, other.op_type):
             raise ExportError(
-                f"{_origin(node)}: runs {node.op_type} at {first.size} and {other.op_type} at "
+                f"{origin(node)}: runs {node.op_type} at {first.size} and {other.op_type} at "
                 f"{second.size}; a graph has one path for all sizes"
             )
         for name, attribute in node.attributes.items():
             ours, theirs = attribute.value, other.attributes[name].value
             if ours != theirs:
-                values = (_text(ours), _text(theirs))
+                values = (shortened(ours), shortened(theirs))
                 found.append(
-                    BakedValue(node.name or "", node.op_type, name, "", values, _origin(node))
+                    BakedValue(node.name or "", node.op_type, name, "", values, origin(node))
                 )
         for value, counterpart in zip(node.inputs, other.inputs, strict=True):
             if value is None or counterpart is None:
@@ -131,7 +93,7 @@ def baked_values(first: Trace, second: Trace) -> tuple[BakedValue, ...]:
                 constant = value.name or ""
                 found.append(
                     BakedValue(
-                        node.name or "", node.op_type, "", constant, difference, _origin(node)
+                        node.name or "", node.op_type, "", constant, difference, origin(node)
                     )
                 )
     if len(nodes) != len(others):
@@ -177,6 +139,6 @@ def check_nothing_is_baked(
 def _still_has(node: onnx.NodeProto, value: BakedValue) -> bool:
     for attribute in node.attribute:
         if attribute.name == value.attribute:
-            now = _text(onnx.helper.get_attribute_value(attribute))
+            now = shortened(onnx.helper.get_attribute_value(attribute))
             return _NUMBER.findall(now) == _NUMBER.findall(value.values[0])
     return False

@@ -21,6 +21,7 @@ from anysize.exporters.inputs import InputSpec
 from anysize.exporters.local_response_norm import WholeLocalResponseNorm
 from anysize.exporters.naming import name_layers
 from anysize.exporters.placeholders import translation_table
+from anysize.exporters.same_padding import WholePadding, write_padding
 from anysize.exporters.torchlib import operators_listed_once
 from anysize.sizes import Size
 
@@ -124,6 +125,7 @@ def trace(
             operators_listed_once(),
             torch.no_grad(),
             WholeLocalResponseNorm(),
+            WholePadding(),
         ):
             program = torch.onnx.export(module, examples, **arguments)
     except Exception as error:
@@ -135,4 +137,5 @@ def trace(
         raise ExportError(f"torch.onnx returned no graph for {type(module).__name__}")
     parameters = (*module.named_parameters(), *module.named_buffers())
     name_layers(program.model, [name for name, _ in parameters])
+    write_padding(program.model, module, examples)
     return Trace(program.model, batch, size)

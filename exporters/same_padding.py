@@ -1,0 +1,272 @@
+"""Padding that follows the size of the map: TensorFlow's "same".
+
+A network that came from TensorFlow pads each map by as much as its size asks for, computed in
+Python: `F.pad(x, …)` before a convolution or a pooling. A trace holds the numbers of one size, and
+a second size may well ask for the same ones. So each call is kept whole while tracing, and the
+module is then run on the meta device at several sizes: a call that always pads alike is a Pad, or
+belongs to the convolution behind it; one that pads as `auto_pad=SAME_UPPER` would at each of the
+sizes becomes that; any other is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+import onnxscript
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch program gives it
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from anysize.errors import ExportError
+from anysize.exporters.origin import origin
+
+__all__ = ["WholePadding", "translate_pad", "write_padding"]
+
+_DOMAIN, _PAD = "anysize.lowering", "Pad2d"
+# How much larger, both ways, the images are at which the module is watched. A map at stride 32 must
+# meet odd and even sides, too.
+_LARGER = ((1, 33), (2, 17), (3, 9), (17, 1), (33, 2), (9, 5), (49, 20))
+# What a window sees beyond the border, for which auto_pad stands.
+_BEYOND = {"Conv": 0.0, "AveragePool": 0.0, "MaxPool": float("-inf")}
+
+
+@torch.library.custom_op("anysize::pad2d", mutates_args=())
+def _pad2d(maps: Tensor, pads: Sequence[int], value: float, number: int) -> Tensor:
+    """Pad `maps` (batch, channels, height, width) by (left, right, top, bottom)."""
+    del number
+    return F.pad(maps, pads, value=value)
+
+
+@_pad2d.register_fake
+def _(maps: Tensor, pads: Sequence[int], value: float, number: int) -> Tensor:
+    del value, number
+    left, right, top, bottom = pads
+    batch, channels, height, width = maps.shape
+    return maps.new_empty(batch, channels, height + top + bottom, width + left + right)
+
+
+@dataclass(frozen=True, slots=True)
+class _Padded:
+    """One call: the sides of the map, and what is added before and after each."""
+
+    sides: tuple[int, int]
+    before: tuple[int, int]
+    after: tuple[int, int]
+
+
+class WholePadding(TorchFunctionMode):
+    """While active, `F.pad` of maps by a constant is one operator, numbered by its turn.
+
+    Attributes:
+        calls: What was padded, by that number.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[_Padded] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Replace the function where it is called."""
+        del types
+        if func is F.pad:
+            return self._pad(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+    def _pad(
+        self,
+        input: Tensor,  # noqa: A002 - the signature of F.pad
+        pad: Sequence[int],
+        mode: str = "constant",
+        value: float | None = None,
+    ) -> Tensor:
+        pads = [*pad, 0, 0][:4] if len(pad) == 2 else list(pad)
+        known = all(isinstance(side, int) and side >= 0 for side in pads)
+        if mode != "constant" or input.dim() != 4 or len(pads) != 4 or not known:
+            return F.pad(input, pad, mode, value)
+        left, right, top, bottom = pads
+        height, width = input.shape[2:]
+        self.calls.append(_Padded((height, width), (top, left), (bottom, right)))
+        whole = torch.ops.anysize.pad2d.default
+        return whole(input, pads, float(value or 0.0), len(self.calls) - 1)  # type: ignore[no-any-return]
+
+
+def _placeholder() -> onnxscript.values.Op:
+    schema = onnx.defs.OpSchema
+    floats = ["tensor(float16)", "tensor(bfloat16)", "tensor(float)", "tensor(double)"]
+    return onnxscript.values.Op(
+        onnxscript.values.Opset(_DOMAIN, 1),
+        _PAD,
+        schema(
+            _PAD,
+            _DOMAIN,
+            1,
+            inputs=[schema.FormalParameter("input", "T")],
+            outputs=[schema.FormalParameter("output", "T")],
+            type_constraints=[("T", floats, "any float")],
+            attributes=[
+                schema.Attribute("pads", schema.AttrType.INTS, "", required=True),
+                schema.Attribute("value", schema.AttrType.FLOAT, "", required=True),
+                schema.Attribute("number", schema.AttrType.INT, "", required=True),
+            ],
+        ),
+    )
+
+
+_PLACEHOLDER = _placeholder()
+
+
+def translate_pad(maps: Any, pads: Sequence[int], value: float, number: int) -> Any:
+    """Translate the operator for `torch.onnx.export(custom_translation_table=…)`."""
+    return _PLACEHOLDER(maps, pads=list(pads), value=value, number=number)
+
+
+def write_padding(model: ir.Model, module: nn.Module, examples: Sequence[Tensor]) -> None:
+    """Replace, in place, every padding of a traced graph by what ONNX has for it.
+
+    Args:
+        model: Traced under `WholePadding`.
+        module: What was traced.
+        examples: Its inputs; the image first.
+
+    Raises:
+        ExportError: A padding depends on the size in another way; layer and line are named.
+    """
+    nodes = [node for node in model.graph if (node.domain, node.op_type) == (_DOMAIN, _PAD)]
+    if not nodes:
+        return
+    runs = list(_watched(module, examples))
+    for node in nodes:
+        number = node.attributes.get_int("number", 0)
+        if any(len(calls) != len(runs[0]) for calls in runs):
+            raise ExportError(
+                f"{origin(node)}: pads at some sizes of the image and not at others; a graph has "
+                "one path for all sizes: pad at every size, by 0 where nothing is missing"
+            )
+        _write(node, [calls[number] for calls in runs])
+    if all(node.domain != _DOMAIN for node in model.graph):
+        model.opset_imports.pop(_DOMAIN, None)
+
+
+def _watched(module: nn.Module, examples: Sequence[Tensor]) -> Iterator[list[_Padded]]:
+    """Yield what is padded at the traced size and, where the module takes them, at larger ones."""
+    image, *rest = (example.to("meta") for example in examples)
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    state = {name: tensor.detach().to("meta") for name, tensor in tensors}
+    batch, channels, height, width = image.shape
+    for down, across in ((0, 0), *_LARGER):
+        larger = image.new_empty(batch, channels, height + down, width + across)
+        watch = WholePadding()
+        try:
+            with torch.no_grad(), torch.device("meta"), watch:
+                torch.func.functional_call(module, state, (larger, *rest))
+        except Exception:  # noqa: S112 - the module's own code raises what it likes
+            continue
+        yield watch.calls
+
+
+def _write(node: ir.Node, calls: Sequence[_Padded]) -> None:
+    if len({(call.before, call.after) for call in calls}) == 1:
+        _pad_always(node)
+        return
+    windows = [use.node for use in node.outputs[0].uses()]
+    value = node.attributes.get_float("value", 0.0)
+    is_same = not node.outputs[0].is_graph_output() and all(
+        value == _BEYOND.get(window.op_type) and _pads_like(window, calls) for window in windows
+    )
+    if not is_same:
+        one, other = calls[0], next(call for call in calls if _amount(call) != _amount(calls[0]))
+        raise ExportError(
+            f"{origin(node)}: pads a map of {one.sides[0]}x{one.sides[1]} by {_amount(one)} and "
+            f"one of {other.sides[0]}x{other.sides[1]} by {_amount(other)} (top, left, bottom, "
+            "right), which is not the `same` padding of undilated windows that touch, and nothing "
+            "else of the kind can be written for every runtime; pad by constants"
+        )
+    for window in windows:
+        window.replace_input_with(0, node.inputs[0])
+        window.attributes.pop("pads", None)
+        window.attributes.pop("ceil_mode", None)
+        window.attributes.add(ir.AttrString("auto_pad", "SAME_UPPER"))
+        if window.op_type == "AveragePool":  # PyTorch counted what F.pad had added
+            window.attributes.add(ir.AttrInt64("count_include_pad", 1))
+    _remove(node)
+
+
+def _amount(call: _Padded) -> tuple[int, ...]:
+    return (*call.before, *call.after)
+
+
+def _pads_like(window: ir.Node, calls: Sequence[_Padded]) -> bool:
+    """Say whether `auto_pad=SAME_UPPER` of a window adds what every call added."""
+    found = window.attributes
+    if any(found.get_ints("pads", ())) or found.get_string("auto_pad", "NOTSET") != "NOTSET":
+        return False
+    shape = window.inputs[1].shape if window.op_type == "Conv" and window.inputs[1] else None
+    kernel = list(found.get_ints("kernel_shape", ())) or list(shape or ())[2:]
+    strides = found.get_ints("strides", (1, 1))
+    # ONNX Runtime 1.31: 'Dilation not supported for AutoPadType::SAME_UPPER'.
+    if len(kernel) != 2 or any(step != 1 for step in found.get_ints("dilations", ())):
+        return False
+    for axis in (0, 1):
+        span, stride = int(kernel[axis]), strides[axis]
+        # Rounding up would add a window, and ONNX Runtime's MaxPool has 'padding values must be
+        # non-negative'.
+        if span < stride:
+            return False
+        for call in calls:
+            side = call.sides[axis]
+            missing = max((-(-side // stride) - 1) * stride + span - side, 0)
+            if (call.before[axis], call.after[axis]) != (missing // 2, missing - missing // 2):
+                return False
+    return True
+
+
+def _pad_always(node: ir.Node) -> None:
+    """Write a padding as numbers: of the convolutions behind it, or of a node of its own."""
+    left, right, top, bottom = node.attributes["pads"].as_ints()
+    value, result = node.attributes.get_float("value", 0.0), node.outputs[0]
+    readers = [use.node for use in result.uses()]
+    if (
+        value == 0.0
+        and not result.is_graph_output()
+        and all(reader.op_type == "Conv" and not reader.domain for reader in readers)
+    ):
+        for reader in readers:
+            own = reader.attributes.get_ints("pads", (0, 0, 0, 0))
+            more = zip(own, (top, left, bottom, right), strict=True)
+            reader.attributes.add(ir.AttrInt64s("pads", [a + b for a, b in more]))
+            reader.replace_input_with(0, node.inputs[0])
+        _remove(node)
+        return
+    source, graph = node.inputs[0], node.graph
+    assert source is not None
+    assert isinstance(graph, ir.Graph)
+    dtype = source.dtype or ir.DataType.FLOAT
+    constants = (
+        ("pads", ir.tensor([0, 0, top, left, 0, 0, bottom, right], ir.DataType.INT64)),
+        ("value", ir.tensor(value, dtype)),
+    )
+    for place, (word, tensor) in enumerate(constants, 1):
+        tensor.name = f"{node.name}/{word}"
+        constant = ir.Value(
+            name=tensor.name,
+            shape=ir.Shape(tensor.shape),
+            type=ir.TensorType(tensor.dtype),
+            const_value=tensor,
+        )
+        graph.initializers.add(constant)
+        node.resize_inputs(place + 1)
+        node.replace_input_with(place, constant)
+    node.domain, node.op_type = "", "Pad"
+    node.attributes.clear()
+    node.attributes.add(ir.AttrString("mode", "constant"))
+
+
+def _remove(node: ir.Node) -> None:
+    graph = node.graph
+    assert isinstance(graph, ir.Graph)
+    graph.remove(node, safe=True)

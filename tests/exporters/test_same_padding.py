@@ -1,0 +1,132 @@
+"""Padding that follows the size of the map is written as `auto_pad`, or refused."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+
+from anysize.errors import ExportError
+from anysize.exporters import ExportSpec, export_module
+from anysize.sizes import Size
+
+ort.set_default_logger_severity(4)
+
+
+def same(x, kernel, stride, *, value=0.0, dilation=1):
+    """Pad as TensorFlow does."""
+    down, across = (
+        max((math.ceil(side / stride) - 1) * stride + (kernel - 1) * dilation + 1 - side, 0)
+        for side in x.shape[2:]
+    )
+    pads = (across // 2, across - across // 2, down // 2, down - down // 2)
+    return F.pad(x, pads, value=value)
+
+
+class Padded(nn.Module):
+    """A convolution, and between it and the classifier what a test asks for."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.inner = inner
+        self.conv = nn.Conv2d(8, 8, 5, stride=2)
+
+    def forward(self, x):
+        return self.inner(self, self.first(x)).mean((2, 3))
+
+
+def exported(inner):
+    torch.manual_seed(0)
+    module = Padded(inner).eval()
+    spec = ExportSpec(name="padded", head=None, channels=3, classes=None, size=Size(24, 24))
+    return module, export_module(module, spec).model
+
+
+def node_of(model, operator):
+    (node,) = [node for node in model.graph.node if node.op_type == operator and node.attribute]
+    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+
+
+FOLLOWS = {
+    "convolution": lambda net, x: net.conv(same(x, 5, 2)),
+    "maximum": lambda net, x: F.max_pool2d(same(x, 3, 2, value=-math.inf), 3, 2),
+    "average": lambda net, x: F.avg_pool2d(same(x, 3, 2), 3, 2),
+    "average of what is there and what is not": lambda net, x: F.avg_pool2d(
+        same(x, 3, 2), 3, 2, count_include_pad=False
+    ),
+    "two readers": lambda net, x: net.conv(same(x, 5, 2)) + net.conv(same(x, 5, 2)).relu(),
+    "constants": lambda net, x: net.conv(F.pad(x, (1, 2, 3, 0))),
+    "constants before something else": lambda net, x: F.pad(x, (1, 2, 0, 1), value=2.0).relu(),
+}
+
+
+@pytest.mark.parametrize("inner", FOLLOWS.values(), ids=FOLLOWS)
+def test_padding_is_right_at_every_size(inner):
+    module, model = exported(inner)
+    onnx.checker.check_model(model, full_check=True)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for height, width in ((24, 24), (25, 31), (26, 40), (27, 66)):
+        x = np.random.default_rng(1).standard_normal((2, 3, height, width), dtype=np.float32)
+        (got,) = session.run(None, {"input": x})
+        with torch.inference_mode():
+            expected = module(torch.from_numpy(x)).numpy()
+        np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5)
+
+
+def test_padding_that_follows_the_map_is_an_attribute_of_the_convolution():
+    _, model = exported(FOLLOWS["convolution"])
+    assert [node.op_type for node in model.graph.node].count("Pad") == 0
+    layers = [node for node in model.graph.node if node.op_type == "Conv"]
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in layers[1].attribute}
+    assert attributes["auto_pad"] == b"SAME_UPPER"
+    assert "pads" not in attributes
+
+
+def test_padding_by_constants_is_the_convolution_s_own():
+    _, model = exported(FOLLOWS["constants"])
+    assert [node.op_type for node in model.graph.node].count("Pad") == 0
+    layers = [node for node in model.graph.node if node.op_type == "Conv"]
+    assert {a.name: list(a.ints) for a in layers[1].attribute}["pads"] == [3, 1, 0, 2]
+
+
+def test_what_an_average_pads_is_counted_as_pytorch_counts_it():
+    _, model = exported(FOLLOWS["average of what is there and what is not"])
+    assert node_of(model, "AveragePool")["count_include_pad"] == 1
+
+
+def to_a_multiple(_net, x):
+    # At 24×24 and at the size that export compares it with, 93×130, the map has even sides.
+    return F.pad(x, (0, -x.shape[3] % 2, 0, -x.shape[2] % 2)).relu()
+
+
+def at_odd_sizes(net, x):
+    return net.conv(F.pad(x, (0, 1, 0, 1)) if x.shape[2] % 2 else x)
+
+
+REFUSED = {
+    "to a multiple": (to_a_multiple, "which is not the `same` padding"),
+    "at odd sizes only": (at_odd_sizes, "one path for all sizes"),
+    "dilated": (
+        lambda net, x: F.conv2d(same(x, 5, 2, dilation=2), net.conv.weight, None, 2, 0, 2),
+        "undilated",
+    ),
+    "windows with gaps": (
+        lambda net, x: F.max_pool2d(same(x, 2, 3, value=-math.inf), 2, 3),
+        "windows that touch",
+    ),
+    "a maximum of zeros": (lambda net, x: F.max_pool2d(same(x, 3, 2), 3, 2), "not the `same`"),
+}
+
+
+@pytest.mark.parametrize(("inner", "said"), REFUSED.values(), ids=REFUSED)
+def test_padding_of_another_kind_is_refused_by_layer_and_line(inner, said):
+    with pytest.raises(ExportError, match=said) as error:
+        exported(inner)
+    assert "test_same_padding.py" in str(error.value)
