@@ -26,7 +26,8 @@ from anysize.exporters.half import to_half
 from anysize.exporters.inputs import InputSpec
 from anysize.exporters.lowerings import has_paper_bins, lower_placeholders
 from anysize.exporters.minimise import minimise
-from anysize.exporters.opset import DEFAULT_OPSET, convert_opset, trace_opset
+from anysize.exporters.opset import convert_opset, trace_opset
+from anysize.exporters.opset_range import DEFAULT_OPSET, check_opset
 from anysize.exporters.probe import Probe
 from anysize.exporters.specialisation import baked_values, check_nothing_is_baked
 from anysize.exporters.tidy import drop_unused_initializers, tidy
@@ -122,7 +123,7 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
         UsageError: The opset is out of range, a layer is in training mode, or the bounds reach
             beyond what the network takes.
     """
-    trace_opset(spec.opset)  # refuses one that is out of range, before the tracing
+    check_opset(spec.opset)
     _refuse_training(module, spec.name)
     model = _sizeless_graph(module, spec)
     fixed_map, sizes = _legal_sizes(model, spec)

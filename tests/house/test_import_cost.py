@@ -33,6 +33,22 @@ def test_nothing_heavy_is_loaded(code):
     assert heavy_modules(code) == "[]"
 
 
+REFUSED = {
+    "opset": ["export", "lenet", "-o", "x.onnx", "--opset", "99"],
+    "network": ["export", "lenot", "-o", "x.onnx"],
+    "head": ["export", "lenet", "-o", "x.onnx", "--head", "rio"],
+    "size": ["export", "lenet", "-o", "x.onnx", "--size", "12"],
+    "bounds": ["export", "lenet", "-o", "x.onnx", "--min-size", "9x9", "--max-size", "8x8"],
+    "folder": ["export", "lenet", "-o", "no/such/folder/x.onnx"],
+}
+
+
+@pytest.mark.parametrize("arguments", REFUSED.values(), ids=REFUSED.keys())
+def test_what_is_wrong_at_first_sight_is_refused_at_once(arguments):
+    code = f"from anysize.cli import main\nassert main({arguments!r}) == 2"
+    assert heavy_modules(code) == "[]"
+
+
 def test_a_heavy_import_is_noticed():
     assert heavy_modules("import anysize\nimport numpy") == "['numpy']"
 

@@ -104,14 +104,23 @@ def export(
         AnysizeError: A subclass says what cannot be used.
         VerificationError: The file does not compute what the module computes; it is not written.
     """
-    from anysize.exporters import ExportSpec, export_module
-    from anysize.surgery import save_model
+    from anysize.exporters.bounds import narrowed
+    from anysize.exporters.opset_range import check_opset
+    from anysize.models.zoo import choose_head
 
     output = Path(output)
     size, low, top = (
         Size.parse(side) if isinstance(side, str) else side for side in (size, min_size, max_size)
     )
     check_output_path(output, inputs=() if weights is None else (Path(weights),))
+    check_opset(opset)
+    narrowed(SizeRange(Size(1, 1)), low, top)  # whatever the network takes
+    if isinstance(source, str) and ":" not in source:
+        choose_head(source, head)
+    # What can be refused without torch, which takes seconds to load, has been by now.
+    from anysize.exporters import ExportSpec, export_module
+    from anysize.surgery import save_model
+
     with staged_output(output) as staged:
         progress(0, 2, "building the model")
         model = _resolve(source, head=head, weights=weights, size=size, seed=seed, options=options)
