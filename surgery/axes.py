@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import onnx
 
@@ -18,6 +18,7 @@ def free_axes(
     height: bool = True,
     width: bool = True,
     others: Mapping[str, Mapping[int, str]] | None = None,
+    fixed: Collection[str] = (),
 ) -> onnx.ModelProto:
     """Name the free axes of the image input and of the outputs, and drop stale inner shapes.
 
@@ -32,6 +33,7 @@ def free_axes(
         width: Free axis 3.
         others: Axes of other inputs to name, by input and place, and of outputs whose axes are
             not called as above.
+        fixed: Outputs of which no axis but the batch follows the image.
 
     Returns:
         `model` itself.
@@ -46,7 +48,7 @@ def free_axes(
         rank = len(output.type.tensor_type.shape.dim)
         if rank and batch:
             _name(output, {0: "batch"})
-        if rank == 4:
+        if rank == 4 and output.name not in fixed:
             _name(output, {2: "map_height"} if height else {})
             _name(output, {3: "map_width"} if width else {})
     named = others or {}

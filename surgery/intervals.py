@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Literal
@@ -73,7 +73,11 @@ def legal_interval(model: onnx.ModelProto, tensor: str, size: Size) -> SizeRange
 
 
 def smallest_size(
-    model: onnx.ModelProto, near: Size | None = None, *, has_gaps: bool = False
+    model: onnx.ModelProto,
+    near: Size | None = None,
+    *,
+    has_gaps: bool = False,
+    tensors: Iterable[str] = (),
 ) -> Size:
     """Find the smallest image that an any-size graph can take, by PyTorch's arithmetic.
 
@@ -85,11 +89,12 @@ def smallest_size(
         near: A size known to be legal; the trained size, or else one found by doubling, by
             default.
         has_gaps: Illegal sizes lie between legal ones, so each size is tried in turn.
+        tensors: Look only at what these are computed from; at the whole graph where empty.
 
     Raises:
         UnsupportedModelError: No size up to 4096×4096 is legal; the last reason is given.
     """
-    walk = ShapeWalk(model)
+    walk = ShapeWalk(model, tensors)
     start = near or trained_size(model) or Size(32, 32)
     reason: IllegalSizeError | None = None
     while True:

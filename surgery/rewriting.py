@@ -17,6 +17,7 @@ from anysize.surgery.graph import GraphView, image_input
 from anysize.surgery.heads import Head
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
 from anysize.surgery.shapes import IllegalSizeError, ShapeWalk
+from anysize.surgery.size_guard import drop_guards
 from anysize.surgery.skeleton import check, weight_free
 from anysize.surgery.targets import TARGETS, NotNeeded, Output, Plan
 
@@ -70,11 +71,13 @@ def rewrite(
 
     Args:
         model: The classifier, as `load_model` gives it.
-        to: The head to rewrite to: `fcn`, convolutions instead of fully connected layers, or
-            `cam`, the linear layer before the global average instead of behind it.
+        to: The head to rewrite to: `fcn`, convolutions instead of fully connected layers; `cam`,
+            the linear layer before the global average instead of behind it; `adaptive`, the
+            feature map pooled to its trained size; `resize`, the image resized to its own.
         size: The training size; what the file declares or records, by default.
         output: `map` makes each output its dense map; `logits` the mean over the map's cells,
             taken before a Softmax, LogSoftmax or ArgMax; `both` adds the output `map` to that.
+            For `adaptive` and `resize`, whose outputs stay what they are, only the default.
         source: The file that `model` was loaded from: recorded by its hash, and needed where
             external weights must move.
         in_place: Edit `model` itself, which saves a copy of its inline weights.
@@ -97,7 +100,8 @@ def rewrite(
     if isinstance(plan, NotNeeded):
         return Rewrite(model, applied=False, reason=plan.reason)
     _apply(trial, replace(plan, normalise=None), None)
-    _prove_free(trial, plan.size)
+    fixed = _prove_free(trial, plan.size)
+    free_axes(trial, fixed=fixed)
     geometry = map_geometry(trial, plan.map_tensor) if plan.map_tensor else None
     metadata = replace(
         read_metadata(model),
@@ -105,7 +109,7 @@ def rewrite(
         head=to,
         size=plan.size,
         min_size=plan.min_size,
-        max_size=None,
+        max_size=plan.max_size,
         classes=plan.classes,
         map_stride=geometry.stride if geometry else None,
         map_offset=geometry.offset if geometry else None,
@@ -117,6 +121,7 @@ def rewrite(
     if not in_place:
         result.CopyFrom(model)
     _apply(result, plan, source.parent if source is not None else None)
+    free_axes(result, fixed=fixed)
     write_metadata(result, metadata)
     return Rewrite(
         result,
@@ -145,7 +150,6 @@ def _apply(model: onnx.ModelProto, plan: Plan, folder: Path | None) -> None:
     plan.edits.apply(model, folder)
     if plan.finish is not None:
         plan.finish(model)
-    free_axes(model)
 
 
 def _check(trial: onnx.ModelProto, metadata: FileMetadata) -> None:
@@ -156,9 +160,16 @@ def _check(trial: onnx.ModelProto, metadata: FileMetadata) -> None:
         raise DeclinedError(f"the rewritten graph would be invalid: {exc}") from exc
 
 
-def _prove_free(trial: onnx.ModelProto, size: Size) -> None:
-    """Decline where a node outside the head holds on to the batch or the size of the trace."""
+def _prove_free(trial: onnx.ModelProto, size: Size) -> tuple[str, ...]:
+    """Decline where a node holds on to the batch or the size of the trace.
+
+    Returns:
+        The outputs of which no axis but the batch follows the image.
+    """
+    trial = drop_guards(weight_free(trial), "max")  # a bound that the user wants is no trace
     walk = ShapeWalk(trial)
+    outputs = [output.name for output in trial.graph.output]
+    trained = walk.shapes(size)
     larger = Size(2 * size.height, 3 * size.width)
     for what, other, batch in (("batch", size, _OTHER_BATCH), ("height and width", larger, 1)):
         try:
@@ -174,6 +185,8 @@ def _prove_free(trial: onnx.ModelProto, size: Size) -> None:
                 raise DeclinedError(
                     f"{label}: the {what} of the original file is built in there", node=name
                 )
+    # The last walk was at the larger size, and at the batch of the first.
+    return tuple(name for name in outputs if shapes[name] == trained.get(name))
 
 
 def _culprit(

@@ -21,20 +21,37 @@ An upper bound needs one, since a side above it is never 1 and must meet neither
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import onnx
 import onnx.numpy_helper
 
-from anysize.errors import UnsupportedModelError
+from anysize.errors import DeclinedError, UnsupportedModelError
 from anysize.sizes import Size
+from anysize.surgery.edit import add_initializer, prune, unique_name
 from anysize.surgery.graph import GraphView, image_input, opset_version
 from anysize.surgery.shapes import infer_shapes
 
-__all__ = ["guard_map_size", "guard_max_size", "guard_min_size", "is_guard", "unguarded"]
+__all__ = [
+    "GuardKind",
+    "drop_guards",
+    "guard_map_size",
+    "guard_max_size",
+    "guard_min_size",
+    "guarded_image",
+    "is_guard",
+    "unguarded",
+]
+
+GuardKind = Literal["min", "max", "map"]
 
 _MIN_SIZE, _MAX_SIZE, _MAP_SIZE = "anysize_min_size", "anysize_max_size", "anysize_map_size"
-# Shape gained its `start` attribute here.
+_NAMES: dict[GuardKind, str] = {"min": _MIN_SIZE, "max": _MAX_SIZE, "map": _MAP_SIZE}
+# Shape gained its `start` attribute, Max took integers, and Expand came, with these opsets.
 _SHAPE_START_OPSET = 15
+_INTEGER_MAX_OPSET = 12
+_EXPAND_OPSET = 8
 
 
 def guard_min_size(
@@ -42,7 +59,7 @@ def guard_min_size(
 ) -> onnx.ModelProto:
     """Make the graph fail for images lower or narrower than `size`, and leave all others alone.
 
-    Nothing is written where `size` is 1×1. A graph that has this guard gets the new size.
+    A guard of this kind that is there already goes; for 1×1 none is written.
 
     Args:
         model: Edited in place.
@@ -53,8 +70,10 @@ def guard_min_size(
         `model` itself.
 
     Raises:
+        DeclinedError: The opset has no Expand.
         UnsupportedModelError: The graph has no image input.
     """
+    drop_guards(model, "min")
     if size == Size(1, 1):
         return model
     return _guard(model, tensor or image_input(model).name, size, _MIN_SIZE)
@@ -63,7 +82,7 @@ def guard_min_size(
 def guard_max_size(model: onnx.ModelProto, size: Size) -> onnx.ModelProto:
     """Make the graph fail for images higher or wider than `size`, and leave all others alone.
 
-    A graph that has this guard gets the new size.
+    A guard of this kind that is there already goes.
 
     Args:
         model: Edited in place.
@@ -73,8 +92,10 @@ def guard_max_size(model: onnx.ModelProto, size: Size) -> onnx.ModelProto:
         `model` itself.
 
     Raises:
+        DeclinedError: The opset has no Expand.
         UnsupportedModelError: The graph has no image input.
     """
+    drop_guards(model, "max")
     return _guard(model, image_input(model).name, size, _MAX_SIZE)
 
 
@@ -93,6 +114,7 @@ def guard_map_size(model: onnx.ModelProto, tensor: str, size: Size) -> onnx.Mode
         UnsupportedModelError: The shape of `tensor` cannot be worked out.
         IllegalSizeError: The graph does not take images of `size`.
     """
+    drop_guards(model, "map")
     shape = infer_shapes(model, size).get(tensor)
     if shape is None or len(shape) != 4:
         raise UnsupportedModelError(
@@ -101,31 +123,66 @@ def guard_map_size(model: onnx.ModelProto, tensor: str, size: Size) -> onnx.Mode
     return _guard(model, tensor, Size(shape[2], shape[3]), _MAP_SIZE)
 
 
-def _guard(model: onnx.ModelProto, tensor: str, size: Size, name: str) -> onnx.ModelProto:
-    constants = {"size": [size.height, size.width], "twice": [2 * size.height, 2 * size.width]}
-    tensors = {
-        f"{name}_{part}": onnx.numpy_helper.from_array(np.array(sides, np.int64), f"{name}_{part}")
-        for part, sides in (constants | {"keep": [1, 1], "zero": [0], "axes": [2, 3]}).items()
-    }
-    existing = [entry for entry in model.graph.initializer if entry.name in tensors]
-    if existing:
-        for entry in existing:
-            entry.CopyFrom(tensors[entry.name])
-        return model
-    place = GraphView(model).producer(tensor)
-    for node in model.graph.node:
-        for position, read in enumerate(node.input):
-            if read == tensor:
-                node.input[position] = f"{name}_checked"
-    nodes = _guard_nodes(tensor, name, opset_version(model))
-    for offset, node in enumerate(nodes, start=0 if place is None else place + 1):
-        model.graph.node.insert(offset, node)
-    used = {read for node in nodes for read in node.input}
-    model.graph.initializer.extend(tensors[key] for key in sorted(used & tensors.keys()))
+def drop_guards(model: onnx.ModelProto, *kinds: GuardKind) -> onnx.ModelProto:
+    """Remove the guards of these kinds; what reads behind them reads what they guarded.
+
+    Args:
+        model: Edited in place.
+        kinds: Of what: the smallest image, the largest one, or the feature map.
+
+    Returns:
+        `model` itself.
+    """
+    for kind in kinds:
+        name = _NAMES[kind]
+        made = {output: node for node in model.graph.node for output in node.output}
+        if f"{name}_checked" not in made:
+            continue
+        first = made.get(f"{name}_expanded", made[f"{name}_checked"])
+        _redirect(model, f"{name}_checked", first.input[0])
+        prune(model, [f"{name}_checked"])
     return model
 
 
-def _guard_nodes(tensor: str, name: str, opset: int) -> list[onnx.NodeProto]:
+def _redirect(model: onnx.ModelProto, old: str, new: str) -> None:
+    for node in model.graph.node:
+        for position, read in enumerate(node.input):
+            if read == old:
+                node.input[position] = new
+
+
+def _guard(model: onnx.ModelProto, tensor: str, size: Size, name: str) -> onnx.ModelProto:
+    opset = opset_version(model)
+    if opset < _EXPAND_OPSET:
+        raise DeclinedError(
+            f"opset {opset}: a guard against images that the network cannot take needs opset "
+            f"{_EXPAND_OPSET} or later; raise it with onnx.version_converter.convert_version"
+        )
+    sides = {
+        "size": [size.height, size.width],
+        "twice": [2 * size.height, 2 * size.width],
+        "keep": [1, 1],
+        "zero": [0],
+        "two": [2],
+        "axes": [2, 3],
+    }
+    constants = {part: unique_name(model, f"{name}_{part}") for part in sides}
+    place = GraphView(model).producer(tensor)
+    _redirect(model, tensor, f"{name}_checked")
+    nodes = _guard_nodes(tensor, name, opset, constants)
+    for offset, node in enumerate(nodes, start=0 if place is None else place + 1):
+        model.graph.node.insert(offset, node)
+    used = {read for node in nodes for read in node.input}
+    for part, label in sorted(constants.items()):
+        if label in used:
+            values = np.array(sides[part], np.int64)
+            add_initializer(model, onnx.numpy_helper.from_array(values, label))
+    return model
+
+
+def _guard_nodes(
+    tensor: str, name: str, opset: int, constants: dict[str, str]
+) -> list[onnx.NodeProto]:
     nodes: list[onnx.NodeProto] = []
 
     def make(op: str, part: str, *inputs: str, **attributes: int) -> str:
@@ -136,23 +193,32 @@ def _guard_nodes(tensor: str, name: str, opset: int) -> list[onnx.NodeProto]:
         nodes.append(node)
         return label
 
-    size, twice, keep = f"{name}_size", f"{name}_twice", f"{name}_keep"
+    def larger(part: str, left: str, right: str) -> str:
+        if opset >= _INTEGER_MAX_OPSET:
+            return make("Max", part, left, right)
+        # max(a, b) = (a + b + |a − b|) / 2
+        distance = make("Abs", f"{part}_distance", make("Sub", f"{part}_minus", left, right))
+        doubled = make("Add", f"{part}_twice", make("Add", f"{part}_plus", left, right), distance)
+        return make("Div", part, doubled, constants["two"])
+
+    size, keep = constants["size"], constants["keep"]
     if opset >= _SHAPE_START_OPSET:
         sides = make("Shape", "sides", tensor, start=2)
     else:
-        sides = make("Gather", "sides", make("Shape", "shape", tensor), f"{name}_axes", axis=0)
+        axes = constants["axes"]
+        sides = make("Gather", "sides", make("Shape", "shape", tensor), axes, axis=0)
     if name == _MAX_SIZE:
         beyond = make("Sub", "beyond", make("Add", "doubled", sides, sides), size)
-        target = make("Concat", "target", keep, make("Max", "farther", sides, beyond), axis=0)
+        target = make("Concat", "target", keep, larger("farther", sides, beyond), axis=0)
         make("Expand", "checked", tensor, target)
         return nodes
-    mirrored = make("Sub", "mirrored", twice, sides)
+    mirrored = make("Sub", "mirrored", constants["twice"], sides)
     if name == _MIN_SIZE:
-        first = make("Concat", "first", keep, make("Max", "larger", sides, size), axis=0)
-        second = make("Max", "farther", sides, mirrored)
+        first = make("Concat", "first", keep, larger("larger", sides, size), axis=0)
+        second = larger("farther", sides, mirrored)
     else:
         first = make("Concat", "first", keep, size, axis=0)
-        second = make("Max", "farther", mirrored, f"{name}_zero")
+        second = larger("farther", mirrored, constants["zero"])
     second = make("Concat", "second", keep, second, axis=0)
     make("Expand", "checked", make("Expand", "expanded", tensor, first), second)
     return nodes
@@ -160,11 +226,12 @@ def _guard_nodes(tensor: str, name: str, opset: int) -> list[onnx.NodeProto]:
 
 def is_guard(view: GraphView, index: int) -> bool:
     """Say whether a node is an Expand of a guard, which changes nothing at a legal size."""
-    node = view.node(index)
+    return _is_guard(view.node(index))
+
+
+def _is_guard(node: onnx.NodeProto) -> bool:
     return node.op_type == "Expand" and node.output[0] in {
-        f"{name}_{part}"
-        for name in (_MIN_SIZE, _MAX_SIZE, _MAP_SIZE)
-        for part in ("expanded", "checked")
+        f"{name}_{part}" for name in _NAMES.values() for part in ("expanded", "checked")
     }
 
 
@@ -174,4 +241,17 @@ def unguarded(view: GraphView, tensor: str) -> str:
     while index is not None and is_guard(view, index):
         tensor = view.node(index).input[0]
         index = view.producer(tensor)
+    return tensor
+
+
+def guarded_image(model: onnx.ModelProto) -> str:
+    """Return the tensor that is the image behind its guards.
+
+    Raises:
+        UnsupportedModelError: The graph has no image input.
+    """
+    tensor = image_input(model).name
+    behind = {node.input[0]: node.output[0] for node in model.graph.node if _is_guard(node)}
+    while tensor in behind:
+        tensor = behind[tensor]
     return tensor

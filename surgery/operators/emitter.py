@@ -23,11 +23,13 @@ class Emitter:
 
     Attributes:
         nodes: The nodes so far, in order.
+        initializers: The initializers so far, which are in the graph already.
         opset: The model's opset, whose forms of the operators have to be used.
     """
 
     def __init__(self, model: onnx.ModelProto, prefix: str) -> None:
         self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
         self.opset = opset_version(model)
         self._model = model
         self._prefix = prefix
@@ -51,7 +53,8 @@ class Emitter:
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:
             name = self._name("constant")
-            add_initializer(self._model, numpy_helper.from_array(array, name))
+            self.initializers.append(numpy_helper.from_array(array, name))
+            add_initializer(self._model, self.initializers[-1])
             self._constants[key] = name
         return self._constants[key]
 

@@ -29,7 +29,8 @@ _AXES_AS_INPUT = {"ReduceMean": 18, "ReduceMax": 18, "Squeeze": 13}
 _SPLIT_AS_INPUT = 13
 _SLICE_INPUTS = 10
 _INTEGER_MAX = 12
-_GREATER_OR_EQUAL = 12
+# There since 12, as a function whose shape onnx's inference does not tell.
+_GREATER_OR_EQUAL = 16
 _RANGE = 11
 # ConstantOfShape, NonZero, and Less of integers.
 _COUNTING = 9

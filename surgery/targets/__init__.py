@@ -8,9 +8,11 @@ from types import MappingProxyType
 import onnx
 
 from anysize.sizes import Size
+from anysize.surgery.targets.adaptive import plan_adaptive
 from anysize.surgery.targets.cam import plan_cam
 from anysize.surgery.targets.fcn import plan_fcn
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan
+from anysize.surgery.targets.resize import plan_resize
 
 __all__ = ["TARGETS", "NotNeeded", "Output", "Plan"]
 
@@ -18,4 +20,6 @@ __all__ = ["TARGETS", "NotNeeded", "Output", "Plan"]
 # output: what to do, or why there is nothing to do.
 Planner = Callable[[onnx.ModelProto, Size | None, Output], Plan | NotNeeded]
 
-TARGETS: Mapping[str, Planner] = MappingProxyType({"fcn": plan_fcn, "cam": plan_cam})
+TARGETS: Mapping[str, Planner] = MappingProxyType(
+    {"fcn": plan_fcn, "cam": plan_cam, "adaptive": plan_adaptive, "resize": plan_resize}
+)

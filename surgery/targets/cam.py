@@ -143,6 +143,7 @@ def plan_cam(model: onnx.ModelProto, size: Size | None, output: Output) -> Plan 
         edits=edits,
         size=trained,
         min_size=smallest,
+        max_size=read_metadata(model).max_size,
         classes=head.linear.out_features,
         map_tensor=dense,
         normalise=reduce_mean_to_global_pool,

@@ -6,16 +6,14 @@ from functools import partial
 
 import onnx
 
-from anysize.errors import DeclinedError
 from anysize.sizes import Size
 from anysize.surgery.edit import Edits
 from anysize.surgery.fc_to_conv import plan_fc_to_conv
 from anysize.surgery.graph import GraphView
-from anysize.surgery.heads import AnySizeAlreadyError, Head, find_head
-from anysize.surgery.intervals import legal_interval
-from anysize.surgery.layers import Linear, Tail
-from anysize.surgery.metadata import read_metadata
+from anysize.surgery.heads import Head
+from anysize.surgery.layers import Tail
 from anysize.surgery.size_guard import guard_min_size
+from anysize.surgery.targets.fixed_head import drop_fc_guards, find_fixed_head
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan
 
 __all__ = ["plan_fcn"]
@@ -28,20 +26,11 @@ def plan_fcn(model: onnx.ModelProto, size: Size | None, output: Output) -> Plan 
         DeclinedError: The rewrite would have to guess; the message names the node.
         IllegalSizeError: The graph does not take images of `size`.
     """
-    try:
-        head = find_head(model, size)
-    except AnySizeAlreadyError as exc:
-        return NotNeeded(str(exc))
-    except DeclinedError:
-        recorded = read_metadata(model).head
-        if recorded not in (None, "fc"):
-            return NotNeeded(f"the file records head {recorded}, which takes any size already")
-        raise
-    interval = legal_interval(model, head.feature_map, head.image_size)
-    if interval.maximum is None:  # adaptive pooling or a resize stands before it
-        return NotNeeded(
-            f"every image size yields {head.feature_map!r} alike; the graph takes any already"
-        )
+    drop_fc_guards(model)
+    found = find_fixed_head(model, size)
+    if isinstance(found, NotNeeded):
+        return found
+    head, interval = found.head, found.interval
     edits = plan_fc_to_conv(GraphView(model), head, output=output)
     finish = None
     if output != "map":
@@ -51,9 +40,10 @@ def plan_fcn(model: onnx.ModelProto, size: Size | None, output: Output) -> Plan 
         edits=edits,
         size=head.image_size,
         min_size=interval.minimum,
-        classes=[layer for layer in head.layers if isinstance(layer, Linear)][-1].out_features,
+        classes=found.classes,
         map_tensor=_map_tensor(edits, head, output),
         head=head,
+        normalise=drop_fc_guards,
         finish=finish,
     )
 

@@ -32,7 +32,8 @@ class Plan:
         finish: Run on the model after the edits, for example to put in a guard.
         size: The training size.
         min_size: The smallest legal image afterwards.
-        classes: Number of classes.
+        max_size: The largest legal image afterwards; None where there is no bound.
+        classes: Number of classes; None where no layer says.
         map_tensor: The dense map in the rewritten graph; "" where there is none.
         head: The fixed-size head that was found; None where the target needs none.
     """
@@ -40,7 +41,8 @@ class Plan:
     edits: Edits
     size: Size
     min_size: Size
-    classes: int
+    classes: int | None
+    max_size: Size | None = None
     map_tensor: str = ""
     head: Head | None = None
     normalise: Callable[[onnx.ModelProto], object] | None = None

@@ -1,0 +1,83 @@
+"""Target adaptive: the feature map is pooled to its trained size, the FC layers stay as they are.
+
+Bin i of n over a cells spans ⌊i·a/n⌋ to ⌈(i+1)·a/n⌉ and is averaged, as PyTorch's
+AdaptiveAvgPool2d has it. At the training size every bin is one cell, so nothing changes there.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import onnx
+
+from anysize.errors import UsageError
+from anysize.sizes import Size
+from anysize.surgery.edit import unique_name
+from anysize.surgery.graph import GraphView, image_input
+from anysize.surgery.intervals import smallest_size
+from anysize.surgery.operators import Emitter, emit_adaptive_average_pool
+from anysize.surgery.size_guard import drop_guards, guard_min_size
+from anysize.surgery.skeleton import inferred_values, weight_free
+from anysize.surgery.targets.fixed_head import find_fixed_head, free_head
+from anysize.surgery.targets.plan import NotNeeded, Output, Plan
+
+__all__ = ["plan_adaptive"]
+
+
+def plan_adaptive(model: onnx.ModelProto, size: Size | None, output: Output) -> Plan | NotNeeded:
+    """Plan the pooling of the feature map to the size that the FC head was trained on.
+
+    Args:
+        model: A weight-free copy; it loses its guards.
+        size: The training size; what the file declares or records, by default.
+        output: Must be `map`, the default: the outputs stay what they are.
+
+    Raises:
+        DeclinedError: The head has a form that would have to be guessed, the opset is too old; the
+            message names the node.
+        IllegalSizeError: The graph does not take images of `size`.
+        UsageError: Another output was asked for.
+    """
+    if output != "map":
+        raise UsageError(
+            f"rewrite to adaptive, output {output!r}: the outputs stay what they are, so there is "
+            "no map to choose; leave --output out"
+        )
+    _without_guards(model)
+    found = find_fixed_head(model, size)
+    if isinstance(found, NotNeeded):
+        return found
+    head = found.head
+    others = [o.name for o in model.graph.output if o.name not in head.outputs]
+    smallest = smallest_size(model, near=head.image_size, tensors=[head.feature_map, *others])
+    pooled = unique_name(model, f"{head.feature_map}_pooled")
+    emitter = Emitter(weight_free(model), pooled)
+    emit_adaptive_average_pool(
+        emitter,
+        head.feature_map,
+        output=pooled,
+        output_size=(head.map_size.height, head.map_size.width),
+        elem_type=_element_type(model, head.feature_map),
+    )
+    edits = free_head(GraphView(model), head, feature_map=pooled)
+    first = head.flatten[0]
+    edits.nodes[first] = [*emitter.nodes, *edits.nodes[first]]
+    edits.added += emitter.initializers
+    return Plan(
+        edits=edits,
+        size=head.image_size,
+        min_size=smallest,
+        classes=found.classes,
+        head=head,
+        normalise=_without_guards,
+        finish=partial(guard_min_size, size=smallest),
+    )
+
+
+def _without_guards(model: onnx.ModelProto) -> onnx.ModelProto:
+    return drop_guards(model, "min", "max", "map")
+
+
+def _element_type(model: onnx.ModelProto, tensor: str) -> int:
+    known = inferred_values(model).get(tensor, image_input(model))
+    return int(known.type.tensor_type.elem_type)
