@@ -9,6 +9,12 @@ the module with float16 weights whose layers read float16 values (`references.ro
 rounding for each layer with weights. A runtime may round after every operator, of which up to four
 (convolution, normalisation, addition, activation) lie between two such layers: factor 4. The floor
 is what rounding the answer alone costs, half a step of float16.
+
+TF32 rounds both factors of a product to ten bits: two errors of up to half a step, 1/√3 of that on
+the average, in each layer. Over 48 layers they add up, as a random walk, to 2·√48/√3 = 8 half
+steps: factor 8, floor half a step. TensorRT in float32 may pick Winograd's algorithm with tiles of
+4×4, whose transformations magnify rounding some ten times (Lavin and Gray, arXiv 1509.09308): the
+strict profile with a floor sixteen times as high.
 """
 
 from __future__ import annotations
@@ -32,6 +38,7 @@ __all__ = [
 
 EPS32 = float(np.finfo(np.float32).eps)
 EPS16 = float(np.finfo(np.float16).eps)
+EPS_TF32 = 2.0**-10  # ten bits behind the point
 
 Array = NDArray[np.generic]
 
@@ -73,6 +80,8 @@ PROFILES: dict[str, Profile] = {
     for profile in (
         Profile("strict", 8.0, 4 * EPS32, "float32 arithmetic, IEEE 754 throughout"),
         Profile("float16", 4.0, EPS16 / 2, "float16 weights and values between layers"),
+        Profile("tf32", 8.0, EPS_TF32 / 2, "factors of products rounded to TF32, float32 sums"),
+        Profile("tensorrt", 8.0, 64 * EPS32, "float32, with convolution by Winograd's algorithm"),
     )
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ __all__ = [
     "CaseExpectation",
     "ImageSpec",
     "compute_expectations",
+    "input_files",
     "read_inputs",
     "variations",
 ]
@@ -134,6 +136,12 @@ def read_inputs(spool: Spool, case: Case, images: ImageSpec) -> Mapping[str, Arr
     """Read the inputs of a case back, by the names of the graph's inputs."""
     names = (images.name,) if images.rois is None else (images.name, images.rois)
     return dict(zip(names, spool.read(case, _INPUTS), strict=True))
+
+
+def input_files(spool: Spool, case: Case, images: ImageSpec) -> Mapping[str, Path]:
+    """Tell in which `.npy` files the inputs of a case lie, by the names of the graph's inputs."""
+    names = (images.name,) if images.rois is None else (images.name, images.rois)
+    return dict(zip(names, spool.files(case, _INPUTS), strict=True))
 
 
 def _make_inputs(case: Case, images: ImageSpec, seed: int) -> dict[str, Array]:

@@ -10,34 +10,30 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anysize.errors import WorkerCrashedError, WorkerTimeoutError
 from anysize.validators.budget import PROFILES, Profile, Tolerance
+from anysize.validators.cases import Case
 from anysize.validators.expectation import (
     FLOAT32,
     FLOAT64,
     ROUNDED,
     CaseExpectation,
     ImageSpec,
+    input_files,
     read_inputs,
 )
+from anysize.validators.opening import Opened, failure
 from anysize.validators.parity import Expected, Judgement, judge
 from anysize.validators.references.protocol import one_line
 from anysize.validators.report.report import Cell, RuntimeRecord
-from anysize.validators.runtimes.protocol import (
-    Provenance,
-    Runtime,
-    Session,
-    TimedSession,
-)
+from anysize.validators.runtimes.protocol import FileSession, Session, TimedSession
 from anysize.validators.spool import Spool
 from anysize.validators.verdicts import Verdict
 
-__all__ = ["RuntimeResult", "run_runtime"]
+__all__ = ["RuntimeResult", "run_opened"]
 
 Array = NDArray[np.generic]
 
@@ -64,44 +60,31 @@ class _Attempt:
     failure: Verdict = Verdict.ERROR
 
 
-def run_runtime(
-    runtime: Runtime,
-    model_path: Path,
+def run_opened(
+    opened: Opened,
     expectations: Sequence[CaseExpectation],
     *,
     images: ImageSpec,
     spool: Spool,
-    threads: int,
     tolerance: Tolerance | None = None,
-    profile: str = "",
     step: Callable[[str], None],
 ) -> RuntimeResult:
-    """Run and judge all cases; whatever the runtime does, it becomes a verdict.
+    """Run and judge all cases, and close the session; whatever happens becomes a verdict.
 
     Args:
-        runtime: What to run.
-        model_path: The file.
+        opened: The runtime, with a session or the reason why it has none.
         expectations: From the smallest size on.
         images: What the graph takes.
         spool: Holds images and expected outputs.
-        threads: Threads that one operator may use.
         tolerance: Replaces the error budget.
-        profile: The error profile that the file asks for; the runtime's own by default.
         step: Called before each run with what is being done.
     """
-    profile = profile or runtime.profile
-    record = RuntimeRecord(runtime.name, "", runtime.device, profile, Provenance())
-    availability = runtime.availability()
-    if not availability.is_available:
-        cells = _same_verdict(record, expectations, Verdict.UNAVAILABLE, availability.reason)
-        return RuntimeResult(record, cells)
-    record = replace(record, version=runtime.version())
-    step(f"{runtime.name}: loading")
-    try:
-        session = runtime.load(model_path, threads=threads)
-    except Exception as exc:  # each runtime has exceptions of its own
-        verdict = _failure(exc, otherwise=Verdict.UNSUPPORTED)
-        cells = _same_verdict(record, expectations, verdict, one_line(exc))
+    record, session = opened.record, opened.session
+    if session is None:
+        cells = tuple(
+            Cell(record.name, e.case.size, e.case.batch, opened.verdict, opened.words)
+            for e in expectations
+        )
         return RuntimeResult(record, cells)
     try:
         passes = _Passes(session, record, images, spool, tolerance, step)
@@ -142,7 +125,7 @@ class _Passes:
         self._step(f"{self._name} at {case}")
         if repeats is not None and repeats.verdict in _DEAD:
             return repeats  # once is enough to know, and a hang costs its whole limit again
-        attempt = _attempt(self._session, read_inputs(self._spool, case, self._images))
+        attempt = self._attempt(case)
         judgement = self._judge(attempt, expectation)
         cell = Cell(
             self._name,
@@ -154,7 +137,7 @@ class _Passes:
             attempt.run_s if attempt.outputs else None,
         )
         if repeats is None:
-            if attempt.outputs:
+            if attempt.outputs and cell.outputs:
                 self._spool.write(case, _ANSWER, tuple(attempt.outputs.values()))
             return cell
         merged = _merge(repeats, cell)
@@ -164,6 +147,23 @@ class _Passes:
                 merged = replace(merged, verdict=Verdict.MISMATCH, message=complaint)
         self._spool.remove(case, _ANSWER)
         return merged
+
+    def _attempt(self, case: Case) -> _Attempt:
+        session = self._session
+        start = time.perf_counter()
+        try:
+            if isinstance(session, FileSession):
+                answers = session.run_files(input_files(self._spool, case, self._images))
+            else:
+                answers = session.run(read_inputs(self._spool, case, self._images))
+            run_s = time.perf_counter() - start
+            if isinstance(session, TimedSession):
+                run_s = session.last_run_s
+            outputs = {name: np.asarray(answer) for name, answer in answers.items()}
+        except Exception as exc:  # the runtime's own words become the verdict's message
+            return _Attempt(None, one_line(exc), failure=failure(exc, otherwise=Verdict.ERROR))
+        complaint = _unusable(outputs)
+        return _Attempt(None, complaint) if complaint else _Attempt(outputs, run_s=run_s)
 
     def _judge(self, attempt: _Attempt, expectation: CaseExpectation) -> Judgement:
         rejection = expectation.rejection
@@ -191,28 +191,12 @@ class _Passes:
         return judge(attempt.outputs, expected, profile=self._profile, tolerance=self._tolerance)
 
 
-def _attempt(session: Session, inputs: Mapping[str, Array]) -> _Attempt:
-    start = time.perf_counter()
-    try:
-        answers = session.run(inputs)
-        run_s = time.perf_counter() - start
-        if isinstance(session, TimedSession):
-            run_s = session.last_run_s
-        outputs = {name: np.asarray(answer) for name, answer in answers.items()}
-    except Exception as exc:  # the runtime's own words become the verdict's message
-        return _Attempt(None, one_line(exc), failure=_failure(exc, otherwise=Verdict.ERROR))
+def _unusable(outputs: Mapping[str, Array]) -> str:
+    """Say why what a runtime answered cannot be compared, or ""."""
     for name, output in outputs.items():
         if output.dtype.kind not in "biuf":
-            return _Attempt(None, f"output {name!r} has type {output.dtype}, not numbers")
-    if not outputs:
-        return _Attempt(None, "no output at all")
-    return _Attempt(outputs, run_s=run_s)
-
-
-def _failure(exc: Exception, *, otherwise: Verdict) -> Verdict:
-    if isinstance(exc, WorkerCrashedError):
-        return Verdict.CRASHED
-    return Verdict.TIMEOUT if isinstance(exc, WorkerTimeoutError) else otherwise
+            return f"output {name!r} has type {output.dtype}, not numbers"
+    return "" if outputs else "no output at all"
 
 
 def _merge(up: Cell, down: Cell) -> Cell:
@@ -249,12 +233,6 @@ def _differs(first: tuple[Array, ...], second: Mapping[str, Array], cell: Cell) 
                 f"expected at most {allowed:.2e}: the answer depends on what ran before"
             )
     return ""
-
-
-def _same_verdict(
-    record: RuntimeRecord, expectations: Sequence[CaseExpectation], verdict: Verdict, words: str
-) -> tuple[Cell, ...]:
-    return tuple(Cell(record.name, e.case.size, e.case.batch, verdict, words) for e in expectations)
 
 
 def _blame_fallback(cell: Cell, record: RuntimeRecord) -> Cell:

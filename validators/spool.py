@@ -49,19 +49,21 @@ class Spool:
         for place, array in enumerate(arrays):
             np.save(self._path(case, label, place), array, allow_pickle=False)
 
+    def files(self, case: Case, label: str) -> tuple[Path, ...]:
+        """Return the files stored under `label`, in their order; () where there are none."""
+        found: list[Path] = []
+        while (path := self._path(case, label, len(found))).exists():
+            found.append(path)
+        return tuple(found)
+
     def read(self, case: Case, label: str) -> tuple[Array, ...]:
         """Read the arrays stored under `label`, in their order; () where there are none."""
-        arrays: list[Array] = []
-        while (path := self._path(case, label, len(arrays))).exists():
-            arrays.append(np.load(path, allow_pickle=False))
-        return tuple(arrays)
+        return tuple(np.load(path, allow_pickle=False) for path in self.files(case, label))
 
     def remove(self, case: Case, label: str) -> None:
         """Forget what is stored under `label`."""
-        place = 0
-        while (path := self._path(case, label, place)).exists():
+        for path in self.files(case, label):
             path.unlink()
-            place += 1
 
     def _path(self, case: Case, label: str, place: int) -> Path:
         return self.folder / f"{case.size}-b{case.batch}-{label}-{place}.npy"

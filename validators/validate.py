@@ -17,7 +17,8 @@ from anysize.validators.auto_sizes import auto_sizes
 from anysize.validators.budget import Tolerance
 from anysize.validators.cases import plan_cases
 from anysize.validators.expectation import Arbiter, ImageSpec, compute_expectations
-from anysize.validators.passes import run_runtime
+from anysize.validators.opening import Openings, open_runtime
+from anysize.validators.passes import run_opened
 from anysize.validators.references import Reference, choose_reference
 from anysize.validators.report import (
     ModelRecord,
@@ -39,6 +40,9 @@ __all__ = ["Progress", "image_spec", "validate_model"]
 
 _PACKAGES = (
     "anysize",
+    "iree-base-compiler",
+    "iree-base-runtime",
+    "mnn",
     "numpy",
     "onnx",
     "onnxruntime",
@@ -72,6 +76,7 @@ def validate_model(
     name: str = "",
     threads: int = 0,
     limits: Limits | None = None,
+    tf32: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """Compare an ONNX file with its original on every runtime, size and batch.
@@ -85,7 +90,8 @@ def validate_model(
         reference: Its original: a module in evaluation mode, another ONNX file, or a ready
             reference. A fully convolutional file against an original with an FC head is compared
             window by window.
-        runtimes: Names of `anysize.validators.runtimes.RUNTIMES`, or runtimes.
+        runtimes: Names of `anysize.validators.runtimes.known_runtimes()`, each of which runs in a
+            worker process; or runtimes of the caller's own, which run in this one.
         sizes: Of the images, or `auto`.
         batches: Numbers of images.
         seed: Of the images.
@@ -94,7 +100,8 @@ def validate_model(
         arbiter: `float64`, or `none` to let the float32 reference stand in for it.
         name: How the report calls a module.
         threads: Threads that one operator may use; 0 takes all that this process may use.
-        limits: Of the worker processes of isolated runtimes; None for the default ones.
+        limits: Of the worker processes of runtimes given by name; None for the default ones.
+        tf32: Allow TF32 on the runtimes that have it, and judge them by its error profile.
         progress: Called before each run.
 
     Raises:
@@ -109,7 +116,9 @@ def validate_model(
 
     path = Path(path)
     tolerance = _tolerance(atol, rtol)
-    found = [get_runtime(r, limits=limits) if isinstance(r, str) else r for r in runtimes]
+    found = [
+        get_runtime(r, limits=limits, tf32=tf32) if isinstance(r, str) else r for r in runtimes
+    ]
     if not found:
         raise UsageError("no runtime to validate on; give for example --runtimes ort-cpu")
     if arbiter not in ("float64", "none"):
@@ -131,7 +140,13 @@ def validate_model(
     steps = _Steps(progress, total=len(cases) + len(found) * (2 * len(cases) + 1))
     opset = opset_version(model)
     del model  # its weights are not needed any more
-    with Spool() as spool:
+    profile = "float16" if is_half else ""
+    with (
+        Spool() as spool,
+        Openings(
+            found, lambda one: open_runtime(one, path, threads=threads, profile=profile)
+        ) as openings,
+    ):
         try:
             expectations = compute_expectations(
                 cases,
@@ -147,20 +162,19 @@ def validate_model(
             original.close()
             if rounded is not None:
                 rounded.close()
-        results = [
-            run_runtime(
-                runtime,
-                path,
-                expectations,
-                images=images,
-                spool=spool,
-                threads=threads,
-                tolerance=tolerance,
-                profile="float16" if is_half else "",
-                step=steps,
+        results = []
+        for runtime in found:
+            steps(f"{runtime.name}: loading")
+            results.append(
+                run_opened(
+                    openings.take(runtime),
+                    expectations,
+                    images=images,
+                    spool=spool,
+                    tolerance=tolerance,
+                    step=steps,
+                )
             )
-            for runtime in found
-        ]
     return Report(
         model=ModelRecord(
             path=path.as_posix(),

@@ -15,7 +15,7 @@ from anysize.errors import RuntimeFailedError, WorkerCrashedError, WorkerTimeout
 from anysize.sizes import Size
 from anysize.validators import Verdict, validate_model
 from anysize.validators.runtimes import Runtime
-from anysize.validators.worker import IsolatedRuntime, Limits, Worker
+from anysize.validators.worker import IsolatedRuntime, Limits, Worker, default_limits
 
 FAKES = Path(__file__).parent / "fakes"
 SIZES = (Size(8, 8), Size(8, 9), Size(8, 10))  # the fakes go wrong at the one in the middle
@@ -27,11 +27,7 @@ def isolated(monkeypatch):
     monkeypatch.syspath_prepend(FAKES)
 
     def make(name, **limits):
-        import misbehaving
-
-        return IsolatedRuntime(
-            getattr(misbehaving, name)(), f"misbehaving:{name}", limits=Limits(**limits)
-        )
+        return IsolatedRuntime("fake", f"misbehaving:{name}", limits=Limits(**limits))
 
     return make
 
@@ -58,9 +54,10 @@ def validated(tiny, isolated, monkeypatch, tmp_path):
 def test_an_isolated_runtime_is_a_runtime(isolated):
     runtime = isolated("Healthy")
     assert isinstance(runtime, Runtime)
-    assert (runtime.name, runtime.profile, runtime.device) == ("fake", "strict", "cpu")
     assert runtime.availability().is_available
     assert runtime.version() == "1.2"
+    assert (runtime.name, runtime.profile, runtime.device) == ("fake", "strict", "cpu")
+    runtime.close()
 
 
 def test_a_healthy_runtime_passes_in_a_worker_with_its_own_provenance_and_times(validated):
@@ -110,6 +107,83 @@ def test_a_runtime_that_eats_memory_meets_its_limit(validated):
     report = validated("EatsMemory", memory_bytes=8 << 30)
     assert [cell.verdict for cell in report.cells] == ["pass", "error", "pass"]
     assert "Unable to allocate" in report.cells[1].message
+
+
+def test_by_default_a_worker_may_have_the_memory_of_the_machine_and_a_gpu_any_addresses():
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert default_limits("cpu").memory_bytes == machine
+    assert default_limits("cuda").memory_bytes == 0
+
+
+def test_the_default_limit_stops_a_runtime_that_eats_memory(validated):
+    report = validated("EatsMemory", memory_bytes=default_limits("cpu").memory_bytes)
+    assert [cell.verdict for cell in report.cells] == ["pass", "error", "pass"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the score is Linux'")
+def test_where_memory_runs_out_the_worker_goes_first():
+    worker = Worker("anysize.validators.runtimes.ort_cpu:OrtCpu")
+    worker.ask("describe", timeout_s=60.0)
+    assert Path(f"/proc/{worker._process.pid}/oom_score_adj").read_text().strip() == "1000"
+    worker.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Floods", "run: the worker answered with garbage: '"),
+        ("FloodsALine", "run: the worker answered with garbage: 'xxxx"),
+        ("SpeaksForItself", 'run: the worker answered with garbage: \'{"outputs": [], "run_s": 0}'),
+        ("Repeats", 'run: the worker answered with garbage: \'{"number": 1, '),
+        ("LiesAboutFiles", "run: the worker answered with garbage: "),
+        ("WritesNoArray", "run: the worker answered with garbage: "),
+        ("WritesAShortArray", "run: the worker answered with garbage: "),
+    ],
+)
+def test_a_worker_that_answers_garbage_is_crashed_in_its_cell(validated, name, words):
+    report = validated(name, run_s=20.0)
+    before, wrong, after = report.cells
+    assert before.verdict is after.verdict is Verdict.PASS
+    assert wrong.verdict is Verdict.CRASHED
+    assert words in wrong.message
+
+
+def test_an_answer_larger_than_memory_is_not_read(validated):
+    (_, wrong, _) = validated("AnswersATerabyte").cells
+    assert wrong.verdict is Verdict.SHAPE
+    assert "has shape (1, 274877906944)" in wrong.message
+
+
+@pytest.mark.parametrize(
+    ("name", "signal_name"), [("FollowsABadPointer", "SIGSEGV"), ("DividesByZero", "SIGFPE")]
+)
+def test_a_runtime_that_dies_at_its_third_size_loses_that_one_alone(validated, name, signal_name):
+    sizes = (Size(8, 8), Size(8, 10), Size(11, 9), Size(10, 10), Size(11, 11))
+    report = validated(name, sizes=sizes)
+    assert [cell.verdict for cell in report.cells] == ["pass", "pass", "crashed", "pass", "pass"]
+    assert f"died of {signal_name}" in report.cells[2].message
+
+
+def test_a_runtime_that_reads_stdin_does_not_swallow_commands(validated):
+    assert validated("ReadsStdin").ok
+
+
+def test_a_runtime_that_dies_at_import_is_unavailable(tiny, monkeypatch, tmp_path):
+    (tmp_path / "dies_at_import.py").write_text("import os\nos.abort()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    runtime = IsolatedRuntime("fake", "dies_at_import:Runtime")
+    report = validate_model(tiny.fc_file(tiny.fc()), tiny.fc(), runtimes=(runtime,), sizes=SIZES)
+    assert {cell.verdict for cell in report.cells} == {Verdict.UNAVAILABLE}
+    assert "describe: the process died of SIGABRT" in report.cells[0].message
+
+
+def test_a_class_that_is_no_runtime_or_has_no_known_profile_is_unavailable(isolated):
+    known = isolated("Session").availability()
+    assert not known.is_available
+    known = isolated("IsNoRuntime").availability()
+    assert known.reason == "misbehaving:IsNoRuntime is not a Runtime"
+    known = isolated("HasAProfileOfItsOwn").availability()
+    assert "its error profile 'generous' is none of strict, " in known.reason
 
 
 def test_what_a_runtime_prints_is_no_reply(validated):

@@ -1,21 +1,24 @@
-"""Runtimes that a graph can be validated on, by name; each is imported when it is asked for."""
+"""Runtimes that a graph can be validated on, by name; each runs in a worker process of its own."""
 
 from __future__ import annotations
 
-import importlib
+import shlex
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from anysize.errors import UsageError
 from anysize.validators.runtimes.protocol import (
     Availability,
+    FileSession,
     Provenance,
     ProviderUse,
     Runtime,
     Session,
     TimedSession,
 )
+from anysize.validators.runtimes.table import RUNTIMES, RuntimeEntry, known_runtimes
 
 if TYPE_CHECKING:
     from anysize.validators.worker import Limits
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RUNTIMES",
     "Availability",
+    "FileSession",
     "Provenance",
     "ProviderUse",
     "Runtime",
@@ -31,51 +35,12 @@ __all__ = [
     "Session",
     "TimedSession",
     "get_runtime",
+    "known_runtimes",
     "list_runtimes",
     "parse_runtimes",
 ]
 
-
-@dataclass(frozen=True, slots=True)
-class RuntimeEntry:
-    """Where a runtime lives, and what installs it.
-
-    Attributes:
-        target: `module:Class`, imported only when the runtime is asked for.
-        extra: The extra of anysize that installs it; "" where the core dependencies do.
-        text: What it is, in a few words.
-        isolated: Whether it runs in a worker process: it can crash, hang, or do something at
-            import that does not belong in the caller's process.
-    """
-
-    target: str
-    extra: str
-    text: str
-    isolated: bool = False
-
-
-RUNTIMES: dict[str, RuntimeEntry] = {
-    "ort-cpu": RuntimeEntry(
-        "anysize.validators.runtimes.ort_cpu:OrtCpu", "", "ONNX Runtime, CPU provider only"
-    ),
-    "onnx-reference": RuntimeEntry(
-        "anysize.validators.runtimes.onnx_reference:OnnxReferenceRuntime",
-        "",
-        "the ONNX specification's own evaluator, in NumPy",
-    ),
-    "openvino": RuntimeEntry(
-        "anysize.validators.runtimes.openvino:OpenVino",
-        "openvino",
-        "OpenVINO, CPU plugin, float32",
-        isolated=True,
-    ),
-    "tract": RuntimeEntry(
-        "anysize.validators.runtimes.tract:Tract",
-        "tract",
-        "tract, in Rust, one thread",
-        isolated=True,
-    ),
-}
+_ASKED_AT_ONCE: Final = 4  # a worker that imports its runtime keeps one core busy
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,28 +68,30 @@ class RuntimeInfo:
     install: str
 
 
-def get_runtime(name: str, *, limits: Limits | None = None) -> Runtime:
-    """Return the runtime of that name; it may still be unavailable here.
+def get_runtime(name: str, *, limits: Limits | None = None, tf32: bool = False) -> Runtime:
+    """Return the runtime of that name, in a worker; it may still be unavailable here.
 
     Args:
-        name: A key of `RUNTIMES`.
-        limits: Of its worker process, where it is isolated; None for the default ones.
+        name: A key of `known_runtimes()`.
+        limits: Of its worker process; None for the default ones of its device.
+        tf32: Allow TF32 where the runtime has it.
 
     Raises:
         UsageError: There is none of that name.
     """
-    entry = RUNTIMES.get(name)
-    if entry is None:
-        raise UsageError(f"runtime {name!r}: unknown; known are {', '.join(RUNTIMES)}")
-    module, _, attribute = entry.target.partition(":")
-    runtime = getattr(importlib.import_module(module), attribute)()
-    if not isinstance(runtime, Runtime):
-        raise TypeError(f"runtime {name!r}: {entry.target} is not a Runtime")
-    if entry.isolated:
-        from anysize.validators.worker import IsolatedRuntime, Limits
+    from anysize.validators.worker import IsolatedRuntime
 
-        return IsolatedRuntime(runtime, entry.target, limits=limits or Limits())
-    return runtime
+    known = known_runtimes()
+    if name not in known:
+        raise UsageError(f"runtime {name!r}: unknown; known are {', '.join(known)}")
+    entry = known[name]
+    return IsolatedRuntime(
+        name,
+        entry.tf32 if tf32 and entry.tf32 else entry.target,
+        profile="tf32" if tf32 and entry.tf32 else entry.profile,
+        device=entry.device,
+        limits=limits,
+    )
 
 
 def parse_runtimes(text: str) -> tuple[str, ...]:
@@ -134,29 +101,34 @@ def parse_runtimes(text: str) -> tuple[str, ...]:
         UsageError: The list is empty or a name is unknown.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
+    known = known_runtimes()
     if not names:
-        raise UsageError(f"runtimes {text!r}: expected a list such as {','.join(RUNTIMES)}")
+        raise UsageError(f"runtimes {text!r}: expected a list such as {','.join(known)}")
+    for name in names:
+        if name != "all" and name not in known:
+            raise UsageError(f"runtime {name!r}: unknown; known are {', '.join(known)}, or all")
     found: list[str] = []
     for name in names:
         if name == "all":
             found.extend(info.name for info in list_runtimes() if info.is_available)
-        elif name in RUNTIMES:
-            found.append(name)
         else:
-            raise UsageError(f"runtime {name!r}: unknown; known are {', '.join(RUNTIMES)}, or all")
+            found.append(name)
     return tuple(dict.fromkeys(found))
 
 
 def list_runtimes(names: Iterable[str] | None = None) -> tuple[RuntimeInfo, ...]:
     """Tell for each runtime whether it can run here, and where it cannot, why and what to do."""
-    return tuple(_info(name) for name in (RUNTIMES if names is None else names))
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+        return tuple(pool.map(_info, known_runtimes() if names is None else names))
 
 
 def _info(name: str) -> RuntimeInfo:
-    entry, runtime = RUNTIMES[name], get_runtime(name)
+    from anysize.validators.worker import IsolatedRuntime
+
+    runtime = get_runtime(name)
     availability = runtime.availability()
-    package = f"anysize[{entry.extra}]" if entry.extra else "anysize"
-    return RuntimeInfo(
+    entry = known_runtimes()[name]
+    info = RuntimeInfo(
         name=name,
         text=entry.text,
         device=runtime.device,
@@ -164,5 +136,13 @@ def _info(name: str) -> RuntimeInfo:
         version=runtime.version() if availability.is_available else "",
         is_available=availability.is_available,
         reason=availability.reason,
-        install="" if availability.is_available else f"pip install '{package}'",
+        install="" if availability.is_available else _install_command(entry),
     )
+    if isinstance(runtime, IsolatedRuntime):
+        runtime.close()
+    return info
+
+
+def _install_command(entry: RuntimeEntry) -> str:
+    words = [f"'{word}'" if "[" in word else shlex.quote(word) for word in entry.install.split()]
+    return f"pip install {' '.join(words)}"

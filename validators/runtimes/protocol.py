@@ -10,7 +10,15 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Availability", "Provenance", "ProviderUse", "Runtime", "Session", "TimedSession"]
+__all__ = [
+    "Availability",
+    "FileSession",
+    "Provenance",
+    "ProviderUse",
+    "Runtime",
+    "Session",
+    "TimedSession",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,15 @@ class TimedSession(Protocol):
     @property
     def last_run_s(self) -> float:
         """Seconds that the last successful run took."""
+        ...
+
+
+@runtime_checkable
+class FileSession(Protocol):
+    """A session in another process, which reads its inputs where they are already."""
+
+    def run_files(self, inputs: Mapping[str, Path]) -> Mapping[str, NDArray[np.generic]]:
+        """Do what `run` does, on arrays in `.npy` files."""
         ...
 
 

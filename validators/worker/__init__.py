@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from anysize.validators.worker.isolated import IsolatedRuntime, IsolatedSession
-from anysize.validators.worker.process import Limits, Worker
+from anysize.validators.worker.limits import Limits, default_limits
+from anysize.validators.worker.process import Worker
 
-__all__ = ["IsolatedRuntime", "IsolatedSession", "Limits", "Worker"]
+__all__ = ["IsolatedRuntime", "IsolatedSession", "Limits", "Worker", "default_limits"]

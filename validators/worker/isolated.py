@@ -5,52 +5,61 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anysize.errors import NotRunError, RuntimeFailedError
-from anysize.validators.runtimes.protocol import Availability, Provenance, ProviderUse, Runtime
-from anysize.validators.worker.process import Limits, Worker
+from anysize.errors import NotRunError, RuntimeFailedError, WorkerCrashedError
+from anysize.validators.budget import PROFILES
+from anysize.validators.runtimes.protocol import Availability, Provenance, ProviderUse
+from anysize.validators.worker.limits import Limits, default_limits
+from anysize.validators.worker.process import Worker
 
 __all__ = ["IsolatedRuntime", "IsolatedSession"]
-
-_NO_LIMITS: Final = Limits()
 
 
 class IsolatedRuntime:
     """A runtime that is imported, asked and run in a process of its own, and never in this one.
 
     Args:
-        runtime: It is asked here for its name, error profile and device only.
+        name: The word for `--runtimes`.
         target: `module:Class` of it, importable as it is here.
-        limits: Of each worker.
+        profile: Its error profile, until it has been asked.
+        device: What it computes on, until it has been asked.
+        limits: Of each worker; None for the default ones of the device.
     """
 
-    def __init__(self, runtime: Runtime, target: str, *, limits: Limits = _NO_LIMITS) -> None:
-        self.name: Final = runtime.name
-        self.profile: Final = runtime.profile
-        self.device: Final = runtime.device
+    def __init__(
+        self,
+        name: str,
+        target: str,
+        *,
+        profile: str = "strict",
+        device: str = "cpu",
+        limits: Limits | None = None,
+    ) -> None:
+        self.name: Final = name
+        self.profile = profile
+        self.device = device
         self._target = target
-        self._limits = limits
+        self._limits = limits or default_limits(device)
         self._version = ""
         self._spare: Worker | None = None  # it has imported the runtime, and no model yet
 
     def availability(self) -> Availability:
         """Ask the runtime, in a worker; one that dies of the question is not available."""
+        self.close()
         worker = Worker(self._target, memory_bytes=self._limits.memory_bytes)
         try:
             reply = worker.ask("describe", timeout_s=self._limits.load_s)
         except NotRunError as exc:
             worker.kill()
             return Availability(is_available=False, reason=str(exc))
-        self._version = str(reply["version"])
-        known = Availability(bool(reply["is_available"]), str(reply["reason"]))
-        if self._spare is not None:
-            self._spare.close()
-        self._spare = worker if known.is_available else None
-        if not known.is_available:
+        known = self._describe(reply)
+        if known.is_available:
+            self._spare = worker
+        else:
             worker.close()
         return known
 
@@ -73,6 +82,21 @@ class IsolatedRuntime:
             self._target, model_path, threads=threads, limits=self._limits, worker=first
         )
 
+    def close(self) -> None:
+        """End a worker that was asked and has loaded no model."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.close()
+
+    def _describe(self, reply: Mapping[str, Any]) -> Availability:
+        profile = str(reply.get("profile"))
+        if profile not in PROFILES:
+            reason = f"its error profile {profile!r} is none of {', '.join(PROFILES)}"
+            return Availability(is_available=False, reason=reason)
+        self.profile, self.device = profile, str(reply.get("device"))
+        self._version = str(reply.get("version", ""))
+        return Availability(reply.get("is_available") is True, str(reply.get("reason", "")))
+
 
 class IsolatedSession:
     """A session in a worker; after a crash or a timeout the next run gets a new one.
@@ -91,12 +115,12 @@ class IsolatedSession:
         model_path: Path,
         *,
         threads: int,
-        limits: Limits = _NO_LIMITS,
+        limits: Limits | None = None,
         worker: Worker | None = None,
     ) -> None:
         self._target = target
         self._model = {"model": str(model_path.absolute()), "threads": threads}
-        self._limits = limits
+        self._limits = limits or Limits()
         self._known: Provenance | None = None
         self.last_run_s = 0.0
         self._worker = self._loaded(worker)
@@ -106,23 +130,38 @@ class IsolatedSession:
 
         Raises:
             RuntimeFailedError: The runtime raised an exception; the message is its words.
-            WorkerCrashedError: The process ended, in this run or while it loaded the model anew.
+            WorkerCrashedError: The process ended, in this run or while it loaded the model anew,
+                or answered with something else than arrays.
             WorkerTimeoutError: It took too long.
         """
-        if not self._worker.is_alive:
-            self._worker = self._loaded(None)
-        worker, folder = self._worker, self._worker.folder
-        files = {name: str(folder / f"input-{place}.npy") for place, name in enumerate(inputs)}
+        self._revive()
+        folder = self._worker.folder
+        files = {name: folder / f"input-{place}.npy" for place, name in enumerate(inputs)}
         for name, array in inputs.items():
             np.save(files[name], array, allow_pickle=False)
+        return self.run_files(files)
+
+    def run_files(self, inputs: Mapping[str, Path]) -> Mapping[str, NDArray[np.generic]]:
+        """Do what `run` does, on arrays that lie in files already; raises the same."""
+        self._revive()
+        worker = self._worker
         reply = worker.ask(
-            "run", {"inputs": files, "folder": str(folder)}, timeout_s=self._limits.run_s
+            "run",
+            {
+                "inputs": {name: str(path) for name, path in inputs.items()},
+                "folder": str(worker.folder),
+            },
+            timeout_s=self._limits.run_s,
         )
-        self.last_run_s = float(reply["run_s"])
-        outputs = {
-            str(name): np.load(folder / f"output-{place}.npy", allow_pickle=False)
-            for place, name in enumerate(reply["outputs"])
-        }
+        try:
+            self.last_run_s = float(reply["run_s"])
+            outputs = {
+                str(name): _collect(worker.folder / f"output-{reply['number']}-{place}.npy")
+                for place, name in enumerate(reply["outputs"])
+            }
+        except (KeyError, TypeError, ValueError, OSError) as exc:
+            worker.kill()
+            raise WorkerCrashedError(f"run: the worker answered with garbage: {exc}") from exc
         if self._known is None:
             with contextlib.suppress(RuntimeFailedError):
                 self._known = self._ask_provenance()  # the process may not live to the end
@@ -139,6 +178,10 @@ class IsolatedSession:
         """End the worker."""
         self._worker.close()
 
+    def _revive(self) -> None:
+        if not self._worker.is_alive:
+            self._worker = self._loaded(None)
+
     def _loaded(self, worker: Worker | None) -> Worker:
         """Load the model in `worker`, or in a new one."""
         if worker is None or not worker.is_alive:
@@ -152,9 +195,22 @@ class IsolatedSession:
 
     def _ask_provenance(self) -> Provenance:
         reply = self._worker.ask("provenance", timeout_s=self._limits.run_s)
-        return Provenance(
-            providers=tuple(ProviderUse(**use) for use in reply["providers"]),
-            fallback_nodes=tuple(reply["fallback_nodes"]),
-            threads=reply["threads"],
-            tf32=reply["tf32"],
-        )
+        try:
+            return Provenance(
+                providers=tuple(ProviderUse(**use) for use in reply["providers"]),
+                fallback_nodes=tuple(map(str, reply["fallback_nodes"])),
+                threads=reply["threads"],
+                tf32=reply["tf32"],
+            )
+        except (KeyError, TypeError, ValueError) as exc:
+            self._worker.kill()
+            words = f"provenance: the worker answered with garbage: {exc}"
+            raise WorkerCrashedError(words) from exc
+
+
+def _collect(path: Path) -> NDArray[np.generic]:
+    """Map an output into memory: nothing is read of one that has the wrong shape."""
+    array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
+    with contextlib.suppress(OSError):  # Windows keeps files that are mapped
+        path.unlink()
+    return array

@@ -1,14 +1,19 @@
 """The parent's end of a worker: a child process that obeys commands, within limits of time.
 
 Commands go down the child's stdin and replies come up its stdout, one line of JSON each; arrays
-cross as `.npy` files in a private folder. What the runtime prints goes to a file there, whose end
-is quoted when the process dies. The folder is the child's TMPDIR as well: nothing stays behind,
-even of a process that was killed.
+cross as `.npy` files. What the runtime prints goes to a file in a private folder, whose end is
+quoted when the process dies. The folder is the child's TMPDIR as well: nothing stays behind, even
+of a process that was killed.
+
+The child is not trusted. A reply is read only when one is due, so that a flood of them stands in
+the pipe; it must be short, JSON, and carry the number of its command. Whatever else comes is the
+end of the child.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import queue
@@ -20,13 +25,12 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
 from anysize.errors import RuntimeFailedError, WorkerCrashedError, WorkerTimeoutError
 
-__all__ = ["Limits", "Worker"]
+__all__ = ["Worker"]
 
 # The child finds what this process finds, in whatever way that was arranged. -P and the filter
 # below keep the current folder out: what is validated may lie there.
@@ -38,23 +42,10 @@ _GRACE_S: Final = 5.0
 _LOG: Final = "output.log"
 _READ_BYTES: Final = 1 << 16
 _QUOTED_WORDS: Final = 300
+_REPLY_BYTES: Final = 1 << 20  # names and numbers, never arrays
+_QUOTED_BYTES: Final = 60
 # Rust prints its frames between the reason and the end.
 _BACKTRACE: Final = "stack backtrace:"
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a worker may take.
-
-    Attributes:
-        load_s: Seconds for starting, importing the runtime and loading the model.
-        run_s: Seconds for one run.
-        memory_bytes: Of address space; 0 sets no limit. Not enforced on Windows.
-    """
-
-    load_s: float = 300.0
-    run_s: float = 300.0
-    memory_bytes: int = 0
 
 
 class Worker:
@@ -80,12 +71,9 @@ class Worker:
                 env={**os.environ, "TMPDIR": str(self.folder)},
                 start_new_session=True,
             )
-        self._replies: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        reader = threading.Thread(
-            target=_read, args=(self._process.stdout, self._replies), daemon=True
-        )
-        reader.start()
-        self._finish = weakref.finalize(self, _finish, self._process, reader, self.folder)
+        self._numbers = itertools.count(1)
+        self._line = _Line(self._process.stdout)
+        self._finish = weakref.finalize(self, _finish, self._process, self._line, self.folder)
 
     @property
     def is_alive(self) -> bool:
@@ -103,22 +91,27 @@ class Worker:
             WorkerTimeoutError: There was no reply in time.
         """
         self._log_start = self._log.stat().st_size
-        line = json.dumps({"command": command, **(arguments or {})}).encode() + b"\n"
+        number = next(self._numbers)
+        request = {"number": number, "command": command, **(arguments or {})}
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):  # it is dead already: the reader says so
-            self._process.stdin.write(line)
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
         try:
-            answer = self._replies.get(timeout=timeout_s)
+            answer = self._line.read(timeout_s)
         except queue.Empty:
             self.kill()
             raise WorkerTimeoutError(f"{command}: no answer within {timeout_s:g} s") from None
-        if answer is None:
+        if not answer:
             raise WorkerCrashedError(f"{command}: {self._post_mortem()}")
-        reply = json.loads(answer)
+        reply = _parsed(answer)
+        if reply is None or reply.get("number") != number:
+            self.kill()
+            words = repr(answer[:_QUOTED_BYTES].decode(errors="replace"))
+            raise WorkerCrashedError(f"{command}: the worker answered with garbage: {words}")
         if "error" in reply:
-            raise RuntimeFailedError(reply["error"])
-        return dict(reply)
+            raise RuntimeFailedError(str(reply["error"]))
+        return reply
 
     def close(self) -> None:
         """Let it release what it holds and end; kill it where it takes long."""
@@ -165,20 +158,53 @@ def _cause(returncode: int | None) -> str:
     return f"the process died of {name}{hint}"
 
 
-def _read(stream: IO[bytes], replies: queue.SimpleQueue[bytes | None]) -> None:
-    for line in stream:
-        replies.put(line)
-    replies.put(None)
+class _Line:
+    """The lines of a pipe, each read by a thread when it is asked for."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._wanted = threading.Semaphore(0)
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def read(self, timeout_s: float) -> bytes:
+        """Return the next line, or b"" at the end.
+
+        Raises:
+            queue.Empty: There was none in time; the pipe is of no use any more.
+        """
+        self._wanted.release()
+        return self._lines.get(timeout=timeout_s)
+
+    def close(self) -> None:
+        """End the thread, of a pipe whose other end is closed."""
+        self._is_closed = True
+        self._wanted.release()
+        self._thread.join(_GRACE_S)
+
+    def _serve(self) -> None:
+        while self._wanted.acquire() and not self._is_closed:
+            self._lines.put(self._stream.readline(_REPLY_BYTES))
 
 
-def _finish(process: subprocess.Popen[bytes], reader: threading.Thread, folder: Path) -> None:
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        reply = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return reply if isinstance(reply, dict) else None
+
+
+def _finish(process: subprocess.Popen[bytes], line: _Line, folder: Path) -> None:
     with contextlib.suppress(OSError):  # nobody is left in the group
         if hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
     process.wait()
-    reader.join(_GRACE_S)
+    line.close()
     for stream in (process.stdin, process.stdout):
         if stream is not None:
             with contextlib.suppress(OSError):  # a command that was never read

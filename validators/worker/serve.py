@@ -7,17 +7,17 @@ import importlib
 import json
 import os
 import queue
-import sys
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 
 from anysize.validators.references.protocol import one_line
 from anysize.validators.runtimes.protocol import Runtime, Session
+from anysize.validators.worker.limits import limit_this_process
 
 __all__ = ["serve"]
 
@@ -31,34 +31,31 @@ def serve(target: str, memory_bytes: int) -> None:
         target: `module:Class` of the runtime.
         memory_bytes: Limit of this process's address space; 0 for none.
     """
-    # Replies keep the real stdout; what a runtime prints goes to stderr, from native code, too.
+    # Commands and replies keep the real stdin and stdout. What a runtime prints goes to stderr,
+    # from native code, too, and what it starts finds nothing to read.
+    pipe = os.fdopen(os.dup(0), "rb")
     replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    if memory_bytes:
-        _limit_memory(memory_bytes)
+    limit_this_process(memory_bytes)
     commands: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(commands,), daemon=True).start()
+    threading.Thread(target=_read, args=(pipe, commands), daemon=True).start()
     servant = _Servant(target)
     while (line := commands.get()) is not None:
+        command = json.loads(line)
         try:
-            reply = servant.obey(json.loads(line))
+            reply = servant.obey(command)
         except Exception as exc:  # each runtime has exceptions of its own
             reply = {"error": one_line(exc)}
+        reply["number"] = command["number"]
         replies.write(json.dumps(reply).encode() + b"\n")
         replies.flush()
     servant.close()
 
 
-def _limit_memory(memory_bytes: int) -> None:
-    if sys.platform != "win32":
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-
-
-def _read(commands: queue.SimpleQueue[bytes | None]) -> None:
+def _read(pipe: IO[bytes], commands: queue.SimpleQueue[bytes | None]) -> None:
     """Pass commands on; when the parent is gone, end even if the runtime does not return."""
-    for line in sys.stdin.buffer:
+    for line in pipe:
         commands.put(line)
     commands.put(None)
     time.sleep(_GRACE_S)
@@ -82,7 +79,7 @@ class _Servant:
                 self._session = self._found().load(path, threads=threads)
                 return {}
             case "run":
-                return self._run(command["inputs"], Path(command["folder"]))
+                return self._run(command["inputs"], Path(command["folder"]), command["number"])
             case "provenance":
                 return dataclasses.asdict(self._loaded().provenance())
             case other:
@@ -95,8 +92,10 @@ class _Servant:
     def _found(self) -> Runtime:
         if self._runtime is None:
             module, _, attribute = self._target.partition(":")
-            self._runtime = getattr(importlib.import_module(module), attribute)()
-        assert self._runtime is not None
+            found = getattr(importlib.import_module(module), attribute)()
+            if not isinstance(found, Runtime):
+                raise TypeError(f"{self._target} is not a Runtime")
+            self._runtime = found
         return self._runtime
 
     def _loaded(self) -> Session:
@@ -107,9 +106,10 @@ class _Servant:
         runtime = self._found()
         known = runtime.availability()
         version = runtime.version() if known.is_available else ""
-        return {"version": version, **dataclasses.asdict(known)}
+        kind = {"profile": runtime.profile, "device": runtime.device}
+        return {"version": version, **kind, **dataclasses.asdict(known)}
 
-    def _run(self, inputs: Mapping[str, str], folder: Path) -> dict[str, object]:
+    def _run(self, inputs: Mapping[str, str], folder: Path, number: int) -> dict[str, object]:
         arrays = {name: np.load(file, allow_pickle=False) for name, file in inputs.items()}
         start = time.perf_counter()
         answers = self._loaded().run(arrays)
@@ -119,6 +119,6 @@ class _Servant:
             output = np.asarray(answer)
             if output.dtype.kind not in "biuf":
                 raise TypeError(f"output {name!r} has type {output.dtype}, not numbers")
-            np.save(folder / f"output-{place}.npy", output, allow_pickle=False)
+            np.save(folder / f"output-{number}-{place}.npy", output, allow_pickle=False)
             names.append(str(name))
         return {"outputs": names, "run_s": run_s}

@@ -20,14 +20,17 @@ def runtimes(json: JsonFlag = False) -> None:
         entries = [dataclasses.asdict(runtime) for runtime in known]
         result(json_format.dumps(entries, indent=2, sort_keys=True))
         return
-    from rich.table import Column, Table
+    from rich.table import Table
     from rich.text import Text
 
-    name, command = Column("runtime", no_wrap=True), Column("install it with", no_wrap=True)
-    table = Table(name, "what it is", "device", "version", "runs here", command)
+    console = results_console()
+    table = Table("runtime", "what it is", "device", "version")
     for runtime in known:
-        here = "yes" if runtime.is_available else f"no: {runtime.reason}"
-        row = (runtime.name, runtime.text, runtime.device, runtime.version, here, runtime.install)
+        version = runtime.version if runtime.is_available else Text("does not run here", "yellow")
         # Text, since rich reads the extra in 'anysize[openvino]' as markup.
-        table.add_row(*(Text(cell) for cell in row))
-    results_console().print(table)
+        table.add_row(Text(runtime.name), Text(runtime.text), Text(runtime.device), version)
+    console.print(table)
+    for runtime in known:
+        if not runtime.is_available:
+            line = f"{runtime.name}: {runtime.reason}; install it with: {runtime.install}"
+            console.print(Text(line), soft_wrap=True)

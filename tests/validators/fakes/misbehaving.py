@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -115,6 +117,108 @@ class Talks(Healthy):
         print('{"outputs": [], "run_s": 0}')
         sys.stdout.flush()
         os.write(1, b"\n\n{}\n")
+
+
+def reply_pipes():
+    """The descriptors of pipes that are not this process's standard ones: replies go up one."""
+    for descriptor in range(3, 64):
+        try:
+            if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+                yield descriptor
+        except OSError:
+            continue
+
+
+def say(words):
+    for descriptor in reply_pipes():
+        try:
+            os.write(descriptor, words)
+        except OSError:  # the one that commands come from
+            continue
+
+
+class Floods(Healthy):
+    def misbehave(self):
+        for _ in range(10_000):
+            say(b"{}\n" * 1000)
+
+
+class FloodsALine(Healthy):
+    def misbehave(self):
+        for _ in range(10_000):
+            say(b"x" * 65536)
+
+
+class SpeaksForItself(Healthy):
+    def misbehave(self):
+        say(b'{"outputs": [], "run_s": 0}\n')
+
+
+class Repeats(Healthy):
+    def misbehave(self):
+        say(b'{"number": 1, "outputs": [], "run_s": 0}\n')
+
+
+class SpoilsFiles(Healthy):
+    """Answers with one number, and does `spoil` to the file that should hold it."""
+
+    def misbehave(self):
+        return {"logits": np.zeros((1, 1), np.float32)}
+
+    def load(self, model_path, *, threads):
+        save = np.save
+
+        def save_and_spoil(path, array, **options):
+            save(path, array, **options)
+            if array.shape == (1, 1):
+                self.spoil(Path(path))
+
+        np.save = save_and_spoil
+        return super().load(model_path, threads=threads)
+
+
+class LiesAboutFiles(SpoilsFiles):
+    def spoil(self, path):
+        path.unlink()
+
+
+class WritesNoArray(SpoilsFiles):
+    def spoil(self, path):
+        path.write_bytes(b"no array")
+
+
+class WritesAShortArray(SpoilsFiles):
+    def spoil(self, path):
+        os.truncate(path, 100)
+
+
+class AnswersATerabyte(SpoilsFiles):
+    def spoil(self, path):
+        np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(1, 1 << 38))
+
+
+class DividesByZero(Healthy):
+    def misbehave(self):
+        os.kill(os.getpid(), signal.SIGFPE)
+
+
+class FollowsABadPointer(Healthy):
+    def misbehave(self):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class ReadsStdin(Healthy):
+    def misbehave(self):
+        assert sys.stdin.read() == ""
+        assert os.read(0, 100) == b""
+
+
+class IsNoRuntime:
+    pass
+
+
+class HasAProfileOfItsOwn(Healthy):
+    profile = "generous"
 
 
 class AbortsAtLoad(Healthy):

@@ -1,0 +1,92 @@
+"""The table of runtimes: name → class, what installs it, and what it is. Nothing is imported.
+
+Third parties add theirs through the entry point group `anysize.runtimes`:
+
+    [project.entry-points."anysize.runtimes"]
+    fast = "fast_package.anysize:FastRuntime"
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Final
+
+__all__ = ["GROUP", "RUNTIMES", "RuntimeEntry", "known_runtimes"]
+
+GROUP: Final = "anysize.runtimes"
+_MODULES: Final = "anysize.validators.runtimes"
+_RESERVED: Final = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeEntry:
+    """Where a runtime lives, and what installs it.
+
+    Attributes:
+        target: `module:Class`, imported only in the runtime's worker.
+        install: What `pip install` takes.
+        text: What it is, in a few words.
+        device: What it computes on.
+        profile: Its error profile, a key of `anysize.validators.budget.PROFILES`.
+        tf32: `module:Class` of the same with TF32 allowed; "" where it has none.
+    """
+
+    target: str
+    install: str
+    text: str
+    device: str = "cpu"
+    profile: str = "strict"
+    tf32: str = ""
+
+
+RUNTIMES: Final[dict[str, RuntimeEntry]] = {
+    "ort-cpu": RuntimeEntry(
+        f"{_MODULES}.ort_cpu:OrtCpu", "anysize", "ONNX Runtime, CPU provider only"
+    ),
+    "ort-cuda": RuntimeEntry(
+        f"{_MODULES}.ort_cuda:OrtCuda",
+        "onnxruntime-gpu[cuda,cudnn]",
+        "ONNX Runtime, CUDA provider",
+        device="cuda",
+        tf32=f"{_MODULES}.ort_cuda:OrtCudaTf32",
+    ),
+    "ort-tensorrt": RuntimeEntry(
+        f"{_MODULES}.ort_tensorrt:OrtTensorrt",
+        "onnxruntime-gpu[cuda,cudnn] tensorrt",
+        "ONNX Runtime, TensorRT provider",
+        device="cuda",
+        profile="tensorrt",
+        tf32=f"{_MODULES}.ort_tensorrt:OrtTensorrtTf32",
+    ),
+    "onnx-reference": RuntimeEntry(
+        f"{_MODULES}.onnx_reference:OnnxReferenceRuntime",
+        "anysize",
+        "the ONNX specification's own evaluator, in NumPy",
+    ),
+    "openvino": RuntimeEntry(
+        f"{_MODULES}.openvino:OpenVino", "anysize[openvino]", "OpenVINO, CPU plugin, float32"
+    ),
+    "tract": RuntimeEntry(f"{_MODULES}.tract:Tract", "anysize[tract]", "tract, one thread"),
+    "iree": RuntimeEntry(
+        f"{_MODULES}.iree:Iree", "anysize[iree]", "IREE, compiled for this CPU, one thread"
+    ),
+    "mnn": RuntimeEntry(f"{_MODULES}.mnn:Mnn", "anysize[mnn]", "MNN, CPU backend, float32"),
+}
+
+
+def known_runtimes() -> dict[str, RuntimeEntry]:
+    """Return the table with what installed packages add to it.
+
+    A name that is taken gets `@package`. No entry point is imported here: a broken one harms
+    nobody.
+    """
+    known = dict(RUNTIMES)
+    found = sorted(metadata.entry_points(group=GROUP), key=lambda p: (p.name, p.value))
+    for point in found:
+        package = point.dist.name if point.dist is not None else "?"
+        version = point.dist.version if point.dist is not None else "?"
+        is_taken = point.name in known or point.name == _RESERVED
+        name = f"{point.name}@{package}" if is_taken else point.name
+        known[name] = RuntimeEntry(point.value, package, f"added by {package} {version}")
+    return known
