@@ -183,12 +183,14 @@ def _fold(graph: ir.Graph, layer: ir.Node, affine: _Affine) -> None:
     if bias is not None:
         addend = addend + _double(bias) * affine.factor
     _put(graph, layer, 2, "bias", ir.tensor(addend.astype(dtype)))
-    product = ir.LazyTensor(
-        lambda: ir.tensor((tensor.numpy() * factor).astype(dtype)),
-        dtype=tensor.dtype,
-        shape=ir.Shape(tensor.shape),
-    )
-    _put(graph, layer, 1, "weight", product)
+
+    def product() -> ir.TensorProtocol:
+        scaled = np.empty(tensor.shape.numpy(), dtype)  # numpy works in float64 chunk by chunk
+        np.multiply(tensor.numpy(), factor, out=scaled, dtype=np.float64, casting="same_kind")
+        return ir.tensor(scaled)
+
+    lazy = ir.LazyTensor(product, dtype=tensor.dtype, shape=ir.Shape(tensor.shape))
+    _put(graph, layer, 1, "weight", lazy)
 
 
 def _put(graph: ir.Graph, node: ir.Node, place: int, word: str, tensor: ir.TensorProtocol) -> None:
