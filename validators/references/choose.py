@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anysize.errors import DeclinedError, SourceError
+from anysize.errors import DeclinedError, SourceError, UsageError
+from anysize.sizes import Size
 from anysize.validators.references.protocol import FcOriginal, Reference
 from anysize.validators.references.windows import Layout, WindowsReference
 
 if TYPE_CHECKING:
     import onnx
     from torch import nn
+
+    from anysize.validators.references.eager_fc import EagerFc
 
 __all__ = ["choose_reference", "output_layout"]
 
@@ -25,7 +28,7 @@ def choose_reference(
 ) -> Reference:
     """Pick how the original becomes the reference for `candidate`.
 
-    A fully convolutional graph against an original with an FC head is compared window by window;
+    A class map is compared with the original's own layers on each window of its feature map;
     everything else output by output. A graph counts as fully convolutional where its metadata say
     so, or, where they say nothing, where it puts out a map of rank 4.
 
@@ -84,15 +87,37 @@ def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Referenc
 def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Reference:
     from torch import nn
 
+    from anysize.surgery.metadata import read_metadata
     from anysize.validators.references.module import ModuleFc, ModuleReference
 
     if not isinstance(module, nn.Module):
         raise SourceError(
             f"reference: got {type(module).__name__}, expected an nn.Module or an ONNX file"
         )
-    if _is_fully_convolutional(candidate) and getattr(module, "head", None) == "fc":
+    own = getattr(module, "head", None)  # of a zoo network; a user's may be a layer
+    if _is_fully_convolutional(candidate) and own == "fc":
         return WindowsReference(ModuleFc(module, name=name), layout=output_layout(candidate))
+    head = read_metadata(candidate).head
+    if head in ("fcn", "cam") and own != head:
+        return WindowsReference(
+            _eager_halves(candidate, module, name), layout=output_layout(candidate)
+        )
     return ModuleReference(module, name=name)
+
+
+def _eager_halves(candidate: onnx.ModelProto, module: nn.Module, name: str) -> EagerFc:
+    """Cut a module that was exported with another head than its own."""
+    from anysize.surgery import image_input, trained_size
+    from anysize.validators.references.eager_fc import EagerFc
+
+    size = trained_size(candidate) or getattr(module, "training_size", None)
+    if not isinstance(size, Size):
+        raise UsageError(
+            "the file does not say its training size, so its reference cannot be cut at the "
+            "feature map; give --reference ORIGINAL.onnx"
+        )
+    channels = image_input(candidate).type.tensor_type.shape.dim[1].dim_value
+    return EagerFc(module, size=size, channels=channels, name=name)
 
 
 def _is_fully_convolutional(candidate: onnx.ModelProto) -> bool:

@@ -117,7 +117,7 @@ class ModuleReference:
         name: str = "",
         output_names: tuple[str, ...] | None = None,
     ) -> None:
-        self.name = name or _name(module)
+        self.name = name or module_name(module)
         own_names = getattr(module, "output_names", None)
         self.output_names = output_names or (tuple(own_names) if own_names else None)
         self._pair = ModulePair(module, name=self.name)
@@ -136,7 +136,7 @@ class ModuleReference:
             return answer
         if isinstance(answer, Mapping):
             self.output_names = tuple(str(key) for key in answer)
-        return _to_arrays(answer, self.name)
+        return to_arrays(answer, self.name)
 
     def close(self) -> None:
         """Drop the float64 copy."""
@@ -155,7 +155,7 @@ class ModuleFc:
     """
 
     def __init__(self, module: nn.Module, *, name: str = "") -> None:
-        self.name = name or _name(module)
+        self.name = name or module_name(module)
         map_size = getattr(module, "map_size", None)
         halves = ("forward_features", "forward_head")
         if map_size is None or not all(hasattr(module, half) for half in halves):
@@ -169,7 +169,7 @@ class ModuleFc:
     def features(self, images: Array, precision: Precision) -> Array | Rejected:
         """Compute the feature map of images of any size that the features take."""
         answer = self._pair.call((images,), precision, method=lambda m: m.forward_features)
-        return answer if isinstance(answer, Rejected) else _to_arrays(answer, self.name)[0]
+        return answer if isinstance(answer, Rejected) else to_arrays(answer, self.name)[0]
 
     def head(self, windows: Array, precision: Precision) -> tuple[Array, ...]:
         """Run the fully connected layers on windows of a feature map."""
@@ -179,7 +179,7 @@ class ModuleFc:
                 f"reference {self.name}: its head rejects a window of {list(windows.shape)}: "
                 f"{answer.reason}"
             )
-        return _to_arrays(answer, self.name)
+        return to_arrays(answer, self.name)
 
     def scores(self, windows: Array, precision: Precision) -> tuple[Array, ...]:
         """Run the head: a module's scores are its outputs."""
@@ -194,7 +194,7 @@ class ModuleFc:
         self._pair.close()
 
 
-def _to_arrays(answer: Any, name: str) -> tuple[Array, ...]:
+def to_arrays(answer: Any, name: str) -> tuple[Array, ...]:
     """Normalise a tensor, a sequence of tensors or a dict of them to a tuple of arrays."""
     import torch
 
@@ -215,7 +215,7 @@ def _to_arrays(answer: Any, name: str) -> tuple[Array, ...]:
     return tuple(value.detach().cpu().numpy().copy() for value in values)
 
 
-def _name(module: nn.Module) -> str:
+def module_name(module: nn.Module) -> str:
     own = getattr(module, "name", None)
     return own if isinstance(own, str) and own else type(module).__name__
 
