@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anysize.validators.auto_sizes import auto_sizes
 from anysize.validators.budget import PROFILES, Tolerance
-from anysize.validators.report import Cell, Report
+from anysize.validators.report import Cell, JoinedReport, Report, join
 from anysize.validators.runtimes import (
     RUNTIMES,
     RuntimeInfo,
@@ -20,6 +20,7 @@ __all__ = [
     "RUNTIMES",
     "VERDICTS",
     "Cell",
+    "JoinedReport",
     "Progress",
     "Report",
     "RuntimeInfo",
@@ -28,6 +29,7 @@ __all__ = [
     "auto_sizes",
     "exit_code",
     "get_runtime",
+    "join",
     "list_runtimes",
     "parse_runtimes",
     "validate_model",

@@ -194,3 +194,9 @@ class Tiny:
 @pytest.fixture
 def tiny(tmp_path: Path) -> Tiny:
     return Tiny(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def tiny_in() -> Callable[[Path], Tiny]:
+    """Builds the tiny classifiers in a folder of the caller's, for fixtures of a wider scope."""
+    return Tiny

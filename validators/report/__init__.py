@@ -1,7 +1,8 @@
-"""Reports: one set of records, drawn as JSON, JUnit and a table."""
+"""Reports: one set of records, drawn as JSON, JUnit, Markdown, an HTML page and a table."""
 
 from __future__ import annotations
 
+from anysize.validators.report.joined import Entry, JoinedReport, join
 from anysize.validators.report.report import (
     SCHEMA_VERSION,
     Cell,
@@ -15,9 +16,12 @@ from anysize.validators.report.report import (
 __all__ = [
     "SCHEMA_VERSION",
     "Cell",
+    "Entry",
+    "JoinedReport",
     "ModelRecord",
     "PackageVersion",
     "ReferenceRecord",
     "Report",
     "RuntimeRecord",
+    "join",
 ]

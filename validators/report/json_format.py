@@ -3,6 +3,9 @@
 Records are objects with the names of their fields, sizes are `"HEIGHTxWIDTH"`, and numbers that
 JSON does not have are the strings `"NaN"`, `"Infinity"` and `"-Infinity"`. `ok` and `exit_code` are
 written for the reader's convenience; they follow from the cells.
+
+A field that is added later has a default, so that reports without it stay readable; any other
+change is a new schema version.
 """
 
 from __future__ import annotations
@@ -10,31 +13,58 @@ from __future__ import annotations
 import json
 import math
 import types
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from anysize.errors import UsageError
 from anysize.sizes import Size
+from anysize.validators.report.joined import JoinedReport, join
 from anysize.validators.report.report import SCHEMA_VERSION, Report
 
-__all__ = ["report_from_json", "report_to_json"]
+__all__ = ["read_report", "report_from_json", "report_to_json"]
+
+_Record = TypeVar("_Record", Report, JoinedReport)
 
 
-def report_to_json(report: Report) -> str:
-    """Write a report."""
-    content = _encode(report)
-    content["ok"] = report.ok
-    content["exit_code"] = report.exit_code
-    return json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+def report_to_json(report: Report | JoinedReport) -> str:
+    """Write a report, or several in one."""
+    return json.dumps(
+        _encode(report), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False
+    )
 
 
-def report_from_json(text: str) -> Report:
+def report_from_json(text: str, kind: type[_Record]) -> _Record:
     """Read a report back, equal to the one that was written.
 
     Raises:
         UsageError: The text is no report, or one of another schema version.
     """
+    report = _decode_as(kind, _content(text))
+    assert isinstance(report, kind)
+    return report
+
+
+def read_report(path: Path) -> JoinedReport:
+    """Read a file that holds one report or several.
+
+    Raises:
+        UsageError: It cannot be read, is no report, or one of another schema version.
+    """
+    try:
+        content = _content(path.read_text(encoding="utf-8"))
+        if "entries" in content:
+            return _decode_as(JoinedReport, content)
+        return join((_decode_as(Report, content),))
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "is not text"
+        raise UsageError(f"report {path}: {reason}; give a file that --json wrote") from exc
+    except UsageError as exc:
+        raise UsageError(f"report {path}: {exc}; give a file that --json wrote") from exc
+
+
+def _content(text: str) -> dict[str, Any]:
     try:
         content = json.loads(text)
         version = content["schema_version"]
@@ -42,19 +72,24 @@ def report_from_json(text: str) -> Report:
         raise UsageError("not a report of anysize: expected JSON with a schema_version") from exc
     if version != SCHEMA_VERSION:
         raise UsageError(f"report has schema version {version}, expected {SCHEMA_VERSION}")
+    return dict(content)
+
+
+def _decode_as(kind: type[_Record], content: dict[str, Any]) -> _Record:
     try:
-        report = _decode(Report, content)
+        return _decode(kind, content)  # type: ignore[no-any-return]
     except (KeyError, TypeError, ValueError, UsageError) as exc:
         raise UsageError(f"not a whole report of anysize: {exc!r} is missing or wrong") from exc
-    assert isinstance(report, Report)
-    return report
 
 
 def _encode(value: Any) -> Any:
     if isinstance(value, Size):
         return str(value)
     if is_dataclass(value):
-        return {field.name: _encode(getattr(value, field.name)) for field in fields(value)}
+        content = {field.name: _encode(getattr(value, field.name)) for field in fields(value)}
+        if isinstance(value, (Report, JoinedReport)):
+            content |= {"ok": value.ok, "exit_code": value.exit_code}
+        return content
     if isinstance(value, tuple):
         return [_encode(entry) for entry in value]
     if isinstance(value, Enum):
@@ -76,7 +111,8 @@ def _decode(kind: Any, value: Any) -> Any:
         return Size.parse(value)
     if isinstance(kind, type) and is_dataclass(kind):
         hints = get_type_hints(kind)
-        return kind(**{f.name: _decode(hints[f.name], value[f.name]) for f in fields(kind)})
+        given = [f for f in fields(kind) if f.name in value or f.default is MISSING]
+        return kind(**{f.name: _decode(hints[f.name], value[f.name]) for f in given})
     if isinstance(kind, type) and issubclass(kind, (Enum, float)):
         return kind(value)
     if not isinstance(value, kind):

@@ -4,43 +4,54 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
+from anysize.validators.report.joined import Entry, JoinedReport
 from anysize.validators.report.report import Cell, Report
 from anysize.validators.verdicts import VERDICTS, Outcome
 
-__all__ = ["report_to_junit"]
+__all__ = ["to_junit"]
 
 
-def report_to_junit(report: Report) -> str:
-    """Write a report as JUnit XML: a failed comparison is a failure, a cell not run an error.
+def to_junit(joined: JoinedReport) -> str:
+    """Write JUnit XML: a failed comparison is a failure, a cell not run an error.
 
     A report whose every cell is good but which proved nothing (no cell passed) gets an error of its
-    own, so that a CI service is as red as the exit code.
+    own, so that a CI service is as red as the exit code; so does a job without a report.
     """
-    cells = report.cells
+    root = ET.Element("testsuites", {"name": "anysize validate"})
+    for entry in joined.entries:
+        _add_suite(root, entry)
+    for name in ("tests", "failures", "errors"):
+        root.set(name, str(sum(int(suite.get(name, "0")) for suite in root)))
+    root.set("time", f"{sum(float(suite.get('time', '0')) for suite in root):.6f}")
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _add_suite(root: ET.Element, entry: Entry) -> None:
+    name, report = _printable(entry.name), entry.report
+    cells = report.cells if report is not None else ()
     counts = dict.fromkeys(Outcome, 0)
     for cell in cells:
         counts[VERDICTS[cell.verdict].outcome] += 1
-    is_empty = report.exit_code == 3 and not counts[Outcome.NOT_RUN]
+    is_empty = entry.exit_code >= 2 and not counts[Outcome.NOT_RUN]
     totals = {
         "tests": str(len(cells) + is_empty),
         "failures": str(counts[Outcome.FAILED]),
         "errors": str(counts[Outcome.NOT_RUN] + is_empty),
         "time": f"{sum(cell.run_s or 0.0 for cell in cells):.6f}",
     }
-    root = ET.Element("testsuites", {"name": "anysize validate", **totals})
-    suite = ET.SubElement(root, "testsuite", {"name": report.model.path, **totals})
-    properties = ET.SubElement(suite, "properties")
-    for name, value in _properties(report):
-        ET.SubElement(properties, "property", {"name": name, "value": _printable(value)})
-    for cell in cells:
-        _add_case(suite, cell, report)
+    suite = ET.SubElement(root, "testsuite", {"name": name, **totals})
+    if report is not None:
+        properties = ET.SubElement(suite, "properties")
+        for key, value in _properties(report):
+            ET.SubElement(properties, "property", {"name": key, "value": _printable(value)})
+        for cell in cells:
+            _add_case(suite, cell, report)
     if is_empty:
-        case = ET.SubElement(
-            suite, "testcase", {"classname": report.model.path, "name": "a cell passed"}
-        )
-        ET.SubElement(case, "error", {"type": "nothing proved", "message": "no cell passed"})
-    ET.indent(root)
-    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+        wanted = "a report" if report is None else "a cell passed"
+        case = ET.SubElement(suite, "testcase", {"classname": name, "name": wanted})
+        words = _printable(entry.error) or "no cell passed"
+        ET.SubElement(case, "error", {"type": "nothing proved", "message": words})
 
 
 def _properties(report: Report) -> list[tuple[str, str]]:
@@ -59,7 +70,7 @@ def _add_case(suite: ET.Element, cell: Cell, report: Report) -> None:
         suite,
         "testcase",
         {
-            "classname": f"{report.model.path}.{cell.runtime}",
+            "classname": _printable(f"{report.model.path}.{cell.runtime}"),
             "name": f"{cell.size} batch {cell.batch}",
             "time": f"{cell.run_s or 0.0:.6f}",
         },

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from anysize.sizes import Size
 from anysize.validators.parity import OutputResult
 from anysize.validators.runtimes.protocol import Provenance
 from anysize.validators.verdicts import VERDICTS, Outcome, Verdict, exit_code
+
+if TYPE_CHECKING:
+    from anysize.validators.report.joined import JoinedReport
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -52,11 +56,16 @@ class ReferenceRecord:
         kind: `module` (eager PyTorch), `onnx` (another graph), or `windows` (the original's fully
             connected layers on every window of its feature map).
         arbiter: `float64`, or `none` where the float32 reference stands in for it.
+        argument: What `--reference` takes to name it again; "" where the file under test says so
+            itself, None where it was an object in Python.
+        weights: The checkpoint that was given for it; "" for none.
     """
 
     name: str
     kind: str
     arbiter: str
+    argument: str | None = None
+    weights: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +190,25 @@ class Report:
         """
         from anysize.validators.report.json_format import report_from_json
 
-        return report_from_json(text)
+        return report_from_json(text, cls)
 
     def to_junit(self) -> str:
         """Return the report as JUnit XML, one test case per cell."""
-        from anysize.validators.report.junit import report_to_junit
+        return self._joined().to_junit()
 
-        return report_to_junit(self)
+    def to_markdown(self) -> str:
+        """Return the report as Markdown, for a pull request or release notes."""
+        return self._joined().to_markdown()
+
+    def to_html(self) -> str:
+        """Return the report as one HTML page that needs nothing from the network.
+
+        Raises:
+            UsageError: jinja2, of the extra `report`, is not installed.
+        """
+        return self._joined().to_html()
+
+    def _joined(self) -> JoinedReport:
+        from anysize.validators.report.joined import join
+
+        return join((self,))

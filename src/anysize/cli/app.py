@@ -13,13 +13,14 @@ from anysize.cli.exit_codes import exit_code_of
 from anysize.cli.export import export
 from anysize.cli.heatmap import heatmap
 from anysize.cli.inspect import inspect
+from anysize.cli.report import report
 from anysize.cli.rewrite import rewrite
 from anysize.cli.runtimes import runtimes
 from anysize.cli.validate import validate
 
 __all__ = ["app", "run"]
 
-_COMMANDS = (inspect, export, rewrite, validate, heatmap, runtimes, demo)
+_COMMANDS = (inspect, export, rewrite, validate, report, heatmap, runtimes, demo)
 _DEBUG = "--debug"
 
 app = typer.Typer(

@@ -9,6 +9,7 @@ import typer
 
 from anysize.cli.console import progress, result, results_console
 from anysize.cli.options import Seed, Weights
+from anysize.cli.report_files import Html, Json, Junit, Markdown, ReportFiles
 from anysize.errors import UsageError
 from anysize.sizes import parse_sizes
 
@@ -23,13 +24,6 @@ def _batches(text: str) -> tuple[int, ...]:
     if not batches or not all(1 <= batch <= 1024 for batch in batches):
         raise UsageError(f"batch {text!r}: expected whole numbers from 1 to 1024, such as 1,2")
     return batches
-
-
-def _write(path: Path, text: str) -> None:
-    from anysize.files import atomic_output
-
-    with atomic_output(path) as stream:
-        stream.write(text.encode())
 
 
 def validate(
@@ -53,25 +47,18 @@ def validate(
         Literal["float64", "none"],
         typer.Option(help="float64, or none: judge by the float32 reference alone."),
     ] = "float64",
-    json: Annotated[
-        str | None, typer.Option(metavar="FILE|-", help="Write the report as JSON; - is stdout.")
-    ] = None,
-    junit: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the report as JUnit XML.")
-    ] = None,
+    json: Json = None,
+    junit: Junit = None,
+    markdown: Markdown = None,
+    html: Html = None,
 ) -> None:
     """Run a graph on each runtime at each size and compare it with its reference."""
-    from anysize.files import check_output_path
     from anysize.validators.report.table import print_report
     from anysize.verbs.validate import validate as run
 
-    json_file = Path(json) if json and json != "-" else None
     inputs = [model, *([weights] if weights else []), *([Path(reference)] if reference else [])]
-    outputs = [path for path in (json_file, junit) if path is not None]
-    for path in outputs:
-        check_output_path(path, inputs=inputs)
-    if len({path.resolve() for path in outputs}) < len(outputs):
-        raise UsageError(f"--json and --junit both name {junit}; choose two files")
+    files = ReportFiles(json, junit, markdown, html)
+    files.check(inputs)
     with progress() as show:
         report = run(
             model,
@@ -86,11 +73,8 @@ def validate(
             arbiter=arbiter,
             progress=show,
         )
-    if json_file:
-        _write(json_file, report.to_json() + "\n")
-    if junit:
-        _write(junit, report.to_junit())
-    if json == "-":
+    files.write(report)
+    if files.is_json_on_stdout:
         result(report.to_json())
     else:
         print_report(report, results_console())

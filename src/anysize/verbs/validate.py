@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -63,7 +64,7 @@ def validate(
     names = parse_runtimes(runtimes if isinstance(runtimes, str) else ",".join(runtimes))
     metadata = read_metadata(load_model(model))
     original, name = _original(model, reference, metadata, weights)
-    return validate_model(
+    report = validate_model(
         model,
         original,
         runtimes=names,
@@ -76,6 +77,12 @@ def validate(
         name=name,
         progress=validation_progress(progress),
     )
+    if reference is not None and not isinstance(reference, (str, Path)):
+        return report  # no command line can name it
+    named = replace(
+        report.reference, argument=str(reference or ""), weights=str(weights) if weights else ""
+    )
+    return replace(report, reference=named)
 
 
 def _original(

@@ -1,0 +1,89 @@
+"""The options that write reports to files, the same for every command that has a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anysize.errors import UsageError
+
+if TYPE_CHECKING:
+    from anysize.validators import JoinedReport, Report
+
+__all__ = ["Html", "Json", "Junit", "Markdown", "ReportFiles"]
+
+Json = Annotated[
+    str | None, typer.Option(metavar="FILE|-", help="Write the report as JSON; - is stdout.")
+]
+Junit = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as JUnit XML.")]
+Markdown = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write the report as Markdown.")
+]
+Html = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write the report as one self-contained HTML page."),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFiles:
+    """Where a command's report goes, besides the terminal."""
+
+    json: str | None = None
+    junit: Path | None = None
+    markdown: Path | None = None
+    html: Path | None = None
+
+    @property
+    def is_json_on_stdout(self) -> bool:
+        """Whether stdout is for the JSON and nothing else."""
+        return self.json == "-"
+
+    def check(self, inputs: Sequence[Path]) -> None:
+        """Refuse what cannot be written, before any work is done for it.
+
+        Raises:
+            UsageError: A path cannot be written, is one of `inputs` or is named twice, or the
+                page needs a package that is missing.
+        """
+        from anysize.files import check_output_path
+
+        seen: dict[Path, str] = {}
+        for option, path in self._named():
+            check_output_path(path, inputs=inputs)
+            other = seen.setdefault(path.resolve(), option)
+            if other != option:
+                raise UsageError(f"--{other} and --{option} both name {path}; choose two files")
+        if self.html is not None:
+            from anysize.validators.report.page import require_jinja
+
+            require_jinja()
+
+    def write(self, report: Report | JoinedReport) -> None:
+        """Write every file that was asked for, each whole or not at all."""
+        from anysize.files import atomic_output
+
+        write = {
+            "json": lambda: report.to_json() + "\n",
+            "junit": report.to_junit,
+            "markdown": report.to_markdown,
+            "html": report.to_html,
+        }
+        for option, path in self._named():
+            with atomic_output(path) as stream:
+                # A path that is not UTF-8 may stand in a report.
+                stream.write(write[option]().encode(errors="backslashreplace"))
+
+    def _named(self) -> list[tuple[str, Path]]:
+        json = Path(self.json) if self.json and not self.is_json_on_stdout else None
+        pairs = (
+            ("json", json),
+            ("junit", self.junit),
+            ("markdown", self.markdown),
+            ("html", self.html),
+        )
+        return [(option, path) for option, path in pairs if path is not None]

@@ -1,0 +1,147 @@
+"""Several reports in one: what a matrix, or a CI run of many jobs, comes to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from anysize.validators.report.report import SCHEMA_VERSION, Cell, Report
+from anysize.validators.verdicts import VERDICTS, Outcome, Verdict
+
+__all__ = ["Entry", "JoinedReport", "join"]
+
+# What a set of jobs exits with: a failed comparison outweighs an unusable input, and that one
+# outweighs what did not run.
+_EXIT_ORDER = (1, 2, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One job of a set.
+
+    Attributes:
+        name: Of the job.
+        report: What it found; None where it came to none.
+        error: Why, in one line; "" where there is a report.
+        exit_code: What the job by itself exits with.
+    """
+
+    name: str
+    report: Report | None
+    error: str = ""
+    exit_code: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedReport:
+    """Reports beside each other, in the order in which they were asked for.
+
+    Attributes:
+        entries: One for each job.
+        schema_version: Of the JSON form.
+    """
+
+    entries: tuple[Entry, ...]
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def exit_code(self) -> int:
+        """1 where any comparison failed, else 2, 3 or 0; without an entry nothing was proved: 3."""
+        codes = {entry.exit_code for entry in self.entries} or {3}
+        return next((code for code in _EXIT_ORDER if code in codes), 0)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every job holds."""
+        return self.exit_code == 0
+
+    @property
+    def reports(self) -> tuple[Report, ...]:
+        """The reports of the jobs that came to one."""
+        return tuple(entry.report for entry in self.entries if entry.report is not None)
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """All cells of all reports."""
+        return tuple(cell for report in self.reports for cell in report.cells)
+
+    def counts(self) -> tuple[tuple[Verdict, int], ...]:
+        """Count the verdicts that occur, in the order of their table."""
+        found = Counter(cell.verdict for cell in self.cells)
+        return tuple((verdict, found[verdict]) for verdict in Verdict if found[verdict])
+
+    def headline(self) -> str:
+        """Say in one line how many cells are good, and how many passed."""
+        cells = self.cells
+        passed = sum(cell.verdict is Verdict.PASS for cell in cells)
+        good = sum(cell.is_good for cell in cells)
+        return f"{good} of {len(cells)} cells good, {passed} passed"
+
+    def reason(self) -> str:
+        """Say why the exit code is what it is."""
+        counts = self.counts()
+        if self.exit_code == 0:
+            return "every cell is good, and every file has cells that passed"
+        if self.exit_code == 2:
+            unusable = sum(entry.exit_code == 2 for entry in self.entries)
+            return f"{unusable} of {len(self.entries)} jobs could not be used"
+        outcome = Outcome.FAILED if self.exit_code == 1 else Outcome.NOT_RUN
+        named = [f"{n} {v.value}" for v, n in counts if VERDICTS[v].outcome is outcome]
+        if self.exit_code == 1:
+            return f"a comparison failed: {', '.join(named)}"
+        if named:
+            return f"something did not run: {', '.join(named)}"
+        if any(entry.report is None for entry in self.entries):
+            return "a job did not run"
+        return "no cell passed, so nothing was proved"
+
+    def to_json(self) -> str:
+        """Return all reports as one JSON document, which `JoinedReport.from_json` reads back."""
+        from anysize.validators.report.json_format import report_to_json
+
+        return report_to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> JoinedReport:
+        """Read what `to_json` wrote.
+
+        Raises:
+            UsageError: The text is no joined report, or one of another schema version.
+        """
+        from anysize.validators.report.json_format import report_from_json
+
+        return report_from_json(text, cls)
+
+    def to_junit(self) -> str:
+        """Return JUnit XML: a suite for each job, a test case for each cell."""
+        from anysize.validators.report.junit import to_junit
+
+        return to_junit(self)
+
+    def to_markdown(self) -> str:
+        """Return Markdown, for a pull request or release notes."""
+        from anysize.validators.report.markdown import to_markdown
+
+        return to_markdown(self)
+
+    def to_html(self) -> str:
+        """Return one HTML page that needs nothing from the network.
+
+        Raises:
+            UsageError: jinja2, of the extra `report`, is not installed.
+        """
+        from anysize.validators.report.page import to_html
+
+        return to_html(self)
+
+
+def join(reports: Sequence[Report | JoinedReport]) -> JoinedReport:
+    """Put reports beside each other; joined ones are taken apart."""
+    entries: list[Entry] = []
+    for report in reports:
+        if isinstance(report, JoinedReport):
+            entries.extend(report.entries)
+        else:
+            entries.append(Entry(report.model.path, report, "", report.exit_code))
+    return JoinedReport(tuple(entries))

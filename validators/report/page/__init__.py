@@ -1,0 +1,7 @@
+"""The HTML page: one file, no script, nothing from the network."""
+
+from __future__ import annotations
+
+from anysize.validators.report.page.render import require_jinja, to_html
+
+__all__ = ["require_jinja", "to_html"]

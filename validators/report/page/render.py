@@ -1,0 +1,67 @@
+"""Fill the page's template; every value from outside is escaped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib
+from importlib import resources
+
+from anysize import __version__
+from anysize.errors import UsageError
+from anysize.validators.report.joined import JoinedReport
+from anysize.validators.report.levels import LEVELS, level_of
+from anysize.validators.report.page.views import LISTED_STORIES, bar, view
+from anysize.validators.report.plots import HEIGHT, WIDTH
+from anysize.validators.verdicts import VERDICTS
+
+__all__ = ["require_jinja", "to_html"]
+
+
+def require_jinja() -> None:
+    """Say what is missing before the work is done.
+
+    Raises:
+        UsageError: jinja2 cannot be imported.
+    """
+    try:
+        importlib.import_module("jinja2")
+    except ImportError as exc:
+        raise UsageError(
+            f"html: the page needs jinja2 ({exc}); pip install 'anysize[report]'"
+        ) from exc
+
+
+def to_html(joined: JoinedReport) -> str:
+    """Draw reports as one HTML page, the same one for the same reports.
+
+    Raises:
+        UsageError: jinja2, of the extra `report`, is not installed.
+    """
+    require_jinja()
+    import jinja2
+
+    files = resources.files(__package__)
+    style = files.joinpath("page.css").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(files.joinpath("page.html.j2").read_text(encoding="utf-8"))
+    runtimes = tuple(dict.fromkeys(r.name for one in joined.reports for r in one.runtimes))
+    seen = {level_of(cell).name for cell in joined.cells}
+    return template.render(
+        joined=joined,
+        entries=[view(entry, number, runtimes) for number, entry in enumerate(joined.entries)],
+        runtimes=runtimes,
+        bar=bar(joined),
+        listed_stories=LISTED_STORIES,
+        legend=[level for level in LEVELS if level.name in seen],
+        meanings=VERDICTS,
+        style=style,
+        # The one style sheet that the page's own policy lets through.
+        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        status={0: "good", 1: "failed"}.get(joined.exit_code, "not-run"),
+        width=WIDTH,
+        height=HEIGHT,
+        version=__version__,
+    )
