@@ -10,7 +10,7 @@ one trace and the other number in the other one is where they come from.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -49,7 +49,9 @@ def free_shapes(model: onnx.ModelProto, first: Trace, second: Trace) -> None:
         first: One trace.
         second: Another one, with the same operators, at another batch and size.
     """
-    twins = _Twins(first.model.graph, second.model.graph)
+    names = {name for node in model.graph.node for name in node.output}
+    names.update(value.name for value in model.graph.input)
+    twins = _Twins(first.model.graph, second.model.graph, names)
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         if node.domain == DOMAIN or node.op_type in _SHAPE_INPUT:
@@ -65,7 +67,8 @@ def free_shapes(model: onnx.ModelProto, first: Trace, second: Trace) -> None:
 class _Twins:
     """The tensors of two traces, side by side."""
 
-    def __init__(self, first: ir.Graph, second: ir.Graph) -> None:
+    def __init__(self, first: ir.Graph, second: ir.Graph, there: Collection[str]) -> None:
+        self._there = there  # a normalisation that was folded has left no tensor
         self._nodes = {node.outputs[0].name: node for node in first}
         self._pairs: dict[str, tuple[_Sides, _Sides]] = {}
         self._constants: dict[str, tuple[_Sides, _Sides]] = {}
@@ -105,7 +108,7 @@ class _Twins:
     def find(self, node: onnx.NodeProto, wanted: tuple[_Sides, _Sides]) -> _Place | None:
         """Find neighbouring axes with these lengths, as near before the node as there are any."""
         length = len(wanted[0])
-        for tensor in self._before(node):
+        for tensor in filter(self._there.__contains__, self._before(node)):
             one, other = self.shape(tensor)
             for axis in range(len(one) - length + 1):
                 span = slice(axis, axis + length)

@@ -50,7 +50,14 @@ def one_side_restored(x):
     return F.interpolate(x, size=(x.shape[2], 9), mode="bilinear", align_corners=False)
 
 
+def gate_of_the_normalised(x):
+    normalised = NORMALISED(x)
+    return normalised * normalised.mean((2, 3), keepdim=True).expand_as(normalised)
+
+
+NORMALISED = nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8)).eval()
 FREED = {
+    "expanded gate behind a folded normalisation": gate_of_the_normalised,
     "channel shuffle": shuffle,
     "channel shuffle over flattened maps": shuffle_by_flatten,
     "group norm": nn.GroupNorm(2, 8),
