@@ -17,6 +17,7 @@ from torch import nn
 
 from anysize.errors import ExportError
 from anysize.exporters.batch_norm import batch_norm_translations
+from anysize.exporters.constant_weights import fold_weights
 from anysize.exporters.inputs import InputSpec
 from anysize.exporters.local_response_norm import WholeLocalResponseNorm
 from anysize.exporters.naming import name_layers
@@ -137,5 +138,6 @@ def trace(
         raise ExportError(f"torch.onnx returned no graph for {type(module).__name__}")
     parameters = (*module.named_parameters(), *module.named_buffers())
     name_layers(program.model, [name for name, _ in parameters])
+    fold_weights(program.model)
     write_padding(program.model, module, examples)
     return Trace(program.model, batch, size)
