@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import stat
 from pathlib import Path
@@ -14,8 +13,16 @@ from google.protobuf.message import DecodeError, Message
 from anysize.errors import ModelFileError
 from anysize.surgery.external_data import external_range, read_range
 from anysize.surgery.locating import read_structure
+from anysize.surgery.node_count import check_node_count
 from anysize.surgery.skeleton import check, one_line
-from anysize.surgery.tensors import all_tensors, is_inline_in_file, is_loaded, payload_bytes
+from anysize.surgery.tensors import (
+    all_tensors,
+    element_count,
+    is_inline_in_file,
+    is_loaded,
+    is_packed,
+    payload_bytes,
+)
 
 __all__ = ["PROTOBUF_LIMIT_BYTES", "Weights", "load_model"]
 
@@ -23,6 +30,7 @@ Weights = Literal["loaded", "in_file"]
 
 # protobuf cannot parse or write a message of 2 GiB or more.
 PROTOBUF_LIMIT_BYTES = (1 << 31) - 1
+_MAX_OPSETS = 100
 
 
 def load_model(path: Path | str, *, weights: Weights = "loaded") -> onnx.ModelProto:
@@ -45,6 +53,7 @@ def load_model(path: Path | str, *, weights: Weights = "loaded") -> onnx.ModelPr
         model = _parse(path)
         _check_versions(model)
         _check_text(model)
+        check_node_count(model)
         _check_tensors(model, path.parent)
         check(model)
         if weights == "loaded":
@@ -99,11 +108,15 @@ def _load_inline(model: onnx.ModelProto, folder: Path) -> None:
 def _check_versions(model: onnx.ModelProto) -> None:
     if not model.HasField("graph") or not model.graph.node:
         raise ModelFileError("holds no ONNX graph; it is another kind of file or is cut short")
+    if not model.graph.output:
+        raise ModelFileError("holds a graph without outputs; it is no classifier, or is damaged")
     if not 1 <= model.ir_version <= onnx.IR_VERSION:
         raise ModelFileError(
             f"IR version {model.ir_version}, expected 1 to {onnx.IR_VERSION}; "
             "a newer onnx package may read it"
         )
+    if len(model.opset_import) > _MAX_OPSETS:
+        raise ModelFileError(f"names {len(model.opset_import)} opsets, expected a handful")
     versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     newest = onnx.defs.onnx_opset_version()
     if not versions:
@@ -151,5 +164,17 @@ def _check_tensors(model: onnx.ModelProto, folder: Path) -> None:
                     f"tensor {tensor.name!r}: holds {held} bytes, expected {needed} for shape "
                     f"{list(tensor.dims)}"
                 )
-        elif math.prod(tensor.dims) > PROTOBUF_LIMIT_BYTES:
-            raise ModelFileError(f"tensor {tensor.name!r}: shape {list(tensor.dims)} without data")
+        elif needed is not None:
+            _check_typed(tensor)
+
+
+def _check_typed(tensor: onnx.TensorProto) -> None:
+    """Compare the numbers of a tensor without raw data with its dims."""
+    name = onnx.TensorProto.DataType.Name(tensor.data_type)
+    expected = element_count(tensor) * (2 if name.startswith("COMPLEX") else 1)
+    held = len(getattr(tensor, onnx.helper.tensor_dtype_to_field(tensor.data_type)))
+    if held != expected and not (is_packed(tensor) and 0 < held < expected):
+        raise ModelFileError(
+            f"tensor {tensor.name!r}: holds {held} numbers, expected {expected} for shape "
+            f"{one_line(str(list(tensor.dims)))}"
+        )

@@ -34,13 +34,14 @@ __all__ = ["LARGE_BYTES", "ON_THE_WAY", "Structure", "placeholder", "read_struct
 
 # Tensors from here on stay in the file. Shapes, scales and bounds are far smaller.
 LARGE_BYTES = 1 << 16
-# Many times what the largest classifiers have: a torch export of 2000 nodes has 120 000 fields.
-MAX_FIELDS = 2_000_000
-MAX_STRUCTURE_BYTES = 64 << 20
+# Several times what the largest classifiers have: a torch export of 2000 nodes has 120 000 fields.
+MAX_FIELDS = 500_000
+MAX_STRUCTURE_BYTES = 32 << 20
 # Three levels for each subgraph within a subgraph; protobuf itself stops at 100.
 MAX_DEPTH = 60
 
 _HEADER_BYTES = 20
+_BLOCK_BYTES = 1 << 18
 _RAW_DATA = number_of(onnx.TensorProto, "raw_data")
 _DATA_LOCATION = number_of(onnx.TensorProto, "data_location")
 # Four or eight bytes in the file are as many in memory; numbers of variable length grow.
@@ -112,6 +113,7 @@ class _Reader:
         self._location = location
         self._fields = 0
         self._bytes = 0
+        self._block = (0, b"")
 
     def message(self, start: int, end: int, descriptor: Any) -> list[bytes]:
         """Return the message between two offsets of the file, less its weights, in pieces."""
@@ -157,7 +159,15 @@ class _Reader:
         return Field(field.number, field.kind, start, start + field.value, start + field.end)
 
     def _read(self, start: int, end: int) -> bytes:
-        data = os.pread(self._handle, end - start, start)
+        """Read a piece of the file; small ones come in blocks."""
+        size_bytes = end - start
+        base, block = self._block
+        if not base <= start <= end <= base + len(block) and size_bytes < _BLOCK_BYTES:
+            base, block = start, os.pread(self._handle, _BLOCK_BYTES, start)
+            self._block = (base, block)
+        if base <= start and end <= base + len(block):
+            return block[start - base : end - base]
+        data = os.pread(self._handle, size_bytes, start)
         if len(data) != end - start:
             raise ModelFileError("changed while it was read")
         return data

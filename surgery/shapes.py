@@ -6,6 +6,7 @@ evaluated (`folding`), and onnx's own inference for everything else.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -22,6 +23,10 @@ from anysize.surgery.skeleton import one_line, weight_free
 from anysize.surgery.tensors import small_array
 
 __all__ = ["IllegalSizeError", "ShapeWalk", "infer_shapes"]
+
+# A layer's elements for one of the image's (VGG-16: 21), and whatever the image.
+_MOST_FOR_ONE = 1024
+_MOST_ANYWAY = 1 << 24
 
 
 class IllegalSizeError(UnsupportedModelError):
@@ -107,6 +112,10 @@ class ShapeWalk:
                 "expected a number in axis 1"
             )
         run.shapes[self._image.name] = (batch, channels, size.height, size.width)
+        # A hostile file doubles a tensor thirty times and has whoever runs it out of memory.
+        constants = sum(math.prod(shape) for shape in self._shapes.values())
+        run.most_elements = _MOST_FOR_ONE * math.prod(run.shapes[self._image.name]) + constants
+        run.most_elements += _MOST_ANYWAY
         for step in self._steps:
             self._advance(step, run)
         return run.shapes
@@ -169,6 +178,12 @@ class ShapeWalk:
         if any(side < 1 for side in shape):
             text = ", ".join(str(side) for side in shape)
             raise run.illegal(step, f"its output would be ({text}), expected every side ≥ 1")
+        if math.prod(shape) > run.most_elements:
+            text = "×".join(str(side) for side in shape)
+            raise run.illegal(
+                step,
+                f"its output would have {text[:80]} elements, more than any layer of a classifier",
+            )
         run.shapes[name] = shape
 
     def _schema(self, node: onnx.NodeProto) -> onnx.defs.OpSchema | None:
@@ -208,6 +223,7 @@ class _Run:
         self.shapes = shapes
         self.values = values
         self.size = size
+        self.most_elements = 0
 
     def set_value(self, name: str, value: np.ndarray) -> None:
         self.values[name] = value

@@ -16,8 +16,9 @@ _LONGEST_MESSAGE = 400
 
 
 def one_line(error: BaseException | str) -> str:
-    """Fold a foreign, multi-line message into one line of bounded length."""
-    text = " ".join(str(error).split())
+    """Fold a foreign, multi-line message into one printable line of bounded length."""
+    text = " ".join(str(error)[: 8 * _LONGEST_MESSAGE].split())
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
     return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "…"
 
 

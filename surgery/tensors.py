@@ -18,6 +18,7 @@ __all__ = [
     "is_external",
     "is_inline_in_file",
     "is_loaded",
+    "is_packed",
     "is_small",
     "payload_bytes",
     "small_array",
@@ -72,6 +73,11 @@ def is_inline_in_file(tensor: onnx.TensorProto) -> bool:
 def element_count(tensor: onnx.TensorProto) -> int:
     """Count the elements that the tensor's dims announce."""
     return math.prod(tensor.dims)
+
+
+def is_packed(tensor: onnx.TensorProto) -> bool:
+    """Say whether the tensor's elements are narrower than a byte."""
+    return onnx.TensorProto.DataType.Name(tensor.data_type) in _BITS
 
 
 def is_small(tensor: onnx.TensorProto) -> bool:
