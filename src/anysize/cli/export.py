@@ -16,6 +16,7 @@ from anysize.cli.options import (
     Verify,
     Weights,
 )
+from anysize.errors import UsageError
 from anysize.sizes import Size
 
 __all__ = ["export"]
@@ -34,7 +35,8 @@ def export(
     head: Annotated[
         str | None,
         typer.Option(
-            help="fc, fcn, gap, cam, spp, roi, adaptive or resize; the network's own if left out."
+            help="fc, fcn, gap, cam, spp, roi, adaptive or resize; the network's own if left out. "
+            "A model that is not in the zoo: as-is, or converted to fcn, cam, adaptive or resize."
         ),
     ] = None,
     weights: Weights = None,
@@ -51,9 +53,30 @@ def export(
         typer.Option(help="auto, always or never: weights beside the file instead of in it."),
     ] = "auto",
     verify: Verify = True,
+    levels: Annotated[
+        str | None,
+        typer.Option(metavar="N,N,…", help="spp of the zoo: bins along each axis, 4,2,1."),
+    ] = None,
+    bins: Annotated[
+        Literal["adaptive", "paper"] | None,
+        typer.Option(help="spp of the zoo: adaptive, n bins from any map, or paper."),
+    ] = None,
+    pooling: Annotated[
+        Literal["average", "max"] | None,
+        typer.Option(help="adaptive of the zoo: how a bin is reduced, average or max."),
+    ] = None,
+    roi: Annotated[
+        Literal["align", "max"] | None,
+        typer.Option(help="roi of the zoo: align, RoIAlign, or max, the pooling of Fast R-CNN."),
+    ] = None,
+    sampling_ratio: Annotated[
+        int | None,
+        typer.Option(help="roi of the zoo: samples in a bin along each axis; 0 as many as cells."),
+    ] = None,
 ) -> None:
     """Export a classifier with dynamic batch, height and width, and prove it right."""
     from anysize.verbs.export import export as run
+    from anysize.verbs.export import head_options
 
     with progress() as show:
         done = run(
@@ -69,8 +92,24 @@ def export(
             seed=seed,
             external_data=external_data,
             verify=verify,
+            options=head_options(
+                levels=_levels(levels),
+                bins=bins,
+                pooling=pooling,
+                roi=roi,
+                sampling_ratio=sampling_ratio,
+            ),
             progress=show,
         )
     for line in done.notes:
         note(line)
     result(done.summary())
+
+
+def _levels(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(entry) for entry in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--levels {text!r}: expected whole numbers such as 4,2,1") from error

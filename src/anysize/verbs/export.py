@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from anysize.models import HeadOptions, ResolvedModel
     from anysize.validators import Report
 
-__all__ = ["ExportResult", "export"]
+__all__ = ["ExportResult", "export", "head_options"]
 
 _DEFAULT_SIZE = Size(224, 224)
 
@@ -84,7 +84,9 @@ def export(
             logits; one that takes regions of them, too, says so by an attribute `input_names` of
             ("input", "rois").
         output: The file to write; it appears whole or not at all.
-        head: For a zoo name, the head to build; otherwise `as-is`, or None for the same.
+        head: For a zoo name, the head to build. Otherwise `as-is`, or None for the same, or the
+            head to convert the module to, as `anysize rewrite` does: `fcn`, `cam`, `adaptive`,
+            `resize`.
         weights: A checkpoint: safetensors, or a torch file that holds only tensors.
         size: The training size.
         min_size: The smallest image that the file shall take; it fails below. The network's own
@@ -121,17 +123,18 @@ def export(
     from anysize.exporters import ExportSpec, export_module
     from anysize.surgery import save_model
 
+    head, to = _conversion(source, head)
     with staged_output(output) as staged:
         progress(0, 2, "building the model")
         model = _resolve(source, head=head, weights=weights, size=size, seed=seed, options=options)
-        names = getattr(model.module, "output_names", ("logits",))
         spec = ExportSpec(
             name=model.name,
             head=model.head,
             channels=model.channels,
             classes=model.classes,
             size=model.training_size,
-            output_names=tuple(names),
+            to=to,
+            output_names=_output_names(model),
             opset=opset,
             half=half,
             min_size=low,
@@ -146,6 +149,8 @@ def export(
         save_model(exported.model, staged, external_data=external_data)
         nodes, size_bytes = len(exported.model.graph.node), staged.stat().st_size
         sizes, kind = exported.sizes, exported.metadata.head or ""
+        names = tuple(value.name for value in exported.model.graph.output)
+        notes = _notes(model.name, kind, sizes, to, exported.not_converted)
         del exported  # the weights are on disk now
         report = None
         if verify:
@@ -155,12 +160,39 @@ def export(
         source=model.name,
         head=kind,
         sizes=sizes,
-        outputs=tuple(names),
+        outputs=names,
         nodes=nodes,
         size_bytes=size_bytes,
         report=report,
-        notes=_notes(model.name, kind, sizes),
+        notes=notes,
     )
+
+
+def head_options(**choices: object) -> HeadOptions | None:
+    """Gather the choices within a zoo head that were made, by name; None where none was."""
+    made = {name: choice for name, choice in choices.items() if choice is not None}
+    if not made:
+        return None
+    from anysize.models import HeadOptions
+
+    return HeadOptions(**made)  # type: ignore[arg-type]  # each by the name of its field
+
+
+def _conversion(source: str | nn.Module, head: str | None) -> tuple[str | None, str | None]:
+    """Tell the head that a network is built with from the one that it is converted to."""
+    if isinstance(source, str) and ":" not in source:
+        return head, None
+    if head in (None, "as-is", getattr(source, "head", None)):
+        return None, None
+    from anysize.exporters.conversion import CONVERTED_HEADS
+
+    if head not in CONVERTED_HEADS:
+        heads = ", ".join(("as-is", *CONVERTED_HEADS))
+        raise UsageError(
+            f"head {head!r}: expected one of {heads}; other heads have weights of their own, which "
+            "only a network of the zoo is built with"
+        )
+    return None, head
 
 
 def _resolve(
@@ -181,8 +213,6 @@ def _resolve(
         raise UsageError("options: are choices within a zoo head; leave them out for a module")
     if weights is not None:
         raise UsageError("weights: load them into the module before you export it")
-    if head not in (None, "as-is"):
-        raise UsageError(f"head {head!r}: a module is exported as it stands; leave head out")
     classes = getattr(source, "classes", None)
     return ResolvedModel(
         module=source,
@@ -194,6 +224,20 @@ def _resolve(
         training_size=size or _training_size(source),
         seed=seed,
         weights_sha256=None,
+    )
+
+
+def _output_names(model: ResolvedModel) -> tuple[str, ...]:
+    from anysize.exporters import output_names
+
+    own = getattr(model.module, "output_names", None)
+    if isinstance(own, (tuple, list)) and own and all(isinstance(name, str) for name in own):
+        return tuple(own)
+    return output_names(
+        model.module,
+        channels=model.channels,
+        size=model.training_size,
+        extra_inputs=_extra_inputs(model.module),
     )
 
 
@@ -258,7 +302,11 @@ def verified(report: Report) -> str:
     return f"verified on {report.runtimes[0].name}: {passes} cells pass{also}{worst}"
 
 
-def _notes(name: str, head: str, sizes: SizeRange) -> tuple[str, ...]:
+def _notes(
+    name: str, head: str, sizes: SizeRange, to: str | None, not_converted: str
+) -> tuple[str, ...]:
+    if not_converted:
+        return (f"{name}: --head {to}: {not_converted}; exported as it stands",)
     if head != "fc":
         return ()
     note = f"{name}: an FC head takes only {sizes}; outside, the file fails on purpose. "
@@ -270,5 +318,5 @@ def _alternatives(names: str | Sequence[str]) -> str:
 
     entry = ZOO.get(names) if isinstance(names, str) else None
     if entry is None:
-        return "anysize rewrite --to fcn"
+        return "--head fcn, or anysize rewrite --to fcn"
     return "--head " + ", ".join(head for head in entry.heads if head != "fc")

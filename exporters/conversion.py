@@ -1,0 +1,56 @@
+"""Conversion of a graph that was just exported: the same surgery that rewrites a file."""
+
+from __future__ import annotations
+
+import onnx
+
+from anysize.errors import DeclinedError, ExportError
+from anysize.sizes import Size
+from anysize.surgery import rewrite
+
+__all__ = ["CONVERTED_HEADS", "convert"]
+
+# In a graph of a module, as opposed to a network of the zoo, which is built with its head.
+CONVERTED_HEADS = ("fcn", "cam", "adaptive", "resize")
+
+_MAP = "map"
+
+
+def convert(model: onnx.ModelProto, *, name: str, to: str, size: Size) -> str:
+    """Rewrite the head of `model`, in place; a single map is called `map`.
+
+    Args:
+        model: As it was exported, with metadata.
+        name: How messages call the module.
+        to: One of `CONVERTED_HEADS`.
+        size: The training size.
+
+    Returns:
+        Why there was nothing to convert; "" where the head was converted.
+
+    Raises:
+        DeclinedError: The head has a form that would have to be guessed; the layer is named.
+        ExportError: The graph takes any size already and has no FC head for `to` to slide.
+    """
+    try:
+        done = rewrite(model, to=to, size=size, in_place=True)
+    except DeclinedError as error:
+        raise DeclinedError(f"{name}: --head {to}: {error}", node=error.node) from error
+    if not done.applied and to == "fcn":
+        raise ExportError(
+            f"{name}: --head fcn: {done.reason}; give --head as-is, or cam for a class map"
+        )
+    if done.applied and to == "fcn" and len(model.graph.output) == 1:
+        _rename(model.graph, model.graph.output[0].name, _MAP)
+    return done.reason
+
+
+def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Give a tensor a new name; one that has it already moves out of the way."""
+    names = {old: new, new: f"{new}/inner"}
+    for node in graph.node:
+        for places in (node.input, node.output):
+            for place, name in enumerate(places):
+                places[place] = names.get(name, name)
+    for value in (*graph.output, *graph.value_info, *graph.initializer):
+        value.name = names.get(value.name, value.name)

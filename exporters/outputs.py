@@ -1,0 +1,71 @@
+"""What a module returns, as names of graph outputs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from anysize.errors import ExportError
+from anysize.exporters.inputs import InputSpec
+from anysize.sizes import Size
+
+__all__ = ["output_names"]
+
+_LOGITS = "logits"
+
+
+def output_names(
+    module: nn.Module, *, channels: int, size: Size, extra_inputs: Sequence[InputSpec] = ()
+) -> tuple[str, ...]:
+    """Name the outputs of a module by running it on one image without numbers.
+
+    Returns:
+        `logits` for a tensor, the keys of a dict, the fields of a named tuple; for a plain tuple
+        `logits`, `output_1`, `output_2` and so on.
+
+    Raises:
+        ExportError: It returns something else than tensors, or a key is no name for an output.
+    """
+    kind = type(module).__name__
+    answer = _answer(module, channels, size, extra_inputs)
+    if isinstance(answer, Tensor) or answer is None:
+        return (_LOGITS,)
+    if isinstance(answer, Mapping):
+        named = {str(key): value for key, value in answer.items()}
+    elif hasattr(answer, "_fields"):
+        named = dict(zip(answer._fields, answer, strict=True))
+    elif isinstance(answer, (tuple, list)):
+        named = {f"output_{place}" if place else _LOGITS: v for place, v in enumerate(answer)}
+    else:
+        raise ExportError(
+            f"{kind}: returns {type(answer).__name__}, expected a tensor, or a flat tuple or dict "
+            "of tensors"
+        )
+    for key, value in named.items():
+        if not isinstance(value, Tensor):
+            raise ExportError(
+                f"{kind}: its output {key!r} is {type(value).__name__}, expected a tensor; wrap it "
+                "in a module that returns the tensors alone"
+            )
+    reserved = {"input", *(spec.name for spec in extra_inputs)} & named.keys()
+    if reserved or not named:
+        what = f"calls an output {reserved.pop()!r}, as an input is" if reserved else "is empty"
+        raise ExportError(f"{kind}: what it returns {what}; expected named tensors")
+    return tuple(named)
+
+
+def _answer(module: nn.Module, channels: int, size: Size, extra_inputs: Sequence[InputSpec]) -> Any:
+    """Run the module; None where it refuses, which the tracing will explain."""
+    image = torch.zeros(1, channels, size.height, size.width)
+    inputs = (image, *(spec.example(1, size) for spec in extra_inputs))
+    tensors = (*module.named_parameters(), *module.named_buffers())
+    for device in ("meta", "cpu"):  # a module that looks at numbers does not run on meta
+        state = {name: tensor.detach().to(device) for name, tensor in tensors}
+        moved = tuple(tensor.to(device) for tensor in inputs)
+        with contextlib.suppress(Exception), torch.no_grad(), torch.device(device):
+            return torch.func.functional_call(module, state, moved)
+    return None
