@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import logging
 import warnings
@@ -62,21 +61,6 @@ def _quiet() -> Iterator[None]:
         logging.disable(disabled)
 
 
-@contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Keep the garbage collector from walking the tracer's objects again and again.
-
-    They all live until the end, and there are millions of them: a fifth of the time.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
 def _root_cause(error: BaseException) -> str:
     """Return the innermost message: torch.onnx wraps it in pages of advice."""
     while error.__cause__ is not None:
@@ -122,7 +106,6 @@ def trace(
     try:
         with (
             _quiet(),
-            _collector_paused(),
             operators_listed_once(),
             torch.no_grad(),
             WholeLocalResponseNorm(),
