@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import onnx
 import onnx_ir as ir
+import torch
 from torch import nn
 
 from anysize.errors import DeclinedError, ExportError, UsageError
@@ -22,8 +23,10 @@ from anysize.exporters.batch_norm import fold_batch_norm
 from anysize.exporters.bounds import narrowed
 from anysize.exporters.ceil_mode import ceil_mode_to_padding
 from anysize.exporters.collector import collector_paused
+from anysize.exporters.conversion import convert
 from anysize.exporters.free_shapes import free_shapes
 from anysize.exporters.half import to_half
+from anysize.exporters.identity_pooling import drop_identity_pooling
 from anysize.exporters.inputs import InputSpec
 from anysize.exporters.lowerings import has_paper_bins, lower_placeholders
 from anysize.exporters.minimise import minimise
@@ -44,6 +47,7 @@ from anysize.surgery import (
     guard_min_size,
     legal_interval,
     map_geometry,
+    read_metadata,
     reduce_mean_to_global_pool,
     reshape_to_flatten,
     smallest_size,
@@ -65,6 +69,7 @@ class ExportSpec:
     Attributes:
         name: The source's name, for the file's metadata.
         head: Its head as the zoo calls it; None for a module that is exported as it stands.
+        to: The head to convert it to, with the surgery that rewrites a file; None for none.
         channels: Channels of the image.
         classes: Number of classes; None where it is not known.
         size: The training size.
@@ -84,6 +89,7 @@ class ExportSpec:
     channels: int
     classes: int | None
     size: Size
+    to: str | None = None
     output_names: tuple[str, ...] = ("logits",)
     extra_inputs: tuple[InputSpec, ...] = ()
     opset: int = DEFAULT_OPSET
@@ -103,11 +109,13 @@ class Exported:
         model: The graph, with its weights.
         sizes: The legal sizes; unbounded above unless the head is `fc` or a bound was declared.
         metadata: What was written into the file.
+        not_converted: Why there was nothing to convert, where a conversion was asked for.
     """
 
     model: onnx.ModelProto
     sizes: SizeRange
     metadata: FileMetadata
+    not_converted: str = ""
 
 
 @collector_paused()
@@ -120,19 +128,29 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
         spec: What to export it as.
 
     Raises:
-        ExportError: The module cannot be traced, a layer bakes the traced size, or an operator
-            cannot be written at the opset.
+        ExportError: The module cannot be traced, a layer bakes the traced size, an operator
+            cannot be written at the opset, or the module has no head that could be converted.
+        DeclinedError: The conversion would have to guess; the layer is named.
         UsageError: The opset is out of range, a layer is in training mode, or the bounds reach
             beyond what the network takes.
     """
     check_opset(spec.opset)
     _refuse_training(module, spec.name)
+    _refuse_other_types(module, spec.name)
     model = _sizeless_graph(module, spec)
     fixed_map, sizes = _legal_sizes(model, spec)
     drop_unused_initializers(model)
     free_axes(model, others=_symbolic_axes(spec))
+    metadata = _metadata(model, spec, sizes, is_fixed=bool(fixed_map))
+    reason = ""
+    if spec.to is not None:
+        write_metadata(model, metadata)
+        reason = convert(model, name=spec.name, to=spec.to, size=spec.size)
+        if not reason:
+            metadata = read_metadata(model)
+            fixed_map, sizes = "", SizeRange(metadata.min_size or Size(1, 1), metadata.max_size)
     declared = narrowed(sizes, spec.min_size, spec.max_size)
-    metadata = _metadata(model, spec, declared, is_fixed=bool(fixed_map))
+    metadata = replace(metadata, min_size=declared.minimum, max_size=declared.maximum)
     if fixed_map:
         guard_map_size(model, fixed_map, spec.size)
     # At the image, for every head: ONNX Runtime 1.31 divides by zero, and ends the process, where
@@ -147,7 +165,7 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     minimise(model)
     write_metadata(model, metadata)
     model.producer_name, model.producer_version = "anysize", metadata.version or ""
-    return Exported(model, declared, metadata)
+    return Exported(model, declared, metadata, reason)
 
 
 def _sizeless_graph(module: nn.Module, spec: ExportSpec) -> onnx.ModelProto:
@@ -156,14 +174,14 @@ def _sizeless_graph(module: nn.Module, spec: ExportSpec) -> onnx.ModelProto:
     other = probe.other_size(spec.size, _LARGER)
     first = _trace(module, spec, _BATCHES[0], spec.size)
     if probe.is_size_free((_BATCHES[0], spec.size), (_BATCHES[1], other)):
-        model = _graph(first, None, spec.size)
+        model = _graph(first, None, spec)
         if not any(node.op_type == "Reshape" for node in _traced_nodes(model, first)):
             return model
     second = _trace(module, spec, _BATCHES[1], other)
-    return _graph(first, second, spec.size)
+    return _graph(first, second, spec)
 
 
-def _graph(first: Trace, second: Trace | None, size: Size) -> onnx.ModelProto:
+def _graph(first: Trace, second: Trace | None, spec: ExportSpec) -> onnx.ModelProto:
     """Lower the first trace; the second one, where it is needed, says what to free.
 
     Raises:
@@ -177,9 +195,12 @@ def _graph(first: Trace, second: Trace | None, size: Size) -> onnx.ModelProto:
         pool_whole_maps(model, first, second)
         free_shapes(model, first, second)
         check_nothing_is_baked(model, baked, first, second)
+    if spec.to in ("fcn", "resize"):
+        needed = spec.to == "fcn"
+        drop_identity_pooling(model, name=spec.name, size=spec.size, is_needed=needed)
     lower_placeholders(model)
     reduce_mean_to_global_pool(model)
-    reshape_to_flatten(model, size)
+    reshape_to_flatten(model, spec.size)
     return model
 
 
@@ -234,6 +255,16 @@ def _refuse_training(module: nn.Module, name: str) -> None:
         if part.training:
             where = f"layer {path!r}" if path else "the module"
             raise UsageError(f"{name}: {where} is in training mode; call .eval() first")
+
+
+def _refuse_other_types(module: nn.Module, name: str) -> None:
+    for path, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            got = str(tensor.dtype).removeprefix("torch.")
+            raise UsageError(
+                f"{name}: {path!r} is {got}, expected float32; "
+                "call .float() first, and ask for half precision with --half"
+            )
 
 
 def _fixed_map(model: onnx.ModelProto, spec: ExportSpec) -> str:
