@@ -76,6 +76,8 @@ def save_model(
         )
     outside = [tensor for tensor in absent if is_external(tensor)]
     source = Path(source) if source is not None else None
+    folder = source.parent if source is not None else path.parent
+    folder = path.parent if source is None else source.parent
     total = sum(payload_bytes(tensor) or 0 for tensor in all_tensors(model))
     outside_bytes = sum(payload_bytes(tensor) or 0 for tensor in outside)
     if external_data == "never":
@@ -84,13 +86,13 @@ def save_model(
                 f"output {path}: {total} bytes of weights, expected at most {INLINE_LIMIT_BYTES} "
                 "in one file (protobuf's limit); use external data"
             )
-        _save_inline(model, path, source.parent if source is not None else path.parent)
+        _save_inline(model, path, folder)
         return
     moves_inline = external_data == "always" or total - outside_bytes > INLINE_LIMIT_BYTES
     if outside or moves_inline:
         _save_external(model, path, source, moves_inline=moves_inline)
     else:
-        _save_inline(model, path, path.parent)
+        _save_inline(model, path, folder)
 
 
 def _save_inline(model: onnx.ModelProto, path: Path, folder: Path) -> None:

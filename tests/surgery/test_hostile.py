@@ -193,7 +193,8 @@ def test_large_weights_stay_in_the_file_and_come_back(kit, tmp_path):
 
 
 def test_a_rewrite_never_reads_the_weights_of_a_layer(kit, tmp_path):
-    path, out = tmp_path / "in.onnx", tmp_path / "out.onnx"
+    (tmp_path / "elsewhere").mkdir()
+    path, out = tmp_path / "in.onnx", tmp_path / "elsewhere" / "out.onnx"
     (tmp_path / "real.onnx").write_bytes(large(kit).SerializeToString())
     path.symlink_to(tmp_path / "real.onnx")  # a cache of models is full of links
     done = rewrite(load_model(path, weights="in_file"), source=path)
