@@ -13,7 +13,7 @@ import torch
 from anysize.models import build
 from anysize.sizes import Size
 from anysize.surgery import rewrite
-from anysize.validators.windows import prove_windows
+from anysize.validators.proof import prove_rewrite
 
 
 def export(name: str, mode: str) -> onnx.ModelProto:
@@ -44,7 +44,7 @@ def test_every_cell_at_288x352_equals_the_original_layers_on_its_window(name, mo
     done = rewrite(original)
     assert done.applied, done.reason
     assert not done.moved, "a weight was copied where its dims alone had to change"
-    proof = prove_windows(original, done.model, [Size(288, 352)], training=done.size, batch=1)
+    proof = prove_rewrite(original, done.model, [Size(288, 352)], training=done.size, batch=1)
     assert proof.ok, proof.message
     # The network's map at 288×352 is 8×10 (9×11 for VGG), its window 6×6 (7×7).
     assert proof.answers >= 1 + 3 * 5

@@ -14,10 +14,10 @@ from anysize.sizes import Size
 from anysize.surgery import load_model, rewrite, save_model
 from anysize.validators import Verdict, validate_model
 from anysize.validators.inputs import make_images
+from anysize.validators.proof import prove_rewrite
 from anysize.validators.references.module import ModuleFc
 from anysize.validators.references.protocol import Rejected
 from anysize.validators.references.windows import WindowsReference, expected_maps
-from anysize.validators.windows import prove_windows
 
 TRAINED, LARGER = Size(8, 8), Size(17, 22)
 RUNTIMES = ("ort-cpu", "onnx-reference")
@@ -127,7 +127,7 @@ def test_a_wrong_rewrite_is_a_mismatch_on_every_runtime(original, sabotage):
 @pytest.mark.parametrize("output", ["map", "logits", "both"])
 def test_the_proof_holds_for_a_right_rewrite(original, output):
     model = load_model(original)
-    proof = prove_windows(model, rewrite(model, output=output).model, [LARGER])
+    proof = prove_rewrite(model, rewrite(model, output=output).model, [LARGER])
     assert proof.ok, proof.message
     assert len(proof.cells) == 3
     assert "answers equal the original's; largest error" in proof.message
@@ -135,14 +135,14 @@ def test_the_proof_holds_for_a_right_rewrite(original, output):
 
 @pytest.mark.parametrize("sabotage", SABOTAGES)
 def test_the_proof_fails_for_a_wrong_rewrite_and_tells_the_worst_cell(original, sabotage):
-    proof = prove_windows(original, rewritten(original, sabotage=sabotage), [LARGER])
+    proof = prove_rewrite(original, rewritten(original, sabotage=sabotage), [LARGER])
     assert not proof.ok
     assert "output 'logits' at [" in proof.message
     assert "x the budget" in proof.message
 
 
 def test_the_proof_counts_every_window(original):
-    proof = prove_windows(original, rewritten(original), [LARGER], batch=2)
+    proof = prove_rewrite(original, rewritten(original), [LARGER], batch=2)
     # 17×22 pixels make a map of 4×5, which holds 3×4 windows of 2×2; 8×8 pixels hold one.
     assert proof.answers == 2 * (1 + 3 * 4)
 
@@ -151,7 +151,7 @@ def test_the_proof_holds_for_a_softmax_tail(tiny):
     module = tiny.fc(softmax=True)
     original = tiny.fc_file(module, batch=1, side=8)
     for output in ("map", "logits"):
-        proof = prove_windows(original, rewritten(original, output), [LARGER])
+        proof = prove_rewrite(original, rewritten(original, output), [LARGER])
         assert proof.ok, proof.message
 
 
@@ -160,14 +160,14 @@ def test_the_proof_takes_windows_one_by_one_where_the_head_insists(tiny):
         return graph.add("Reshape", pooled, graph.constant([1, 24], np.int64))
 
     original = tiny.fc_file(tiny.fc(), flatten=reshape, batch=1, side=8)
-    proof = prove_windows(original, rewritten(original), [LARGER])
+    proof = prove_rewrite(original, rewritten(original), [LARGER])
     assert proof.ok, proof.message
 
 
 def test_the_proof_declines_an_original_without_fc_head(tiny):
     path = tiny.cam_file(tiny.cam(), ("logits",))
     with pytest.raises(DeclinedError):
-        prove_windows(path, path, [TRAINED])
+        prove_rewrite(path, path, [TRAINED])
 
 
 def test_the_expected_map_is_the_head_on_each_window(halves):

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from anysize.errors import DeclinedError, SourceError, UsageError
 from anysize.sizes import Size
-from anysize.validators.references.protocol import FcOriginal, Reference
-from anysize.validators.references.windows import Layout, WindowsReference
+from anysize.validators.references.converted import CONVERTED, converted_reference
+from anysize.validators.references.protocol import Reference
+from anysize.validators.references.windows import Layout
 
 if TYPE_CHECKING:
     import onnx
@@ -66,22 +67,23 @@ def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Referenc
     model = load_model(path)
     image_input(model)  # a graph without one would "reject" every size
     folder = external_folder(model, path)
-    # A map is judged cell by cell, by the original's own layers.
-    has_map = _is_fully_convolutional(candidate) or read_metadata(candidate).head == "cam"
-    if has_map and read_metadata(model).head in (None, "fc", "gap", "as-is"):
+    whole = OnnxReference(model, name=path.name, folder=folder, path=path, threads=threads)
+    said = read_metadata(candidate)
+    is_converted = said.head in CONVERTED or _is_fully_convolutional(candidate)
+    if is_converted and read_metadata(model).head in (None, "fc", "gap", "as-is"):
         try:
-            fc: FcOriginal = OnnxFc(
-                model,
-                name=path.name,
-                size=read_metadata(candidate).size,
-                source=path,
-                threads=threads,
+            return converted_reference(
+                said.head,
+                halves=lambda: OnnxFc(
+                    model, name=path.name, size=said.size, source=path, threads=threads
+                ),
+                whole=lambda: whole,
+                size=said.size,
+                layout=output_layout(candidate),
             )
-        except DeclinedError:  # no FC head: a map is compared with a map
+        except DeclinedError:  # no FC head: compared output by output
             pass
-        else:
-            return WindowsReference(fc, layout=output_layout(candidate))
-    return OnnxReference(model, name=path.name, folder=folder, path=path, threads=threads)
+    return whole
 
 
 def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Reference:
@@ -95,12 +97,19 @@ def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Re
             f"reference: got {type(module).__name__}, expected an nn.Module or an ONNX file"
         )
     own = getattr(module, "head", None)  # of a zoo network; a user's may be a layer
-    if _is_fully_convolutional(candidate) and own == "fc":
-        return WindowsReference(ModuleFc(module, name=name), layout=output_layout(candidate))
-    head = read_metadata(candidate).head
-    if head in ("fcn", "cam") and own != head:
-        return WindowsReference(
-            _eager_halves(candidate, module, name), layout=output_layout(candidate)
+    said = read_metadata(candidate)
+    is_converted = said.head in CONVERTED and own != said.head
+    if is_converted or (own == "fc" and _is_fully_convolutional(candidate)):
+        return converted_reference(
+            said.head,
+            halves=lambda: (
+                ModuleFc(module, name=name)
+                if own == "fc"
+                else _eager_halves(candidate, module, name)
+            ),
+            whole=lambda: ModuleReference(module, name=name),
+            size=said.size,
+            layout=output_layout(candidate),
         )
     return ModuleReference(module, name=name)
 

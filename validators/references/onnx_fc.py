@@ -48,9 +48,11 @@ class OnnxFc:
         threads: int = 1,
     ) -> None:
         from anysize.surgery import free_axes, split_at
+        from anysize.surgery.size_guard import drop_guards
 
         cut = _find_cut(model, size)
         features, layers = split_at(model, cut.feature_map, size=cut.size, source=source)
+        drop_guards(features, "min", "max")  # those are the head's, and the features take more
         self.name = name
         self.window = cut.window
         self._features = GraphPair(free_axes(features), name=name, threads=threads)

@@ -20,8 +20,10 @@ def rewrite(
     to: Annotated[
         str,
         typer.Option(
-            help="The head to write: fcn, convolutions for FC layers; cam, the class map of a "
-            "head that pools globally."
+            metavar="HEAD",
+            help="fcn: convolutions for FC layers; cam: the class map of a head that pools "
+            "globally; adaptive: the feature map pooled for FC layers that stay; resize: the "
+            "image resized to the training size.",
         ),
     ] = "fcn",
     size: TrainingSize = None,
@@ -34,7 +36,7 @@ def rewrite(
     ] = "map",
     verify: Verify = True,
 ) -> None:
-    """Rewrite a fixed-size FC graph into one for any size, without its PyTorch model."""
+    """Rewrite a fixed-size graph into one for any size, without its PyTorch model."""
     from anysize.verbs.rewrite import rewrite as run
 
     with progress() as show:

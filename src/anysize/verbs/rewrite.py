@@ -1,4 +1,4 @@
-"""Rewrite the head of an ONNX file, an FC head into a fully convolutional one, and prove it."""
+"""Rewrite the head of an ONNX file for any image size, and prove it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import onnx
 
     from anysize.surgery import Rewrite
-    from anysize.validators.windows import WindowProof
+    from anysize.validators.proof import RewriteProof
 
 __all__ = ["OutputKind", "RewriteResult", "rewrite"]
 
@@ -23,6 +23,8 @@ OutputKind = Literal["map", "logits", "both"]
 
 # What a classifier's features shrink an image by, where the file does not tell.
 _DEFAULT_STRIDE = (32, 32)
+# Heads that take images much smaller than the training size.
+_TAKES_SMALLER = ("adaptive", "resize")
 _UNPROVED = "--no-verify writes the file without a proof"
 
 
@@ -37,7 +39,7 @@ class RewriteResult:
         size: The training size; None where it is not known and nothing was rewritten.
         min_size: The smallest legal size of the new graph; None as above.
         size_bytes: Of the file, without weights beside it.
-        proof: The window proof; None where it was not asked for or nothing was rewritten.
+        proof: The proof; None where it was not asked for or nothing was rewritten.
         notes: What the user should know about the file.
     """
 
@@ -47,7 +49,7 @@ class RewriteResult:
     size: Size | None
     min_size: Size | None
     size_bytes: int
-    proof: WindowProof | None
+    proof: RewriteProof | None
     notes: tuple[str, ...]
 
     def summary(self) -> str:
@@ -77,13 +79,15 @@ def rewrite(
     Args:
         model: The classifier's file, whoever exported it.
         output: The file to write; it appears whole or not at all, and may be `model` itself.
-        to: The head to write: `fcn`, convolutions in the place of FC layers, or `cam`, the class
-            map of a head that pools globally.
+        to: The head to write: `fcn`, convolutions in the place of FC layers; `cam`, the class map
+            of a head that pools globally; `adaptive`, the feature map pooled to the size that the
+            FC layers take; `resize`, the image resized to the training size.
         size: The training size, where the file does not tell.
-        output_kind: What the graph puts out: the class `map`, its mean as `logits`, or `both`.
+        output_kind: What the graph puts out: the class `map`, its mean as `logits`, or `both`;
+            `adaptive` and `resize` keep the outputs and take only the default.
         verify: Prove, before the file appears, that the output at the training size equals the
-            original's and that every map cell at two larger sizes equals the original FC layers on
-            its window.
+            original's, and at other sizes what the original's own layers answer: for every window
+            of the feature map (fcn, cam), for the pooled map, or for the resized image.
         progress: Told how far it is.
 
     Raises:
@@ -110,8 +114,8 @@ def rewrite(
         metadata, size_bytes = surgery.read_metadata(done.model), staged.stat().st_size
         proof = None
         if verify and done.applied:
-            progress(1, 2, "proving every window against the original layers")
-            proof = _prove(model, staged, done)
+            progress(1, 2, "proving it against the original layers")
+            proof = _prove(model, staged, done, to)
     return RewriteResult(
         path=output,
         head=to,
@@ -151,13 +155,16 @@ def _refuse_unprovable(original: onnx.ModelProto, model: Path) -> None:
         )
 
 
-def _prove(original: Path, rewritten: Path, done: Rewrite) -> WindowProof:
+def _prove(original: Path, rewritten: Path, done: Rewrite, head: str) -> RewriteProof:
     from anysize.surgery import read_metadata
-    from anysize.validators.windows import prove_windows
+    from anysize.validators.proof import prove_rewrite
 
     assert done.size is not None  # known wherever a rewrite was applied
     stride = read_metadata(done.model).map_stride or _DEFAULT_STRIDE
-    proof = prove_windows(original, rewritten, _proof_sizes(done.size, stride), training=done.size)
+    sizes = _larger_sizes(done.size, stride)
+    if head in _TAKES_SMALLER:
+        sizes = (*sizes, _between(done.min_size or done.size, done.size))
+    proof = prove_rewrite(original, rewritten, sizes, training=done.size)
     if any(cell.verdict == "rejected" for cell in proof.cells):
         raise NotRunError(
             f"{original}: cannot be proved, since the original itself does not run: "
@@ -170,10 +177,14 @@ def _prove(original: Path, rewritten: Path, done: Rewrite) -> WindowProof:
     return proof
 
 
-def _proof_sizes(size: Size, stride: tuple[int, int]) -> tuple[Size, Size]:
+def _larger_sizes(size: Size, stride: tuple[int, int]) -> tuple[Size, ...]:
     """Choose two larger sizes, neither square: one is wider, one higher and off the stride grid."""
     down, across = stride
     return (
         Size(size.height + down, size.width + 2 * across),
         Size(size.height + 2 * down + 1, size.width + across + 1),
     )
+
+
+def _between(smallest: Size, size: Size) -> Size:
+    return Size((smallest.height + size.height) // 2, (2 * smallest.width + size.width) // 3)

@@ -1,8 +1,9 @@
-"""The proof behind `anysize rewrite --verify`: a fully convolutional rewrite equals its original.
+"""The proof behind `anysize rewrite --verify`: a rewrite equals its original.
 
 At the training size the rewritten graph must give what the whole original graph gives. At every
-size, each cell of its map must equal the original's fully connected layers on the matching window
-of the original's feature map. Both on ONNX Runtime, within the error budget of design section 5.
+size it must give what the original's own layers give: on the matching window of the original's
+feature map for each cell of a class map (fcn, cam), on the pooled feature map (adaptive), on the
+resized image (resize). All on ONNX Runtime, within the error budget.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from anysize.validators.references.onnx_graph import GraphPair
 
-__all__ = ["WindowProof", "prove_windows"]
+__all__ = ["RewriteProof", "prove_rewrite"]
 
 Array = NDArray[np.generic]
 
@@ -40,12 +41,12 @@ _NAME = "image"
 
 
 @dataclass(frozen=True, slots=True)
-class WindowProof:
+class RewriteProof:
     """What the proof found.
 
     Attributes:
-        cells: One for the whole original at the training size, if there is one, then one for the
-            windows at each size.
+        cells: One for the whole original at the training size, if there is one, then one for its
+            parts at each size.
         answers: How many answers of the rewritten graph equal the original's: cells of its maps, or
             images where it hands out the average alone.
     """
@@ -83,7 +84,7 @@ class WindowProof:
         )
 
 
-def prove_windows(
+def prove_rewrite(
     original: onnx.ModelProto | Path,
     rewritten: onnx.ModelProto | Path,
     sizes: Sequence[Size],
@@ -94,14 +95,14 @@ def prove_windows(
     source: Path | None = None,
     arbiter: Arbiter = "float64",
     threads: int = 1,
-) -> WindowProof:
-    """Compare a fully convolutional rewrite with its fixed-size original.
+) -> RewriteProof:
+    """Compare a rewrite with its original, by the reference that the rewrite's head asks for.
 
     Args:
-        original: The graph with the FC head, or its file.
-        rewritten: The fully convolutional graph, or its file; it may hand out its map, the average
-            of the map, or both (average first).
-        sizes: Image sizes; each must yield a feature map of at least one window.
+        original: The graph that was rewritten, or its file.
+        rewritten: The new graph, or its file. One that says nothing of its head counts as fully
+            convolutional; it may hand out its map, the average of the map, or both.
+        sizes: Image sizes that the rewritten graph takes.
         training: Where the whole original is compared, too; by default what the original declares.
         batch: Images at a time; an original that declares batch 1 takes them one by one.
         seed: Of the images.
@@ -114,22 +115,29 @@ def prove_windows(
         ModelFileError: A file is unreadable, or ONNX Runtime cannot load a graph.
         UsageError: There is no size at all.
     """
-    from anysize.surgery import trained_size
+    from anysize.surgery import read_metadata, trained_size
     from anysize.validators.references.choose import output_layout
+    from anysize.validators.references.converted import converted_reference
     from anysize.validators.references.onnx_fc import OnnxFc
     from anysize.validators.references.onnx_graph import GraphPair, OnnxReference
-    from anysize.validators.references.windows import WindowsReference
 
     first, first_folder, first_path = _open(original, source)
     second, second_folder, second_path = _open(rewritten, source)
     name = first_path.name if first_path else "original"
     training = training or trained_size(first)
     if not sizes and training is None:
-        raise UsageError("window proof: no size to compare at; give --size")
-    layout = output_layout(second)
-    fc = OnnxFc(first, name=name, size=training, source=first_path or source, threads=threads)
-    parts = WindowsReference(fc, layout=layout)
+        raise UsageError("proof of a rewrite: no size to compare at; give --size")
+    head, layout = read_metadata(second).head, output_layout(second)
     whole = OnnxReference(first, name=name, folder=first_folder, path=first_path, threads=threads)
+    folder = first_path or source
+    parts = converted_reference(
+        head,
+        halves=lambda: OnnxFc(first, name=name, size=training, source=folder, threads=threads),
+        whole=lambda: whole,
+        size=training,
+        layout=layout,
+    )
+    has_windows = parts.kind == "windows" and layout == "map"
     graph = GraphPair(
         second, name="rewritten", folder=second_folder, path=second_path, threads=threads
     )
@@ -140,7 +148,7 @@ def prove_windows(
     # One shape is one batch of images here: only those of the first seed are arbitrated.
     arbitrated: dict[tuple[int, ...], tuple[Array, ...] | Rejected] = {}
 
-    def windowed(images: Array, precision: Precision) -> tuple[Array, ...] | Rejected:
+    def in_parts(images: Array, precision: Precision) -> tuple[Array, ...] | Rejected:
         if precision == "float32":
             return parts.run({_NAME: images}, precision)
         if images.shape not in arbitrated:
@@ -149,9 +157,9 @@ def prove_windows(
 
     def trained(images: Array, precision: Precision) -> tuple[Array, ...] | Rejected:
         if precision == "float64":  # cut or whole, the graph means the same; half the memory
-            return windowed(images, precision)
+            return in_parts(images, precision)
         answer = whole.run({_NAME: images}, precision)
-        if isinstance(answer, Rejected) or layout != "map":
+        if isinstance(answer, Rejected) or not has_windows:
             return answer
         return tuple(one[..., None, None] for one in answer)
 
@@ -161,14 +169,14 @@ def prove_windows(
                 _compare(subject, Case(training, batch), trained, arbiter, is_whole=True)[0]
             )
         for size in dict.fromkeys((*([training] if training else ()), *sizes)):
-            cell, count = _compare(subject, Case(size, batch), windowed, arbiter)
+            cell, count = _compare(subject, Case(size, batch), in_parts, arbiter)
             cells.append(cell)
             answers += count
     finally:
         parts.close()
         whole.close()
         graph.close()
-    return WindowProof(tuple(cells), answers)
+    return RewriteProof(tuple(cells), answers)
 
 
 _Answer = Callable[[Array, Precision], tuple[Array, ...] | Rejected]
@@ -194,7 +202,7 @@ def _compare(
     """Judge the rewritten graph at one size, and count the answers that were compared.
 
     With `is_whole`, only the outputs that the whole original has are looked at: the map that the
-    rewrite adds to its logits is left to the windows.
+    rewrite adds to its logits is left to the parts.
     """
     images = subject.images(case)
     float32 = answer(images, "float32")

@@ -1,0 +1,40 @@
+"""The reference for a file whose head was converted: made from the original's own parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from anysize.sizes import Size
+from anysize.validators.references.pooled import PooledReference
+from anysize.validators.references.protocol import FcOriginal, Reference
+from anysize.validators.references.resized import ResizedReference
+from anysize.validators.references.windows import Layout, WindowsReference
+
+__all__ = ["CONVERTED", "converted_reference"]
+
+# Heads that a conversion writes, in the place of an FC or a pooled one.
+CONVERTED = ("fcn", "cam", "adaptive", "resize")
+
+
+def converted_reference(
+    head: str | None,
+    *,
+    halves: Callable[[], FcOriginal],
+    whole: Callable[[], Reference],
+    size: Size | None,
+    layout: Layout,
+) -> Reference:
+    """Make the reference for a file with this head.
+
+    Args:
+        head: What the file says of itself; `fcn` where it says nothing.
+        halves: Cuts the original into features and head; called where they are needed.
+        whole: Gives the original as it stands; called where it is needed.
+        size: The training size, which `resize` needs.
+        layout: What a class map's file hands out.
+    """
+    if head == "resize" and size is not None:
+        return ResizedReference(whole(), size)
+    if head == "adaptive":
+        return PooledReference(halves())
+    return WindowsReference(halves(), layout=layout)
