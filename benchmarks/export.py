@@ -5,7 +5,7 @@
 Three ways to write the same network, each run in a process of its own, one after the other:
 `torch.onnx.export` for one static size, the same with symbolic batch, height and width, and
 `anysize.export` with these axes. Imports and the making of the weights are outside the time; the
-peak memory is the process's. The best of the runs counts. The files that the bare exporter writes
+peak memory is the process's. The median of the runs counts. The files that the bare exporter writes
 with symbolic axes are not checked here; `tests/exporters/test_bare_exporter_fails.py` shows what
 is wrong with them for some networks.
 """
@@ -19,6 +19,7 @@ import logging
 import os
 import platform
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -35,9 +36,11 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 NETWORKS = {
+    "alexnet": "anysize.models:build",
     "densenet121": "architectures.densenet:densenet121",
     "googlenet": "architectures.googlenet:googlenet",
     "resnet50": "anysize.models:build",
+    "vgg16": "anysize.models:build",
 }
 WAYS = ("static", "dynamic", "anysize")
 PROMISE = {"densenet121": 0.5}
@@ -47,7 +50,7 @@ SIDE = 224
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One network written in one way: the best of several runs."""
+    """One network written in one way: the median of several runs."""
 
     network: str
     way: str
@@ -74,8 +77,9 @@ def write(network: str, way: str, threads: int) -> None:
     import torch.onnx
 
     import anysize
+    import anysize.exporters
 
-    anysize.export  # noqa: B018 - resolves the lazy import
+    anysize.export, anysize.exporters.export_module  # noqa: B018 - resolves the lazy imports
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "out.onnx"
         start = time.perf_counter()
@@ -113,8 +117,8 @@ def measure(network: str, *, runs: int, threads: int) -> list[Measurement]:
         Measurement(
             network,
             way,
-            round(min(run["seconds"] for run in found[way]), 2),
-            int(min(run["peak_mib"] for run in found[way])),
+            round(statistics.median(run["seconds"] for run in found[way]), 2),
+            int(statistics.median(run["peak_mib"] for run in found[way])),
         )
         for way in WAYS
     ]
@@ -133,11 +137,18 @@ def machine(threads: int) -> dict[str, object]:
     }
 
 
+def ratios(one: dict[str, Measurement], way: str) -> str:
+    """Compare time and peak memory with another way to write the network."""
+    ours, other = one["anysize"], one[way]
+    return f"{ours.seconds / other.seconds:.2f} ×, {ours.peak_mib / other.peak_mib:.2f} ×"
+
+
 def table(rows: list[Measurement], where: dict[str, object]) -> str:
     """Draw the figures and the ratios as Markdown."""
     what = (
         f"`python benchmarks/export.py`, {SIDE}×{SIDE}: seconds and peak memory of writing the "
-        "file; the best of several runs, each in a process of its own."
+        "file; the median of several runs, each in a process of its own. Ratios are of the time, "
+        "then of the peak memory."
     )
     columns = (
         "network",
@@ -153,11 +164,10 @@ def table(rows: list[Measurement], where: dict[str, object]) -> str:
     for network in dict.fromkeys(row.network for row in rows):
         one = {row.way: row for row in rows if row.network == network}
         cells = [f"{one[way].seconds:.1f} s, {one[way].peak_mib} MiB" for way in WAYS]
-        ours = one["anysize"].seconds
         promise = PROMISE.get(network, PROMISE_ELSEWHERE)
         lines.append(
-            f"| {network} | {' | '.join(cells)} | {ours / one['dynamic'].seconds:.2f} × | "
-            f"≤ {promise} × | {ours / one['static'].seconds:.2f} × |"
+            f"| {network} | {' | '.join(cells)} | {ratios(one, 'dynamic')} | ≤ {promise} × | "
+            f"{ratios(one, 'static')} |"
         )
     facts = ", ".join(f"{key} {value}" for key, value in where.items())
     return "\n".join([*lines, "", f"{facts}.", ""])
