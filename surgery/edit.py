@@ -20,8 +20,9 @@ from anysize.errors import DeclinedError
 from anysize.surgery.external_data import external_range, read_range
 from anysize.surgery.skeleton import copy_fields
 from anysize.surgery.tensors import DATA_FIELDS, is_loaded
+from anysize.surgery.weights import Turn
 
-__all__ = ["Derived", "Edits", "add_initializer", "prune", "unique_name"]
+__all__ = ["Derived", "Edits", "NameMaker", "add_initializer", "prune", "unique_name"]
 
 # From this IR version on an initializer need not be listed among the graph's inputs, too.
 _UNLISTED_IR = 4
@@ -35,7 +36,7 @@ class Derived:
         name: Name of the new initializer.
         source: Name of the initializer, or output of the Constant node, that it comes from.
         dims: Dims of the new one.
-        is_transposed: Whether the source, a matrix, is transposed first.
+        turns: How its elements are moved first.
         scale: Factor on every element.
         reason: Why the bytes could not stay where they were.
     """
@@ -44,7 +45,7 @@ class Derived:
     source: str
     dims: tuple[int, ...]
     reason: str
-    is_transposed: bool = False
+    turns: tuple[Turn, ...] = ()
     scale: float = 1.0
 
 
@@ -129,10 +130,12 @@ def _derive(model: onnx.ModelProto, recipe: Derived, folder: Path | None) -> onn
         inline.raw_data = read_range(piece)
         source = inline
     array = onnx.numpy_helper.to_array(source)
-    array = array.T if recipe.is_transposed else array
+    for turn in recipe.turns:
+        array = array.reshape(turn.dims).transpose(turn.perm)
     if recipe.scale != 1.0:
         array = (array * np.float64(recipe.scale)).astype(array.dtype)
-    array = np.ascontiguousarray(np.broadcast_to(array, recipe.dims) if array.size == 1 else array)
+    array = np.broadcast_to(array.ravel(), recipe.dims) if array.size == 1 else array
+    array = np.ascontiguousarray(array.reshape(recipe.dims))
     result.raw_data = onnx.numpy_helper.from_array(array).raw_data
     return result
 
@@ -224,3 +227,21 @@ def unique_name(model: onnx.ModelProto, wanted: str, taken: Iterable[str] = ()) 
         number += 1
         candidate = f"{wanted}_{number}"
     return candidate
+
+
+class NameMaker:
+    """Gives out names that neither the model nor an earlier call has.
+
+    Args:
+        model: The model.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._model = model
+        self._taken: list[str] = []
+
+    def __call__(self, wanted: str) -> str:
+        """Return `wanted`, with a number where it is taken."""
+        name = unique_name(self._model, wanted, self._taken)
+        self._taken.append(name)
+        return name

@@ -30,14 +30,16 @@ class TracedShapes:
         batch: The declared batch, or 1 where it is symbolic.
         shapes: Tensor → shape at `batch`.
         other: Tensor → shape at another batch, as far as the graph takes one.
+        other_batch: That batch.
     """
 
-    __slots__ = ("batch", "other", "shapes")
+    __slots__ = ("batch", "other", "other_batch", "shapes")
 
     def __init__(self, batch: int, shapes: dict[str, Shape], other: dict[str, Shape]) -> None:
         self.batch = batch
         self.shapes = shapes
         self.other = other
+        self.other_batch = _OTHER_BATCH
 
 
 def traced_shapes(model: onnx.ModelProto, size: Size) -> TracedShapes:

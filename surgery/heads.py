@@ -1,31 +1,34 @@
-"""Finding the fully connected head of a graph: from its outputs back to the flatten."""
+"""Finding the fully connected head of a graph: from its outputs back to the feature map.
+
+First a walk back, which asks of a node no more than whether it can belong to a head
+(`anysize.surgery.walking`); then a reading forward from the feature map, which follows what each
+axis means and gives every node its canonical form.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import onnx
 
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
-from anysize.surgery.flattening import TracedShapes, is_flatten, is_flatten_spelling, traced_shapes
-from anysize.surgery.graph import GraphView
+from anysize.surgery.flattening import TracedShapes, traced_shapes
+from anysize.surgery.graph import GraphView, attribute
 from anysize.surgery.intervals import trained_size
-from anysize.surgery.layers import Layer, Linear, Pointwise, Tail, read_layer
+from anysize.surgery.layers import Layer, Linear, Move, Tail, declined
+from anysize.surgery.layout import Layout
+from anysize.surgery.readers import Sight, read_layer
 from anysize.surgery.size_guard import unguarded
 from anysize.surgery.skeleton import inferred_values
+from anysize.surgery.walking import AnySizeAlreadyError, Region, walk_back, without_form
+from anysize.surgery.weights import find_constant
 
 __all__ = ["AnySizeAlreadyError", "Head", "find_head"]
 
-_GLOBAL = frozenset({"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "ReduceMean"})
-_SPATIAL = frozenset({"Conv", "AveragePool", "MaxPool"})
-_REGIONS = frozenset({"RoiAlign", "MaxRoiPool"})
-
-
-class AnySizeAlreadyError(DeclinedError):
-    """There is no fixed-size head to rewrite: the graph pools globally or ends in a map."""
+# What may stand behind a tail without giving the scores another meaning.
+_UNCHANGED = frozenset({"Cast", "Dropout", "Identity"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +40,33 @@ class Head:
         channels: Channels of the feature map.
         map_size: Height and width of the feature map at the training size.
         image_size: The training size that the map size comes from.
-        flatten: Nodes that flatten the feature map.
+        entries: The tensors that the head reads: the feature map, or what guards make of it.
         layers: The layers from there to the outputs, in file order.
         outputs: The graph outputs that the head makes.
+        scores: For each of them the tensor `(batch, classes)` before its Softmax or the like;
+            the output itself where it has none.
     """
 
     feature_map: str
     channels: int
     map_size: Size
     image_size: Size
-    flatten: tuple[int, ...]
+    entries: tuple[str, ...]
     layers: tuple[Layer, ...]
     outputs: tuple[str, ...]
+    scores: tuple[str, ...]
+
+    @property
+    def first(self) -> int:
+        """Index of the first node that reads the feature map."""
+        return min(layer.nodes[0] for layer in self.layers if set(layer.inputs) & set(self.entries))
+
+    @property
+    def classes(self) -> int:
+        """Number of classes of the first output."""
+        made = {name: layer for layer in self.layers for name in layer.outputs}
+        layer = made[self.scores[0]]
+        return layer.layout.channels
 
 
 def find_head(model: onnx.ModelProto, size: Size | None = None) -> Head:
@@ -70,236 +88,125 @@ def find_head(model: onnx.ModelProto, size: Size | None = None) -> Head:
     view = GraphView(model)
     size = size or trained_size(model)
     traced = None if size is None else traced_shapes(model, size)
-    region = _Region(view, traced)
-    outputs = _walk_back(view, region)
+    region = walk_back(view, {} if traced is None else traced.shapes)
     if size is None or traced is None:
-        raise _ambiguous(region)
-    maps = {view.node(index).input[0]: index for index in sorted(region.flatten)}
-    if len(maps) > 1:
-        names = " and ".join(repr(name) for name in maps)
-        raise DeclinedError(
-            f"{view.label(max(maps.values()))}: the head flattens {names}, expected one map",
-            node=view.node(max(maps.values())).name,
-        )
-    feature_map = unguarded(view, next(iter(maps)))
+        raise _ambiguous(view, region)
+    feature_map = _one_map(view, region)
     _, channels, height, width = traced.shapes[feature_map]
     _check_closed(view, region)
+    layout = Layout(("N", "C", "H", "W"), traced.batch, channels, height, width)
+    layers = _read(view, region, layout, traced)
     head = Head(
         feature_map=feature_map,
         channels=channels,
         map_size=Size(height, width),
         image_size=size,
-        flatten=tuple(sorted(region.flatten)),
-        layers=tuple(region.ordered()),
-        outputs=outputs,
+        entries=tuple(region.maps),
+        layers=layers,
+        outputs=region.outputs,
+        scores=tuple(_scores(layers, name) for name in region.outputs),
     )
-    _check_features(head, view)
+    _check_outputs(head)
     return head
 
 
-def _walk_back(view: GraphView, region: _Region) -> tuple[str, ...]:
-    """Gather the head of every output that has one; the others take any size and stay alone."""
-    outputs: list[str] = []
-    without: AnySizeAlreadyError | None = None
-    for output in view.model.graph.output:
-        trial = region.fork()
-        try:
-            trial.walk_back(output.name)
-        except AnySizeAlreadyError as exc:
-            without = without or exc
+def _one_map(view: GraphView, region: Region) -> str:
+    """Return the feature map that the whole head is on."""
+    readers: dict[str, int] = {}
+    for name, index in sorted(region.maps.items(), key=lambda item: item[1]):
+        readers.setdefault(unguarded(view, name), index)
+    if len(readers) > 1:
+        names = " and ".join(repr(name) for name in readers)
+        raise declined(
+            view, max(readers.values()), f"the head flattens {names}, expected one feature map"
+        )
+    if not readers:
+        raise DeclinedError("no output is computed from a feature map by a fully connected head")
+    return next(iter(readers))
+
+
+def _read(
+    view: GraphView, region: Region, layout: Layout, traced: TracedShapes
+) -> tuple[Layer, ...]:
+    layouts = dict.fromkeys(region.maps, layout)
+    sight = Sight(view, layouts, traced.shapes, traced.other, traced.other_batch)
+    layers: list[Layer] = []
+    taken: set[int] = set()
+    for index in sorted(region.nodes):
+        if index in taken:
             continue
-        region.take(trial)
-        outputs.append(output.name)
-    if not outputs:
-        raise without or AnySizeAlreadyError("the graph has no fully connected head")
-    return tuple(outputs)
-
-
-class _Region:
-    """The nodes between the flattens and the outputs, gathered by walking back."""
-
-    def __init__(self, view: GraphView, traced: TracedShapes | None) -> None:
-        self.view = view
-        self.flatten: set[int] = set()
-        self.layers: dict[int, Layer] = {}
-        self._traced = traced
-        self._seen: set[str] = set()
-
-    def fork(self) -> _Region:
-        return _Region(self.view, self._traced)
-
-    def take(self, other: _Region) -> None:
-        self.flatten |= other.flatten
-        self.layers |= other.layers
-
-    def ordered(self) -> Iterator[Layer]:
-        return (self.layers[index] for index in sorted(self.layers))
-
-    def nodes(self) -> set[int]:
-        inside = set(self.flatten)
-        for layer in self.layers.values():
-            inside.update(layer.nodes if isinstance(layer, Linear) else (layer.node,))
-        return inside
-
-    def walk_back(self, output: str) -> None:
-        pending = [output]
-        while pending:
-            tensor = pending.pop()
-            if tensor in self._seen:
-                continue
-            self._seen.add(tensor)
-            index = self.view.producer(tensor)
-            if index is None:
-                raise DeclinedError(
-                    f"the path from output {output!r} reaches {tensor!r} without a flatten"
-                )
-            pending += self._enter(index)
-
-    def _enter(self, index: int) -> tuple[str, ...]:
-        """Take a node into the region; return the tensors to go on from."""
-        view, node = self.view, self.view.node(index)
-        if is_flatten_spelling(node) and self._made_by(node.input[0]) in _REGIONS:
-            raise AnySizeAlreadyError(
-                f"{view.label(index)}: flattens regions of a map, pooled from a map of any size "
-                "already; there is no fixed-size head",
-                node=node.name,
-            )
-        if self._is_flatten(index):
-            if self._is_pooled(node.input[0]):
-                raise AnySizeAlreadyError(
-                    f"{view.label(index)}: flattens a global pooling, which takes any size "
-                    "already; there is no fixed-size head",
-                    node=node.name,
-                )
-            self.flatten.add(index)
-            return ()
-        if self._is_noop(index):
-            self.layers[index] = Pointwise(
-                index, view.label(index), (node.input[0],), node.output[0], is_noop=True
-            )
-            return (node.input[0],)
-        layer = read_layer(view, index)
+        layer = read_layer(sight, index)
         if layer is None:
-            raise self._unknown(index)
-        # A MatMul and its Add are one layer, filed under its last node.
-        self.layers[layer.nodes[-1] if isinstance(layer, Linear) else index] = layer
-        if isinstance(layer, Tail) and not self._ends(layer):
-            raise DeclinedError(
-                f"{layer.label}: {node.op_type} is followed by another layer, expected the end",
-                node=node.name,
-            )
-        return layer.data if isinstance(layer, Pointwise) else (layer.data,)
-
-    def _is_flatten(self, index: int) -> bool:
-        if self._traced is None:
-            return is_flatten_spelling(self.view.node(index))
-        return is_flatten(self.view, index, self._traced)
-
-    def _is_noop(self, index: int) -> bool:
-        """Say whether a Flatten or Reshape of a flat tensor leaves it as it is."""
-        node = self.view.node(index)
-        if self._traced is None or not is_flatten_spelling(node):
-            return False
-        before = self._traced.shapes.get(node.input[0])
-        after = self._traced.shapes.get(node.output[0])
-        return before is not None and before == after and len(before) == 2
-
-    def _is_pooled(self, tensor: str) -> bool:
-        return self._made_by(tensor) in _GLOBAL
-
-    def _made_by(self, tensor: str) -> str:
-        index = self.view.producer(tensor)
-        return "" if index is None else str(self.view.node(index).op_type)
-
-    def _ends(self, tail: Tail) -> bool:
-        return self.view.is_graph_output(tail.output) and not self.view.consumers(tail.output)
-
-    def _unknown(self, index: int) -> DeclinedError:
-        node, label = self.view.node(index), self.view.label(index)
-        if node.op_type in _SPATIAL | _GLOBAL:
-            return AnySizeAlreadyError(
-                f"{label}: {node.op_type} leads to the output without a fully connected layer; "
-                "the graph takes any size already",
-                node=node.name,
-            )
-        operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-        hint = (
-            "; it is not a standard operator: export without runtime-specific fusion"
-            if node.domain not in ("", "ai.onnx")
-            else ""
-        )
-        return DeclinedError(
-            f"{label}: {operator} in the fully connected head has no form that can be "
-            f"rewritten{hint}",
-            node=node.name,
-        )
+            raise without_form(view, index)
+        taken.update(layer.nodes)
+        layers.append(layer)
+        layouts.update(dict.fromkeys(filter(None, layer.outputs), layer.layout))
+    return tuple(sorted(layers, key=lambda layer: layer.nodes[-1]))
 
 
-def _check_closed(view: GraphView, region: _Region) -> None:
+def _check_closed(view: GraphView, region: Region) -> None:
     """Decline where something outside the head reads a tensor inside it."""
-    inside = region.nodes()
-    for index in sorted(inside):
-        for output in view.node(index).output:
-            for reader in view.consumers(output) if output else ():
-                if reader not in inside:
-                    raise DeclinedError(
-                        f"{view.label(reader)}: reads {output!r} inside the fully connected head; "
-                        "expected nothing else to",
-                        node=view.node(reader).name,
+    for index in sorted(region.nodes):
+        for output in filter(None, view.node(index).output):
+            for reader in view.consumers(output):
+                if reader not in region.nodes:
+                    raise declined(
+                        view,
+                        reader,
+                        f"reads {output!r} inside the fully connected head; expected nothing else "
+                        "to",
                     )
 
 
-def _check_features(head: Head, view: GraphView) -> None:
-    """Decline where features do not line up, or a layer tells the positions of the map apart."""
-    features = head.channels * head.map_size.area
-    flat = {view.node(index).output[0] for index in head.flatten}
-    for layer in head.layers:
-        if isinstance(layer, Linear):
-            if layer.data in flat and layer.in_features != features:
-                raise DeclinedError(
-                    f"{layer.label}: weight has {layer.in_features} inputs, expected {features}",
-                    node=view.node(layer.nodes[0]).name,
-                )
-            continue
-        data = layer.data if isinstance(layer, Pointwise) else (layer.data,)
-        if flat.isdisjoint(data):
-            continue
-        if not flat.issuperset(data):
-            raise DeclinedError(
-                f"{layer.label}: joins the flattened map with a layer behind it, expected one",
-                node=view.node(layer.node).name,
-            )
-        sizes = {math.prod(c.dims) for c in getattr(layer, "parameters", ())}
-        has_positions = isinstance(layer, Pointwise) and (layer.is_batch_norm or sizes - {1})
-        if isinstance(layer, Tail) or has_positions:
-            raise DeclinedError(
-                f"{layer.label}: works on the {features} flattened features one by one, so it "
-                "tells the positions of the map apart; only the trained size can do that",
-                node=view.node(layer.node).name,
-            )
-        flat.add(layer.output)
-    if not any(isinstance(layer, Linear) for layer in head.layers):
+def _scores(layers: tuple[Layer, ...], output: str) -> str:
+    """Walk back from an output over its tails to the scores that they are made of."""
+    made = {name: layer for layer in layers for name in layer.outputs}
+    read = {name for layer in layers for name in layer.inputs}
+    found = name = output
+    while name in made:
+        layer = made[name]
+        is_sigmoid = getattr(layer, "operator", "") == "Sigmoid" and name not in read
+        if isinstance(layer, Tail) or is_sigmoid:
+            found = layer.inputs[0]
+        elif not isinstance(layer, Move) and getattr(layer, "operator", "") not in _UNCHANGED:
+            break
+        name = layer.inputs[0]
+    return found
+
+
+def _check_outputs(head: Head) -> None:
+    """Decline where the head flattens a map and does nothing with it."""
+    if head.map_size.area > 1 and not any(isinstance(layer, Linear) for layer in head.layers):
         raise DeclinedError("the head flattens a map and has no fully connected layer behind it")
 
 
-def _ambiguous(region: _Region) -> DeclinedError:
+def _ambiguous(view: GraphView, region: Region) -> DeclinedError:
     """Say which maps would fit the first layer, so that the user can tell."""
-    view = region.view
-    flat = {view.node(index).output[0] for index in region.flatten}
-    for layer in region.ordered():
-        if isinstance(layer, Linear) and (layer.data in flat or not region.flatten):
-            channels = _channels(view, region)
-            options = " or ".join(_factorings(layer.in_features, channels))
-            name = view.node(layer.nodes[0]).name
-            return DeclinedError(
-                f"{layer.label}: weight has {layer.in_features} inputs, which is {options}; "
-                "give --size to say which",
-                node=name,
+    for index in sorted(region.nodes):
+        node = view.node(index)
+        if node.op_type in ("Gemm", "MatMul"):
+            features = _in_features(view, index)
+            if features is None:
+                break
+            options = " or ".join(_factorings(features, _channels(view, region)))
+            return declined(
+                view,
+                index,
+                f"weight has {features} inputs, which is {options}; give --size to say which",
             )
     return DeclinedError(
         "height and width of the input are symbolic and the training size is not recorded; "
         "give --size to say it"
     )
+
+
+def _in_features(view: GraphView, index: int) -> int | None:
+    node = view.node(index)
+    weight = find_constant(view, node.input[1])
+    if weight is None or len(weight.dims) != 2:
+        return None
+    is_output_first = node.op_type == "Gemm" and attribute(node, "transB", 0)
+    return weight.dims[1 if is_output_first else 0]
 
 
 def _factorings(features: int, channels: int | None) -> list[str]:
@@ -314,10 +221,10 @@ def _factorings(features: int, channels: int | None) -> list[str]:
     return [f"{features // (s * s)}×{s}×{s}" for s in (squares or [1])[:3]]
 
 
-def _channels(view: GraphView, region: _Region) -> int | None:
+def _channels(view: GraphView, region: Region) -> int | None:
     values = inferred_values(view.model)
-    for index in region.flatten:
-        value = values.get(view.node(index).input[0])
+    for name in region.maps:
+        value = values.get(name)
         dims = [] if value is None else value.type.tensor_type.shape.dim
         if len(dims) == 4:
             return int(dims[1].dim_value) or None

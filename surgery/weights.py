@@ -1,14 +1,33 @@
-"""The matrix behind a linear layer's weight input, whatever stands between them."""
+"""The constant behind an input of a layer, whatever stands between them.
+
+Exporters hide a weight behind nodes that move its elements (Identity, Transpose, Reshape, Squeeze,
+Unsqueeze, Flatten) and behind nodes that change each element by itself (Cast, DequantizeLinear,
+QuantizeLinear). The first kind becomes a recipe of turns on the stored tensor; nodes of the second
+kind stay, over the stored tensor in its new form.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import onnx
 
 from anysize.surgery.graph import GraphView, attribute
 
-__all__ = ["Constant", "find_constant"]
+__all__ = ["Constant", "Turn", "find_constant", "is_constant", "turned"]
+
+_MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+_VALUES = frozenset({"Cast", "DequantizeLinear", "QuantizeLinear"})
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One step of moving elements: look at them as `dims`, then permute the axes by `perm`."""
+
+    dims: tuple[int, ...]
+    perm: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,48 +36,177 @@ class Constant:
 
     Attributes:
         root: The initializer, or output of the Constant node, that holds the elements.
-        dims: Dims of the root.
-        is_transposed: Whether the node sees the root, a matrix, transposed.
+        name: The tensor that the node reads.
+        dims: Dims as the node sees them.
+        root_dims: Dims of the root.
         is_shared: Whether something else reads the root, or a tensor between, too.
+        turns: How the root's elements are moved until the node sees them; none where the order
+            is the same.
+        values: Indices of the nodes that change each element by itself, the root's side first.
+        scale_axes: For each of them, the axis of `dims` that its scales go along; None where it
+            has one scale for all.
     """
 
     root: str
+    name: str
     dims: tuple[int, ...]
-    is_transposed: bool
+    root_dims: tuple[int, ...]
     is_shared: bool
+    turns: tuple[Turn, ...] = ()
+    values: tuple[int, ...] = ()
+    scale_axes: tuple[int | None, ...] = ()
 
     @property
-    def seen_dims(self) -> tuple[int, ...]:
-        """Dims as the node sees them."""
-        return self.dims[::-1] if self.is_transposed else self.dims
+    def elements(self) -> int:
+        """Number of elements."""
+        return math.prod(self.dims)
+
+    def viewed(self, dims: tuple[int, ...], perm: Sequence[int]) -> Constant:
+        """Return the constant looked at as `dims` and permuted; scales keep to their axis or go."""
+        axes = tuple(_followed(axis, self.dims, dims, perm) for axis in self.scale_axes)
+        seen = tuple(dims[axis] for axis in perm)
+        return replace(self, dims=seen, turns=turned(self.turns, dims, perm), scale_axes=axes)
+
+
+def turned(turns: tuple[Turn, ...], dims: Sequence[int], perm: Sequence[int]) -> tuple[Turn, ...]:
+    """Add a turn to a recipe, leaving out what does not move elements."""
+    dims, perm = tuple(dims), tuple(perm)
+    if turns and tuple(turns[-1].dims[axis] for axis in turns[-1].perm) == dims:
+        perm = tuple(turns[-1].perm[axis] for axis in perm)
+        dims, turns = turns[-1].dims, turns[:-1]
+    moving = [axis for axis in perm if dims[axis] != 1]
+    return turns if moving == sorted(moving) else (*turns, Turn(dims, perm))
+
+
+def is_constant(view: GraphView, name: str) -> bool:
+    """Say whether `name` is computed from initializers and Constant nodes by known nodes alone."""
+    return _path(view, name) is not None
 
 
 def find_constant(view: GraphView, name: str) -> Constant | None:
     """Follow `name` back to a constant; None where it is computed from something else.
 
-    Spellings: initializer, Constant node, Identity of either, Transpose of a matrix. One more
-    spelling is one more case in this loop.
+    One more spelling is one more operator here: among the moves if it moves elements, among the
+    values if it changes each by itself.
     """
-    is_transposed, is_shared = False, False
-    for _ in range(len(view.nodes) + 1):
+    path = _path(view, name)
+    if path is None:
+        return None
+    root, nodes, tensor, is_shared = path
+    dims = tuple(tensor.dims)
+    found: Constant | None = Constant(root, name, dims, dims, is_shared)
+    for index in reversed(nodes):
+        if found is None:
+            return None
+        node = view.node(index)
+        found = (
+            _valued(view, index, found) if node.op_type in _VALUES else _moved(view, node, found)
+        )
+    return found
+
+
+def _path(view: GraphView, name: str) -> tuple[str, list[int], onnx.TensorProto, bool] | None:
+    """Return root, nodes from the reader's side, tensor, and whether anything else reads them."""
+    nodes: list[int] = []
+    is_shared = False
+    for _ in range(len(view.model.graph.node) + 1):
         readers = view.consumers(name)
         times = sum(list(view.node(index).input).count(name) for index in readers)
-        is_shared = is_shared or times > 1 or view.is_graph_output(name)
+        is_shared = is_shared or times > 1 or len(readers) > 1 or view.is_graph_output(name)
         tensor = view.initializer(name)
         if tensor is not None:
-            return Constant(name, tuple(tensor.dims), is_transposed, is_shared)
+            return name, nodes, tensor, is_shared
         index = view.producer(name)
         if index is None:
             return None
         node = view.node(index)
+        if node.domain not in ("", "ai.onnx"):
+            return None
         if node.op_type == "Constant":
             value = attribute(node, "value")
-            if not isinstance(value, onnx.TensorProto):
-                return None
-            return Constant(name, tuple(value.dims), is_transposed, is_shared)
-        if node.op_type == "Transpose" and attribute(node, "perm", [1, 0]) == [1, 0]:
-            is_transposed = not is_transposed
-        elif node.op_type != "Identity":
+            return (name, nodes, value, is_shared) if isinstance(value, onnx.TensorProto) else None
+        if node.op_type not in _MOVES | _VALUES:
             return None
+        nodes.append(index)
         name = node.input[0]
     return None
+
+
+def _moved(view: GraphView, node: onnx.NodeProto, seen: Constant) -> Constant | None:
+    dims = seen.dims
+    if node.op_type == "Identity":
+        return seen
+    if node.op_type == "Transpose":
+        perm = attribute(node, "perm", list(range(len(dims)))[::-1])
+        assert isinstance(perm, list)
+        is_permutation = sorted(perm) == list(range(len(dims)))
+        return seen.viewed(dims, perm) if is_permutation else None
+    target = _target(view, node, dims)
+    if target is None or math.prod(target) != math.prod(dims):
+        return None
+    return seen.viewed(target, range(len(target)))
+
+
+def _target(view: GraphView, node: onnx.NodeProto, dims: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return what a node that keeps the order of elements makes of `dims`."""
+    numbers = attribute(node, "shape" if node.op_type == "Reshape" else "axes")
+    if numbers is None and len(node.input) > 1 and node.input[1]:
+        value = view.small_constant(node.input[1])
+        numbers = None if value is None else [int(number) for number in value.ravel()]
+    if node.op_type == "Flatten":
+        axis = attribute(node, "axis", 1)
+        assert isinstance(axis, int)
+        axis = axis + len(dims) if axis < 0 else axis
+        return math.prod(dims[:axis]), math.prod(dims[axis:])
+    if node.op_type == "Squeeze" and numbers is None:
+        return tuple(side for side in dims if side != 1)
+    if not isinstance(numbers, list):
+        return None
+    if node.op_type == "Reshape":
+        return _resolved(numbers, dims)
+    rank = len(dims) + (len(numbers) if node.op_type == "Unsqueeze" else 0)
+    axes = {axis + rank if axis < 0 else axis for axis in numbers}
+    if node.op_type == "Squeeze":
+        return tuple(side for axis, side in enumerate(dims) if axis not in axes)
+    rest = iter(dims)
+    return tuple(1 if axis in axes else next(rest, 1) for axis in range(rank))
+
+
+def _resolved(target: list[int], dims: tuple[int, ...]) -> tuple[int, ...] | None:
+    if any(side == 0 and axis >= len(dims) for axis, side in enumerate(target)):
+        return None
+    sides = [dims[axis] if side == 0 else side for axis, side in enumerate(target)]
+    if sides.count(-1) == 1:
+        known = -math.prod(sides)
+        if known <= 0:
+            return None
+        sides[sides.index(-1)] = math.prod(dims) // known
+    return tuple(sides)
+
+
+def _valued(view: GraphView, index: int, seen: Constant) -> Constant | None:
+    node, axis = view.node(index), None
+    if node.op_type != "Cast":
+        scale = view.constant(node.input[1])
+        if scale is None or attribute(node, "block_size", 0):
+            return None
+        if math.prod(scale.dims) != 1:
+            axis = attribute(node, "axis", 1)
+            assert isinstance(axis, int)
+            axis = axis + len(seen.dims) if axis < 0 else axis
+            if axis >= len(seen.dims) or list(scale.dims) != [seen.dims[axis]]:
+                return None
+    return replace(seen, values=(*seen.values, index), scale_axes=(*seen.scale_axes, axis))
+
+
+def _followed(
+    axis: int | None, old: tuple[int, ...], new: tuple[int, ...], perm: Sequence[int]
+) -> int | None:
+    """Find the axis again after a reshape and a permutation; -1 where the reshape dissolved it."""
+    if axis is None or axis < 0:
+        return axis
+    before = math.prod(old[:axis])
+    for place, side in enumerate(new):
+        if side == old[axis] and math.prod(new[:place]) == before:
+            return list(perm).index(place)
+    return -1

@@ -60,7 +60,7 @@ def plan_adaptive(model: onnx.ModelProto, size: Size | None, output: Output) -> 
         elem_type=_element_type(model, head.feature_map),
     )
     edits = free_head(GraphView(model), head, feature_map=pooled)
-    first = head.flatten[0]
+    first = head.first
     edits.nodes[first] = [*emitter.nodes, *edits.nodes[first]]
     edits.added += emitter.initializers
     return Plan(

@@ -7,7 +7,6 @@ Oliva, Torralba, "Learning Deep Features for Discriminative Localization", CVPR 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,24 +14,24 @@ import onnx
 
 from anysize.errors import DeclinedError, UsageError
 from anysize.sizes import Size
-from anysize.surgery.edit import Derived, Edits, unique_name
+from anysize.surgery.edit import Edits, NameMaker
 from anysize.surgery.fc_to_conv import MAP_OUTPUT
 from anysize.surgery.graph import GraphView
 from anysize.surgery.intervals import smallest_size, trained_size
-from anysize.surgery.layers import Linear, Tail, read_layer
+from anysize.surgery.layers import Linear, declined
+from anysize.surgery.layout import Layout
 from anysize.surgery.metadata import read_metadata
 from anysize.surgery.passes import reduce_mean_to_global_pool
+from anysize.surgery.placing import Placer
+from anysize.surgery.readers import TAILS, Sight, read_layer
 from anysize.surgery.size_guard import guard_min_size
 from anysize.surgery.skeleton import copy_fields, weight_free
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan
-from anysize.surgery.weights import Constant
 
 __all__ = ["PooledHead", "find_pooled_head", "plan_cam"]
 
 # What may stand between the pooling and the linear layer, or behind it, without changing a number.
 _TRANSPARENT = frozenset({"Dropout", "Flatten", "Identity", "Reshape", "Squeeze"})
-
-_Unique = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +75,31 @@ def find_pooled_head(model: onnx.ModelProto) -> PooledHead:
         if index is None or node is None:
             raise DeclinedError(f"{linear.label}: reads {tensor!r}, expected a global average")
         if len(view.consumers(tensor)) != 1 or view.is_graph_output(tensor):
-            raise DeclinedError(
-                f"{view.label(index)}: {tensor!r} is read by more than the classifier",
-                node=node.name,
-            )
+            raise declined(view, index, f"{tensor!r} is read by more than the classifier")
         if node.op_type == "GlobalAveragePool":
             return PooledHead(node.input[0], index, linear, outputs[0].name)
         if node.op_type not in _TRANSPARENT:
-            raise DeclinedError(
-                f"{view.label(index)}: {node.op_type} between the global average and the linear "
-                "layer does not commute with averaging, so there is no exact class map",
-                node=node.name,
-            )
+            raise _without_average(view, index, linear)
         tensor = node.input[0]
+
+
+def _without_average(view: GraphView, index: int, linear: Linear) -> DeclinedError:
+    """Say what stands where the global average should, and what else would help."""
+    node = view.node(index)
+    kinds = {view.node(before).op_type for before in view.upstream(linear.data)}
+    if not kinds & {"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"}:
+        return declined(
+            view,
+            linear.nodes[0],
+            "is a fully connected layer on a flattened map, expected one on a global average; "
+            "--to fcn gives a map",
+        )
+    return declined(
+        view,
+        index,
+        f"{node.op_type} between the global average and the linear layer does not commute with "
+        "averaging, so there is no exact class map",
+    )
 
 
 def _find_linear(view: GraphView, output: str) -> Linear:
@@ -97,19 +108,30 @@ def _find_linear(view: GraphView, output: str) -> Linear:
         index = view.producer(tensor)
         if index is None:
             raise DeclinedError(f"output {output!r}: no linear layer makes it")
-        node, layer = view.node(index), read_layer(view, index)
-        if isinstance(layer, Linear):
-            return layer
-        if isinstance(layer, Tail) and tensor == output:
-            tensor = layer.data
-        elif node.op_type in _TRANSPARENT:
-            tensor = node.input[0]
-        else:
-            raise DeclinedError(
-                f"{view.label(index)}: {node.op_type} makes the output, expected a linear layer "
-                "on a global average",
-                node=node.name,
+        node = view.node(index)
+        if node.op_type in ("Add", "Gemm", "MatMul"):
+            linear = _linear_at(view, index)
+            if linear is not None and linear.output == tensor:
+                return linear
+        if node.op_type not in _TRANSPARENT | TAILS or (node.op_type in TAILS and tensor != output):
+            raise declined(
+                view,
+                index,
+                f"{node.op_type} makes the output, expected a linear layer on a global average",
             )
+        tensor = node.input[0]
+
+
+def _linear_at(view: GraphView, index: int) -> Linear | None:
+    """Read a linear layer on rows of features; an Add may be the bias of the MatMul before it."""
+    node = view.node(index)
+    if node.op_type == "Add":
+        makers = (view.producer(name) for name in node.input)
+        products = [i for i in makers if i is not None and view.node(i).op_type == "MatMul"]
+        return _linear_at(view, products[0]) if products else None
+    rows = Layout(("N", "C"))
+    layer = read_layer(Sight(view, dict.fromkeys(filter(None, node.input), rows)), index)
+    return layer if isinstance(layer, Linear) else None
 
 
 def plan_cam(model: onnx.ModelProto, size: Size | None, output: Output) -> Plan | NotNeeded:
@@ -153,18 +175,13 @@ def plan_cam(model: onnx.ModelProto, size: Size | None, output: Output) -> Plan 
 
 def _plan_edits(view: GraphView, head: PooledHead) -> tuple[Edits, str]:
     """Move the linear layer before the pooling; returns the edits and the map's name."""
-    edits, linear = Edits(), head.linear
-    taken: list[str] = []
-
-    def unique(wanted: str) -> str:
-        name = unique_name(view.model, wanted, taken)
-        taken.append(name)
-        return name
-
-    dense, pooled = unique(MAP_OUTPUT), unique(f"{linear.output}_mean")
-    inputs = [head.feature_map, _weight(edits, linear, unique)]
-    if linear.bias is not None and linear.beta != 0.0:
-        inputs.append(_bias(edits, linear, linear.bias, unique))
+    edits, linear, names = Edits(), head.linear, NameMaker(view.model)
+    place = Placer(view, edits, names)
+    dense, pooled = names(MAP_OUTPUT), names(f"{linear.output}_mean")
+    inputs = [head.feature_map, place(linear, linear.weight, scale=linear.alpha)]
+    if linear.bias is not None:
+        dims = (linear.out_features,)
+        inputs.append(place(linear, linear.bias, dims=dims, scale=linear.beta))
     conv = onnx.helper.make_node("Conv", inputs, [dense], kernel_shape=[1, 1])
     old = view.node(linear.nodes[0])
     copy_fields(old, conv, leave_out=("op_type", "input", "output", "attribute"))
@@ -172,6 +189,7 @@ def _plan_edits(view: GraphView, head: PooledHead) -> tuple[Edits, str]:
     for index in linear.nodes:
         edits.nodes[index] = []
     edits.nodes[linear.nodes[-1]] = [
+        *place.nodes,
         conv,
         onnx.helper.make_node("GlobalAveragePool", [dense], [pooled], name=f"{label}_mean"),
         onnx.helper.make_node(
@@ -187,39 +205,3 @@ def _plan_edits(view: GraphView, head: PooledHead) -> tuple[Edits, str]:
         )
     )
     return edits, dense
-
-
-def _weight(edits: Edits, linear: Linear, unique: _Unique) -> str:
-    weight, dims = linear.weight, (linear.out_features, linear.in_features, 1, 1)
-    reasons = {
-        "is stored as (in, out)": weight.is_transposed,
-        f"is scaled by {linear.alpha:g}": linear.alpha != 1.0,
-        "is shared with another layer": weight.is_shared,
-    }
-    reason = next((text for text, holds in reasons.items() if holds), "")
-    if not reason:
-        edits.dims[weight.root] = dims
-        return weight.root
-    name = unique(f"{weight.root}_conv")
-    edits.derived.append(
-        Derived(
-            name,
-            weight.root,
-            dims,
-            f"{linear.label}: its weight {reason}",
-            is_transposed=weight.is_transposed,
-            scale=linear.alpha,
-        )
-    )
-    return name
-
-
-def _bias(edits: Edits, linear: Linear, bias: Constant, unique: _Unique) -> str:
-    if bias.dims == (linear.out_features,) and linear.beta == 1.0:
-        return bias.root
-    name = unique(f"{bias.root}_conv")
-    reason = f"{linear.label}: its bias has shape {list(bias.dims)} and factor {linear.beta:g}"
-    edits.derived.append(
-        Derived(name, bias.root, (linear.out_features,), reason, scale=linear.beta)
-    )
-    return name

@@ -7,11 +7,8 @@ from functools import partial
 import onnx
 
 from anysize.sizes import Size
-from anysize.surgery.edit import Edits
 from anysize.surgery.fc_to_conv import plan_fc_to_conv
 from anysize.surgery.graph import GraphView
-from anysize.surgery.heads import Head
-from anysize.surgery.layers import Tail
 from anysize.surgery.size_guard import guard_min_size
 from anysize.surgery.targets.fixed_head import drop_fc_guards, find_fixed_head
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan
@@ -31,32 +28,18 @@ def plan_fcn(model: onnx.ModelProto, size: Size | None, output: Output) -> Plan 
     if isinstance(found, NotNeeded):
         return found
     head, interval = found.head, found.interval
-    edits = plan_fc_to_conv(GraphView(model), head, output=output)
+    converted = plan_fc_to_conv(GraphView(model), head, output=output)
     finish = None
     if output != "map":
         # The mean over an empty map is NaN: below the smallest size nothing else would fail.
         finish = partial(guard_min_size, size=head.map_size, tensor=head.feature_map)
     return Plan(
-        edits=edits,
+        edits=converted.edits,
         size=head.image_size,
         min_size=interval.minimum,
         classes=found.classes,
-        map_tensor=_map_tensor(edits, head, output),
+        map_tensor=converted.map_tensor,
         head=head,
         normalise=drop_fc_guards,
         finish=finish,
     )
-
-
-def _map_tensor(edits: Edits, head: Head, output: Output) -> str:
-    if output == "both":
-        return edits.new_outputs[0].name
-    name = head.outputs[0]
-    for layer in head.layers:
-        if isinstance(layer, Tail) and layer.output == name:
-            name = layer.data
-    if output == "map":
-        return name
-    # … → map → GlobalAveragePool → Flatten → the name that the output had
-    ends = [nodes for nodes in edits.nodes.values() if nodes and nodes[-1].output[0] == name]
-    return str(ends[0][-2].input[0])

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
+import onnx.numpy_helper
 
 from anysize.sizes import Size, SizeRange
-from anysize.surgery.edit import Edits
+from anysize.surgery.edit import Edits, NameMaker
 from anysize.surgery.graph import GraphView
 from anysize.surgery.heads import AnySizeAlreadyError, Head, find_head
 from anysize.surgery.intervals import legal_interval
-from anysize.surgery.layers import Linear, Pointwise
+from anysize.surgery.layers import Move
 from anysize.surgery.metadata import read_metadata
 from anysize.surgery.size_guard import drop_guards
 from anysize.surgery.targets.plan import NotNeeded
@@ -33,9 +35,8 @@ class FixedHead:
 
     @property
     def classes(self) -> int:
-        """Units of the last fully connected layer."""
-        linear = [layer for layer in self.head.layers if isinstance(layer, Linear)]
-        return linear[-1].out_features
+        """Number of classes of the first output."""
+        return self.head.classes
 
 
 def find_fixed_head(model: onnx.ModelProto, size: Size | None) -> FixedHead | NotNeeded:
@@ -73,28 +74,46 @@ def drop_fc_guards(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def free_head(view: GraphView, head: Head, *, feature_map: str = "") -> Edits:
-    """Plan how a head that stays takes any batch: its flattens become Flatten(axis=1).
+    """Plan how a head that stays takes any batch.
 
-    A Reshape to `[1, K]` bakes the batch, and one to `[-1, K]` would fold a larger map into it.
-    Weights, names and all other layers stay as they are.
+    A Reshape to `[1, K]` bakes the batch, and one to `[-1, K]` would fold a larger map into it:
+    what flattens becomes Flatten(axis=1), any other Reshape copies the batch. Weights, names and
+    all other layers stay as they are.
 
     Args:
         view: The graph that `head` was found in.
         head: The head.
-        feature_map: What the flattens read from now on; what they read already, by default.
+        feature_map: What the head reads from now on; what it reads already, by default.
     """
-    edits = Edits()
-    for index in head.flatten:
-        old = view.node(index)
-        source = feature_map or old.input[0]
-        if old.op_type != "Flatten" or old.input[0] != source:
-            edits.nodes[index] = [
-                onnx.helper.make_node("Flatten", [source], old.output, name=old.name, axis=1)
-            ]
+    edits, names = Edits(), NameMaker(view.model)
     for layer in head.layers:
-        if isinstance(layer, Pointwise) and layer.is_noop:
-            old = view.node(layer.node)
-            edits.nodes[layer.node] = [
-                onnx.helper.make_node("Identity", [old.input[0]], old.output, name=old.name)
-            ]
+        for index in layer.nodes:
+            node = onnx.NodeProto()
+            node.CopyFrom(view.node(index))
+            if feature_map:
+                node.input[:] = [feature_map if n in head.entries else n for n in node.input]
+            if isinstance(layer, Move):
+                _free(node, layer, edits, names)
+            if node != view.node(index):
+                edits.nodes[index] = [node]
     return edits
+
+
+def _free(node: onnx.NodeProto, move: Move, edits: Edits, names: NameMaker) -> None:
+    """Write the node so that it keeps whatever batch it gets, where that needs writing."""
+    if move.is_flatten:
+        if node.op_type == "Flatten":
+            return
+        is_moved = move.before.axes != move.layout.axes
+        node.op_type = "Flatten" if is_moved else "Identity"
+        attributes = [onnx.helper.make_attribute("axis", 1)] if is_moved else []
+    elif node.op_type == "Reshape" and move.before.axes[0] == move.layout.axes[0] == "N":
+        target = np.array((0, *move.layout.shape[1:]), np.int64)
+        name = names(f"{node.output[0]}_shape")
+        edits.added.append(onnx.numpy_helper.from_array(target, name))
+        node.input[1:] = [name]
+        return
+    else:
+        return
+    del node.input[1:], node.attribute[:]
+    node.attribute.extend(attributes)

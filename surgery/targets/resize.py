@@ -15,7 +15,6 @@ from anysize.surgery.edit import Edits, unique_name
 from anysize.surgery.graph import GraphView, image_input
 from anysize.surgery.heads import Head, find_head
 from anysize.surgery.intervals import legal_interval, trained_size
-from anysize.surgery.layers import Linear
 from anysize.surgery.metadata import read_metadata
 from anysize.surgery.operators import Emitter, emit_bilinear_resize
 from anysize.surgery.shapes import infer_shapes
@@ -123,6 +122,6 @@ def _reading(node: onnx.NodeProto, old: str, new: str) -> onnx.NodeProto:
 
 def _classes(model: onnx.ModelProto, head: Head | None, size: Size) -> int | None:
     if head is not None:
-        return [layer for layer in head.layers if isinstance(layer, Linear)][-1].out_features
+        return head.classes
     shape = infer_shapes(model, size).get(model.graph.output[0].name, ())
     return shape[1] if len(shape) > 1 else None

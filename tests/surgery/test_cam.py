@@ -112,7 +112,11 @@ def test_rewriting_twice_changes_nothing(kit):
 
 
 DECLINED = {
-    "fc": ("f = Flatten <axis = 1> (fmap) scores = Gemm <transB = 1> (f, w, b)", (5, 256), "fmap"),
+    "fc": (
+        "f = Flatten <axis = 1> (fmap) scores = Gemm <transB = 1> (f, w, b)",
+        (5, 256),
+        "--to fcn gives",
+    ),
     "relu": (
         (
             "p = GlobalAveragePool (fmap) r = Relu (p) f = Flatten <axis = 1> (r) "

@@ -155,8 +155,6 @@ def _find_cut(model: onnx.ModelProto, size: Size | None) -> _Cut:
 
 
 def _before_tail(head: Head) -> str | None:
-    """Name the tensor before the first Softmax, LogSoftmax or ArgMax of a single output."""
-    from anysize.surgery.layers import Tail
-
-    tails = [layer for layer in head.layers if isinstance(layer, Tail)]
-    return tails[0].data if tails and len(head.outputs) == 1 else None
+    """Name the tensor before the Softmax or the like, where all outputs are made of one."""
+    scores = set(head.scores)
+    return None if scores <= set(head.outputs) or len(scores) > 1 else head.scores[0]

@@ -87,13 +87,13 @@ def _head_facts(head: Head) -> HeadFacts:
             if layer.bias is not None:
                 constants[layer.bias.root] = layer.bias
         elif isinstance(layer, Pointwise):
-            constants.update({constant.root: constant for constant in layer.parameters})
+            constants.update({p.constant.root: p.constant for p in layer.parameters})
     return HeadFacts(
         feature_map=head.feature_map,
         channels=head.channels,
         map_size=head.map_size,
         inputs=head.channels * head.map_size.area,
-        weights=sum(math.prod(constant.dims) for constant in constants.values()),
+        weights=sum(math.prod(constant.root_dims) for constant in constants.values()),
     )
 
 

@@ -1,0 +1,117 @@
+"""Constants in the form that a rewritten layer reads, moving no more bytes than must move."""
+
+from __future__ import annotations
+
+import math
+
+import onnx
+
+from anysize.surgery.edit import Derived, Edits, NameMaker
+from anysize.surgery.graph import GraphView
+from anysize.surgery.layers import Linear, Pointwise, declined
+from anysize.surgery.weights import Constant
+
+__all__ = ["Placer"]
+
+
+class Placer:
+    """Plans the constants of one rewrite.
+
+    Args:
+        view: The graph.
+        edits: Receives new dims and derived tensors.
+        names: Gives out names.
+
+    Attributes:
+        nodes: Receives the nodes that stay between a tensor and its layer, such as
+            DequantizeLinear; to be put before the layer.
+    """
+
+    def __init__(self, view: GraphView, edits: Edits, names: NameMaker) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self._view = view
+        self._edits = edits
+        self._names = names
+        self._derived: dict[object, str] = {}
+
+    def __call__(
+        self,
+        layer: Linear | Pointwise,
+        constant: Constant,
+        *,
+        dims: tuple[int, ...] | None = None,
+        scale: float = 1.0,
+    ) -> str:
+        """Return the tensor that holds `constant` with these dims.
+
+        Args:
+            layer: The layer that reads it.
+            constant: The constant, as the layer shall see it.
+            dims: Its dims, where one element shall be spread over them.
+            scale: Factor on its elements.
+
+        Raises:
+            DeclinedError: The elements are changed by nodes behind the factor.
+        """
+        dims = dims or constant.dims
+        if constant.values and scale != 1.0:
+            raise declined(
+                self._view,
+                layer.nodes[0],
+                f"scales {constant.root!r}, which is quantised or cast, by {scale:g}; expected 1",
+            )
+        if not self._moves(constant, dims) and constant.root_dims == dims and scale == 1.0:
+            return constant.name if constant.values else constant.root
+        reason = self._reason(layer, constant, dims, scale)
+        if reason:
+            root = self._derive(constant, dims, scale, f"{layer.label} {reason}")
+        else:
+            self._edits.dims[constant.root] = dims
+            root = constant.root
+        return self._valued(constant, root)
+
+    def _moves(self, constant: Constant, dims: tuple[int, ...]) -> bool:
+        return bool(constant.turns) or math.prod(constant.root_dims) != math.prod(dims)
+
+    def _reason(
+        self, layer: Linear | Pointwise, constant: Constant, dims: tuple[int, ...], scale: float
+    ) -> str:
+        """Say why the bytes cannot stay where they are; empty where they can."""
+        if constant.turns:
+            is_plain = len(constant.root_dims) == 2 and constant.root_dims[0] != dims[0]
+            order = "as (in, out)" if is_plain else "in another order"
+            return f"stores its weight {order}"
+        if scale != 1.0:
+            what = "bias" if isinstance(layer, Linear) and constant is layer.bias else "weight"
+            return f"scales its {what} by {scale:g}"
+        if math.prod(constant.root_dims) != math.prod(dims):
+            return "has one bias for all units"
+        done = self._edits.dims.get(constant.root)
+        if constant.is_shared or (done is not None and done != dims):
+            return f"shares {constant.root!r} with another"
+        return ""
+
+    def _derive(self, constant: Constant, dims: tuple[int, ...], scale: float, reason: str) -> str:
+        key = (constant.root, constant.turns, dims, scale)
+        if key not in self._derived:
+            name = self._derived[key] = self._names(f"{constant.root}_conv")
+            self._edits.derived.append(
+                Derived(name, constant.root, dims, reason, turns=constant.turns, scale=scale)
+            )
+        return self._derived[key]
+
+    def _valued(self, constant: Constant, tensor: str) -> str:
+        """Put the nodes that change each element behind `tensor`; return what they make of it."""
+        for index, axis in zip(constant.values, constant.scale_axes, strict=True):
+            old, node = self._view.node(index), onnx.NodeProto()
+            node.CopyFrom(old)
+            node.input[0] = tensor
+            tensor = node.output[0] = self._names(f"{old.output[0]}_conv")
+            if constant.is_shared and node.name:
+                node.name = f"{node.name}_conv"
+            if axis is not None:
+                others = [entry for entry in node.attribute if entry.name != "axis"]
+                del node.attribute[:]
+                node.attribute.extend([*others, onnx.helper.make_attribute("axis", axis)])
+            self.nodes.append(node)
+        return tensor

@@ -1,0 +1,59 @@
+"""Readers of a head's nodes: one for each kind of layer, one spelling a line.
+
+A reader looks at one node and answers with a layer, or with None where the node is none of its
+kind; it declines where the node is of its kind in a form that cannot be rewritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from anysize.surgery.graph import GraphView
+from anysize.surgery.layers import Layer
+from anysize.surgery.readers.linear import data_of_linear, read_linear
+from anysize.surgery.readers.move import MOVES, read_move
+from anysize.surgery.readers.pointwise import BINARY, POINTWISE, read_pointwise
+from anysize.surgery.readers.sight import Sight
+from anysize.surgery.readers.tail import TAILS, read_tail
+from anysize.surgery.weights import is_constant
+
+__all__ = ["MOVES", "POINTWISE", "TAILS", "Sight", "data_inputs", "read_layer"]
+
+_READERS: tuple[Callable[[Sight, int], Layer | None], ...] = (
+    read_linear,
+    read_move,
+    read_pointwise,
+    read_tail,
+)
+
+
+def read_layer(sight: Sight, index: int) -> Layer | None:
+    """Read node `index` as a layer of a fully connected head.
+
+    Returns:
+        The layer, or None where the node is of no known kind.
+
+    Raises:
+        DeclinedError: It is of a known kind in a form that cannot be rewritten.
+    """
+    if sight.view.node(index).domain not in ("", "ai.onnx"):
+        return None
+    for reader in _READERS:
+        layer = reader(sight, index)
+        if layer is not None:
+            return layer
+    return None
+
+
+def data_inputs(view: GraphView, index: int) -> tuple[str, ...]:
+    """Return the inputs of a node of a head that depend on the image.
+
+    Raises:
+        DeclinedError: A matrix product has no constant weight.
+    """
+    node = view.node(index)
+    if node.op_type in ("Gemm", "MatMul"):
+        return (data_of_linear(view, index),)
+    if node.op_type in BINARY:
+        return tuple(dict.fromkeys(name for name in node.input if not is_constant(view, name)))
+    return (node.input[0],)

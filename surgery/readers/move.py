@@ -1,0 +1,62 @@
+"""Flatten, Reshape, Squeeze, Unsqueeze and Transpose → Move."""
+
+from __future__ import annotations
+
+from anysize.surgery.graph import attribute
+from anysize.surgery.layers import Move, declined
+from anysize.surgery.layout import Layout
+from anysize.surgery.readers.sight import Sight
+
+__all__ = ["MOVES", "read_move"]
+
+MOVES = frozenset({"Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+
+
+def read_move(sight: Sight, index: int) -> Move | None:
+    """Read a node that moves axes about, and work out where they are afterwards."""
+    view, node = sight.view, sight.view.node(index)
+    if node.op_type not in MOVES:
+        return None
+    before = sight.layouts[node.input[0]]
+    shape, other = sight.shapes.get(node.output[0]), sight.other.get(node.output[0])
+    after = _after(sight, index, before)
+    is_followed = after is not None and (shape is None or after.shape == shape)
+    if after is None or not is_followed or not _keeps_batch(after, other, sight.other_batch):
+        got = "an unknown shape" if shape is None else str(list(shape))
+        raise declined(
+            view,
+            index,
+            f"{node.op_type} makes {got} of {list(before.shape)}, expected the features of an "
+            "image to stay together",
+        )
+    return Move(index, view.label(index), node.input[0], node.output[0], before, after)
+
+
+def _after(sight: Sight, index: int, before: Layout) -> Layout | None:
+    node = sight.view.node(index)
+    if node.op_type == "Transpose":
+        perm = attribute(node, "perm", list(range(len(before.axes)))[::-1])
+        return before.transposed(perm) if isinstance(perm, list) else None
+    if node.op_type in ("Squeeze", "Unsqueeze"):
+        axes = attribute(node, "axes")
+        if len(node.input) > 1 and node.input[1]:
+            value = sight.view.small_constant(node.input[1])
+            axes = None if value is None else [int(axis) for axis in value.ravel()]
+            if value is None:
+                return None
+        if axes is None:
+            return before.squeezed(None) if node.op_type == "Squeeze" else None
+        assert isinstance(axes, list)
+        return before.squeezed(axes) if node.op_type == "Squeeze" else before.unsqueezed(axes)
+    shape = sight.shapes.get(node.output[0])
+    return None if shape is None else before.reshaped(shape)
+
+
+def _keeps_batch(after: Layout, other: tuple[int, ...] | None, batch: int) -> bool:
+    """Say whether another batch ends up on the axis that we take for the batch."""
+    axis = after.axis_of("N")
+    if axis is None or other is None:
+        return axis is not None
+    expected = list(after.shape)
+    expected[axis] = expected[axis] // after.batch * batch
+    return tuple(expected) == other

@@ -1,0 +1,126 @@
+"""Activations, arithmetic with constants, BatchNormalization → Pointwise."""
+
+from __future__ import annotations
+
+import onnx
+
+from anysize.surgery.graph import attribute
+from anysize.surgery.layers import Parameter, Pointwise, declined
+from anysize.surgery.layout import Layout
+from anysize.surgery.readers.alignment import meaning, per_feature
+from anysize.surgery.readers.sight import Sight
+from anysize.surgery.weights import find_constant
+
+__all__ = ["BINARY", "POINTWISE", "positions_apart", "read_pointwise"]
+
+# One number in, one number out, whatever the rank.
+_UNARY = frozenset(
+    {
+        "Abs", "Cast", "Ceil", "Celu", "Clip", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu",
+        "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Log", "Mish", "Neg", "Reciprocal",
+        "Relu", "Round", "Selu", "Sigmoid", "Sign", "Softplus", "Softsign", "Sqrt", "Tanh",
+        "ThresholdedRelu",
+    }
+)  # fmt: skip
+_QUANTISING = frozenset({"DequantizeLinear", "QuantizeLinear"})
+BINARY = frozenset({"Add", "Div", "Max", "Min", "Mul", "Pow", "Sub", "PRelu"})
+POINTWISE = _UNARY | _QUANTISING | BINARY | {"BatchNormalization"}
+
+
+def read_pointwise(sight: Sight, index: int) -> Pointwise | None:
+    """Read a layer that treats every position alike."""
+    node = sight.view.node(index)
+    if node.op_type in _UNARY:
+        return _unary(sight, index)
+    if node.op_type in _QUANTISING:
+        return _quantising(sight, index)
+    if node.op_type in BINARY:
+        return _binary(sight, index)
+    return _batch_norm(sight, index) if node.op_type == "BatchNormalization" else None
+
+
+def positions_apart(layout: Layout) -> str:
+    """Say why a layer over all flattened features cannot work at another size."""
+    features = layout.count("CHW")
+    return (
+        f"works on the {features} flattened features one by one, so it tells the positions of the "
+        "map apart; only the trained size can do that"
+    )
+
+
+def _unary(sight: Sight, index: int) -> Pointwise:
+    view, node = sight.view, sight.view.node(index)
+    for output in node.output[1:]:
+        if output and (view.consumers(output) or view.is_graph_output(output)):
+            raise declined(view, index, f"its second output {output!r} is used, expected one")
+    if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]:
+        training = view.small_constant(node.input[2])
+        if training is None or bool(training.any()):
+            raise declined(view, index, "is in training mode, expected an inference graph")
+    return _plain(sight, index, node)
+
+
+def _quantising(sight: Sight, index: int) -> Pointwise:
+    view, node = sight.view, sight.view.node(index)
+    scale = find_constant(view, node.input[1])
+    if scale is None or scale.elements != 1:
+        raise declined(view, index, "has more than one scale for an activation, expected one")
+    return _plain(sight, index, node)
+
+
+def _plain(sight: Sight, index: int, node: onnx.NodeProto) -> Pointwise:
+    data = node.input[0]
+    label, layout = sight.view.label(index), sight.layouts[data]
+    return Pointwise(index, label, node.op_type, (data,), node.output[0], layout)
+
+
+def _batch_norm(sight: Sight, index: int) -> Pointwise:
+    view, node = sight.view, sight.view.node(index)
+    if len([name for name in node.output if name]) > 1 or attribute(node, "training_mode", 0):
+        raise declined(view, index, "is in training mode, expected an inference graph")
+    if not attribute(node, "spatial", 1):
+        raise declined(view, index, "normalises every position by itself (spatial is 0)")
+    layout = sight.layouts[node.input[0]]
+    letters = {letter for letter in "".join(layout.axes[1:2]) if layout.count(letter) != 1}
+    if letters - {"C"} or layout.axis_of("N") == 1:
+        raise declined(view, index, positions_apart(layout))
+    return _plain(sight, index, node)
+
+
+def _binary(sight: Sight, index: int) -> Pointwise | None:
+    view, node = sight.view, sight.view.node(index)
+    found = [find_constant(view, name) for name in node.input]
+    data = tuple(
+        dict.fromkeys(n for n, constant in zip(node.input, found, strict=True) if constant is None)
+    )
+    if not data:
+        return None
+    layout = sight.layouts[data[0]]
+    for name in data[1:]:
+        if sight.layouts[name].axes != layout.axes:
+            raise declined(
+                view, index, f"joins {data[0]!r} and {name!r}, whose axes lie differently"
+            )
+    is_old = attribute(node, "broadcast") is not None
+    start = attribute(node, "axis")
+    parameters = []
+    for position, constant in enumerate(found):
+        if constant is None or constant.elements == 1:
+            continue
+        dims = (layout.channels,) if is_old else (layout.channels, 1, 1)
+        place = start if isinstance(start, int) else None
+        seen = per_feature(constant, layout, dims, place)
+        if seen is None:
+            letters = meaning(constant, layout, place) or ""
+            if layout.has_positions and set(letters) & set("HW"):
+                raise declined(view, index, positions_apart(layout))
+            raise declined(
+                view, index, f"constant {constant.root!r} has shape {list(constant.dims)}, "
+                "expected one element or one for each feature",
+            )  # fmt: skip
+        parameters.append(Parameter(position, seen))
+    if any(c is not None and len(c.dims) > max(4, len(layout.axes)) for c in found):
+        raise declined(view, index, f"adds axes to {data[0]!r}, expected none")
+    return Pointwise(
+        index, view.label(index), node.op_type, data, node.output[0], layout, tuple(parameters)
+    )

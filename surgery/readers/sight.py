@@ -1,0 +1,31 @@
+"""What a reader sees besides the node: the graph, the layouts so far, the shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from anysize.surgery.graph import GraphView
+from anysize.surgery.layout import Layout
+from anysize.surgery.shape_rules import Shape
+
+__all__ = ["Sight"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A head while it is being read, from the feature map to the outputs.
+
+    Attributes:
+        view: The graph.
+        layouts: Tensor → layout, of the feature map and of what has been read.
+        shapes: Tensor → shape at the training size.
+        other: The same for another batch; empty where the file declares a batch.
+        other_batch: That batch.
+    """
+
+    view: GraphView
+    layouts: dict[str, Layout] = field(default_factory=dict)
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+    other: Mapping[str, Shape] = field(default_factory=dict)
+    other_batch: int = 0

@@ -1,0 +1,197 @@
+"""The walk back from a classifier's outputs to the feature map that its head is on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import onnx
+
+from anysize.errors import DeclinedError
+from anysize.surgery.graph import GraphView, attribute
+from anysize.surgery.layers import declined
+from anysize.surgery.readers import MOVES, POINTWISE, TAILS, data_inputs
+from anysize.surgery.shape_rules import Shape
+from anysize.surgery.size_guard import unguarded
+from anysize.surgery.weights import is_constant
+
+__all__ = ["AnySizeAlreadyError", "Region", "walk_back", "without_form"]
+
+_GLOBAL = frozenset({"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "ReduceMean"})
+_SPATIAL = frozenset({"Conv", "AveragePool", "MaxPool"})
+_REGIONS = frozenset({"RoiAlign", "MaxRoiPool"})
+_LINEAR = frozenset({"Gemm", "MatMul"})
+_IN_HEAD = MOVES | POINTWISE | TAILS | _LINEAR
+
+
+class AnySizeAlreadyError(DeclinedError):
+    """There is no fixed-size head to rewrite: the graph pools globally or ends in a map."""
+
+
+@dataclass(slots=True)
+class Region:
+    """The nodes between the feature map and the outputs.
+
+    Attributes:
+        nodes: Their indices.
+        maps: Each tensor `(batch, channels, height, width)` that they begin with → a reader of it.
+        outputs: The graph outputs that they make.
+    """
+
+    nodes: set[int] = field(default_factory=set)
+    maps: dict[str, int] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
+
+
+def walk_back(view: GraphView, shapes: Mapping[str, Shape]) -> Region:
+    """Gather the head of every output that has one; the others take any size and stay alone.
+
+    Args:
+        view: The graph.
+        shapes: Tensor → shape at the training size; empty where that is not known, and then the
+            walk ends at the first node that may be a flatten.
+
+    Raises:
+        AnySizeAlreadyError: No output has one.
+        DeclinedError: A node on the way cannot belong to a head.
+    """
+    region = Region()
+    without: AnySizeAlreadyError | None = None
+    for output in view.model.graph.output:
+        walk = _Walk(view, shapes)
+        try:
+            walk.back_from(output.name)
+        except AnySizeAlreadyError as exc:
+            without = without or exc
+            continue
+        region.nodes |= walk.region.nodes
+        region.maps |= walk.region.maps
+        region.outputs += (output.name,)
+    if not region.outputs:
+        raise without or AnySizeAlreadyError("the graph has no fully connected head")
+    return region
+
+
+def without_form(view: GraphView, index: int) -> DeclinedError:
+    """Make the error for a node that no reader knows."""
+    node = view.node(index)
+    if (node.domain, node.op_type) in {(f.domain, f.name) for f in view.model.functions}:
+        return declined(
+            view,
+            index,
+            f"the head lies in the function {node.op_type!r}; write functions out with "
+            "onnx.inliner.inline_local_functions",
+        )
+    if any(entry.HasField("g") for entry in node.attribute):
+        return declined(
+            view, index, f"the head lies in a subgraph of {node.op_type}, expected the main graph"
+        )
+    if node.domain not in ("", "ai.onnx"):
+        return declined(
+            view,
+            index,
+            f"{node.domain}.{node.op_type} in the fully connected head is not a standard "
+            "operator; export without runtime-specific fusion",
+        )
+    return declined(
+        view,
+        index,
+        f"{node.op_type} in the fully connected head has no form that can be rewritten",
+    )
+
+
+class _Walk:
+    def __init__(self, view: GraphView, shapes: Mapping[str, Shape]) -> None:
+        self.region = Region()
+        self._view = view
+        self._shapes = shapes
+
+    def back_from(self, output: str) -> None:
+        pending, seen = [output], {output}
+        while pending:
+            tensor = pending.pop()
+            index = self._view.producer(tensor)
+            if index is None:
+                raise DeclinedError(
+                    f"the path from output {output!r} reaches {tensor!r} without a flatten"
+                )
+            before = self._enter(index)
+            pending += [name for name in before if name not in seen]
+            seen.update(before)
+
+    def _enter(self, index: int) -> tuple[str, ...]:
+        """Take a node into the region; return the tensors to go on from."""
+        view, node = self._view, self._view.node(index)
+        if node.op_type not in _IN_HEAD or node.domain not in ("", "ai.onnx"):
+            raise self._stranger(index)
+        data = data_inputs(view, index)
+        if node.op_type in MOVES and self._begins(index, data[0]):
+            self.region.maps[data[0]] = index
+            data = ()
+        self.region.nodes.add(index)
+        return data
+
+    def _begins(self, index: int, tensor: str) -> bool:
+        """Say whether the head begins at this node, that is, whether it reads the feature map."""
+        view = self._view
+        kinds = _kinds_behind(view, unguarded(view, tensor))
+        if not kinds & _LINEAR:
+            if kinds & _REGIONS:
+                raise AnySizeAlreadyError(
+                    f"{view.label(index)}: flattens regions of a map, pooled from a map of any "
+                    "size already; there is no fixed-size head",
+                    node=view.node(index).name,
+                )
+            if kinds & _GLOBAL:
+                raise AnySizeAlreadyError(
+                    f"{view.label(index)}: flattens a global pooling, which takes any size "
+                    "already; there is no fixed-size head",
+                    node=view.node(index).name,
+                )
+        if not self._shapes:
+            return not kinds & _LINEAR
+        is_map = len(self._shapes.get(tensor, ())) == 4
+        made_by = view.producer(tensor)
+        is_moved = made_by is not None and view.node(made_by).op_type in MOVES
+        return is_map and not is_moved and not kinds & {*_LINEAR, "Transpose"}
+
+    def _stranger(self, index: int) -> DeclinedError:
+        view, node = self._view, self._view.node(index)
+        if node.op_type in _SPATIAL | _GLOBAL and node.domain in ("", "ai.onnx"):
+            return AnySizeAlreadyError(
+                f"{view.label(index)}: {node.op_type} leads to the output without a fully "
+                "connected layer; the graph takes any size already",
+                node=node.name,
+            )
+        return without_form(view, index)
+
+
+def _kinds_behind(view: GraphView, tensor: str) -> set[str]:
+    """Return what stands behind `tensor`, on the way of nodes that could belong to a head.
+
+    The first operator that could not, a fully connected layer, and a Transpose to channels last
+    end the way; a sum of two tensors does, too.
+    """
+    kinds: set[str] = set()
+    for _ in range(len(view.model.graph.node) + 1):
+        index = view.producer(tensor)
+        if index is None:
+            return kinds
+        node = view.node(index)
+        if node.op_type in _LINEAR:  # a product of two computed matrices is no layer
+            is_layer = any(is_constant(view, name) for name in node.input[:2])
+            return kinds | ({node.op_type} if is_layer else set())
+        if node.op_type not in MOVES | POINTWISE:
+            return kinds | {node.op_type}
+        if node.op_type == "Transpose" and _is_channels_moved(node):
+            kinds.add("Transpose")
+        data = data_inputs(view, index)
+        if len(data) != 1:
+            return kinds
+        tensor = data[0]
+    return kinds
+
+
+def _is_channels_moved(node: onnx.NodeProto) -> bool:
+    perm = attribute(node, "perm")
+    return isinstance(perm, list) and len(perm) == 4 and perm[0] == 0 and perm != [0, 3, 1, 2]
