@@ -16,6 +16,7 @@ from anysize.surgery.operators.spellings import (
     at_least_zero,
     axis_length,
     numbers,
+    require_opset,
     smaller,
 )
 
@@ -74,7 +75,11 @@ def emit_bilinear_resize(
         output_size: Height and width of the result: a number, or the name of an int64 tensor of
             shape (1,).
         elem_type: `onnx.TensorProto.DataType` of the source.
+
+    Raises:
+        DeclinedError: The opset is too old for arithmetic on shapes.
     """
+    require_opset(emitter, 7, "arithmetic that broadcasts")
     if elem_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE):
         source = emitter.node("Cast", source, to=onnx.TensorProto.FLOAT)
         rows = _resize_axis(emitter, source, 2, output_size[0], elem_type=onnx.TensorProto.FLOAT)

@@ -1,0 +1,84 @@
+"""ONNX's own test models go through a rewrite unchanged, or are declined; none changes in value."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.backend.test
+import pytest
+from onnx.backend.test.loader import load_model_tests
+from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
+
+from anysize.errors import AnysizeError
+from anysize.surgery import TARGETS, load_model, rewrite
+
+FOLDER = Path(onnx.backend.test.__file__).parent / "data"
+
+
+def outcomes(path, run):
+    """Rewrite a file to every target; say what came of it."""
+    try:
+        model = load_model(path)
+    except AnysizeError as error:
+        return [message_of(error)]
+    before = model.SerializeToString()
+    found = []
+    for target in TARGETS:
+        try:
+            result = rewrite(model, to=target)
+        except AnysizeError as error:
+            found.append(message_of(error))
+            continue
+        if not result.applied:
+            assert result.model.SerializeToString() == before
+            found.append("unchanged")
+            continue
+        assert_same_values(model, result.model, run)
+        found.append("rewritten")
+    assert model.SerializeToString() == before
+    return found
+
+
+def message_of(error):
+    message = str(error)
+    assert message
+    assert len(message.splitlines()) == 1
+    return "refused"
+
+
+def assert_same_values(original, rewritten, run):
+    """Compare at the original's own size, where ONNX Runtime has its operators at all."""
+    onnx.checker.check_model(rewritten, full_check=True)
+    filled = {tensor.name for tensor in original.graph.initializer}
+    (image,) = (value for value in original.graph.input if value.name not in filled)
+    dims = [dim.dim_value or 1 for dim in image.type.tensor_type.shape.dim]
+    values = np.random.default_rng(0).standard_normal(dims).astype(np.float32)
+    try:
+        expected = run(original, values)
+    except NoKernel:  # AveragePool of opset 1
+        return
+    for one, other in zip(expected, run(rewritten, values), strict=True):
+        assert np.allclose(one.ravel(), other.ravel(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["simple", "pytorch-operator", "pytorch-converted"])
+def test_a_model_of_the_backend_tests_is_never_changed_in_value(kind, kit):
+    paths = sorted((FOLDER / kind).glob("*/model.onnx"))
+    assert len(paths) > 20
+    found = [outcome for path in paths for outcome in outcomes(path, kit.run)]
+    assert "refused" in found
+
+
+@pytest.mark.slow
+def test_a_node_of_the_backend_tests_is_never_changed_in_value(kit, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the cases compute infinities on purpose
+        cases = load_model_tests(kind="node")
+    assert len(cases) > 1000
+    path = tmp_path / "model.onnx"
+    for case in cases:
+        path.write_bytes(case.model.SerializeToString())
+        assert outcomes(path, kit.run), case.name
