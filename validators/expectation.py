@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from anysize.errors import SourceError
+from anysize.errors import SourceError, UsageError
 from anysize.sizes import Size, SizeRange
 from anysize.validators.budget import PROFILES, float_deviation
 from anysize.validators.cases import Case
@@ -25,7 +25,9 @@ __all__ = [
     "CaseExpectation",
     "ImageSpec",
     "compute_expectations",
+    "given_case",
     "input_files",
+    "make_inputs",
     "read_inputs",
     "variations",
 ]
@@ -82,6 +84,7 @@ def compute_expectations(
     spool: Spool,
     step: Callable[[str], None],
     rounded: Reference | None = None,
+    given: Mapping[str, Array] | None = None,
 ) -> tuple[CaseExpectation, ...]:
     """Make the images of each case and let the reference answer, into the spool.
 
@@ -98,6 +101,7 @@ def compute_expectations(
         spool: Receives images and outputs.
         step: Called before each case with what is being done.
         rounded: The original with float16 weights, for a file in half precision.
+        given: Inputs that stand in for the seeded ones of the only case.
 
     Raises:
         SourceError: The reference answers differently each time, or not in float64.
@@ -107,7 +111,7 @@ def compute_expectations(
     is_checked = False
     for case in cases:
         step(f"reference at {case}")
-        inputs = _make_inputs(case, images, images.seed)
+        inputs = given or make_inputs(case, images, images.seed)
         spool.write(case, _INPUTS, tuple(inputs.values()))
         if declared is not None and case.size not in declared:
             found.append(CaseExpectation(case, f"the file declares sizes {declared}"))
@@ -126,7 +130,7 @@ def compute_expectations(
         if isinstance(coarse, tuple):
             spool.write(case, ROUNDED, coarse)
         if case.size not in varies:
-            other = reference.run(_make_inputs(case, images, images.vacuity_seed), "float32")
+            other = reference.run(make_inputs(case, images, images.vacuity_seed), "float32")
             varies[case.size] = variations(answer, other)
         found.append(CaseExpectation(case, None, reference.output_names, varies[case.size]))
     return tuple(found)
@@ -144,7 +148,29 @@ def input_files(spool: Spool, case: Case, images: ImageSpec) -> Mapping[str, Pat
     return dict(zip(names, spool.files(case, _INPUTS), strict=True))
 
 
-def _make_inputs(case: Case, images: ImageSpec, seed: int) -> dict[str, Array]:
+def given_case(inputs: Mapping[str, Array], images: ImageSpec) -> Case:
+    """Return the size and batch of inputs that were given.
+
+    Raises:
+        UsageError: They are not what the graph takes.
+    """
+    names = (images.name,) if images.rois is None else (images.name, images.rois)
+    if set(inputs) != set(names):
+        raise UsageError(f"inputs: got {', '.join(inputs) or 'none'}, expected {', '.join(names)}")
+    array = inputs[images.name]
+    if array.ndim != 4 or array.shape[1] != images.channels or array.size == 0:
+        raise UsageError(
+            f"inputs: {images.name!r} has shape {list(array.shape)}, expected "
+            f"[batch, {images.channels}, height, width]"
+        )
+    wrong = [name for name in names if inputs[name].dtype != np.float32]
+    if wrong:
+        raise UsageError(f"inputs: {wrong[0]!r} is {inputs[wrong[0]].dtype}, expected float32")
+    return Case(Size(array.shape[2], array.shape[3]), array.shape[0])
+
+
+def make_inputs(case: Case, images: ImageSpec, seed: int) -> dict[str, Array]:
+    """Make the inputs of a case, by the names of the graph's inputs."""
     inputs: dict[str, Array] = {
         images.name: make_images(case.size, case.batch, channels=images.channels, seed=seed)
     }

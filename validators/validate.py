@@ -5,18 +5,27 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata as packages
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from anysize.errors import UnsupportedModelError, UsageError
 from anysize.sizes import Size, SizeRange
 from anysize.validators.auto_sizes import auto_sizes
 from anysize.validators.budget import Tolerance
-from anysize.validators.cases import plan_cases
-from anysize.validators.expectation import Arbiter, ImageSpec, compute_expectations
+from anysize.validators.cases import Case, plan_cases
+from anysize.validators.expectation import (
+    Arbiter,
+    ImageSpec,
+    compute_expectations,
+    given_case,
+    make_inputs,
+)
 from anysize.validators.opening import Openings, open_runtime
 from anysize.validators.passes import run_opened
 from anysize.validators.references import Reference, choose_reference
@@ -77,6 +86,8 @@ def validate_model(
     threads: int = 0,
     limits: Limits | None = None,
     tf32: bool = False,
+    inputs: Mapping[str, NDArray[np.generic]] | None = None,
+    bisect: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """Compare an ONNX file with its original on every runtime, size and batch.
@@ -102,6 +113,10 @@ def validate_model(
         threads: Threads that one operator may use; 0 takes all that this process may use.
         limits: Of the worker processes of runtimes given by name; None for the default ones.
         tf32: Allow TF32 on the runtimes that have it, and judge them by its error profile.
+        inputs: Arrays for the graph's inputs, by name; they replace seeded images, sizes and
+            batches.
+        bisect: A folder. Each runtime's first failing cell is diagnosed, and its images are
+            saved there.
         progress: Called before each run.
 
     Raises:
@@ -131,12 +146,12 @@ def validate_model(
     images = image_spec(model, seed)
     threads = threads or _usable_cpus()
     original = choose_reference(model, reference, name=name, threads=threads)
-    if sizes == "auto":
+    if sizes == "auto" and inputs is None:
         training = trained_size(model) or getattr(reference, "training_size", None)
         sizes = _auto(metadata, declared, training)
     is_half = metadata.precision == "float16"
     rounded = _rounded(model, reference, name=name) if is_half else None
-    cases = plan_cases(sizes, batches)
+    cases = plan_cases(sizes, batches) if inputs is None else (given_case(inputs, images),)
     steps = _Steps(progress, total=len(cases) + len(found) * (2 * len(cases) + 1))
     opset = opset_version(model)
     del model  # its weights are not needed any more
@@ -157,6 +172,7 @@ def validate_model(
                 spool=spool,
                 step=steps,
                 rounded=rounded,
+                given=inputs,
             )
         finally:
             original.close()
@@ -175,7 +191,7 @@ def validate_model(
                     step=steps,
                 )
             )
-    return Report(
+    report = Report(
         model=ModelRecord(
             path=path.as_posix(),
             sha256=_sha256(path),
@@ -192,6 +208,18 @@ def validate_model(
         runtimes=tuple(result.record for result in results),
         packages=_package_versions(),
         cells=tuple(cell for result in results for cell in result.cells),
+    )
+    if bisect is None:
+        return report
+    from anysize.validators.diagnosis import bisect_report
+
+    return bisect_report(
+        report,
+        path,
+        runtimes=found,
+        inputs_of=lambda cell: inputs or make_inputs(Case(cell.size, cell.batch), images, seed),
+        folder=bisect,
+        step=steps,
     )
 
 

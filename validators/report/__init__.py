@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anysize.validators.report.diagnosis import Culprit, Diagnosis
 from anysize.validators.report.joined import Entry, JoinedReport, join
 from anysize.validators.report.report import (
     SCHEMA_VERSION,
@@ -16,6 +17,8 @@ from anysize.validators.report.report import (
 __all__ = [
     "SCHEMA_VERSION",
     "Cell",
+    "Culprit",
+    "Diagnosis",
     "Entry",
     "JoinedReport",
     "ModelRecord",

@@ -72,6 +72,8 @@ def _story(report: Report, cell: Cell) -> list[str]:
     words = cell.message or story.meaning
     lines = [f"- **{_escape(str(cell))}: {cell.verdict.value}**. {_escape(words)}"]
     lines += [f"  - {_escape(o.name)}: would pass with `{o.tolerance}`" for o in story.outputs]
+    if story.diagnosis:
+        lines.append(f"  - Diagnosis: {_escape(story.diagnosis)}")
     lines.append(f"  - What to do: {_escape(story.advice)}")
     if story.command:
         fence = "``" if "`" in story.command else "`"

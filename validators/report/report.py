@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from anysize.sizes import Size
 from anysize.validators.parity import OutputResult
+from anysize.validators.report.diagnosis import Diagnosis
 from anysize.validators.runtimes.protocol import Provenance
 from anysize.validators.verdicts import VERDICTS, Outcome, Verdict, exit_code
 
@@ -108,6 +109,7 @@ class Cell:
         outputs: Error, budget and worst element of each output, where there was something to
             compare.
         run_s: The faster of the two runs, in seconds; None where there was none.
+        diagnosis: Where it begins, where that was asked for and found out.
     """
 
     runtime: str
@@ -117,6 +119,7 @@ class Cell:
     message: str = ""
     outputs: tuple[OutputResult, ...] = ()
     run_s: float | None = None
+    diagnosis: Diagnosis | None = None
 
     @property
     def is_good(self) -> bool:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import shlex
 
+from anysize.validators.report.diagnosis import Culprit
 from anysize.validators.report.report import Cell, Report
 
 __all__ = ["reproduce"]
 
 
-def reproduce(report: Report, cell: Cell, *, inputs: str = "") -> str:
+def reproduce(report: Report, cell: Cell) -> str:
     """Return a command that judges this cell again; "" where the reference has no name for one.
 
-    Args:
-        report: That the cell belongs to.
-        cell: Any cell of it.
-        inputs: An `.npz` file that stands in for the seeded images.
+    It runs on the images that a diagnosis saved, where there is one, else on the seeded ones; and on
+    every size and batch of the report where the diagnosis blames what ran before.
     """
     if report.reference.argument is None:
         return ""
@@ -25,8 +24,13 @@ def reproduce(report: Report, cell: Cell, *, inputs: str = "") -> str:
     if report.reference.weights:
         words += ["--weights", report.reference.weights]
     words += ["--runtimes", cell.runtime]
-    if inputs:
-        words += ["--inputs", inputs]
+    diagnosis = cell.diagnosis
+    if diagnosis is not None and diagnosis.culprit is Culprit.STATE:
+        # What ran before is the cause: all of it has to run again.
+        words += ["--sizes", ",".join(dict.fromkeys(str(one.size) for one in report.cells))]
+        words += ["--batch", ",".join(dict.fromkeys(str(one.batch) for one in report.cells))]
+    elif diagnosis is not None and diagnosis.inputs:
+        words += ["--inputs", diagnosis.inputs]
     else:
         words += ["--sizes", str(cell.size), "--batch", str(cell.batch)]
     if report.seed:

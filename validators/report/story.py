@@ -50,6 +50,7 @@ class Story:
         words: The runtime's own; "" where it answered.
         outputs: The numbers of each output that is wrong.
         advice: What to do.
+        diagnosis: Where it begins; "" where that was not asked for.
         command: That runs the cell again; "" where the reference has no name for one.
     """
 
@@ -59,6 +60,7 @@ class Story:
     words: str
     outputs: tuple[WrongOutput, ...]
     advice: str
+    diagnosis: str
     command: str
 
 
@@ -78,6 +80,7 @@ def tell(report: Report, cell: Cell) -> Story:
         words=cell.message if is_quoted else "",
         outputs=tuple(_numbers(output) for output in wrong),
         advice=cell.advice,
+        diagnosis=cell.diagnosis.text if cell.diagnosis else "",
         command=reproduce(report, cell),
     )
 

@@ -9,6 +9,7 @@ from rich.text import Text
 from anysize.validators.report.joined import JoinedReport
 from anysize.validators.report.levels import figure
 from anysize.validators.report.report import Cell, Report, RuntimeRecord
+from anysize.validators.report.reproduce import reproduce
 from anysize.validators.verdicts import VERDICTS, Outcome, Verdict
 
 __all__ = ["joined_table", "print_report", "report_table"]
@@ -32,7 +33,7 @@ def report_table(report: Report, width: int = 160) -> RenderableType:
     if width < _WIDE:
         parts.append(_ran_on(report))
     failing = [cell for cell in report.cells if not cell.is_good]
-    parts.extend(_story(cell) for cell in failing)
+    parts.extend(_story(report, cell) for cell in failing)
     parts.append(_conclusion(report))
     return Group(*parts)
 
@@ -154,10 +155,15 @@ def _figures(cell: Cell | None) -> tuple[str, str, str, str]:
     )
 
 
-def _story(cell: Cell) -> Text:
+def _story(report: Report, cell: Cell) -> Text:
     text = Text(f"{cell}: ")
     text.append(cell.verdict.value, style=_STYLES[VERDICTS[cell.verdict].outcome])
-    return text.append(f": {cell.message or VERDICTS[cell.verdict].text}; {cell.advice}")
+    text.append(f": {cell.message or VERDICTS[cell.verdict].text}; {cell.advice}")
+    if cell.diagnosis is not None:
+        text.append(f"\n  diagnosis: {cell.diagnosis.text}")
+        if command := reproduce(report, cell):
+            text.append(f"\n  reproduce: {command}")
+    return text
 
 
 def _conclusion(report: Report) -> Text:

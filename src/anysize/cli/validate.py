@@ -15,6 +15,8 @@ from anysize.sizes import parse_sizes
 
 __all__ = ["validate"]
 
+_SIZES, _BATCH = "auto", "1,2"
+
 
 def _batches(text: str) -> tuple[int, ...]:
     try:
@@ -38,8 +40,8 @@ def validate(
     runtimes: Annotated[
         str, typer.Option(help="Names from `anysize runtimes`, comma-separated, or all.")
     ] = "ort-cpu",
-    sizes: Annotated[str, typer.Option(help="HEIGHTxWIDTH, comma-separated, or auto.")] = "auto",
-    batch: Annotated[str, typer.Option(help="Images in a batch, comma-separated.")] = "1,2",
+    sizes: Annotated[str, typer.Option(help="HEIGHTxWIDTH, comma-separated, or auto.")] = _SIZES,
+    batch: Annotated[str, typer.Option(help="Images in a batch, comma-separated.")] = _BATCH,
     seed: Seed = 0,
     atol: Annotated[float | None, typer.Option(help="Replaces the error budget.")] = None,
     rtol: Annotated[float | None, typer.Option(help="Replaces the error budget.")] = None,
@@ -47,6 +49,19 @@ def validate(
         Literal["float64", "none"],
         typer.Option(help="float64, or none: judge by the float32 reference alone."),
     ] = "float64",
+    inputs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.npz", help="Arrays for the graph's inputs; replaces --sizes and --batch."
+        ),
+    ] = None,
+    bisect: Annotated[
+        bool,
+        typer.Option(
+            "--bisect",
+            help="Find the first wrong tensor of the first failing cell, and save its images here.",
+        ),
+    ] = False,
     json: Json = None,
     junit: Junit = None,
     markdown: Markdown = None,
@@ -56,9 +71,11 @@ def validate(
     from anysize.validators.report.table import print_report
     from anysize.verbs.validate import validate as run
 
-    inputs = [model, *([weights] if weights else []), *([Path(reference)] if reference else [])]
+    if inputs is not None and (sizes, batch) != (_SIZES, _BATCH):
+        raise UsageError("--inputs says size and batch itself; leave out --sizes and --batch")
+    given = (weights, Path(reference) if reference else None, inputs)
     files = ReportFiles(json, junit, markdown, html)
-    files.check(inputs)
+    files.check([model, *(path for path in given if path is not None)])
     with progress() as show:
         report = run(
             model,
@@ -71,6 +88,8 @@ def validate(
             atol=atol,
             rtol=rtol,
             arbiter=arbiter,
+            inputs=inputs,
+            bisect=Path() if bisect else None,
             progress=show,
         )
     files.write(report)

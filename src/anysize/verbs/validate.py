@@ -12,6 +12,8 @@ from anysize.sizes import Size
 from anysize.verbs.progress import Progress, silent, validation_progress
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
     from anysize.models import ResolvedModel
@@ -33,6 +35,8 @@ def validate(
     atol: float | None = None,
     rtol: float | None = None,
     arbiter: str = "float64",
+    inputs: Path | str | None = None,
+    bisect: Path | str | None = None,
     progress: Progress = silent,
 ) -> Report:
     """Run an ONNX file on each runtime at each size and batch, and judge it by its original.
@@ -49,6 +53,10 @@ def validate(
         atol: With `rtol`, replaces the error budget by |y − ref| ≤ atol + rtol·|ref|.
         rtol: See `atol`.
         arbiter: `float64`, or `none` to judge by the float32 reference alone.
+        inputs: An `.npz` file with arrays for the graph's inputs, by name; it replaces sizes and
+            batches.
+        bisect: A folder. The first failing cell of each runtime is diagnosed: the first tensor
+            where it leaves the budget; the cell's images are saved there as `.npz`.
         progress: Told how far it is.
 
     Raises:
@@ -75,6 +83,8 @@ def validate(
         rtol=rtol,
         arbiter=cast("Literal['float64', 'none']", arbiter),
         name=name,
+        inputs=_inputs(inputs),
+        bisect=None if bisect is None else Path(bisect),
         progress=validation_progress(progress),
     )
     if reference is not None and not isinstance(reference, (str, Path)):
@@ -83,6 +93,14 @@ def validate(
         report.reference, argument=str(reference or ""), weights=str(weights) if weights else ""
     )
     return replace(report, reference=named)
+
+
+def _inputs(path: Path | str | None) -> dict[str, NDArray[np.generic]] | None:
+    if path is None:
+        return None
+    from anysize.validators.diagnosis import load_inputs
+
+    return load_inputs(Path(path))
 
 
 def _original(
