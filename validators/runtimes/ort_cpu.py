@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Final
 
-from anysize.validators.runtimes.ort_session import OrtSession
+from anysize.validators.runtimes.ort_session import OrtSession, import_onnxruntime
 from anysize.validators.runtimes.protocol import Availability
 
 __all__ = ["OrtCpu", "OrtSession"]
@@ -22,14 +21,14 @@ class OrtCpu:
     def availability(self) -> Availability:
         """Tell whether onnxruntime can be imported."""
         try:
-            importlib.import_module("onnxruntime")
+            import_onnxruntime()
         except Exception as exc:  # a broken wheel raises more than ImportError
             return Availability(is_available=False, reason=f"onnxruntime cannot be imported: {exc}")
         return Availability(is_available=True)
 
     def version(self) -> str:
         """Return the version of onnxruntime."""
-        return str(importlib.import_module("onnxruntime").__version__)
+        return str(import_onnxruntime().__version__)
 
     def load(self, model_path: Path, *, threads: int) -> OrtSession:
         """Load a file; onnxruntime's own exception tells what it does not support."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Final
 
-from anysize.validators.runtimes.ort_gpu import import_onnxruntime, probe
+from anysize.validators.runtimes.ort_gpu import import_with_cuda, probe
 from anysize.validators.runtimes.ort_session import OrtSession, Provider
 from anysize.validators.runtimes.protocol import Availability
 
@@ -26,11 +26,11 @@ class OrtCuda:
 
     def version(self) -> str:
         """Return the version of onnxruntime."""
-        return str(import_onnxruntime(tf32=self.tf32).__version__)
+        return str(import_with_cuda(tf32=self.tf32).__version__)
 
     def load(self, model_path: Path, *, threads: int) -> OrtSession:
         """Load a file; onnxruntime's own exception tells what it does not support."""
-        import_onnxruntime(tf32=self.tf32)
+        import_with_cuda(tf32=self.tf32)
         return OrtSession(str(model_path), threads=threads, provider=self._provider())
 
     def _provider(self) -> Provider:

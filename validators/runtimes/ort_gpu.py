@@ -17,10 +17,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from anysize.validators.runtimes.ort_session import Provider
+from anysize.validators.runtimes.ort_session import Provider, import_onnxruntime
 from anysize.validators.runtimes.protocol import Availability
 
-__all__ = ["import_onnxruntime", "probe"]
+__all__ = ["import_with_cuda", "probe"]
 
 _SILENT: Final = 4
 _NO_FALLBACK: Final = "session.disable_cpu_ep_fallback"
@@ -30,7 +30,7 @@ _LIBRARIES: Final = {
 }
 
 
-def import_onnxruntime(*, tf32: bool) -> Any:
+def import_with_cuda(*, tf32: bool) -> Any:
     """Import onnxruntime and load the CUDA libraries that were installed as Python packages.
 
     NVIDIA's libraries read the variable once, when they start. The TensorRT provider has no option
@@ -38,7 +38,7 @@ def import_onnxruntime(*, tf32: bool) -> Any:
     """
     if not tf32:
         os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
-    onnxruntime = importlib.import_module("onnxruntime")
+    onnxruntime = import_onnxruntime()
     if hasattr(onnxruntime, "preload_dlls"):  # prints what it does not find
         onnxruntime.preload_dlls()
     with contextlib.suppress(Exception):
@@ -49,7 +49,7 @@ def import_onnxruntime(*, tf32: bool) -> Any:
 def probe(provider: Provider) -> Availability:
     """Run one node on the provider; the reason is in the words of what refused."""
     try:
-        onnxruntime = import_onnxruntime(tf32=bool(provider.tf32))
+        onnxruntime = import_with_cuda(tf32=bool(provider.tf32))
     except Exception as exc:  # a broken wheel raises more than ImportError
         return Availability(is_available=False, reason=f"onnxruntime cannot be imported: {exc}")
     if provider.name not in onnxruntime.get_available_providers():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
@@ -15,12 +17,23 @@ from numpy.typing import NDArray
 
 from anysize.validators.runtimes.protocol import Provenance, ProviderUse
 
-__all__ = ["CPU", "Execution", "OrtSession", "Provider", "executed_nodes"]
+__all__ = ["CPU", "Execution", "OrtSession", "Provider", "executed_nodes", "import_onnxruntime"]
 
 _SILENT: Final = 4  # fatal messages only: an error at run is raised, and judged, anyway
 # Sizes and indices are computed in host memory on purpose, whatever the provider; whole numbers
 # are exact everywhere. A node with another type among its outputs computes values.
 _SHAPE_TYPES: Final = frozenset({"int64", "int32", "bool"})
+
+
+def import_onnxruntime() -> Any:
+    """Import onnxruntime so that it does not call home.
+
+    From 1.29 on its wheels for Linux and macOS report the process and its sessions to Microsoft, by
+    a thread that starts at import and heeds `disable_telemetry_events` no more. Only this variable
+    stops it, where it is set before (https://github.com/microsoft/onnxruntime/pull/27379).
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    return importlib.import_module("onnxruntime")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +92,7 @@ class OrtSession:
         external_folder: Path | None = None,
         profiled: bool = True,
     ) -> None:
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _SILENT
         options.intra_op_num_threads = threads

@@ -38,6 +38,8 @@ _BOOT: Final = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from anysize.validators.worker.serve import serve; serve(sys.argv[2], int(sys.argv[3]))"
 )
+# Runtimes that call home unless they are told not to, before they are loaded.
+_QUIET: Final = {"ORT_DISABLE_TELEMETRY": "1"}
 _GRACE_S: Final = 5.0
 _LOG: Final = "output.log"
 _READ_BYTES: Final = 1 << 16
@@ -68,7 +70,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, "TMPDIR": str(self.folder)},
+                env={**_QUIET, **os.environ, "TMPDIR": str(self.folder)},
                 start_new_session=True,
             )
         self._numbers = itertools.count(1)
