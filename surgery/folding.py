@@ -16,7 +16,7 @@ __all__ = ["NodeFolder"]
 # What exporters write between Shape and Reshape, Resize, Expand, Slice; all without side effects.
 _FOLDABLE = frozenset(
     {
-        "Abs", "Add", "And", "Cast", "Ceil", "Concat", "ConstantOfShape", "Div", "Equal",
+        "Abs", "Add", "And", "Cast", "Ceil", "Concat", "Constant", "ConstantOfShape", "Div", "Equal",
         "Expand", "Flatten", "Floor", "Gather", "Greater", "GreaterOrEqual", "Identity", "Less",
         "LessOrEqual", "Max", "Min", "Mod", "Mul", "Neg", "NonZero", "Not", "Or", "Pow", "Range",
         "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Round", "Slice", "Split",
@@ -42,6 +42,8 @@ class NodeFolder:
         node = self._node
         if node.op_type not in _FOLDABLE or node.domain not in ("", "ai.onnx"):
             return None
+        if node.op_type == "Constant" and any(entry.HasField("t") for entry in node.attribute):
+            return None  # a tensor, read without evaluating it; value_ints and the like are not
         given = {
             name: value for name, value in zip(node.input, values, strict=True) if value is not None
         }
