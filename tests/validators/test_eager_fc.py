@@ -141,11 +141,6 @@ def test_scores_stop_before_a_softmax_and_finish_applies_it():
     np.testing.assert_allclose(finished, whole(module, images())[0], rtol=0, atol=1e-14)
 
 
-def test_only_a_module_that_pools_to_its_map_takes_any():
-    assert EagerFc(Written(FORWARDS["identity pooling"]), size=SIZE, channels=3).takes_any_map
-    assert not EagerFc(Written(FORWARDS["torch.flatten"]), size=SIZE, channels=3).takes_any_map
-
-
 def test_batch_normalisation_and_weights_are_left_as_they_were():
     module = Written(FORWARDS["torch.flatten"])
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}

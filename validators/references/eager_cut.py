@@ -39,7 +39,6 @@ class Cut:
         window: Height and width of the map that the head takes; 1×1 behind a global average.
         scores_at: The call whose result the only output's Softmax, LogSoftmax or ArgMax reads;
             None without one.
-        takes_any_map: An adaptive pooling stands before the flatten, so the module takes any size.
         names: Of the calls up to `entry_at`: what a pass at another size has to repeat.
     """
 
@@ -48,7 +47,6 @@ class Cut:
     entry_shape: tuple[int, ...]
     window: tuple[int, int]
     scores_at: int | None
-    takes_any_map: bool
     names: tuple[str, ...]
 
 
@@ -80,11 +78,8 @@ def find_cut(recording: Recording) -> Cut:
     if pooled is not None:
         first, entry = pooled
     before, behind = chain[first], chain[entry]
-    takes_any_map = False
     for place in range(behind.made_at + 1, len(calls)):
-        call = calls[place]
-        takes_any_map |= call.name in _ADAPTIVE and before.value in call.inputs
-        _refuse_spatial(recording, call)
+        _refuse_spatial(recording, calls[place])
     _, _, height, width = shapes[before.value]
     return Cut(
         map_at=before.made_at,
@@ -92,7 +87,6 @@ def find_cut(recording: Recording) -> Cut:
         entry_shape=shapes[behind.value][1:],
         window=(1, 1) if pooled is not None else (height, width),
         scores_at=_scores(recording, chain),
-        takes_any_map=takes_any_map or _adapts(recording, chain[first : last + 1]),
         names=tuple(call.name for call in calls[: behind.made_at + 1]),
     )
 
@@ -152,11 +146,6 @@ def _averaged(
         if name != "mean" and (name not in _RESHAPES or rank != 3):
             return None
     return None
-
-
-def _adapts(recording: Recording, steps: tuple[_Step, ...]) -> bool:
-    made = [step.made_at for step in steps if step.made_at >= 0]
-    return any(recording.calls[place].name in _ADAPTIVE for place in made)
 
 
 def _refuse_spatial(recording: Recording, call: Call) -> None:

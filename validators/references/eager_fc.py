@@ -50,7 +50,6 @@ class EagerFc:
     Attributes:
         name: See above.
         window: The map that the head takes, at the training size; 1×1 behind a global average.
-        takes_any_map: An adaptive pooling stands before the head: the module takes any size.
 
     Raises:
         SourceError: The module has no such halves, or they do not give what the whole gives.
@@ -62,7 +61,6 @@ class EagerFc:
         self._sides = (channels, size.height, size.width)
         self._cut = self._find(module, size)
         self.window = self._cut.window
-        self.takes_any_map = self._cut.takes_any_map
         self._check(size)
 
     def features(self, images: Array, precision: Precision) -> Array | Rejected:
