@@ -67,5 +67,6 @@ class ConvNeXt(nn.Module):
         return self.head(x)
 
 
-def convnext_tiny(classes: int = 1000, depths: tuple[int, ...] = (3, 3, 9, 3)) -> ConvNeXt:
-    return seeded(ConvNeXt(classes, depths))
+def convnext_tiny(classes: int = 1000, width: int = 96, longest: int = 9) -> ConvNeXt:
+    depths = tuple(min(depth, longest) for depth in (3, 3, 9, 3))
+    return seeded(ConvNeXt(classes, depths, (width, 2 * width, 4 * width, 8 * width)))

@@ -73,5 +73,6 @@ class DenseNet(nn.Module):
         return self.classifier(torch.flatten(x, 1))
 
 
-def densenet121(classes: int = 1000) -> DenseNet:
-    return seeded(DenseNet((6, 12, 24, 16), classes=classes))
+def densenet121(classes: int = 1000, growth: int = 32, longest: int = 24) -> DenseNet:
+    layers = tuple(min(count, longest) for count in (6, 12, 24, 16))
+    return seeded(DenseNet(layers, growth, classes))

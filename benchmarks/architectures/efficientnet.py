@@ -68,12 +68,12 @@ class MBConv(nn.Module):
 class EfficientNet(nn.Module):
     """Sixteen gated inverted residuals."""
 
-    def __init__(self, classes: int = 1000) -> None:
+    def __init__(self, classes: int = 1000, longest: int = 4) -> None:
         super().__init__()
         layers: list[nn.Module] = [_conv(3, 32, 3, 2)]
         channels = 32
         for expansion, out, repeats, stride, kernel in _TABLE:
-            for index in range(repeats):
+            for index in range(min(repeats, longest)):
                 layers.append(MBConv(channels, out, expansion, 1 if index else stride, kernel))
                 channels = out
         self.features = nn.Sequential(*layers, _conv(channels, 1280, 1))
@@ -85,5 +85,5 @@ class EfficientNet(nn.Module):
         return self.head(self.features(x))
 
 
-def efficientnet_b0(classes: int = 1000) -> EfficientNet:
-    return seeded(EfficientNet(classes), size=16, batch=8)  # varies at 1×1, too
+def efficientnet_b0(classes: int = 1000, longest: int = 4) -> EfficientNet:
+    return seeded(EfficientNet(classes, longest), size=16, batch=8)  # varies at 1×1, too

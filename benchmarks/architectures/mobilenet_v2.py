@@ -42,7 +42,7 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(nn.Module):
     """Seventeen inverted residuals."""
 
-    def __init__(self, classes: int = 1000) -> None:
+    def __init__(self, classes: int = 1000, longest: int = 4) -> None:
         super().__init__()
         layers: list[nn.Module] = [_conv(3, 32, 3, 2)]
         channels = 32
@@ -55,7 +55,7 @@ class MobileNetV2(nn.Module):
             (6, 160, 3, 2),
             (6, 320, 1, 1),
         ):
-            for index in range(repeats):
+            for index in range(min(repeats, longest)):
                 layers.append(InvertedResidual(channels, out, 1 if index else stride, expansion))
                 channels = out
         self.features = nn.Sequential(*layers, _conv(channels, 1280, 1))
@@ -67,5 +67,5 @@ class MobileNetV2(nn.Module):
         return self.classifier(x)
 
 
-def mobilenet_v2(classes: int = 1000) -> MobileNetV2:
-    return seeded(MobileNetV2(classes))
+def mobilenet_v2(classes: int = 1000, longest: int = 4) -> MobileNetV2:
+    return seeded(MobileNetV2(classes, longest))

@@ -48,12 +48,12 @@ class YBlock(nn.Module):
 class RegNet(nn.Module):
     """Four stages of 1, 3, 6 and 6 blocks, groups of 8 channels."""
 
-    def __init__(self, classes: int = 1000) -> None:
+    def __init__(self, classes: int = 1000, longest: int = 6) -> None:
         super().__init__()
         layers: list[nn.Module] = [_conv(3, 32, 3, 2), nn.ReLU()]
         channels = 32
         for depth, width in ((1, 48), (3, 104), (6, 208), (6, 440)):
-            for index in range(depth):
+            for index in range(min(depth, longest)):
                 layers.append(YBlock(channels, width, 1 if index else 2, 8))
                 channels = width
         self.trunk = nn.Sequential(*layers)
@@ -66,5 +66,5 @@ class RegNet(nn.Module):
         return self.fc(x)
 
 
-def regnet_y_400mf(classes: int = 1000) -> RegNet:
-    return seeded(RegNet(classes))
+def regnet_y_400mf(classes: int = 1000, longest: int = 6) -> RegNet:
+    return seeded(RegNet(classes, longest))

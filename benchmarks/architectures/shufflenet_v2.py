@@ -59,7 +59,7 @@ class Unit(nn.Module):
 class ShuffleNetV2(nn.Module):
     """Three stages of 4, 8 and 4 units."""
 
-    def __init__(self, classes: int = 1000) -> None:
+    def __init__(self, classes: int = 1000, longest: int = 8) -> None:
         super().__init__()
         stem = [nn.Conv2d(3, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU(inplace=True)]
         self.conv1 = nn.Sequential(*stem)
@@ -67,7 +67,7 @@ class ShuffleNetV2(nn.Module):
         units: list[nn.Module] = []
         channels = 24
         for repeats, out in ((4, 116), (8, 232), (4, 464)):
-            for index in range(repeats):
+            for index in range(min(repeats, longest)):
                 units.append(Unit(channels, out, 1 if index else 2))
                 channels = out
         self.stages = nn.Sequential(*units)
@@ -81,5 +81,5 @@ class ShuffleNetV2(nn.Module):
         return self.fc(x)
 
 
-def shufflenet_v2(classes: int = 1000) -> ShuffleNetV2:
-    return seeded(ShuffleNetV2(classes))
+def shufflenet_v2(classes: int = 1000, longest: int = 8) -> ShuffleNetV2:
+    return seeded(ShuffleNetV2(classes, longest))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import functools
 import sys
 from pathlib import Path
 
@@ -12,53 +12,31 @@ import pytest
 import anysize
 from anysize.sizes import Size, SizeRange
 from anysize.surgery import infer_shapes
-from anysize.validators import validate_model
 
 # The architectures belong to the benchmarks and are not installed.
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-SMALL = {"width": 8, "hidden": 64}
+from architectures.table import ARCHITECTURES
 
-
-def case(module, name, size, *, marks=(), **options):
-    return pytest.param(module, name, size, options, id=name, marks=marks)
-
-
-QUICK = [
-    case("alexnet", "alexnet", "80x80", **SMALL),
-    case("vgg", "vgg11", "40x40", **SMALL),
-    case("vgg", "ferplus", "64x64", width=8),
-    case("googlenet", "googlenet", "40x40"),
-    case("mobilenet_v3", "mobilenet_v3_small", "40x40"),
-    case("squeezenet", "squeezenet1_1", "40x40"),
-    case("arcface", "arcface", "112x112", width=8),
-    case("age_gender", "age_gender", "227x227", width=8),
-    case("pyramid_pooling", "spp_net", "45x45"),
-    case("pyramid_pooling", "pyramid_scene", "29x29"),
-    case("group_norm", "group_norm_net", "40x40"),
-]
-SLOW = [
-    case("densenet", "densenet121", "32x32", marks=pytest.mark.slow),
-    case("googlenet", "googlenet_bn", "40x40", marks=pytest.mark.slow),
-    case("shufflenet_v2", "shufflenet_v2", "40x40", marks=pytest.mark.slow),
-    case("mobilenet_v2", "mobilenet_v2", "40x40", marks=pytest.mark.slow),
-    case("efficientnet", "efficientnet_b0", "40x40", marks=pytest.mark.slow),
-    case("convnext", "convnext_tiny", "40x40", marks=pytest.mark.slow, depths=(1, 1, 2, 1)),
-    case("regnet", "regnet_y_400mf", "40x40", marks=pytest.mark.slow),
+BY_NAME = {architecture.name: architecture for architecture in ARCHITECTURES}
+# One with an FC head, one with shapes in it, one with layer normalisation and Gelu.
+OF_EVERY_KIND = ("vgg11", "spp_net", "convnext_tiny")
+OTHERS = [
+    pytest.param(name, marks=pytest.mark.slow) for name in BY_NAME if name not in OF_EVERY_KIND
 ]
 
 
-def built(module, name, options):
-    return getattr(importlib.import_module(f"architectures.{module}"), name)(**options)
+@functools.cache
+def built(name):
+    return BY_NAME[name].build(is_small=True)
 
 
 def operators(path):
     return [node.op_type for node in onnx.load(path).graph.node]
 
 
-@pytest.mark.parametrize(("module", "name", "size", "options"), [*QUICK, *SLOW])
-def test_an_architecture_is_right_at_every_size(module, name, size, options, tmp_path):
-    network = built(module, name, options)
-    result = anysize.export(network, tmp_path / "out.onnx", size=size)
+@pytest.mark.parametrize("name", BY_NAME)
+def test_an_architecture_is_right_at_every_size(name, tmp_path):
+    result = anysize.export(built(name), tmp_path / "out.onnx", size=BY_NAME[name].small_size)
     report = result.report
     assert report.ok
     assert {cell.batch for cell in report.cells} == {1, 2}
@@ -70,23 +48,34 @@ def test_an_architecture_is_right_at_every_size(module, name, size, options, tmp
     assert {entry.domain for entry in model.opset_import} == {""}
 
 
-@pytest.mark.parametrize(
-    ("module", "name", "size", "options"),
-    [
-        case("pyramid_pooling", "spp_net", "21x21", width=8),
-        case("pyramid_pooling", "pyramid_scene", "21x21", width=8),
-        case("group_norm", "group_norm_net", "24x24", width=8),
-        case("squeezenet", "squeezenet1_1", "20x20", classes=10),
-    ],
-)
-def test_the_specification_agrees(module, name, size, options, tmp_path):
-    network = built(module, name, options)
-    path = anysize.export(network, tmp_path / "out.onnx", size=size, verify=False).path
-    assert validate_model(path, network, runtimes=["onnx-reference"], name=name).ok
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BY_NAME)
+def test_an_architecture_is_right_at_its_own_size(name, tmp_path):
+    architecture = BY_NAME[name]
+    network = architecture.build(is_small=False)
+    assert anysize.export(network, tmp_path / "out.onnx", size=architecture.size).report.ok
+
+
+@pytest.mark.parametrize("opset", [13, 24])
+@pytest.mark.parametrize("name", [*OF_EVERY_KIND, *OTHERS])
+def test_an_architecture_is_right_at_the_oldest_and_at_the_newest_opset(name, opset, tmp_path):
+    size = BY_NAME[name].small_size
+    result = anysize.export(built(name), tmp_path / "out.onnx", size=size, opset=opset)
+    assert result.report.ok
+    assert [entry.version for entry in onnx.load(result.path).opset_import] == [opset]
+
+
+@pytest.mark.parametrize("name", [*OF_EVERY_KIND, *OTHERS])
+def test_an_architecture_in_half_precision_stays_within_its_profile(name, tmp_path):
+    size = BY_NAME[name].small_size
+    result = anysize.export(built(name), tmp_path / "out.onnx", size=size, half=True)
+    assert result.report.ok
+    weights = {tensor.data_type for tensor in onnx.load(result.path).graph.initializer}
+    assert onnx.TensorProto.FLOAT16 in weights
 
 
 def test_local_response_normalisation_is_one_node(tmp_path):
-    network = built("age_gender", "age_gender", {"width": 8})
+    network = built("age_gender")
     result = anysize.export(network, tmp_path / "out.onnx", size="227x227", verify=False)
     found = operators(result.path)
     assert found.count("LRN") == 2
@@ -96,7 +85,7 @@ def test_local_response_normalisation_is_one_node(tmp_path):
 
 
 def test_a_classifier_by_convolution_has_no_shape_arithmetic(tmp_path):
-    network = built("squeezenet", "squeezenet1_1", {"classes": 10})
+    network = built("squeezenet1_1")
     result = anysize.export(network, tmp_path / "out.onnx", size="64x64", verify=False)
     model = onnx.load(result.path)
     body = [node for node in model.graph.node if not node.name.startswith("anysize_")]
