@@ -7,7 +7,12 @@ from anysize.surgery.heads import AnySizeAlreadyError, Head, find_head
 from anysize.surgery.intervals import legal_interval, smallest_size, trained_size
 from anysize.surgery.loading import load_model
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
-from anysize.surgery.passes import PassResult, reduce_mean_to_global_pool, reshape_to_flatten
+from anysize.surgery.passes import (
+    PassResult,
+    local_pool_to_global,
+    reduce_mean_to_global_pool,
+    reshape_to_flatten,
+)
 from anysize.surgery.rewriting import Rewrite, rewrite
 from anysize.surgery.saving import save_model
 from anysize.surgery.shapes import IllegalSizeError, infer_shapes
@@ -36,6 +41,7 @@ __all__ = [
     "infer_shapes",
     "legal_interval",
     "load_model",
+    "local_pool_to_global",
     "map_geometry",
     "read_metadata",
     "reduce_mean_to_global_pool",

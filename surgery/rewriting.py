@@ -72,12 +72,13 @@ def rewrite(
     Args:
         model: The classifier, as `load_model` gives it.
         to: The head to rewrite to: `fcn`, convolutions instead of fully connected layers; `cam`,
-            the linear layer before the global average instead of behind it; `adaptive`, the
+            the linear layer before the global average instead of behind it; `gap`, a global
+            average instead of one over a window as large as the trained map; `adaptive`, the
             feature map pooled to its trained size; `resize`, the image resized to its own.
         size: The training size; what the file declares or records, by default.
         output: `map` makes each output its dense map; `logits` the mean over the map's cells,
             taken before a Softmax, LogSoftmax or ArgMax; `both` adds the output `map` to that.
-            For `adaptive` and `resize`, whose outputs stay what they are, only the default.
+            For all others, whose outputs stay what they are, only the default.
         source: The file that `model` was loaded from: recorded by its hash, and needed where
             external weights must move.
         in_place: Edit `model` itself, which saves a copy of its inline weights.

@@ -2,8 +2,8 @@
 
 At the training size the rewritten graph must give what the whole original graph gives. At every
 size it must give what the original's own layers give: on the matching window of the original's
-feature map for each cell of a class map (fcn, cam), on the pooled feature map (adaptive), on the
-resized image (resize). All on ONNX Runtime, within the error budget.
+feature map for each cell of a class map (fcn, cam), on the pooled feature map (adaptive, gap), on
+the resized image (resize). All on ONNX Runtime, within the error budget.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def prove_rewrite(
     """
     from anysize.surgery import read_metadata, trained_size
     from anysize.validators.references.choose import output_layout
-    from anysize.validators.references.converted import converted_reference
+    from anysize.validators.references.converted import AVERAGED, converted_reference
     from anysize.validators.references.onnx_fc import OnnxFc
     from anysize.validators.references.onnx_graph import GraphPair, OnnxReference
 
@@ -132,7 +132,14 @@ def prove_rewrite(
     folder = first_path or source
     parts = converted_reference(
         head,
-        halves=lambda: OnnxFc(first, name=name, size=training, source=folder, threads=threads),
+        halves=lambda: OnnxFc(
+            first,
+            name=name,
+            size=training,
+            source=folder,
+            is_pooled=head in AVERAGED,
+            threads=threads,
+        ),
         whole=lambda: whole,
         size=training,
         layout=layout,

@@ -11,6 +11,7 @@ from anysize.sizes import Size
 from anysize.surgery.targets.adaptive import plan_adaptive
 from anysize.surgery.targets.cam import plan_cam
 from anysize.surgery.targets.fcn import plan_fcn
+from anysize.surgery.targets.gap import plan_gap
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan
 from anysize.surgery.targets.resize import plan_resize
 
@@ -21,5 +22,11 @@ __all__ = ["TARGETS", "NotNeeded", "Output", "Plan"]
 Planner = Callable[[onnx.ModelProto, Size | None, Output], Plan | NotNeeded]
 
 TARGETS: Mapping[str, Planner] = MappingProxyType(
-    {"fcn": plan_fcn, "cam": plan_cam, "adaptive": plan_adaptive, "resize": plan_resize}
+    {
+        "fcn": plan_fcn,
+        "gap": plan_gap,
+        "cam": plan_cam,
+        "adaptive": plan_adaptive,
+        "resize": plan_resize,
+    }
 )

@@ -21,7 +21,7 @@ from anysize.surgery.intervals import smallest_size, trained_size
 from anysize.surgery.layers import Linear, declined
 from anysize.surgery.layout import Layout
 from anysize.surgery.metadata import read_metadata
-from anysize.surgery.passes import reduce_mean_to_global_pool
+from anysize.surgery.passes import local_pool_to_global, reduce_mean_to_global_pool
 from anysize.surgery.placing import Placer
 from anysize.surgery.readers import TAILS, Sight, read_layer
 from anysize.surgery.size_guard import guard_min_size
@@ -142,7 +142,8 @@ def plan_cam(model: onnx.ModelProto, size: Size | None, output: Output) -> Plan 
     that is what the head is for.
 
     Args:
-        model: A weight-free copy; the means in it are given one spelling.
+        model: A weight-free copy; the means in it are given one spelling, and windows over the
+            whole map made global.
         size: The training size; what the file declares or records, by default.
         output: Must be `map` (the default of a rewrite) or `both`.
 
@@ -154,10 +155,10 @@ def plan_cam(model: onnx.ModelProto, size: Size | None, output: Output) -> Plan 
         raise UsageError("rewrite to cam: the logits are the graph's own; expected --output both")
     if read_metadata(model).head == "cam":
         return NotNeeded("the file records head cam already")
-    reduce_mean_to_global_pool(model)
     trained = size or trained_size(model)
     if trained is None:
         raise DeclinedError("the training size is not known; give --size to say it")
+    _normalise(model, trained)
     head = find_pooled_head(model)
     edits, dense = _plan_edits(GraphView(model), head)
     smallest = smallest_size(model, near=trained)
@@ -168,9 +169,14 @@ def plan_cam(model: onnx.ModelProto, size: Size | None, output: Output) -> Plan 
         max_size=read_metadata(model).max_size,
         classes=head.linear.out_features,
         map_tensor=dense,
-        normalise=reduce_mean_to_global_pool,
+        normalise=partial(_normalise, size=trained),
         finish=partial(guard_min_size, size=smallest),
     )
+
+
+def _normalise(model: onnx.ModelProto, size: Size) -> None:
+    reduce_mean_to_global_pool(model)
+    local_pool_to_global(model, size)
 
 
 def _plan_edits(view: GraphView, head: PooledHead) -> tuple[Edits, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from anysize.errors import DeclinedError, SourceError, UsageError
 from anysize.sizes import Size
-from anysize.validators.references.converted import CONVERTED, converted_reference
+from anysize.validators.references.converted import AVERAGED, CONVERTED, converted_reference
 from anysize.validators.references.protocol import Reference
 from anysize.validators.references.windows import Layout
 
@@ -70,12 +70,18 @@ def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Referenc
     whole = OnnxReference(model, name=path.name, folder=folder, path=path, threads=threads)
     said = read_metadata(candidate)
     is_converted = said.head in CONVERTED or _is_fully_convolutional(candidate)
-    if is_converted and read_metadata(model).head in (None, "fc", "gap", "as-is"):
+    own = read_metadata(model).head
+    if is_converted and (own is None or (own in ("fc", "gap", "as-is") and own != said.head)):
         try:
             return converted_reference(
                 said.head,
                 halves=lambda: OnnxFc(
-                    model, name=path.name, size=said.size, source=path, threads=threads
+                    model,
+                    name=path.name,
+                    size=said.size,
+                    source=path,
+                    is_pooled=said.head in AVERAGED,
+                    threads=threads,
                 ),
                 whole=lambda: whole,
                 size=said.size,
@@ -98,7 +104,7 @@ def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Re
         )
     own = getattr(module, "head", None)  # of a zoo network; a user's may be a layer
     said = read_metadata(candidate)
-    is_converted = said.head in CONVERTED and own != said.head
+    is_converted = said.head in CONVERTED and said.head not in ("gap", own)
     if is_converted or (own == "fc" and _is_fully_convolutional(candidate)):
         return converted_reference(
             said.head,

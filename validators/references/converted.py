@@ -10,10 +10,12 @@ from anysize.validators.references.protocol import FcOriginal, Reference
 from anysize.validators.references.resized import ResizedReference
 from anysize.validators.references.windows import Layout, WindowsReference
 
-__all__ = ["CONVERTED", "converted_reference"]
+__all__ = ["AVERAGED", "CONVERTED", "converted_reference"]
 
 # Heads that a conversion writes, in the place of an FC or a pooled one.
-CONVERTED = ("fcn", "cam", "adaptive", "resize")
+CONVERTED = ("fcn", "gap", "cam", "adaptive", "resize")
+# Those that average the whole map: their original is cut before the average.
+AVERAGED = ("gap", "cam")
 
 
 def converted_reference(
@@ -35,6 +37,6 @@ def converted_reference(
     """
     if head == "resize" and size is not None:
         return ResizedReference(whole(), size)
-    if head == "adaptive":
+    if head in ("adaptive", "gap"):
         return PooledReference(halves())
     return WindowsReference(halves(), layout=layout)

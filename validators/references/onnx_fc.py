@@ -32,6 +32,8 @@ class OnnxFc:
         name: How messages call it.
         size: The training size; what the graph declares or records, by default.
         source: The file that `model` was loaded from; needed where weights are external.
+        is_pooled: Cut before the average over the whole map, which may have a fixed window, and not
+            before a flatten. The head then takes 1×1 maps, which are their own average.
         threads: Threads for ONNX Runtime.
 
     Raises:
@@ -45,14 +47,19 @@ class OnnxFc:
         name: str,
         size: Size | None = None,
         source: Path | None = None,
+        is_pooled: bool = False,
         threads: int = 1,
     ) -> None:
         from anysize.surgery import free_axes, split_at
         from anysize.surgery.size_guard import drop_guards
 
-        cut = _find_cut(model, size)
+        cut = _find_pool(model, size) if is_pooled else _find_cut(model, size)
         features, layers = split_at(model, cut.feature_map, size=cut.size, source=source)
         drop_guards(features, "min", "max")  # those are the head's, and the features take more
+        for node in layers.graph.node:
+            if node.output[0] in cut.averages:
+                node.op_type = "GlobalAveragePool"
+                del node.attribute[:]
         self.name = name
         self.window = cut.window
         self._features = GraphPair(free_axes(features), name=name, threads=threads)
@@ -127,6 +134,7 @@ class _Cut:
     window: tuple[int, int]
     size: Size | None
     before_tail: str | None
+    averages: frozenset[str] = frozenset()
 
 
 def _find_cut(model: onnx.ModelProto, size: Size | None) -> _Cut:
@@ -152,6 +160,21 @@ def _find_cut(model: onnx.ModelProto, size: Size | None) -> _Cut:
         head.image_size,
         _before_tail(head),
     )
+
+
+def _find_pool(model: onnx.ModelProto, size: Size | None) -> _Cut:
+    """Find the average over the whole map; it is one of windows of 1×1 on which nothing slides."""
+    from anysize.surgery import find_pooled_head, local_pool_to_global
+    from anysize.surgery.skeleton import weight_free
+
+    light = weight_free(model)
+    local_pool_to_global(light, size)
+    averages = {n.output[0] for n in light.graph.node if n.op_type == "GlobalAveragePool"}
+    fixed = {n.output[0] for n in model.graph.node if n.op_type == "AveragePool"}
+    pooled = find_pooled_head(light)
+    linear = pooled.linear.output
+    before_tail = linear if linear != pooled.output else None
+    return _Cut(pooled.feature_map, (1, 1), size, before_tail, frozenset(averages & fixed))
 
 
 def _before_tail(head: Head) -> str | None:

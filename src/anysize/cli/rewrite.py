@@ -22,8 +22,9 @@ def rewrite(
         typer.Option(
             metavar="HEAD",
             help="fcn: convolutions for FC layers; cam: the class map of a head that pools "
-            "globally; adaptive: the feature map pooled for FC layers that stay; resize: the "
-            "image resized to the training size.",
+            "globally; gap: a pooling window as large as the map made global; adaptive: the "
+            "feature map pooled for FC layers that stay; resize: the image resized to the "
+            "training size.",
         ),
     ] = "fcn",
     size: TrainingSize = None,

@@ -80,11 +80,12 @@ def rewrite(
         model: The classifier's file, whoever exported it.
         output: The file to write; it appears whole or not at all, and may be `model` itself.
         to: The head to write: `fcn`, convolutions in the place of FC layers; `cam`, the class map
-            of a head that pools globally; `adaptive`, the feature map pooled to the size that the
-            FC layers take; `resize`, the image resized to the training size.
+            of a head that pools globally; `gap`, a global average in the place of one over a
+            window as large as the trained map; `adaptive`, the feature map pooled to the size that
+            the FC layers take; `resize`, the image resized to the training size.
         size: The training size, where the file does not tell.
         output_kind: What the graph puts out: the class `map`, its mean as `logits`, or `both`;
-            `adaptive` and `resize` keep the outputs and take only the default.
+            `gap`, `adaptive` and `resize` keep the outputs and take only the default.
         verify: Prove, before the file appears, that the output at the training size equals the
             original's, and at other sizes what the original's own layers answer: for every window
             of the feature map (fcn, cam), for the pooled map, or for the resized image.

@@ -1,0 +1,115 @@
+"""A window that is the whole map at the training size becomes global, for gap and for cam."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+import pytest
+
+from anysize.errors import DeclinedError, UsageError
+from anysize.sizes import Size
+from anysize.surgery import local_pool_to_global, read_metadata, rewrite
+from anysize.validators.proof import prove_rewrite
+
+SIZES = [Size(45, 61), Size(70, 39)]
+
+
+def zoo_like(kit, pool="kernel_shape = [8, 8]", opset=9):
+    """The head of the zoo's ResNets: an 8×8 window on an 8×8 map, and a baked batch."""
+    return kit.make(
+        kit.BACKBONE
+        + f"""local = AveragePool <{pool}> (fmap)
+              flat = Reshape (local, shape)
+              logits = Gemm <transB = 1> (flat, w, b)
+              scores = Softmax <axis = 1> (logits)""",
+        weights=kit.BACKBONE_WEIGHTS | {"w": (5, 4), "b": (5,)},
+        constants={"shape": [1, 4]},
+        opset=opset,
+    )
+
+
+@pytest.mark.parametrize("opset", [9, 13, 17])
+def test_gap_takes_any_size_and_is_proved(kit, opset):
+    model = zoo_like(kit, opset=opset)
+    done = rewrite(model, to="gap")
+    onnx.checker.check_model(done.model, full_check=True)
+    operators = [node.op_type for node in done.model.graph.node]
+    assert operators.count("GlobalAveragePool") == 1
+    assert not {"AveragePool", "Reshape"} & set(operators)
+    proof = prove_rewrite(model, done.model, SIZES)
+    assert proof.ok, proof.message
+    assert len(proof.cells) == 4
+
+
+def test_gap_hands_out_the_mean_of_the_whole_map(kit):
+    model = zoo_like(kit)
+    features = onnx.ModelProto()
+    features.CopyFrom(model)
+    del features.graph.node[3:]
+    features.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("fmap", 1, None))
+    for axis in (2, 3):
+        features.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = f"side_{axis}"
+    images = kit.images(1, 3, 45, 61)
+    mean = kit.run(features, images)[0].mean((2, 3), dtype=np.float64)
+    weights = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    logits = mean @ weights["w"].T.astype(np.float64) + weights["b"]
+    want = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    (got,) = kit.run(rewrite(model, to="gap").model, images)
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
+
+
+def test_cam_accepts_a_local_window_through_the_same_pass(kit):
+    model = zoo_like(kit)
+    done = rewrite(model, to="cam")
+    assert [output.name for output in done.model.graph.output] == ["scores", "map"]
+    proof = prove_rewrite(model, done.model, SIZES)
+    assert proof.ok, proof.message
+
+
+@pytest.mark.parametrize("to", ["gap", "cam"])
+def test_the_proof_finds_a_window_that_stayed_local(kit, to):
+    model = zoo_like(kit, opset=17)
+    done = rewrite(model, to=to)
+    node = next(n for n in done.model.graph.node if n.op_type == "GlobalAveragePool")
+    node.op_type = "AveragePool"
+    node.attribute.append(onnx.helper.make_attribute("kernel_shape", [8, 8]))
+    node.attribute.append(onnx.helper.make_attribute("strides", [8, 8]))
+    assert not prove_rewrite(model, done.model, SIZES).ok
+
+
+def test_the_file_says_what_it_takes_and_rewriting_twice_changes_nothing(kit):
+    once = rewrite(zoo_like(kit), to="gap")
+    found = read_metadata(once.model)
+    assert (found.head, found.size, found.classes) == ("gap", Size(32, 32), 5)
+    assert found.min_size == Size(3, 3)
+    twice = rewrite(once.model, to="gap")
+    assert "the file records head gap" in twice.reason
+    assert twice.model.SerializeToString() == once.model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        "kernel_shape = [4, 4], strides = [4, 4]",
+        "kernel_shape = [8, 8], pads = [0, 0, 1, 1], strides = [8, 8]",
+        'kernel_shape = [8, 8], auto_pad = "SAME_UPPER", strides = [8, 8]',
+    ],
+)
+def test_a_window_that_is_not_the_map_stays(kit, pool):
+    model = kit.make(
+        kit.BACKBONE + f"scores = AveragePool <{pool}> (fmap)",
+        weights=kit.BACKBONE_WEIGHTS,
+        outputs="float[1, 4, a, b] scores",
+    )
+    before = model.SerializeToString()
+    passed = local_pool_to_global(model)
+    assert "no AveragePool has a window over its whole map at 32x32" in passed.reason
+    assert model.SerializeToString() == before
+    with pytest.raises(DeclinedError, match="no AveragePool has a window over its whole map"):
+        rewrite(model, to="gap")
+
+
+def test_gap_has_no_map_to_choose(kit):
+    with pytest.raises(UsageError, match="or give --to cam"):
+        rewrite(zoo_like(kit), to="gap", output="both")
