@@ -49,6 +49,9 @@ def validate(
         Literal["float64", "none"],
         typer.Option(help="float64, or none: judge by the float32 reference alone."),
     ] = "float64",
+    tf32: Annotated[
+        bool, typer.Option("--tf32", help="Allow TF32 on a GPU; judged by a profile of its own.")
+    ] = False,
     inputs: Annotated[
         Path | None,
         typer.Option(
@@ -88,6 +91,7 @@ def validate(
             atol=atol,
             rtol=rtol,
             arbiter=arbiter,
+            tf32=tf32,
             inputs=inputs,
             bisect=Path() if bisect else None,
             progress=show,

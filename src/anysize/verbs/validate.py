@@ -35,6 +35,7 @@ def validate(
     atol: float | None = None,
     rtol: float | None = None,
     arbiter: str = "float64",
+    tf32: bool = False,
     inputs: Path | str | None = None,
     bisect: Path | str | None = None,
     progress: Progress = silent,
@@ -53,6 +54,7 @@ def validate(
         atol: With `rtol`, replaces the error budget by |y − ref| ≤ atol + rtol·|ref|.
         rtol: See `atol`.
         arbiter: `float64`, or `none` to judge by the float32 reference alone.
+        tf32: Allow TF32 on the runtimes that have it, and judge them by its error profile.
         inputs: An `.npz` file with arrays for the graph's inputs, by name; it replaces sizes and
             batches.
         bisect: A folder. The first failing cell of each runtime is diagnosed: the first tensor
@@ -82,6 +84,7 @@ def validate(
         atol=atol,
         rtol=rtol,
         arbiter=cast("Literal['float64', 'none']", arbiter),
+        tf32=tf32,
         name=name,
         inputs=_inputs(inputs),
         bisect=None if bisect is None else Path(bisect),
