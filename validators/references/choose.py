@@ -148,4 +148,8 @@ def _is_fully_convolutional(candidate: onnx.ModelProto) -> bool:
 def _is_map(output: onnx.ValueInfoProto) -> bool:
     """Whether an output of a fully convolutional graph is a map; one without a shape is."""
     declared = output.type.tensor_type
-    return not declared.HasField("shape") or len(declared.shape.dim) == 4
+    if not declared.HasField("shape"):
+        return True
+    # The map of an ArgMax without an axis for the classes has three.
+    dims = declared.shape.dim
+    return len(dims) == 4 or any(dim.dim_param == "map_height" for dim in dims)
