@@ -14,6 +14,7 @@ HOMES = {
     "surgery": ROOT / "surgery",
     "validators": ROOT / "validators",
     "verbs": ROOT / "src/anysize/verbs",
+    "testing": ROOT / "src/anysize/testing",
     "cli": ROOT / "src/anysize/cli",
 }
 # What each folder may import, besides the modules of `anysize` itself that everything may use.
@@ -23,6 +24,7 @@ ALLOWED = {
     "exporters": {"surgery"},
     "validators": {"surgery", "models"},
     "verbs": {"surgery", "models", "exporters", "validators"},
+    "testing": {"verbs", "validators"},
     "cli": {"verbs", "validators"},
 }
 FOUNDATION = {"anysize", "anysize.errors", "anysize.sizes", "anysize.files"}

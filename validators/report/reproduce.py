@@ -13,8 +13,8 @@ __all__ = ["reproduce"]
 def reproduce(report: Report, cell: Cell) -> str:
     """Return a command that judges this cell again; "" where the reference has no name for one.
 
-    It runs on the images that a diagnosis saved, where there is one, else on the seeded ones; and on
-    every size and batch of the report where the diagnosis blames what ran before.
+    It runs on the images that a diagnosis saved, where there is one, else on the seeded ones; and
+    on every size and batch of the report where the diagnosis blames what ran before.
     """
     if report.reference.argument is None:
         return ""
