@@ -102,7 +102,7 @@ class EagerFc:
                 f"({one_line(exc)}); {_WAY_OUT}"
             ) from exc
 
-    def _stop(self, module: nn.Module, images: Tensor) -> Tensor:
+    def _stop(self, module: nn.Module, images: Tensor) -> Any:
         """Run the module on images up to its feature map."""
         if self._cut.map_at < 0:
             return images
