@@ -65,7 +65,8 @@ def test_continuous_integration_calls_the_test_command_of_the_readme(repository)
 
 
 def test_there_is_a_page_for_each_job(pages):
-    jobs = {"export.md", "rewrite.md", "validate.md", "heads.md", "architecture.md"}
+    jobs = {"export.md", "rewrite.md", "validate.md", "matrix.md", "testing.md", "heads.md"}
+    jobs |= {"architecture.md"}
     assert jobs <= {path.name for path in pages}
 
 
