@@ -189,7 +189,7 @@ def _fold(graph: ir.Graph, layer: ir.Node, affine: _Affine) -> None:
         np.multiply(tensor.numpy(), factor, out=scaled, dtype=np.float64, casting="same_kind")
         return ir.tensor(scaled)
 
-    lazy = ir.LazyTensor(product, dtype=tensor.dtype, shape=ir.Shape(tensor.shape))
+    lazy = ir.LazyTensor(product, dtype=tensor.dtype, shape=ir.Shape(tensor.shape.numpy()))
     _put(graph, layer, 1, "weight", lazy)
 
 
@@ -206,7 +206,7 @@ def _put(graph: ir.Graph, node: ir.Node, place: int, word: str, tensor: ir.Tenso
     tensor.name = name
     value = ir.Value(
         name=name,
-        shape=ir.Shape(tensor.shape),
+        shape=ir.Shape(tensor.shape.numpy()),
         type=ir.TensorType(tensor.dtype),
         const_value=tensor,
     )
