@@ -40,7 +40,13 @@ class Finding:
     reason: str
 
 
+_LRN = (
+    "onnx's evaluator runs LRN over `range(x.shape[0])`, the batch, where it means the channels: "
+    "all but the first few stay as they were"
+)
 FINDINGS = (
+    Finding("onnx-reference", "1.23.2", "googlenet", "as-is", LEGAL, Verdict.MISMATCH, _LRN),
+    Finding("onnx-reference", "1.23.2", "age_gender", "fc", LEGAL, Verdict.MISMATCH, _LRN),
     Finding(
         "openvino",
         "2026.4.1",
@@ -62,6 +68,16 @@ FINDINGS = (
         Verdict.UNSUPPORTED,
         "Flatten of a map with symbolic height and width: 'Can not compute a shape with square of "
         "symbols'; it is refused while loading, before any size is known",
+    ),
+    Finding(
+        "tract",
+        "0.23.9",
+        "pyramid_scene",
+        "as-is",
+        ANY,
+        Verdict.UNSUPPORTED,
+        "a bilinear resize to the size of another map: 'Undetermined symbol in expression: "
+        "2*(height+3)/4' while it simplifies the sampling points",
     ),
     Finding(
         "tract",
