@@ -22,7 +22,13 @@ from anysize.surgery.layout import Layout
 from anysize.surgery.readers import Sight, read_layer
 from anysize.surgery.size_guard import unguarded
 from anysize.surgery.skeleton import inferred_values
-from anysize.surgery.walking import AnySizeAlreadyError, Region, walk_back, without_form
+from anysize.surgery.walking import (
+    AnySizeAlreadyError,
+    Region,
+    require_channels_first,
+    walk_back,
+    without_form,
+)
 from anysize.surgery.weights import find_constant
 
 __all__ = ["AnySizeAlreadyError", "Head", "find_head"]
@@ -86,6 +92,7 @@ def find_head(model: onnx.ModelProto, size: Size | None = None) -> Head:
         IllegalSizeError: The graph does not take images of `size`.
     """
     view = GraphView(model)
+    require_channels_first(view)
     size = size or trained_size(model)
     traced = None if size is None else traced_shapes(model, size)
     region = walk_back(view, {} if traced is None else traced.shapes)
@@ -120,8 +127,6 @@ def _one_map(view: GraphView, region: Region) -> str:
         raise declined(
             view, max(readers.values()), f"the head flattens {names}, expected one feature map"
         )
-    if not readers:
-        raise DeclinedError("no output is computed from a feature map by a fully connected head")
     return next(iter(readers))
 
 

@@ -8,14 +8,20 @@ from dataclasses import dataclass, field
 import onnx
 
 from anysize.errors import DeclinedError
-from anysize.surgery.graph import GraphView, attribute
+from anysize.surgery.graph import GraphView, attribute, image_input
 from anysize.surgery.layers import declined
 from anysize.surgery.readers import MOVES, POINTWISE, TAILS, data_inputs
 from anysize.surgery.shape_rules import Shape
 from anysize.surgery.size_guard import unguarded
 from anysize.surgery.weights import is_constant
 
-__all__ = ["AnySizeAlreadyError", "Region", "walk_back", "without_form"]
+__all__ = [
+    "AnySizeAlreadyError",
+    "Region",
+    "require_channels_first",
+    "walk_back",
+    "without_form",
+]
 
 _GLOBAL = frozenset({"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "ReduceMean"})
 _SPATIAL = frozenset({"Conv", "AveragePool", "MaxPool"})
@@ -70,6 +76,21 @@ def walk_back(view: GraphView, shapes: Mapping[str, Shape]) -> Region:
     if not region.outputs:
         raise without or AnySizeAlreadyError("the graph has no fully connected head")
     return region
+
+
+def require_channels_first(view: GraphView) -> None:
+    """Decline a graph whose image input is `(batch, height, width, channels)`."""
+    name = image_input(view.model).name
+    readers = view.consumers(name)
+    for index in readers[:1]:
+        node = view.node(index)
+        if node.op_type == "Transpose" and attribute(node, "perm") == [0, 3, 1, 2]:
+            raise declined(
+                view,
+                index,
+                f"input {name!r} has its channels last, expected (batch, channels, height, "
+                f"width); export with them first (tf2onnx: --inputs-as-nchw {name})",
+            )
 
 
 def without_form(view: GraphView, index: int) -> DeclinedError:
@@ -157,6 +178,11 @@ class _Walk:
 
     def _stranger(self, index: int) -> DeclinedError:
         view, node = self._view, self._view.node(index)
+        has_layer = any(view.node(inside).op_type in _LINEAR for inside in self.region.nodes)
+        if node.op_type in _SPATIAL and has_layer:
+            return declined(
+                view, index, f"{node.op_type} leads to a fully connected layer without a flatten"
+            )
         if node.op_type in _SPATIAL | _GLOBAL and node.domain in ("", "ai.onnx"):
             return AnySizeAlreadyError(
                 f"{view.label(index)}: {node.op_type} leads to the output without a fully "

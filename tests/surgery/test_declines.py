@@ -1,0 +1,215 @@
+# ruff: noqa: ISC004 - one case a line reads better than parentheses
+"""Each reason for which the finding of a head declines, by a graph that gives it."""
+
+import onnx
+import onnx.parser
+import pytest
+
+from anysize.errors import DeclinedError
+from anysize.surgery import find_head, rewrite
+from anysize.surgery.graph import GraphView
+from anysize.surgery.layout import Layout
+from anysize.surgery.readers import Sight, read_layer
+
+FLAT = 4 * 8 * 8
+ONE = {"w": (5, FLAT), "b": (5,)}
+FC = "flat = Flatten (fmap) h = Gemm <transB = 1> (flat, w, b) "
+QUANTISED = "q = QuantizeLinear <axis = 1> (w, s) v = DequantizeLinear <axis = 1> (q, s) "
+
+# name → (head, weights, options, words)
+CASES = {
+    "two-constants": ("scores = Gemm <transB = 1> (v, w)", {"v": (1, 7), "w": (5, 7)}, {},
+                      "multiplies two constants"),
+    "bias-computed": ("flat = Flatten (fmap) r = RandomNormal <shape = [5]> () "
+                      "scores = Gemm <transB = 1> (flat, w, r)", ONE, {},
+                      "bias 'r' is computed, expected a constant"),
+    "second-output": (FC + "scores, mask = Dropout (h)", ONE,
+                      {"outputs": "float[1, 5] scores, bool[1, 5] mask"},
+                      "its second output 'mask' is used"),
+    "training": (FC + "scores, m, v = BatchNormalization <training_mode = 1> (h, b, b, b, b)", ONE,
+                 {}, "is in training mode"),
+    "not-spatial": (FC + "scores = BatchNormalization <spatial = 0> (h, b, b, b, b)", ONE,
+                    {"opset": 8, "ir_version": 4}, "(spatial is 0)"),
+    "axes-differ": (FC + "t = Transpose (h) scores = Add (t, h)", ONE,
+                    {"outputs": "float[5, 5] scores"}, "whose axes lie differently"),
+    "axes-added": (FC + "scores = Add (h, c)", {**ONE, "c": (1, 1, 1, 1, 1)},
+                   {"outputs": "float[1, 1, 1, 1, 5] scores"}, "adds axes to 'h'"),
+    "odd-constant": (FC + "t = Transpose (h) scores = Mul (t, c)", {**ONE, "c": (5, 2)},
+                     {"outputs": "float[5, 2] scores"}, "expected one element or one for each"),
+    "some-features": ("t = Transpose <perm = [0, 2, 3, 1]> (fmap) r = Reshape (t, s) "
+                      "scores = MatMul (r, w)", {"w": (32, 5)},
+                      {"constants": {"s": [0, 8, 32]}, "outputs": "float[1, 8, 5] scores"},
+                      "sums over axis 2 of (N, H, W×C)"),
+    "no-flatten": ("scores = MatMul (fmap, w)", {"w": (8, 5)},
+                   {"outputs": "float[1, 4, 8, 5] scores"}, "layer without a flatten"),
+    "vector": ("flat = Flatten (fmap) scores = MatMul (flat, w)", {"w": (FLAT,)},
+               {"outputs": "float[1] scores"}, "of shape [256], expected a matrix"),
+    "stack-from-the-left": ("flat = Flatten (fmap) u = Unsqueeze (flat, two) "
+                            "scores = MatMul (w, u)", {"w": (5, FLAT)},
+                            {"constants": {"two": [2]}, "outputs": "float[1, 5, 1] scores"},
+                            "stack of matrices from the left"),
+    "features-torn": ("flat = Flatten (fmap) r = Reshape (flat, s) scores = MatMul (r, w)",
+                      {"w": (32, 5)},
+                      {"constants": {"s": [0, 8, 32]}, "outputs": "float[1, 8, 5] scores"},
+                      "expected the features of an image to stay together"),
+    "scales-along-inputs": (QUANTISED + "flat = Flatten (fmap) scores = Gemm <transB = 1> "
+                            "(flat, v, b)", {**ONE, "s": (FLAT,)}, {},
+                            "quantised with scales along its inputs"),
+    "activation-scales": (FC + "q = QuantizeLinear (h, b) scores = DequantizeLinear (q, b)", ONE,
+                          {}, "more than one scale for an activation"),
+    "alpha-on-quantised": ("q = QuantizeLinear (w, s) v = DequantizeLinear (q, s) "
+                           "flat = Flatten (fmap) scores = Gemm <transB = 1, alpha = 0.5> "
+                           "(flat, v, b)", {**ONE, "s": ()}, {}, "which is quantised or cast"),
+    "subgraph": ("flat = Flatten (fmap) yes = Constant <value_int = 1> () "
+                 "ok = Cast <to = 9> (yes) scores = If (ok) <then_branch = one () => (float[1, 5] "
+                 "a) { a = Gemm <transB = 1> (flat, w, b) }, else_branch = two () => (float[1, 5] "
+                 "c) { c = Gemm <transB = 1> (flat, w, b) }>", ONE, {},
+                 "lies in a subgraph of If"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_declines_in_one_line(kit, case):
+    head, weights, options, words = CASES[case]
+    model = kit.fc(head, weights, **options)
+    before = model.SerializeToString()
+    with pytest.raises(DeclinedError) as caught:
+        rewrite(model, in_place=True)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert model.SerializeToString() == before
+
+
+def test_a_head_in_a_function_of_the_file_is_declined_by_its_name(kit):
+    model = kit.plain()
+    function = onnx.parser.parse_function(
+        '<domain: "own", opset_import: ["" : 17]> classify (x, w) => (y) '
+        "{ y = Gemm <transB = 1> (x, w) }"
+    )
+    model.functions.append(function)
+    model.opset_import.append(onnx.helper.make_opsetid("own", 1))
+    last = model.graph.node[-1]
+    last.op_type, last.domain = "classify", "own"
+    del last.input[2:], last.attribute[:]
+    with pytest.raises(DeclinedError, match=r"function 'classify'; .*inline_local_functions"):
+        find_head(model)
+
+
+def test_an_input_with_its_channels_last_is_declined_with_the_exporters_option(kit):
+    body = "image_t = Transpose <perm = [0, 3, 1, 2]> (image) "
+    model = kit.fc(FC + "scores = Relu (h)", ONE)
+    model = kit.make(
+        body + kit.BACKBONE.replace("(image,", "(image_t,") + FC + "scores = Relu (h)",
+        weights={**kit.BACKBONE_WEIGHTS, **ONE},
+        image="1, 32, 32, 3",
+    )
+    with pytest.raises(DeclinedError, match=r"channels last, .* --inputs-as-nchw image"):
+        rewrite(model)
+
+
+def test_a_graph_without_outputs_has_no_head(kit):
+    model = kit.plain()
+    del model.graph.output[:]
+    with pytest.raises(DeclinedError, match="the graph has no fully connected head"):
+        find_head(model)
+
+
+def test_scores_with_a_further_axis_cannot_be_averaged(kit):
+    model = kit.fc(
+        "flat = Flatten (fmap) u = Unsqueeze (flat, one) scores = MatMul (u, w)",
+        {"w": (FLAT, 5)},
+        constants={"one": [1]},
+        outputs="float[1, 1, 5] scores",
+    )
+    with pytest.raises(DeclinedError, match=r"\[1, 1, 5\], expected \(batch, classes\)"):
+        rewrite(model, output="logits")
+
+
+def test_a_layer_that_does_not_fit_the_map_is_declined_by_its_reader(kit):
+    view = GraphView(kit.plain())
+    sight = Sight(view, {"flat": Layout(("N", "CHW"), 1, 4, 4, 4)})
+    index = next(i for i, node in enumerate(view.nodes) if node.op_type == "Gemm")
+    with pytest.raises(DeclinedError, match="weight has 256 inputs, expected 64"):
+        read_layer(sight, index)
+
+
+POOLED = "p = GlobalAveragePool (fmap) f = Flatten (p) "
+BRANCHES = (
+    "yes = Constant <value_int = 1> () ok = Cast <to = 9> (yes) scores = If (ok) "
+    "<then_branch = one () => (float[1, 3, 32, 32] a) { a = Relu (image) }, "
+    "else_branch = two () => (float[1, 3, 32, 32] c) { c = Neg (image) }>"
+)
+MAP = {"outputs": "float[1, 3, 32, 32] scores"}
+# name → (body, weights, options, target, words)
+TARGETED = {
+    "cam-read-twice": (POOLED + "a = Gemm <transB = 1> (f, v) s = ReduceSum <keepdims = 1> (f) "
+                       "scores = Gemm <transB = 1> (f, v, s)", {"v": (5, 4)}, {}, "cam",
+                       "bias 's' is computed"),
+    "cam-shared": (POOLED + "scores = Gemm <transB = 1> (f, v)", {"v": (5, 4)},
+                   {"outputs": "float[1, 5] scores, float[1, 4] f"}, "cam",
+                   "expected one for --to cam"),
+    "cam-used-twice": (POOLED + "u = Shape (f) scores = Gemm <transB = 1> (f, v)", {"v": (5, 4)},
+                       {}, "cam", "is read by more than the classifier"),
+    "cam-from-nothing": ("scores = Identity (c)", {"c": (1, 5)}, {}, "cam", "no linear layer"),
+    "cam-without-image": ("r = RandomNormal <shape = [1, 4]> () scores = Gemm <transB = 1> (r, v)",
+                          {"v": (5, 4)}, {}, "cam", "--to fcn"),
+    "path-without-flatten": ("m = Identity (image) scores = Relu (m)", {}, MAP, "fcn",
+                             "without a flatten"),
+    "resize-inside": (BRANCHES, {}, MAP, "resize", "inside a subgraph"),
+    "cam-on-the-image": ("scores = MatMul (image, v)", {"v": (32, 5)},
+                         {"outputs": "float[1, 3, 32, 5] scores"}, "cam",
+                         "reads 'image', expected a global average"),
+    "gap-on-fc": (FC + "scores = Relu (h)", ONE, {}, "gap", "give --to fcn, adaptive or resize"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TARGETED)
+def test_a_target_declines_what_it_cannot_take(kit, case):
+    body, weights, options, target, words = TARGETED[case]
+    model = kit.fc(body, weights, **options)
+    with pytest.raises(DeclinedError) as caught:
+        rewrite(model, to=target, in_place=True)
+    assert words in str(caught.value)
+
+
+def test_a_type_that_the_opset_s_convolution_lacks_is_declined(kit):
+    model = kit.plain()
+    for tensor in model.graph.initializer:
+        tensor.data_type = onnx.TensorProto.INT32
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.INT32
+    with pytest.raises(DeclinedError, match="the rewritten graph would be invalid"):
+        rewrite(model)
+
+
+def test_a_graph_that_does_not_read_its_image_cannot_resize_it(kit):
+    model = kit.make("scores = Identity (c)", weights={"c": (1, 5)})
+    with pytest.raises(DeclinedError, match="nothing reads the image"):
+        rewrite(model, to="resize")
+
+
+def test_regions_of_a_map_are_taken_as_they_are(kit):
+    model = kit.fc(
+        "r = MaxRoiPool <pooled_shape = [2, 2]> (fmap, rois) flat = Flatten (r) "
+        "scores = Gemm <transB = 1> (flat, w)",
+        {"rois": (1, 5), "w": (5, 16)},
+    )
+    done = rewrite(model)
+    assert not done.applied
+    assert "flattens regions of a map" in done.reason
+
+
+def test_symbolic_sizes_without_a_layer_ask_for_the_size(kit):
+    model = kit.fc("scores = Flatten (fmap)", outputs=f"float[1, {FLAT}] scores")
+    for axis in (2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = "n"
+    with pytest.raises(DeclinedError, match="training size is not recorded; give --size"):
+        find_head(model)
+
+
+def test_external_weights_that_must_move_need_their_file(kit, tmp_path):
+    path = tmp_path / "m.onnx"
+    model = kit.fc("flat = Flatten (fmap) scores = MatMul (flat, w)", {"w": (FLAT, 5)})
+    onnx.save(model, path, save_as_external_data=True, location="w", size_threshold=64)
+    with pytest.raises(DeclinedError, match=r"its bytes must move .* say which file"):
+        rewrite(onnx.load(path, load_external_data=False))
