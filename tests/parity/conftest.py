@@ -6,13 +6,21 @@ import os
 
 import pytest
 
-from anysize.validators import list_runtimes
+from anysize.validators import RUNTIMES, list_runtimes
+
+NAME = os.environ.get("ANYSIZE_RUNTIME", "ort-cpu")
+
+
+def pytest_collection_modifyitems(items):
+    if RUNTIMES[NAME].device == "cuda":
+        for item in items:
+            if "runtime" in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.gpu)
 
 
 @pytest.fixture(scope="session")
 def runtime() -> str:
-    name = os.environ.get("ANYSIZE_RUNTIME", "ort-cpu")
-    (info,) = list_runtimes([name])
+    (info,) = list_runtimes([NAME])
     # Asked for by name, a runtime that cannot run is a failure and not a skip.
-    assert info.is_available, f"{name}: {info.reason}; {info.install}"
-    return name
+    assert info.is_available, f"{NAME}: {info.reason}; {info.install}"
+    return NAME

@@ -15,6 +15,7 @@ __all__ = ["FINDINGS", "Finding", "complaints", "find"]
 
 ANY = "*"
 LEGAL = "legal"
+ABOVE = "above"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ class Finding:
         version: Of the runtime that showed it.
         model: Name of the network; `*` for every one.
         head: Of the network.
-        size: `HEIGHTxWIDTH`, `legal` for the sizes that the file declares, or `*` for all.
+        size: `HEIGHTxWIDTH`, `legal` for the sizes that the file declares, `above` for those beyond
+            its largest one, or `*` for all.
         verdict: What the cell has.
         reason: Why.
     """
@@ -88,6 +90,25 @@ FINDINGS = (
         Verdict.UNSUPPORTED,
         "'Unimplemented(RoiAlign)': tract has no pooling of regions, MaxRoiPool neither",
     ),
+    Finding(
+        "iree",
+        "3.13.0",
+        ANY,
+        "fc",
+        ABOVE,
+        Verdict.ACCEPTED,
+        "Expand to fewer rows or columns than there are takes the first ones, where the operator's "
+        "definition is an error: the size guard of an FC head does not hold",
+    ),
+    Finding(
+        "iree",
+        "3.13.0",
+        ANY,
+        "roi",
+        ANY,
+        Verdict.UNSUPPORTED,
+        "failed to legalize operation 'torch.constant.bool', which its importer makes of RoiAlign",
+    ),
 )
 
 
@@ -97,15 +118,17 @@ def find(
     """Return the finding that a cell falls under."""
     low, high = report.model.min_size, report.model.max_size
     height, width = cell.size.height, cell.size.width
-    is_legal = (low is None or (height >= low.height and width >= low.width)) and (
-        high is None or (height <= high.height and width <= high.width)
-    )
+    is_above = high is not None and (height > high.height or width > high.width)
+    is_below = low is not None and (height < low.height or width < low.width)
+    places = {ANY, str(cell.size)}
+    places |= {ABOVE} if is_above else set()
+    places |= set() if is_above or is_below else {LEGAL}
     for known in table:
         if (
             known.runtime == cell.runtime
             and known.model in (ANY, model)
             and known.head == head
-            and (known.size in (ANY, str(cell.size)) or (known.size == LEGAL and is_legal))
+            and known.size in places
         ):
             return known
     return None

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from findings import FINDINGS, Finding, complaints
 
 import anysize
 from anysize.sizes import Size
-from anysize.validators import RUNTIMES, Verdict
+from anysize.validators import RUNTIMES, Verdict, list_runtimes
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +61,24 @@ def test_a_report_without_cells_is_a_complaint(report):
     assert complaints(dataclasses.replace(report, cells=()), "lenet", "gap", ()) == [
         "no cell at all"
     ]
+
+
+def test_a_runtime_that_is_asked_for_by_name_fails_where_it_does_not_run():
+    (info,) = list_runtimes(["ort-cuda"])
+    if info.is_available:
+        pytest.skip("CUDA runs here")
+    test = "test_matrix.py::test_a_file_of_another_head_is_red"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "gpu", test],
+        cwd=Path(__file__).parent,
+        env=os.environ | {"ANYSIZE_RUNTIME": "ort-cuda"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "ort-cuda: CUDAExecutionProvider does not" in done.stdout
+    assert "1 error" in done.stdout
+    assert "skipped" not in done.stdout
 
 
 def test_every_finding_names_a_runtime_of_the_table():
