@@ -146,12 +146,15 @@ def validate_model(
     images = image_spec(model, seed)
     threads = threads or _usable_cpus()
     original = choose_reference(model, reference, name=name, threads=threads)
-    if sizes == "auto" and inputs is None:
+    if inputs is not None:
+        cases: tuple[Case, ...] = (given_case(inputs, images),)
+    elif sizes == "auto":
         training = trained_size(model) or getattr(reference, "training_size", None)
-        sizes = _auto(metadata, declared, training)
+        cases = plan_cases(_auto(metadata, declared, training), batches)
+    else:
+        cases = plan_cases(sizes, batches)
     is_half = metadata.precision == "float16"
     rounded = _rounded(model, reference, name=name) if is_half else None
-    cases = plan_cases(sizes, batches) if inputs is None else (given_case(inputs, images),)
     steps = _Steps(progress, total=len(cases) + len(found) * (2 * len(cases) + 1))
     opset = opset_version(model)
     del model  # its weights are not needed any more

@@ -90,10 +90,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     from anysize.files import atomic_output
     from anysize.validators import Report, join
 
-    joined = join([Report.from_json(text) for text in sorted(config.stash[_REPORTS])])
-    text: str = getattr(joined, f"to_{_FORMATS[Path(path).suffix]}")()
+    texts = config.stash[_REPORTS]
+    texts.sort()  # the workers' order is none
+    joined = join([Report.from_json(text) for text in texts])
+    drawn: str = getattr(joined, f"to_{_FORMATS[Path(path).suffix]}")()
     with atomic_output(Path(path)) as stream:
-        stream.write(text.encode(errors="backslashreplace"))
+        stream.write(drawn.encode(errors="backslashreplace"))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -170,7 +170,8 @@ def _ray(waiting: Sequence[Job], count: int, folder: Path) -> Iterator[tuple[Job
     ray.init(ignore_reinit_error=True, include_dashboard=False, log_to_driver=False)
     try:
         task = ray.remote(run_job).options(num_cpus=1, max_retries=0)
-        queue, running = list(reversed(waiting)), {}
+        queue = list(reversed(waiting))
+        running: dict[Any, Job] = {}
         while queue or running:
             while queue and len(running) < count:
                 job = queue.pop()
