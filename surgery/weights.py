@@ -185,15 +185,16 @@ def _resolved(target: list[int], dims: tuple[int, ...]) -> tuple[int, ...] | Non
 
 
 def _valued(view: GraphView, index: int, seen: Constant) -> Constant | None:
-    node, axis = view.node(index), None
+    node = view.node(index)
+    axis: int | None = None
     if node.op_type != "Cast":
         scale = view.constant(node.input[1])
         if scale is None or attribute(node, "block_size", 0):
             return None
         if math.prod(scale.dims) != 1:
-            axis = attribute(node, "axis", 1)
-            assert isinstance(axis, int)
-            axis = axis + len(seen.dims) if axis < 0 else axis
+            along = attribute(node, "axis", 1)
+            assert isinstance(along, int)
+            axis = along + len(seen.dims) if along < 0 else along
             if axis >= len(seen.dims) or list(scale.dims) != [seen.dims[axis]]:
                 return None
     return replace(seen, values=(*seen.values, index), scale_axes=(*seen.scale_axes, axis))
