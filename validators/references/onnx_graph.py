@@ -106,6 +106,7 @@ class GraphPair:
             ) from exc
 
     def _load_float64(self) -> Session:
+        from anysize.validators.references.batch_norm import BatchNormalization
         from anysize.validators.references.conv import Conv
         from anysize.validators.references.float64_graph import to_float64
         from anysize.validators.references.max_pool import MaxPool
@@ -113,7 +114,8 @@ class GraphPair:
 
         try:
             graph = to_float64(self._model, folder=self._folder)
-            return EvaluatorSession(graph.model, weights=graph.weights, operators=(Conv, MaxPool))
+            operators = (BatchNormalization, Conv, MaxPool)
+            return EvaluatorSession(graph.model, weights=graph.weights, operators=operators)
         except Exception as exc:  # the evaluator raises whatever an operator's class raises
             raise SourceError(
                 f"reference {self.name}: cannot be evaluated in float64 ({one_line(exc)}); "
