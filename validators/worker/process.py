@@ -74,6 +74,7 @@ class Worker:
                 start_new_session=True,
             )
         self._numbers = itertools.count(1)
+        assert self._process.stdout is not None
         self._line = _Line(self._process.stdout)
         self._finish = weakref.finalize(self, _finish, self._process, self._line, self.folder)
 
