@@ -31,6 +31,9 @@ _DOMAIN, _PAD = "anysize.lowering", "Pad2d"
 # How much larger, both ways, the images are at which the module is watched. A map at stride 32 must
 # meet odd and even sides, too.
 _LARGER = ((1, 33), (2, 17), (3, 9), (17, 1), (33, 2), (9, 5), (49, 20))
+# ONNX Runtime 1.31 fuses padding by 0 into a MaxPool behind it, which pads by the lowest number.
+# One that is not 0, and far below the rounding of anything else, it leaves alone.
+_NEARLY_ZERO = 1e-30
 # What a window sees beyond the border, for which auto_pad stands.
 _BEYOND = {"Conv": 0.0, "AveragePool": 0.0, "MaxPool": float("-inf")}
 
@@ -242,6 +245,8 @@ def _pad_always(node: ir.Node) -> None:
             reader.replace_input_with(0, node.inputs[0])
         _remove(node)
         return
+    if value == 0.0 and any(reader.op_type == "MaxPool" for reader in readers):
+        value = _NEARLY_ZERO
     source, graph = node.inputs[0], node.graph
     assert source is not None
     assert isinstance(graph, ir.Graph)

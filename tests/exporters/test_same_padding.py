@@ -63,6 +63,9 @@ FOLLOWS = {
     ),
     "two readers": lambda net, x: net.conv(same(x, 5, 2)) + net.conv(same(x, 5, 2)).relu(),
     "constants": lambda net, x: net.conv(F.pad(x, (1, 2, 3, 0))),
+    "zeros before a maximum of what is below": lambda _, x: F.max_pool2d(
+        F.pad(-x.abs() - 1, (1, 1, 1, 1)), 3, 2
+    ),
     "constants before something else": lambda net, x: F.pad(x, (1, 2, 0, 1), value=2.0).relu(),
 }
 
