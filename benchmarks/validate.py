@@ -1,0 +1,167 @@
+"""Measure `validate_model` against the bare inferences that it consists of.
+
+    python benchmarks/validate.py [--network resnet50] [--runtimes ort-cpu,openvino] [--runs 2]
+
+The bare time is what a script without any comparison needs for the same inferences, one after the
+other in one process on the same images: the module in float32 twice (two seeds) and in float64, and
+each runtime twice (up and down) on one session, whose loading counts. Each way runs in a process of
+its own; imports and the making of the weights are outside the time, but for those of the workers,
+and the best of the runs counts. Growth is measured from 1 to 12 sizes of about the same area.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import metadata
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+SIDES = (224, 256, 288, 320, 384, 448)
+GROWTH = (1, 6, 12)
+PROMISE = 1.2
+
+
+def sizes_of(plan: str) -> list[tuple[int, int]]:
+    """`six` sizes for the ratio, or a number of them for the growth."""
+    if plan == "six":
+        return [(side, side) for side in SIDES]
+    return [(224 + place, 224) for place in range(int(plan))]
+
+
+def run_bare(path: Path, network: str, runtimes: list[str], plan: str, threads: int) -> float:
+    import copy
+
+    import torch
+
+    from anysize.models import build
+    from anysize.sizes import Size
+    from anysize.validators.inputs import make_images
+    from anysize.validators.runtimes.openvino import OpenVino
+    from anysize.validators.runtimes.ort_cpu import OrtCpu
+
+    module = build(network).eval()
+    double = copy.deepcopy(module).double()
+    loaders = {"ort-cpu": OrtCpu, "openvino": OpenVino}
+    images = [make_images(Size(*size), 1, channels=3, seed=0) for size in sizes_of(plan)]
+    start = time.perf_counter()
+    with torch.inference_mode():
+        for image in images:
+            module(torch.from_numpy(image))
+            module(torch.from_numpy(image))
+            double(torch.from_numpy(image).double())
+    for name in runtimes:
+        session = loaders[name]().load(path, threads=threads)
+        for image in (*images, *reversed(images)):
+            session.run({"input": image})
+        session.close()
+    return time.perf_counter() - start
+
+
+def run_validate(path: Path, network: str, runtimes: list[str], plan: str, threads: int) -> float:
+    import torch  # noqa: F401  (its import is not part of the time)
+
+    from anysize.models import build
+    from anysize.sizes import Size
+    from anysize.validators import validate_model
+
+    module = build(network).eval()
+    sizes = [Size(*size) for size in sizes_of(plan)]
+    start = time.perf_counter()
+    report = validate_model(
+        path, module, runtimes=runtimes, sizes=sizes, batches=(1,), threads=threads
+    )
+    seconds = time.perf_counter() - start
+    assert report.ok, [f"{cell}: {cell.message}" for cell in report.cells if not cell.is_good]
+    return seconds
+
+
+WAYS = {"bare": run_bare, "validate": run_validate}
+
+
+def measure(way: str, plan: str, path: Path, options: argparse.Namespace) -> dict[str, float]:
+    """Run one way `--runs` times, each in a fresh process; the best seconds and peak MiB."""
+    found = []
+    for _ in range(options.runs):
+        command = [sys.executable, __file__, "--way", way, "--plan", plan, "--file", str(path)]
+        command += ["--network", options.network, "--runtimes", options.runtimes]
+        command += ["--threads", str(options.threads)]
+        environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
+        done = subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, env=environment, text=True
+        )
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+        print(f"{way} {plan}: {found[-1]['seconds']:.1f} s", file=sys.stderr)
+    return {key: min(run[key] for run in found) for key in found[0]}
+
+
+def table(record: dict[str, dict[str, float]], options: argparse.Namespace) -> str:
+    """Draw the figures as Markdown."""
+    ratio = record["validate six"]["seconds"] / record["bare six"]["seconds"]
+    packages = ("anysize", "torch", "onnxruntime-gpu", "openvino")
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
+    what = (
+        f"`python benchmarks/validate.py`: {options.network} on {options.runtimes}, batch 1, "
+        f"{options.threads} threads, {platform.machine()}; {versions}."
+    )
+    verdict = (
+        f"Six sizes, {SIDES[0]} to {SIDES[-1]} pixels a side: {ratio:.2f} × the bare inferences "
+        f"(promise ≤ {PROMISE})."
+    )
+    lines = [
+        "# Validation against bare inference",
+        "",
+        what,
+        "",
+        "| what | seconds | peak MiB of the validating process |",
+        "|---|---|---|",
+        *(f"| {k} | {v['seconds']:.2f} | {v['peak_mib']:.0f} |" for k, v in record.items()),
+        "",
+        verdict,
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Measure validation against bare inference.")
+    parser.add_argument("--network", default="resnet50")
+    parser.add_argument("--runtimes", default="ort-cpu,openvino")
+    parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--plan", help=argparse.SUPPRESS)
+    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.way:
+        arguments = (options.network, options.runtimes.split(","), options.plan, options.threads)
+        seconds = WAYS[options.way](options.file, *arguments)
+        peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        print(json.dumps({"seconds": round(seconds, 2), "peak_mib": round(peak_mib)}))
+        return 0
+    import anysize
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        anysize.export(options.network, path, head="gap", verify=False)
+        record = {f"{way} six": measure(way, "six", path, options) for way in WAYS}
+        for count in GROWTH:
+            name = f"validate {count} of about {SIDES[0]}"
+            record[name] = measure("validate", str(count), path, options)
+    text = table(record, options)
+    print(text)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "validate.md").write_text(text, encoding="utf-8")
+    (RESULTS / "validate.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
