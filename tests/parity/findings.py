@@ -109,6 +109,16 @@ FINDINGS = (
         Verdict.UNSUPPORTED,
         "failed to legalize operation 'torch.constant.bool', which its importer makes of RoiAlign",
     ),
+    Finding(
+        "iree",
+        "3.13.0",
+        "digits",
+        "adaptive",
+        ANY,
+        Verdict.UNSUPPORTED,
+        "at opset 13, where digits is written: failed to legalize GreaterOrEqual, which it has from "
+        "the operator's version of opset 16 on",
+    ),
 )
 
 
