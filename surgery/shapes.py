@@ -22,7 +22,7 @@ from anysize.surgery.shape_rules import Shape, output_shape
 from anysize.surgery.skeleton import one_line, weight_free
 from anysize.surgery.tensors import small_array
 
-__all__ = ["IllegalSizeError", "ShapeWalk", "infer_shapes"]
+__all__ = ["IllegalSizeError", "ShapeRun", "ShapeStep", "ShapeWalk", "infer_shapes"]
 
 # A layer's elements for one of the image's (VGG-16: 21), and whatever the image.
 _MOST_FOR_ONE = 1024
@@ -62,9 +62,15 @@ def infer_shapes(model: onnx.ModelProto, size: Size, batch: int = 1) -> Mapping[
 class ShapeWalk:
     """The nodes that shapes depend on, prepared once and walked at many sizes.
 
+    `shapes` is a whole walk. Whoever has to look on walks step by step: `start` a run for each
+    size, and `advance` them over the `steps` in turn.
+
     Args:
         model: Not modified.
         targets: Walk only what these tensors are computed from; everything where empty.
+
+    Attributes:
+        steps: The nodes, in topological order.
     """
 
     def __init__(self, model: onnx.ModelProto, targets: Iterable[str] = ()) -> None:
@@ -72,8 +78,8 @@ class ShapeWalk:
         model = view.model
         names = tuple(targets)
         wanted = set().union(*(view.upstream(name) for name in names))
-        self._steps = [
-            _Step(view.label(index), node, opset_version(model))
+        self.steps = [
+            ShapeStep(view.label(index), node, opset_version(model))
             for index, node in enumerate(view.nodes)
             if index in wanted or not names
         ]
@@ -90,7 +96,7 @@ class ShapeWalk:
                 self._shapes[value.name] = tuple(d.dim_value for d in dims)
         for tensor in model.graph.initializer:
             self._add_constant(tensor.name, tensor)
-        for step in self._steps:
+        for step in self.steps:
             value = attribute(step.node, "value")
             if step.node.op_type == "Constant" and isinstance(value, onnx.TensorProto):
                 self._add_constant(step.node.output[0], value)
@@ -104,7 +110,18 @@ class ShapeWalk:
 
     def shapes(self, size: Size, batch: int = 1) -> dict[str, Shape]:
         """Return the shapes at one image size; see `infer_shapes`."""
-        run = _Run(dict(self._types), dict(self._shapes), dict(self._values), size)
+        run = self.start(size, batch)
+        for step in self.steps:
+            self.advance(step, run)
+        return run.shapes
+
+    def start(self, size: Size, batch: int = 1) -> ShapeRun:
+        """Begin a walk, at which only the inputs and the constants are known.
+
+        Raises:
+            UnsupportedModelError: The image's channels are not declared.
+        """
+        run = ShapeRun(dict(self._types), dict(self._shapes), dict(self._values), size)
         channels = self._image.type.tensor_type.shape.dim[1].dim_value
         if channels < 1:
             raise UnsupportedModelError(
@@ -116,11 +133,14 @@ class ShapeWalk:
         constants = sum(math.prod(shape) for shape in self._shapes.values())
         run.most_elements = _MOST_FOR_ONE * math.prod(run.shapes[self._image.name]) + constants
         run.most_elements += _MOST_ANYWAY
-        for step in self._steps:
-            self._advance(step, run)
-        return run.shapes
+        return run
 
-    def _advance(self, step: _Step, run: _Run) -> None:
+    def advance(self, step: ShapeStep, run: ShapeRun) -> None:
+        """Work out what a node makes.
+
+        Raises:
+            IllegalSizeError: The node does not take what it gets.
+        """
         node = step.node
         if not node.output or all(name in run.values for name in node.output):
             return
@@ -142,12 +162,12 @@ class ShapeWalk:
                 raise run.illegal(step, str(exc)) from exc
         if shape is not None:
             run.types[node.output[0]] = _element_type(node, run)
-            self._record(step, node.output[0], shape, run)
+            self.record(step, node.output[0], shape, run)
             if len(node.output) == 1:
                 return
         self._ask_onnx(step, run)
 
-    def _ask_onnx(self, step: _Step, run: _Run) -> None:
+    def _ask_onnx(self, step: ShapeStep, run: ShapeRun) -> None:
         node = step.node
         schema = self._schema(node)
         has_inputs = all(name in run.types for name in node.input if name)
@@ -172,9 +192,14 @@ class ShapeWalk:
             if tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim):
                 shape = tuple(d.dim_value for d in tensor.shape.dim)
                 if name not in run.shapes:
-                    self._record(step, name, shape, run)
+                    self.record(step, name, shape, run)
 
-    def _record(self, step: _Step, name: str, shape: Shape, run: _Run) -> None:
+    def record(self, step: ShapeStep, name: str, shape: Shape, run: ShapeRun) -> None:
+        """Set the shape of what a node makes.
+
+        Raises:
+            IllegalSizeError: A side is empty, or there are more elements than a classifier has.
+        """
         if any(side < 1 for side in shape):
             text = ", ".join(str(side) for side in shape)
             raise run.illegal(step, f"its output would be ({text}), expected every side ≥ 1")
@@ -200,8 +225,14 @@ class ShapeWalk:
         return self._schemas[key]
 
 
-class _Step:
-    """One node of a walk, with what is kept between sizes."""
+class ShapeStep:
+    """One node of a walk, with what is kept between sizes.
+
+    Attributes:
+        label: The node as messages name it.
+        node: The node.
+        folder: What evaluates it on known values.
+    """
 
     def __init__(self, label: str, node: onnx.NodeProto, opset: int) -> None:
         self.label = label
@@ -209,8 +240,15 @@ class _Step:
         self.folder = NodeFolder(node, opset)
 
 
-class _Run:
-    """What is known so far in one walk."""
+class ShapeRun:
+    """What is known so far in one walk.
+
+    Attributes:
+        types: Tensor → element type.
+        shapes: Tensor → shape.
+        values: Tensor → value, of small constants and of what is computed from shapes.
+        size: The image's.
+    """
 
     def __init__(
         self,
@@ -233,7 +271,7 @@ class _Run:
     def type_of(self, name: str) -> onnx.TypeProto:
         return onnx.helper.make_tensor_type_proto(self.types[name], self.shapes.get(name))
 
-    def illegal(self, step: _Step, reason: str) -> IllegalSizeError:
+    def illegal(self, step: ShapeStep, reason: str) -> IllegalSizeError:
         return IllegalSizeError(
             f"{step.label} cannot take an image of {self.size}: {reason}", node=step.node.name
         )
@@ -246,7 +284,7 @@ def _measured(node: onnx.NodeProto, shape: Shape) -> np.ndarray:
     return np.array(shape, np.int64)[slice(start, end)]
 
 
-def _element_type(node: onnx.NodeProto, run: _Run) -> int:
+def _element_type(node: onnx.NodeProto, run: ShapeRun) -> int:
     if node.op_type == "Cast":
         return int(attribute(node, "to", 1))  # type: ignore[call-overload,no-any-return]
     return run.types.get(node.input[0], int(onnx.TensorProto.FLOAT))
