@@ -11,10 +11,9 @@ import onnx
 from numpy.typing import NDArray
 
 from anysize.surgery.skeleton import copy_fields, inferred_values
-from anysize.validators.references.conv import Conv
 from anysize.validators.references.float64_graph import to_float64
-from anysize.validators.references.max_pool import MaxPool
 from anysize.validators.references.onnx_graph import external_folder
+from anysize.validators.references.operators import ARBITER_OPERATORS
 from anysize.validators.runtimes.onnx_reference import EvaluatorSession
 
 __all__ = ["BATCH", "Tensor", "batches", "evaluate", "shown", "tensors_of", "truncated"]
@@ -125,7 +124,7 @@ def evaluate(
     folder = external_folder(pruned, source)
     if is_double:
         graph = to_float64(pruned, folder=folder)
-        session = EvaluatorSession(graph.model, weights=graph.weights, operators=(Conv, MaxPool))
+        session = EvaluatorSession(graph.model, weights=graph.weights, operators=ARBITER_OPERATORS)
         inputs = {
             name: array.astype(np.float64) if array.dtype.kind == "f" else array
             for name, array in inputs.items()
@@ -133,7 +132,7 @@ def evaluate(
     else:
         if folder is not None:
             onnx.load_external_data_for_model(pruned, str(folder))
-        session = EvaluatorSession(pruned, operators=(Conv, MaxPool))
+        session = EvaluatorSession(pruned, operators=ARBITER_OPERATORS)
     try:
         return dict(session.run(inputs))
     finally:

@@ -99,6 +99,7 @@ class GraphPair:
                 threads=self._threads,
                 external_folder=None if self._path else self._folder,
                 profiled=False,
+                is_literal=True,
             )
         except Exception as exc:  # onnxruntime has no exception base of its own
             raise ModelFileError(
@@ -106,16 +107,13 @@ class GraphPair:
             ) from exc
 
     def _load_float64(self) -> Session:
-        from anysize.validators.references.batch_norm import BatchNormalization
-        from anysize.validators.references.conv import Conv
         from anysize.validators.references.float64_graph import to_float64
-        from anysize.validators.references.max_pool import MaxPool
+        from anysize.validators.references.operators import ARBITER_OPERATORS
         from anysize.validators.runtimes.onnx_reference import EvaluatorSession
 
         try:
             graph = to_float64(self._model, folder=self._folder)
-            operators = (BatchNormalization, Conv, MaxPool)
-            return EvaluatorSession(graph.model, weights=graph.weights, operators=operators)
+            return EvaluatorSession(graph.model, weights=graph.weights, operators=ARBITER_OPERATORS)
         except Exception as exc:  # the evaluator raises whatever an operator's class raises
             raise SourceError(
                 f"reference {self.name}: cannot be evaluated in float64 ({one_line(exc)}); "

@@ -2,8 +2,8 @@
 
 The reference evaluator visits every output cell in Python, which is 40 % of a VGG's evaluation.
 A maximum rounds nothing, so taking it over shifted views gives the same bits, and right ones for
-uneven pads at stride 1, whose axes the evaluator of onnx 1.23 mixes up. Whatever is not a plain
-two-dimensional pooling is left to the evaluator.
+uneven pads at stride 1, whose axes the evaluator of onnx 1.23 mixes up, and for SAME_LOWER, where
+it drops windows. Whatever is not a plain two-dimensional pooling is left to the evaluator.
 """
 
 from __future__ import annotations
@@ -37,14 +37,16 @@ class MaxPool(EvaluatorMaxPool):
         is_plain = (
             x.ndim == 4
             and np.issubdtype(x.dtype, np.floating)
-            and auto_pad in (None, "NOTSET")
             and not ceil_mode
             and all(step == 1 for step in dilations or ())
             and len([name for name in self.onnx_node.output if name]) == 1
             and kernel_shape is not None
         )
         if is_plain and kernel_shape is not None:
-            pooled = _pool(x, kernel_shape, tuple(pads or (0,) * 4), tuple(strides or (1, 1)))
+            steps = tuple(strides or (1, 1))
+            if auto_pad not in (None, "NOTSET"):
+                pads = _automatic(auto_pad, x.shape[2:], kernel_shape, steps)
+            pooled = _pool(x, kernel_shape, tuple(pads or (0,) * 4), steps)
             if pooled is not None:
                 return (pooled,)
         return tuple(
@@ -59,6 +61,20 @@ class MaxPool(EvaluatorMaxPool):
                 strides=strides,
             )
         )
+
+
+def _automatic(
+    auto_pad: str, sides: Sequence[int], kernel: Sequence[int], strides: Sequence[int]
+) -> tuple[int, ...]:
+    """Return pads for ⌈side / stride⌉ windows, the odd one at the end unless SAME_LOWER."""
+    if auto_pad == "VALID":
+        return (0,) * 4
+    room = [
+        max(0, (-(-side // step) - 1) * step + taps - side)
+        for side, taps, step in zip(sides, kernel, strides, strict=True)
+    ]
+    begin = [pad - pad // 2 if auto_pad == "SAME_LOWER" else pad // 2 for pad in room]
+    return (*begin, *(pad - before for pad, before in zip(room, begin, strict=True)))
 
 
 def _pool(

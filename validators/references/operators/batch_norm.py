@@ -33,5 +33,6 @@ class BatchNormalization(OpRun):
     ) -> tuple[Any, ...]:
         factor = scale / np.sqrt(var + (1e-5 if epsilon is None else epsilon))
         shift = bias - mean * factor
-        channels = (-1, *(1 for _ in x.shape[2:]))
-        return ((x * factor.reshape(channels) + shift.reshape(channels)).astype(x.dtype),)
+        # Before opset 9 every position may have statistics of its own (spatial is 0).
+        sides = (-1, *(1 for _ in x.shape[2:])) if scale.ndim == 1 else scale.shape
+        return ((x * factor.reshape(sides) + shift.reshape(sides)).astype(x.dtype),)
