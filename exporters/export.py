@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from anysize.errors import DeclinedError, ExportError, UsageError
+from anysize.exporters.acceptance import accepted_sizes
 from anysize.exporters.batch_norm import fold_batch_norm
 from anysize.exporters.bounds import narrowed
 from anysize.exporters.ceil_mode import ceil_mode_to_padding
@@ -37,7 +38,7 @@ from anysize.exporters.specialisation import baked_values, check_nothing_is_bake
 from anysize.exporters.tidy import drop_unused_initializers, tidy
 from anysize.exporters.trace import Trace, trace
 from anysize.exporters.whole_map_pooling import pool_whole_maps
-from anysize.sizes import Size, SizeRange
+from anysize.sizes import MAX_SIDE, Size, SizeRange
 from anysize.surgery import (
     FileMetadata,
     find_head,
@@ -137,8 +138,12 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     check_opset(spec.opset)
     _refuse_training(module, spec.name)
     _refuse_other_types(module, spec.name)
-    model = _sizeless_graph(module, spec)
+    probe = Probe(module, spec.channels, spec.extra_inputs)
+    model = _sizeless_graph(module, probe, spec)
     fixed_map, sizes = _legal_sizes(model, spec)
+    if not fixed_map and not has_paper_bins(model):  # which leave gaps between legal sizes
+        larger = _larger(spec.size)
+        sizes = accepted_sizes(probe, sizes, name=spec.name, size=spec.size, larger=larger)
     drop_unused_initializers(model)
     free_axes(model, others=_symbolic_axes(spec))
     metadata = _metadata(model, spec, sizes, is_fixed=bool(fixed_map))
@@ -156,7 +161,7 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     # At the image, for every head: ONNX Runtime 1.31 divides by zero, and ends the process, where
     # a MaxPool of overlapping windows meets an empty map (AlexNet below 50×50).
     guard_min_size(model, declared.minimum)
-    if declared.maximum is not None and declared.maximum != sizes.maximum:
+    if declared.maximum is not None and not (fixed_map and declared.maximum == sizes.maximum):
         guard_max_size(model, declared.maximum)
     minimise(model)
     if spec.half:
@@ -168,10 +173,9 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     return Exported(model, declared, metadata, reason)
 
 
-def _sizeless_graph(module: nn.Module, spec: ExportSpec) -> onnx.ModelProto:
+def _sizeless_graph(module: nn.Module, probe: Probe, spec: ExportSpec) -> onnx.ModelProto:
     """Trace the module, and make a graph in which nothing depends on the traced image."""
-    probe = Probe(module, spec.channels, spec.extra_inputs)
-    other = probe.other_size(spec.size, _LARGER)
+    other = probe.other_size(spec.size, _larger(spec.size))
     first = _trace(module, spec, _BATCHES[0], spec.size)
     if probe.is_size_free((_BATCHES[0], spec.size), (_BATCHES[1], other)):
         model = _graph(first, None, spec)
@@ -179,6 +183,11 @@ def _sizeless_graph(module: nn.Module, spec: ExportSpec) -> onnx.ModelProto:
             return model
     second = _trace(module, spec, _BATCHES[1], other)
     return _graph(first, second, spec)
+
+
+def _larger(size: Size) -> Size:
+    height, width = _LARGER
+    return Size(min(size.height + height, MAX_SIDE), min(size.width + width, MAX_SIDE))
 
 
 def _graph(first: Trace, second: Trace | None, spec: ExportSpec) -> onnx.ModelProto:

@@ -8,8 +8,10 @@ translation of one size holds for the other. Everything else needs a second trac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,9 +19,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
+from anysize.bisection import highest
 from anysize.exporters.inputs import InputSpec
 from anysize.exporters.local_response_norm import WholeLocalResponseNorm
-from anysize.sizes import MAX_SIDE, Size
+from anysize.sizes import Size
 
 __all__ = ["Probe"]
 
@@ -37,6 +40,8 @@ _SIZE_FREE = frozenset(
 # Take a shape; what is left of them in the finished graph decides.
 _SHAPED = frozenset({"_unsafe_view", "view"})
 
+
+_MAX_WORDS = 200
 
 # A tensor that is neither the image, nor a parameter, nor made from them: it may hold a size.
 _OWN = "a tensor of unknown origin"
@@ -103,6 +108,20 @@ class Probe:
             not self._runs_on_meta and self._runs_on_cpu(size)
         )
 
+    @property
+    def is_cheap(self) -> bool:
+        """Whether sizes are tried without data, so that the largest ones cost nothing."""
+        return self._runs_on_meta
+
+    def refusal(self, size: Size) -> str:
+        """Return the module's own words, and where it says them; "" where it takes the size."""
+        try:
+            self._run(self._inputs(2, size, "meta"))
+        except Exception as error:  # the module's own code raises what it likes
+            words = " ".join(str(error).split()) or type(error).__name__
+            return f"{words[:_MAX_WORDS]}{_place(error)}"
+        return ""
+
     def is_size_free(self, first: tuple[int, Size], second: tuple[int, Size]) -> bool:
         """Say whether a trace at the first (batch, size) holds at the second one, too.
 
@@ -122,31 +141,36 @@ class Probe:
             for one, other in zip(ours, theirs, strict=True)
         )
 
-    def other_size(self, size: Size, larger: tuple[int, int]) -> Size:
+    def other_size(self, size: Size, wanted: Size) -> Size:
         """Find a second size that the module takes, different both ways where it takes one.
 
         Args:
             size: The first one.
-            larger: How much higher and wider the second one shall be.
+            wanted: What the second one shall be where the module takes it; larger both ways.
 
         Returns:
             A size that may equal `size` along an axis on which the module takes no other.
         """
         self._runs_on_meta = self._calls(2, size) is not None
-        wanted = Size(min(size.height + larger[0], MAX_SIDE), min(size.width + larger[1], MAX_SIDE))
         if self.accepts(wanted, 3):  # the batch that it is compared at
             return wanted
         height = self._last(size, (1, 0), wanted.height - size.height)
         width = self._last(size, (0, 1), wanted.width - size.width)
-        return Size(size.height + height, size.width + width)
+        while (height or width) and not self.accepts(_larger(size, height, width)):
+            height, width = int(height / 2), int(width / 2)  # both at once is too far
+        return _larger(size, height, width)
 
     def _last(self, size: Size, step: tuple[int, int], limit: int) -> int:
         """Return how far one side can grow, or, where it cannot, how far it can shrink."""
-        grown = _furthest(lambda n: self.accepts(_moved(size, step, n)), limit)
+        grown = highest(
+            lambda n: self.accepts(_larger(size, n * step[0], n * step[1])), 0, most=limit
+        )
         if grown:
             return grown
         lowest = min(size.height, size.width, limit) - 1
-        return -_furthest(lambda n: self.accepts(_moved(size, step, -n)), lowest)
+        return -highest(
+            lambda n: self.accepts(_larger(size, -n * step[0], -n * step[1])), 0, most=lowest
+        )
 
     def _inputs(self, batch: int, size: Size, device: str) -> tuple[torch.Tensor, ...]:
         sides = (batch, self._channels, size.height, size.width)
@@ -163,11 +187,15 @@ class Probe:
     def _record(self, batch: int, size: Size) -> tuple[_Call, ...] | None:
         inputs, recorder = self._inputs(batch, size, "meta"), _Recorder()
         try:
-            with torch.no_grad(), torch.device("meta"), WholeLocalResponseNorm(), recorder:
-                torch.func.functional_call(self._module, self._state, inputs)
+            with recorder:
+                self._run(inputs)
         except Exception:  # the module's own code raises what it likes
             return None
         return tuple(recorder.calls)
+
+    def _run(self, inputs: tuple[torch.Tensor, ...]) -> None:
+        with torch.no_grad(), torch.device("meta"), WholeLocalResponseNorm():
+            torch.func.functional_call(self._module, self._state, inputs)
 
     def _runs_on_cpu(self, size: Size) -> bool:
         try:
@@ -178,17 +206,13 @@ class Probe:
         return True
 
 
-def _moved(size: Size, step: tuple[int, int], cells: int) -> Size:
-    return Size(size.height + step[0] * cells, size.width + step[1] * cells)
+def _place(error: Exception) -> str:
+    """Name the file and line of the user's that an exception came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    library = Path(torch.__file__).parent
+    own = [f for f in frames[2:] if library not in Path(f.filename).parents]
+    return f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
 
 
-def _furthest(holds: Callable[[int], bool], limit: int) -> int:
-    """Return the largest n up to `limit` for which `holds`, given that it holds for 0."""
-    good, bad = 0, limit + 1
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        if holds(middle):
-            good = middle
-        else:
-            bad = middle
-    return good
+def _larger(size: Size, height: int, width: int) -> Size:
+    return Size(size.height + height, size.width + width)

@@ -9,6 +9,7 @@ from typing import Literal
 
 import onnx
 
+from anysize.bisection import highest, lowest
 from anysize.errors import UnsupportedModelError
 from anysize.sizes import MAX_SIDE, Size, SizeRange
 from anysize.surgery.graph import static_size
@@ -64,8 +65,10 @@ def legal_interval(model: onnx.ModelProto, tensor: str, size: Size) -> SizeRange
         except IllegalSizeError:
             return False
 
-    low = {axis: _lowest(partial(keeps, axis), getattr(size, axis)) for axis in _AXES}
-    top = {axis: _highest(partial(keeps, axis), getattr(size, axis)) for axis in _AXES}
+    low = {axis: lowest(partial(keeps, axis), getattr(size, axis)) for axis in _AXES}
+    top = {
+        axis: highest(partial(keeps, axis), getattr(size, axis), most=MAX_SIDE) for axis in _AXES
+    }
     minimum = Size(low["height"], low["width"])
     if min(top.values()) == MAX_SIDE:
         return SizeRange(minimum)
@@ -110,7 +113,7 @@ def smallest_size(
     def works(axis: _Axis, side: int) -> bool:
         return _refusal(walk, _with(start, axis, side)) is None
 
-    find = _first if has_gaps else _lowest
+    find = _first if has_gaps else lowest
     sides = [find(partial(works, axis), getattr(start, axis)) for axis in _AXES]
     return Size(*sides)
 
@@ -130,32 +133,3 @@ def _with(size: Size, axis: _Axis, side: int) -> Size:
 def _first(holds: Callable[[int], bool], start: int) -> int:
     """Return the lowest side of all up to `start` for which `holds`."""
     return next(side for side in range(1, start + 1) if holds(side))
-
-
-def _lowest(holds: Callable[[int], bool], start: int) -> int:
-    """Return the lowest side of the run of sides, `start` among them, for which `holds`."""
-    bad, good = 0, start
-    while good - bad > 1:
-        middle = (bad + good) // 2
-        if holds(middle):
-            good = middle
-        else:
-            bad = middle
-    return good
-
-
-def _highest(holds: Callable[[int], bool], start: int) -> int:
-    """Return the highest side of that run, at most `MAX_SIDE`."""
-    good, bad, step = start, MAX_SIDE + 1, 1
-    while good + step < bad:
-        if not holds(good + step):
-            bad = good + step
-            break
-        good, step = good + step, 2 * step
-    while bad - good > 1:
-        middle = (bad + good) // 2
-        if holds(middle):
-            good = middle
-        else:
-            bad = middle
-    return good

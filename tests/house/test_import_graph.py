@@ -27,7 +27,7 @@ ALLOWED = {
     "testing": {"verbs", "validators"},
     "cli": {"verbs", "validators"},
 }
-FOUNDATION = {"anysize", "anysize.errors", "anysize.sizes", "anysize.files"}
+FOUNDATION = {"anysize", *(f"anysize.{name}" for name in ("bisection", "errors", "files", "sizes"))}
 
 
 def imports(source: str) -> set[str]:
@@ -88,7 +88,7 @@ def test_the_folders_form_no_cycle():
     assert cycle(graph) == []
 
 
-@pytest.mark.parametrize("module", ["errors", "sizes", "files"])
+@pytest.mark.parametrize("module", ["bisection", "errors", "files", "sizes"])
 def test_the_foundation_imports_only_itself(module):
     source = (ROOT / f"src/anysize/{module}.py").read_text()
     assert imports(source) <= FOUNDATION
