@@ -16,13 +16,21 @@ MAX_BATCH = 4096
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One size and one batch."""
+    """One size and one batch.
+
+    Attributes:
+        size: Of the images.
+        batch: Number of images.
+        is_bright: The images are other ones than in the case of this size and batch, and
+            `inputs.BRIGHTNESS` times as bright.
+    """
 
     size: Size
     batch: int
+    is_bright: bool = False
 
     def __str__(self) -> str:
-        return f"{self.size} batch {self.batch}"
+        return f"{self.size} batch {self.batch}{' bright' if self.is_bright else ''}"
 
 
 def plan_cases(sizes: Iterable[Size], batches: Iterable[int]) -> tuple[Case, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,7 @@ from anysize.errors import SourceError, UsageError
 from anysize.sizes import Size, SizeRange
 from anysize.validators.budget import PROFILES, float_deviation
 from anysize.validators.cases import Case
-from anysize.validators.inputs import make_images
+from anysize.validators.inputs import BRIGHTNESS, make_images
 from anysize.validators.parity import variation
 from anysize.validators.references.protocol import Reference, Rejected
 from anysize.validators.regions import make_regions
@@ -90,7 +90,8 @@ def compute_expectations(
 
     A size outside what the file itself declares counts as rejected by the reference: the bounds
     are part of the file's promise. Each size is run once more in float32 on the images of another
-    seed, and the first case is repeated, to find a reference that proves nothing.
+    seed, and the first case is repeated, to find a reference that proves nothing. In the middle of
+    the sizes that the reference takes, one case is added with other, brighter images.
 
     Args:
         cases: From the smallest size on.
@@ -102,6 +103,9 @@ def compute_expectations(
         step: Called before each case with what is being done.
         rounded: The original with float16 weights, for a file in half precision.
         given: Inputs that stand in for the seeded ones of the only case.
+
+    Returns:
+        What the reference says, from the smallest size on; the bright case behind its twin.
 
     Raises:
         SourceError: The reference answers differently each time, or not in float64.
@@ -133,7 +137,43 @@ def compute_expectations(
             other = reference.run(make_inputs(case, images, images.vacuity_seed), "float32")
             varies[case.size] = variations(answer, other)
         found.append(CaseExpectation(case, None, reference.output_names, varies[case.size]))
+    # Half precision overflows where float32 does not.
+    if given is None and rounded is None:
+        _add_bright(found, reference, images=images, arbiter=arbiter, spool=spool)
     return tuple(found)
+
+
+def _add_bright(
+    found: list[CaseExpectation],
+    reference: Reference,
+    *,
+    images: ImageSpec,
+    arbiter: Arbiter,
+    spool: Spool,
+) -> None:
+    """Add a case with other, brighter images, at the size in the middle.
+
+    A graph that limits a value, and a session that answers by the shape of its input, are right on
+    images of one kind. Bright scores may be saturated, and need not vary.
+    """
+    taken = [one for one in found if one.rejection is None]
+    batch = min((one.case.batch for one in taken), default=0)
+    taken = [one for one in taken if one.case.batch == batch]
+    if not taken:
+        return
+    twin = taken[len(taken) // 2]
+    case = replace(twin.case, is_bright=True)
+    inputs = make_inputs(case, images, images.seed)
+    answer = reference.run(inputs, "float32")
+    if isinstance(answer, Rejected) or not all(np.all(np.isfinite(array)) for array in answer):
+        return
+    spool.write(case, _INPUTS, tuple(inputs.values()))
+    spool.write(case, FLOAT32, answer)
+    if arbiter == "float64":
+        spool.write(case, FLOAT64, _arbitrate(reference, inputs, answer))
+    varies = tuple(np.inf for _ in answer)
+    bright = CaseExpectation(case, None, reference.output_names, varies)
+    found.insert(found.index(twin) + 1, bright)
 
 
 def read_inputs(spool: Spool, case: Case, images: ImageSpec) -> Mapping[str, Array]:
@@ -170,10 +210,16 @@ def given_case(inputs: Mapping[str, Array], images: ImageSpec) -> Case:
 
 
 def make_inputs(case: Case, images: ImageSpec, seed: int) -> dict[str, Array]:
-    """Make the inputs of a case, by the names of the graph's inputs."""
-    inputs: dict[str, Array] = {
-        images.name: make_images(case.size, case.batch, channels=images.channels, seed=seed)
-    }
+    """Make the inputs of a case, by the names of the graph's inputs.
+
+    The images of a bright case come from the seed behind that of the vacuity guard.
+    """
+    if case.is_bright:
+        seed = images.vacuity_seed + 1
+    made = make_images(case.size, case.batch, channels=images.channels, seed=seed)
+    if case.is_bright:
+        made *= np.float32(BRIGHTNESS)
+    inputs: dict[str, Array] = {images.name: made}
     if images.rois is not None:
         # The same regions whatever the seed: what varies shall be the image.
         inputs[images.rois] = make_regions(case.size, case.batch, seed=images.seed)

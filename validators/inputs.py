@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 
 from anysize.sizes import Size
 
-__all__ = ["make_images"]
+__all__ = ["BRIGHTNESS", "make_images"]
+
+# Of a bright case: activations pass the limits that wrong graphs put on them (6 in ReLU6), and
+# half of float32's range is still far.
+BRIGHTNESS = 8.0
 
 _WAVES = 3
 _NOISE = 0.25

@@ -25,6 +25,7 @@ from anysize.validators.expectation import (
     input_files,
     read_inputs,
 )
+from anysize.validators.inputs import BRIGHTNESS
 from anysize.validators.opening import Opened, failure
 from anysize.validators.parity import Expected, Judgement, judge
 from anysize.validators.references.protocol import one_line
@@ -84,15 +85,21 @@ def run_opened(
         cells = tuple(
             Cell(record.name, e.case.size, e.case.batch, opened.verdict, opened.words)
             for e in expectations
+            if not e.case.is_bright
         )
         return RuntimeResult(record, cells)
     try:
         passes = _Passes(session, record, images, spool, tolerance, step)
         up = [passes.run(expectation, repeats=None) for expectation in expectations]
-        down = [
-            passes.run(expectation, repeats=first)
-            for expectation, first in zip(reversed(expectations), reversed(up), strict=True)
-        ]
+        down: list[Cell] = []
+        bright: Cell | None = None
+        for expectation, first in zip(reversed(expectations), reversed(up), strict=True):
+            if expectation.case.is_bright:
+                bright = first  # once is enough: its twin is repeated
+                continue
+            down.append(passes.run(expectation, repeats=first))
+            if bright is not None:
+                down[-1], bright = _join_bright(down[-1], bright), None
         record = replace(record, provenance=session.provenance())
     finally:
         session.close()
@@ -137,7 +144,7 @@ class _Passes:
             attempt.run_s if attempt.outputs else None,
         )
         if repeats is None:
-            if attempt.outputs and cell.outputs:
+            if attempt.outputs and cell.outputs and not case.is_bright:
                 self._spool.write(case, _ANSWER, tuple(attempt.outputs.values()))
             return cell
         merged = _merge(repeats, cell)
@@ -215,6 +222,14 @@ def _merge(up: Cell, down: Cell) -> Cell:
         return replace(bad, verdict=Verdict.MISMATCH, message=message, run_s=run_s)
     worse = max((up, down), key=lambda c: c.worst.deviation.ratio if c.worst else 0.0)
     return replace(worse, run_s=run_s)
+
+
+def _join_bright(cell: Cell, bright: Cell) -> Cell:
+    """A good cell whose graph or session goes wrong on brighter images is none."""
+    if bright.is_good or not cell.is_good:
+        return cell
+    message = f"on other images, {BRIGHTNESS:g} times as bright: {bright.message}"
+    return replace(bright, message=message, is_bright=True, run_s=cell.run_s)
 
 
 def _differs(first: tuple[Array, ...], second: Mapping[str, Array], cell: Cell) -> str:

@@ -66,4 +66,5 @@ class Spool:
             path.unlink()
 
     def _path(self, case: Case, label: str, place: int) -> Path:
-        return self.folder / f"{case.size}-b{case.batch}-{label}-{place}.npy"
+        name = f"{case.size}-b{case.batch}{'-bright' if case.is_bright else ''}"
+        return self.folder / f"{name}-{label}-{place}.npy"

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Progress", "image_spec", "validate_model"]
 
+_FLOAT16 = 10  # onnx.TensorProto.FLOAT16
 _PACKAGES = (
     "anysize",
     "iree-base-compiler",
@@ -153,9 +154,11 @@ def validate_model(
         cases = plan_cases(_auto(metadata, declared, training), batches)
     else:
         cases = plan_cases(sizes, batches)
-    is_half = metadata.precision == "float16"
+    is_half = metadata.precision == "float16" and _has_float16(model)
     rounded = _rounded(model, reference, name=name) if is_half else None
-    steps = _Steps(progress, total=len(cases) + len(found) * (2 * len(cases) + 1))
+    # Each runtime loads, runs every case twice, and once on bright images.
+    is_bright = inputs is None and not is_half
+    steps = _Steps(progress, total=len(cases) + len(found) * (2 * len(cases) + 1 + is_bright))
     opset = opset_version(model)
     del model  # its weights are not needed any more
     profile = "float16" if is_half else ""
@@ -220,7 +223,9 @@ def validate_model(
         report,
         path,
         runtimes=found,
-        inputs_of=lambda cell: inputs or make_inputs(Case(cell.size, cell.batch), images, seed),
+        inputs_of=lambda cell: (
+            inputs or make_inputs(Case(cell.size, cell.batch, cell.is_bright), images, seed)
+        ),
         folder=bisect,
         step=steps,
     )
@@ -258,6 +263,11 @@ def _rounded(
     from anysize.validators.references.rounded import rounded_copy
 
     return choose_reference(model, rounded_copy(reference), name=name)
+
+
+def _has_float16(model: onnx.ModelProto) -> bool:
+    """Whether a file that says half precision has any: its word alone buys no larger budget."""
+    return any(tensor.data_type == _FLOAT16 for tensor in model.graph.initializer)
 
 
 def _declared(metadata: FileMetadata) -> SizeRange | None:

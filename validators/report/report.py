@@ -110,6 +110,8 @@ class Cell:
             compare.
         run_s: The faster of the two runs, in seconds; None where there was none.
         diagnosis: Where it begins, where that was asked for and found out.
+        is_bright: The outputs are those for other, brighter images, which are wrong where those
+            for the seeded images are right.
     """
 
     runtime: str
@@ -120,6 +122,7 @@ class Cell:
     outputs: tuple[OutputResult, ...] = ()
     run_s: float | None = None
     diagnosis: Diagnosis | None = None
+    is_bright: bool = False
 
     @property
     def is_good(self) -> bool:

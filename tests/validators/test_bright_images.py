@@ -1,0 +1,72 @@
+"""One case of each validation has other, brighter images: what is right on one kind is no proof."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from anysize.sizes import Size
+from anysize.validators import Verdict, validate_model
+from anysize.validators.cases import Case
+from anysize.validators.expectation import ImageSpec, make_inputs
+from anysize.validators.inputs import BRIGHTNESS
+
+SIZES = (Size(8, 8), Size(9, 10), Size(11, 11))
+SPEC = ImageSpec("input", 3, seed=0, vacuity_seed=1)
+
+
+def clipped(graph, image):
+    """Cut pixels that no image of the usual brightness has."""
+    return graph.add("Clip", image, graph.constant(-6.0), graph.constant(6.0))
+
+
+def test_bright_images_are_brighter_and_others():
+    usual, bright = (
+        make_inputs(Case(Size(9, 10), 1, is_bright=is_bright), SPEC, 0)["input"]
+        for is_bright in (False, True)
+    )
+    assert bright.dtype == np.float32
+    assert bright.std() > BRIGHTNESS / 2 * usual.std()
+    assert abs(np.corrcoef(bright.ravel(), usual.ravel())[0, 1]) < 0.9
+
+
+def test_a_value_that_is_limited_is_found_at_the_size_in_the_middle(tiny, tmp_path):
+    path = tiny.fc_file(tiny.fc(), image=clipped)
+    report = validate_model(path, tiny.fc(), sizes=SIZES, bisect=tmp_path)
+    (wrong,) = (cell for cell in report.cells if not cell.is_good)
+    assert (wrong.size, wrong.batch, wrong.verdict) == (Size(9, 10), 1, Verdict.MISMATCH)
+    assert wrong.is_bright
+    assert "on other images, 8 times as bright: output 'logits' at" in wrong.message
+    # The diagnosis is made, and can be repeated, on the images that are wrong.
+    assert wrong.diagnosis.text.startswith("the graph is wrong, not the runtime")
+    given = dict(np.load(wrong.diagnosis.inputs))
+    again = validate_model(path, tiny.fc(), inputs=given)
+    assert [cell.verdict for cell in again.cells] == [Verdict.MISMATCH]
+
+
+def test_bright_scores_need_not_vary(tiny):
+    report = validate_model(tiny.fc_file(tiny.fc()), tiny.fc(), sizes=SIZES)
+    assert report.ok
+    assert len(report.cells) == 2 * len(SIZES)
+
+
+def test_a_reference_that_rejects_everything_has_no_bright_case(tiny):
+    path = tiny.fc_file(tiny.fc())
+    report = validate_model(path, tiny.fc(), sizes=[Size(7, 7)])
+    assert {cell.verdict for cell in report.cells} == {Verdict.REJECTED}
+
+
+@pytest.mark.parametrize("claims", [False, True], ids=["silent", "says float16"])
+def test_a_file_is_not_judged_as_half_precision_for_saying_so(tiny, claims):
+    def scaled(graph, logits):
+        return graph.add("Mul", logits, graph.constant(1.0001))
+
+    path = tiny.fc_file(tiny.fc(), tail=scaled)
+    if claims:
+        model = onnx.load(path)
+        model.metadata_props.add(key="anysize.precision", value="float16")
+        onnx.save(model, path)
+    report = validate_model(path, tiny.fc(), sizes=SIZES)
+    assert {cell.verdict for cell in report.cells} == {Verdict.MISMATCH}
+    assert report.runtimes[0].profile == "strict"
