@@ -6,17 +6,23 @@ a feature map of the wrong size into an FC layer and answer nonsense; below the 
 mean of an empty map is NaN. A Reshape to the expected shape is loud on ONNX Runtime and OpenVINO
 only: IREE takes it, tract cannot load it.
 
-Expand is loud on all of them. It broadcasts a tensor to a target shape, does nothing where the
-sides agree, and fails where they differ, unless the tensor's side is 1. So a guard is two of them:
-the first expands each side a to t₁(a), the second to t₂(a), where at a legal side both are a, and
-at an illegal one they differ from a, or, for a = 1, from each other:
+Expand to a larger target is loud on all of them. It broadcasts a tensor to a target shape, does
+nothing where the sides agree, and fails where they differ, unless the tensor's side is 1. To a
+smaller target it is loud on most: IREE cuts the tensor down and answers. So a guard is two Expands
+whose targets never shrink a side. The first expands each side a to t₁(a), the second to t₂(a),
+where at a legal side both are a, and at an illegal one t₁ is more than a, or, for a = 1, t₂ is more
+than t₁:
 
-- at least m:  t₁ = max(a, m),  t₂ = max(a, 2m − a)
-- exactly m:   t₁ = m,          t₂ = max(2m − a, 0)
+- at least m:  t₁ = max(a, m),       t₂ = max(a, 2m − a)
+- exactly m:   t₁ = max(m, 2a − m),  t₂ = max(a, 2m − a)
 
-An upper bound needs one, since a side above it is never 1 and must meet neither itself nor 1:
+An upper bound needs one, since a side above it is never 1:
 
 - at most M:   t = max(a, 2a − M)
+
+The maximum stands for what reads shorter, m + |a − m|: tract cannot load an Expand behind Abs.
+OpenVINO (2026.4.1) on a single thread loses the failure of any node and answers with what its
+buffers held; no guard helps there.
 """
 
 from __future__ import annotations
@@ -162,7 +168,6 @@ def _guard(model: onnx.ModelProto, tensor: str, size: Size, name: str) -> onnx.M
         "size": [size.height, size.width],
         "twice": [2 * size.height, 2 * size.width],
         "keep": [1, 1],
-        "zero": [0],
         "two": [2],
         "axes": [2, 3],
     }
@@ -207,18 +212,17 @@ def _guard_nodes(
     else:
         axes = constants["axes"]
         sides = make("Gather", "sides", make("Shape", "shape", tensor), axes, axis=0)
-    if name == _MAX_SIZE:
-        beyond = make("Sub", "beyond", make("Add", "doubled", sides, sides), size)
-        target = make("Concat", "target", keep, larger("farther", sides, beyond), axis=0)
-        make("Expand", "checked", tensor, target)
-        return nodes
-    mirrored = make("Sub", "mirrored", constants["twice"], sides)
     if name == _MIN_SIZE:
-        first = make("Concat", "first", keep, larger("larger", sides, size), axis=0)
-        second = larger("farther", sides, mirrored)
+        first = larger("larger", sides, size)
     else:
-        first = make("Concat", "first", keep, size, axis=0)
-        second = larger("farther", mirrored, constants["zero"])
+        beyond = make("Sub", "beyond", make("Add", "doubled", sides, sides), size)
+        if name == _MAX_SIZE:
+            target = make("Concat", "target", keep, larger("farther", sides, beyond), axis=0)
+            make("Expand", "checked", tensor, target)
+            return nodes
+        first = larger("larger", size, beyond)
+    first = make("Concat", "first", keep, first, axis=0)
+    second = larger("farther", sides, make("Sub", "mirrored", constants["twice"], sides))
     second = make("Concat", "second", keep, second, axis=0)
     make("Expand", "checked", make("Expand", "expanded", tensor, first), second)
     return nodes

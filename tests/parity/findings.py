@@ -94,16 +94,6 @@ FINDINGS = (
         "iree",
         "3.13.0",
         ANY,
-        "fc",
-        ABOVE,
-        Verdict.ACCEPTED,
-        "Expand to fewer rows or columns than there are takes the first ones, where the operator's "
-        "definition is an error: the size guard of an FC head does not hold",
-    ),
-    Finding(
-        "iree",
-        "3.13.0",
-        ANY,
         "roi",
         ANY,
         Verdict.UNSUPPORTED,

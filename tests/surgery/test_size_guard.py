@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
+import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
@@ -105,6 +108,38 @@ def test_a_map_guard_takes_the_trained_map_only(kit, answer, size):
     np.testing.assert_array_equal(answer(model, trained), before)
     with pytest.raises(Exception, match=r"(?i)expand|broadcast"):
         answer(model, images)
+
+
+@pytest.mark.parametrize("opset", [10, 13, 18])
+@pytest.mark.parametrize("guard", ["min", "max", "map"])
+def test_no_target_shrinks_a_side_which_iree_would_take_for_a_cut(kit, guard, opset):
+    model = kit.make(POOLED, image="batch, 3, h, w", outputs="float[batch, 3] scores", opset=opset)
+    bound = Size(4, 3)
+    if guard == "map":
+        guard_map_size(model, "guard_me", bound)
+    else:
+        (guard_min_size if guard == "min" else guard_max_size)(model, bound)
+    targets = [node.input[1] for node in model.graph.node if node.op_type == "Expand"]
+    del model.graph.output[:]
+    for target in targets:
+        model.graph.output.add(name=target).type.tensor_type.elem_type = onnx.TensorProto.INT64
+    while model.graph.node[-1].output[0] not in targets:
+        model.graph.node.pop()
+    evaluator = ReferenceEvaluator(model)
+    for height, width in itertools.product(range(1, 12), repeat=2):
+        sides, is_loud = np.array([height, width]), False
+        for target in evaluator.run(None, {"image": np.zeros((2, 3, height, width), np.float32)}):
+            assert (target[2:] >= sides).all()
+            is_loud = bool(((target[2:] > sides) & (sides > 1)).any())
+            if is_loud:
+                break
+            sides = np.maximum(sides, target[2:])
+        is_legal = {
+            "min": height >= 4 and width >= 3,
+            "max": height <= 4 and width <= 3,
+            "map": (height, width) == (4, 3),
+        }[guard]
+        assert is_loud is not is_legal
 
 
 def test_a_map_of_one_cell_can_be_guarded(kit, answer):
