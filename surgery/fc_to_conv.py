@@ -7,19 +7,18 @@ Segmentation", CVPR 2015). `(O, C·h·w)` and `(O, C, h, w)` are the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import onnx
 
-from anysize.errors import DeclinedError
 from anysize.surgery.edit import Edits, NameMaker
-from anysize.surgery.graph import GraphView
+from anysize.surgery.graph import GraphView, image_input
 from anysize.surgery.heads import Head
 from anysize.surgery.layers import Layer, Linear, Move, Pointwise, Tail, declined
 from anysize.surgery.placing import Placer
-from anysize.surgery.skeleton import copy_fields
+from anysize.surgery.skeleton import copy_fields, inferred_values
 
 __all__ = ["MAP_OUTPUT", "Converted", "Output", "plan_fc_to_conv"]
 
@@ -52,11 +51,12 @@ def plan_fc_to_conv(view: GraphView, head: Head, *, output: Output = "map") -> C
         head: The head.
         output: `map` lets every output become its dense map, under its own name; `logits` takes
             the mean over the map's cells, before a Softmax or the like at the end; `both` does
-            that and adds the output `map`.
+            that and adds the output `map`, that of the scores before any Softmax. Outputs that
+            are made of other scores get maps of their own, `map_2` and so on.
 
     Raises:
-        DeclinedError: `both` was asked for and there is no single, plain output; or the weights
-            have a form that cannot be kept.
+        DeclinedError: The weights have a form that cannot be kept, or scores to be averaged are
+            not `(batch, classes)`.
     """
     plan = _Plan(view, head, output)
     return Converted(plan.edits, plan.maps[head.scores[0]])
@@ -76,17 +76,21 @@ class _Plan:
         self._shapes: dict[str, tuple[int | str, ...]] = {
             head.feature_map: ("batch", head.channels, *_SIDES)
         }
-        if output == "both":
-            self._check_both()
-        averaged = set() if output == "map" else set(head.scores)
-        kept = set() if output == "map" else _behind(head, averaged)
+        # Scores to average → the name of their map.
+        averaged = {
+            name: self._names(MAP_OUTPUT if output == "both" else f"{name}_map")
+            for name in dict.fromkeys(head.scores if output != "map" else ())
+        }
+        kept = _behind(head, averaged) if averaged else set()
         for layer in head.layers:
             if layer.nodes[-1] in kept:
                 continue
             self._convert(layer)
             for name in layer.outputs:
                 if name in averaged:
-                    self._average(layer, name)
+                    self._average(layer, name, averaged[name])
+        if output == "both":
+            self.edits.new_outputs += self._declared(averaged.values())
         if output == "map":
             for name in head.outputs:
                 self.edits.outputs[name] = self._shapes[self.maps[name]]
@@ -164,8 +168,8 @@ class _Plan:
             _make("Transpose", after, output, f"{old.name}_to_map", perm=[0, 3, 1, 2]),
         ]
 
-    def _average(self, layer: Layer, scores: str) -> None:
-        """Let `scores` be the mean over the cells of the map that took its place."""
+    def _average(self, layer: Layer, scores: str, dense: str) -> None:
+        """Let `scores` be the mean over the cells of the map that took its place, now `dense`."""
         axes = layer.layout.axes
         if axes[:2] != ("N", "C") or any(axes[2:]) or len(axes) not in (2, 4):
             raise declined(
@@ -174,25 +178,28 @@ class _Plan:
                 f"makes scores of shape {list(layer.layout.shape)}, expected (batch, classes) to "
                 "average; use --output map",
             )
-        dense, index = self.maps[scores], layer.nodes[-1]
+        index = layer.nodes[-1]
         nodes = list(self._nodes_at(index))
-        wanted = MAP_OUTPUT if self._output == "both" else f"{scores}_map"
-        if dense == scores:
-            dense = nodes[-1].output[0] = self._names(wanted)
+        if self.maps[scores] == scores:
+            nodes[-1].output[0] = dense
         elif self._output == "both":
-            dense = self._names(wanted)
             nodes.append(_make("Identity", self.maps[scores], dense, dense))
+        else:
+            dense = self.maps[scores]
         pooled = self._names(f"{scores}_mean") if len(axes) == 2 else scores
         nodes.append(_make("GlobalAveragePool", dense, pooled, f"{scores}_mean"))
         if len(axes) == 2:
             nodes.append(_make("Flatten", pooled, scores, f"{scores}_flatten", axis=1))
         self.edits.nodes[index] = nodes
         self.maps[scores] = dense
-        self._shapes[dense] = shape = ("batch", layer.layout.channels, *_SIDES)
-        if self._output == "both":
-            original = self._view.model.graph.output[0].type.tensor_type.elem_type
-            value = onnx.helper.make_tensor_value_info(dense, original, shape)
-            self.edits.new_outputs.append(value)
+        self._shapes[dense] = ("batch", layer.layout.channels, *_SIDES)
+
+    def _declared(self, maps: Iterable[str]) -> list[onnx.ValueInfoProto]:
+        """Declare maps as outputs, of the type that the feature map has."""
+        known = inferred_values(self._view.model).get(self._head.feature_map)
+        known = known or image_input(self._view.model)
+        kind = known.type.tensor_type.elem_type
+        return [onnx.helper.make_tensor_value_info(m, kind, self._shapes[m]) for m in maps]
 
     def _nodes_at(self, index: int) -> Sequence[onnx.NodeProto]:
         if index in self.edits.nodes:
@@ -205,19 +212,8 @@ class _Plan:
         self.maps[name] = name
         self._shapes[name] = shape
 
-    def _check_both(self) -> None:
-        head = self._head
-        tails = [layer for layer in head.layers if isinstance(layer, Tail)]
-        if len(head.outputs) > 1 or head.scores != head.outputs:
-            what = tails[0].label if tails else f"output {head.outputs[-1]!r}"
-            raise DeclinedError(
-                f"{what}: --output both needs one output without Softmax, LogSoftmax or ArgMax; "
-                "use map or logits",
-                node=self._view.node(tails[0].node).name if tails else "",
-            )
 
-
-def _behind(head: Head, scores: set[str]) -> set[int]:
+def _behind(head: Head, scores: Collection[str]) -> set[int]:
     """Return the nodes between scores and outputs, which work on the mean as they did before."""
     made = {name: layer for layer in head.layers for name in layer.outputs}
     kept: set[int] = set()

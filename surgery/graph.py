@@ -7,7 +7,7 @@ to the ModelProto (`anysize.surgery.edit`), and the view points at its nodes by 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import onnx
@@ -108,13 +108,19 @@ class GraphView:
         tensor = self.constant(name)
         return None if tensor is None else small_array(tensor)
 
-    def upstream(self, tensor: str) -> set[int]:
-        """Return the indices of the nodes that `tensor` is computed from."""
+    def upstream(self, *tensors: str, until: Collection[str] = ()) -> set[int]:
+        """Return the indices of the nodes that `tensors` are computed from.
+
+        Args:
+            tensors: Where the search begins.
+            until: Tensors that are taken as given: what makes them does not count.
+        """
         made_by = {name: i for i, node in enumerate(self.nodes) for name in node.output if name}
         seen: set[int] = set()
-        pending = [tensor]
+        pending = list(tensors)
         while pending:
-            index = made_by.get(pending.pop())
+            name = pending.pop()
+            index = None if name in until else made_by.get(name)
             if index is None or index in seen:
                 continue
             seen.add(index)

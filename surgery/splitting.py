@@ -1,4 +1,4 @@
-"""A graph in two at a tensor: what makes it, and what is made of it."""
+"""A graph in two at some tensors: what makes them, and what is made of them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ __all__ = ["split_at"]
 
 def split_at(
     model: onnx.ModelProto,
-    tensor: str,
-    *,
+    *tensors: str,
     size: Size | None = None,
     source: Path | None = None,
 ) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-    """Split a model at `tensor` into the part that computes it and the part that reads it.
+    """Split a model at `tensors` into the part that computes them and the part that reads them.
 
     Each half gets copies of the weights that it needs and of no others. Where the training size is
     known, every spelling of a flatten is written as Flatten first: so the second half needs no
@@ -34,17 +33,19 @@ def split_at(
 
     Args:
         model: Not modified.
-        tensor: A tensor that every path from the image to the outputs runs through.
+        tensors: Every path from the image to an output that depends on one of them runs through
+            one of them.
         size: The training size; what the file declares or records, by default.
         source: The file that `model` was loaded from: external weights are brought in, so that a
             runtime can take a half from memory. Without it they stay external.
 
     Returns:
-        `(features, head)`: from the model's inputs to `tensor`, and from `tensor` to the model's
-        outputs. `tensor` is declared with its rank and symbolic axes.
+        `(features, head)`: from the model's inputs to `tensors`, and from `tensors` to those of
+        the model's outputs that are made of them. `tensors` are declared with their ranks and
+        symbolic axes.
 
     Raises:
-        UnsupportedModelError: No node makes `tensor`, or the second half reads something else
+        UnsupportedModelError: No node makes one of them, or the second half reads something else
             of the first.
     """
     light = weight_free(model)
@@ -52,32 +53,25 @@ def split_at(
     with contextlib.suppress(UnsupportedModelError):
         reshape_to_flatten(light, size)
     view = GraphView(light)
-    first = view.upstream(tensor)
-    if not first:
-        raise UnsupportedModelError(f"tensor {tensor!r}: no node of the graph makes it")
-    needed: set[int] = set().union(*(view.upstream(o.name) for o in model.graph.output))
-    # What depends on the tensor, and the constants that this part computes with.
-    dependent = view.downstream(tensor) & needed
-    second = set(dependent)
-    for index in dependent:
-        for name in view.node(index).input:
-            if name != tensor and name:
-                second |= view.upstream(name) - first
-    made_first = {name for index in first for name in view.node(index).output if name}
+    for tensor in tensors:
+        if view.producer(tensor) is None:
+            raise UnsupportedModelError(f"tensor {tensor!r}: no node of the graph makes it")
+    dependent = set().union(*(view.downstream(tensor) for tensor in tensors))
+    made = {name for index in dependent for name in view.node(index).output} - set(tensors)
+    outputs = [output for output in model.graph.output if output.name in made]
+    first = view.upstream(*tensors)
+    second = view.upstream(*(output.name for output in outputs), until=tensors)
     inputs = {value.name for value in model.graph.input} - _initializers(model)
     for index in sorted(second):
-        for name in view.node(index).input:
-            if name != tensor and (name in inputs or name in made_first):
-                if view.constant(name) is not None:
-                    second |= view.upstream(name)
-                    continue
-                raise UnsupportedModelError(
-                    f"{view.label(index)}: reads {name!r} past {tensor!r}; "
-                    "the graph cannot be split there"
-                )
-    boundary = _boundary(model, tensor)
-    features = _part(model, view, first, list(model.graph.input), [boundary], source)
-    head = _part(model, view, second, [boundary], list(model.graph.output), source)
+        for name in sorted(inputs & set(view.node(index).input)):
+            raise UnsupportedModelError(
+                f"{view.label(index)}: reads {name!r} past {' and '.join(map(repr, tensors))}; "
+                "the graph cannot be split there"
+            )
+    known = inferred_values(model)
+    boundaries = [_boundary(model, tensor, known.get(tensor)) for tensor in tensors]
+    features = _part(model, view, first, list(model.graph.input), boundaries, source)
+    head = _part(model, view, second, boundaries, outputs, source)
     return features, head
 
 
@@ -135,9 +129,10 @@ def _initializers(model: onnx.ModelProto) -> set[str]:
     return {tensor.name for tensor in model.graph.initializer}
 
 
-def _boundary(model: onnx.ModelProto, tensor: str) -> onnx.ValueInfoProto:
+def _boundary(
+    model: onnx.ModelProto, tensor: str, known: onnx.ValueInfoProto | None
+) -> onnx.ValueInfoProto:
     """Describe the boundary: the model's own element type and rank, every axis free."""
-    known = inferred_values(model).get(tensor)
     if known is None:
         element = model.graph.input[0].type.tensor_type.elem_type
         return onnx.helper.make_tensor_value_info(tensor, element, None)

@@ -135,12 +135,6 @@ def test_a_baked_height_in_the_backbone_is_declined_by_name(kit):
         rewrite(model)
 
 
-def test_both_is_declined_where_a_softmax_ends_the_graph(kit):
-    model = kit.fc(FC + "scores = Softmax <axis = 1> (h)", ONE)
-    with pytest.raises(DeclinedError, match=r"node 'scores': --output both needs .*map or logits"):
-        rewrite(model, output="both")
-
-
 @pytest.mark.parametrize(
     ("body", "weights"),
     [

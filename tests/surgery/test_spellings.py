@@ -535,6 +535,20 @@ def test_every_spelling_is_rewritten_and_equals_the_original_on_every_window(spe
 MEANT = [name for name in ENDS if not name.startswith("arg-max") and name != "softmax-top-k"]
 
 
+@pytest.mark.parametrize("end", MEANT)
+def test_both_gives_the_outputs_and_the_map_of_the_scores_before_their_end(end):
+    model = Spelling(end=end, opset=13).build()
+    rewritten = assert_proved(model, output="both")
+    *outputs, dense = rewritten.graph.output
+    assert [o.name for o in outputs] == [o.name for o in model.graph.output]
+    assert dense.name == "map"
+    assert [d.dim_param or d.dim_value for d in dense.type.tensor_type.shape.dim] == [
+        "batch", CLASSES, "map_height", "map_width",
+    ]  # fmt: skip
+    made = next(node for node in rewritten.graph.node if "map" in node.output)
+    assert made.op_type == "Conv"
+
+
 @pytest.mark.parametrize("opset", [11, 17], ids=["opset-11", "opset-17"])
 @pytest.mark.parametrize("end", MEANT)
 def test_the_mean_of_the_scores_goes_through_the_same_end(end, opset):
@@ -578,6 +592,15 @@ def depths(net: Net) -> None:
     net.outputs.append((scores, FLOAT))
 
 
+def tails_of_different_scores(net: Net) -> None:
+    two_heads(net)
+    (ages, _), (genders, _) = net.outputs
+    net.outputs = []
+    ending("Softmax", axis=1)(net, ages)
+    ending()(net, ages)
+    ending("LogSoftmax", axis=1)(net, genders)
+
+
 def shared_weight(net: Net) -> None:
     rows = net.add("Flatten", backbone(net))
     weight = net.store(net.normal(CLASSES, FLAT))
@@ -601,8 +624,10 @@ def dense_on_every_position(net: Net) -> None:
     net.outputs.append((DENSE["gemm"](net, rows, features, CLASSES, PLAIN["initializer"]), FLOAT))
 
 
-@pytest.mark.parametrize("output", ["map", "logits"])
-@pytest.mark.parametrize("build", [two_heads, shared_trunk, depths, shared_weight])
+@pytest.mark.parametrize("output", ["map", "logits", "both"])
+@pytest.mark.parametrize(
+    "build", [two_heads, shared_trunk, depths, shared_weight, tails_of_different_scores]
+)
 def test_several_heads_on_one_map_are_each_proved(build, output):
     net = Net()
     build(net)

@@ -17,8 +17,6 @@ from anysize.validators.references.protocol import Precision, Rejected
 if TYPE_CHECKING:
     import onnx
 
-    from anysize.surgery import Head
-
 __all__ = ["OnnxFc"]
 
 Array = NDArray[np.generic]
@@ -65,12 +63,15 @@ class OnnxFc:
         self._features = GraphPair(free_axes(features), name=name, threads=threads)
         self._scores = self._head = _Batched(layers, name, threads)
         self._tail: _Batched | None = None
-        if cut.before_tail is not None:
-            scores, tail = split_at(layers, cut.before_tail)
+        self._cut = cut
+        self._outputs = tuple(output.name for output in layers.graph.output)
+        if cut.scores != self._outputs:
+            scores, tail = split_at(layers, *cut.scores)
             for value in (*scores.graph.output, *tail.graph.input):
                 value.type.tensor_type.ClearField("shape")  # (count, classes), not a map
             self._scores = _Batched(scores, name, threads)
-            self._tail = _Batched(tail, name, threads)
+            if tail.graph.output:
+                self._tail = _Batched(tail, name, threads)
 
     def features(self, images: Array, precision: Precision) -> Array | Rejected:
         """Compute the feature map of images of any size that the features take."""
@@ -79,15 +80,20 @@ class OnnxFc:
 
     def head(self, windows: Array, precision: Precision) -> tuple[Array, ...]:
         """Run the whole head on windows of a feature map."""
-        return self._head.run(windows, precision)
+        return self._head.run(windows, precision=precision)
 
     def scores(self, windows: Array, precision: Precision) -> tuple[Array, ...]:
         """Run the head on windows of a feature map, up to its Softmax, LogSoftmax or ArgMax."""
-        return self._scores.run(windows, precision)
+        return self._scores.run(windows, precision=precision)
 
     def finish(self, scores: tuple[Array, ...], precision: Precision) -> tuple[Array, ...]:
-        """Run what comes after `scores` on `(batch, classes)`."""
-        return scores if self._tail is None else self._tail.run(scores[0], precision)
+        """Run what comes after `scores` on `(batch, classes)` each."""
+        named = dict(zip(self._cut.scores, scores, strict=True))
+        if self._tail is not None:
+            after = self._tail.run(*scores, precision=precision)
+            behind = (name for name in self._outputs if name not in named)
+            named |= dict(zip(behind, after, strict=True))
+        return tuple(named[name] for name in self._outputs)
 
     def close(self) -> None:
         """Release the sessions."""
@@ -105,19 +111,19 @@ class _Batched:
         self._pair = GraphPair(model, name=name, threads=threads)
         self._takes_one = False
 
-    def run(self, items: Array, precision: Precision) -> tuple[Array, ...]:
+    def run(self, *items: Array, precision: Precision) -> tuple[Array, ...]:
         if not self._takes_one:
-            answer = self._pair.run((items,), precision)
-            if not isinstance(answer, Rejected) and all(len(a) == len(items) for a in answer):
+            answer = self._pair.run(items, precision)
+            if not isinstance(answer, Rejected) and all(len(a) == len(items[0]) for a in answer):
                 return answer
             self._takes_one = True  # flattened by Reshape([1, K])
         parts: list[tuple[Array, ...]] = []
-        for place in range(len(items)):
-            answer = self._pair.run((items[place : place + 1],), precision)
+        for place in range(len(items[0])):
+            answer = self._pair.run(tuple(one[place : place + 1] for one in items), precision)
             if isinstance(answer, Rejected):
                 raise SourceError(
                     f"reference {self._name}: its head rejects a window of "
-                    f"{list(items.shape[1:])}: {answer.reason}"
+                    f"{list(items[0].shape[1:])}: {answer.reason}"
                 )
             parts.append(answer)
         return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
@@ -128,12 +134,12 @@ class _Batched:
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """Where a graph is cut: its feature map, the window of it that one answer takes, its tail."""
+    """Where a graph is cut: its feature map, the window of it that one answer takes, its scores."""
 
     feature_map: str
     window: tuple[int, int]
     size: Size | None
-    before_tail: str | None
+    scores: tuple[str, ...]
     averages: frozenset[str] = frozenset()
 
 
@@ -152,13 +158,12 @@ def _find_cut(model: onnx.ModelProto, size: Size | None) -> _Cut:
             pooled = find_pooled_head(model)
         except DeclinedError:
             raise error from None
-        linear = pooled.linear.output
-        return _Cut(pooled.feature_map, (1, 1), size, linear if linear != pooled.output else None)
+        return _Cut(pooled.feature_map, (1, 1), size, (pooled.linear.output,))
     return _Cut(
         head.feature_map,
         (head.map_size.height, head.map_size.width),
         head.image_size,
-        _before_tail(head),
+        tuple(dict.fromkeys(head.scores)),
     )
 
 
@@ -172,12 +177,5 @@ def _find_pool(model: onnx.ModelProto, size: Size | None) -> _Cut:
     averages = {n.output[0] for n in light.graph.node if n.op_type == "GlobalAveragePool"}
     fixed = {n.output[0] for n in model.graph.node if n.op_type == "AveragePool"}
     pooled = find_pooled_head(light)
-    linear = pooled.linear.output
-    before_tail = linear if linear != pooled.output else None
-    return _Cut(pooled.feature_map, (1, 1), size, before_tail, frozenset(averages & fixed))
-
-
-def _before_tail(head: Head) -> str | None:
-    """Name the tensor before the Softmax or the like, where all outputs are made of one."""
-    scores = set(head.scores)
-    return None if scores <= set(head.outputs) or len(scores) > 1 else head.scores[0]
+    scores = (pooled.linear.output,)
+    return _Cut(pooled.feature_map, (1, 1), size, scores, frozenset(averages & fixed))
