@@ -9,6 +9,7 @@ from anysize.surgery.loading import load_model
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
 from anysize.surgery.passes import (
     PassResult,
+    free_baked_shapes,
     local_pool_to_global,
     reduce_mean_to_global_pool,
     reshape_to_flatten,
@@ -34,6 +35,7 @@ __all__ = [
     "find_head",
     "find_pooled_head",
     "free_axes",
+    "free_baked_shapes",
     "guard_map_size",
     "guard_max_size",
     "guard_min_size",

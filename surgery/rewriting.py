@@ -25,6 +25,8 @@ __all__ = ["Rewrite", "rewrite"]
 
 _OUTPUTS = ("map", "logits", "both")
 _OTHER_BATCH = 3
+# What the file records of its head, where that is not what it was rewritten to.
+_RECORDED = {"dynamic": "as-is"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ def rewrite(
         to: The head to rewrite to: `fcn`, convolutions instead of fully connected layers; `cam`,
             the linear layer before the global average instead of behind it; `gap`, a global
             average instead of one over a window as large as the trained map; `adaptive`, the
-            feature map pooled to its trained size; `resize`, the image resized to its own.
+            feature map pooled to its trained size; `resize`, the image resized to its own;
+            `dynamic`, nothing but free axes, for a graph whose layers take any size.
         size: The training size; what the file declares or records, by default.
         output: `map` makes each output its dense map; `logits` the mean over the map's cells,
             taken before a Softmax, LogSoftmax or ArgMax; `both` adds the output `map` to that.
@@ -107,7 +110,7 @@ def rewrite(
     metadata = replace(
         read_metadata(model),
         version=anysize.__version__,
-        head=to,
+        head=_RECORDED.get(to, to),
         size=plan.size,
         min_size=plan.min_size,
         max_size=plan.max_size,

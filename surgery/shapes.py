@@ -264,14 +264,17 @@ class ShapeRun:
         self.most_elements = 0
 
     def set_value(self, name: str, value: np.ndarray) -> None:
+        """Record a tensor whose value is known."""
         self.values[name] = value
         self.shapes[name] = value.shape
         self.types[name] = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
 
     def type_of(self, name: str) -> onnx.TypeProto:
+        """Return a tensor's type, with its shape where that is known."""
         return onnx.helper.make_tensor_type_proto(self.types[name], self.shapes.get(name))
 
     def illegal(self, step: ShapeStep, reason: str) -> IllegalSizeError:
+        """Make the error for a node that cannot take what it gets."""
         return IllegalSizeError(
             f"{step.label} cannot take an image of {self.size}: {reason}", node=step.node.name
         )

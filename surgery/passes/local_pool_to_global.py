@@ -7,6 +7,8 @@ over the whole map (Lin, Chen, Yan, "Network in Network", ICLR 2014).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx
 
 from anysize.sizes import Size
@@ -15,6 +17,7 @@ from anysize.surgery.graph import GraphView, attribute
 from anysize.surgery.intervals import trained_size
 from anysize.surgery.passes.result import PassResult
 from anysize.surgery.shapes import infer_shapes
+from anysize.surgery.sliding import sliding_windows
 
 __all__ = ["local_pool_to_global"]
 
@@ -22,7 +25,7 @@ __all__ = ["local_pool_to_global"]
 def local_pool_to_global(model: onnx.ModelProto, size: Size | None = None) -> PassResult:
     """Write every average over a window that covers its whole map as GlobalAveragePool.
 
-    A window that reaches into padding is another thing and stays.
+    A window that counts the padding it reaches into is another thing and stays.
 
     Args:
         model: Edited in place.
@@ -43,7 +46,7 @@ def local_pool_to_global(model: onnx.ModelProto, size: Size | None = None) -> Pa
     edits, names = Edits(), []
     for index in pools:
         node = view.node(index)
-        if list(shapes.get(node.input[0], ())[2:]) != _window(node):
+        if not _covers(node, shapes.get(node.input[0], ())[2:]):
             continue
         edits.nodes[index] = [
             onnx.helper.make_node(
@@ -58,13 +61,17 @@ def local_pool_to_global(model: onnx.ModelProto, size: Size | None = None) -> Pa
     return PassResult(model, applied=True, nodes=tuple(names))
 
 
-def _window(node: onnx.NodeProto) -> list[int] | None:
-    """Return the window of a pooling without padding and gaps."""
-    pads, dilations = attribute(node, "pads", [0]), attribute(node, "dilations", [1])
-    plain = attribute(node, "auto_pad", "NOTSET") in ("NOTSET", "VALID")
-    kernel = attribute(node, "kernel_shape")
-    if not plain or not isinstance(pads, list) or any(pads) or not isinstance(kernel, list):
-        return None
-    if not isinstance(dilations, list) or any(gap != 1 for gap in dilations):
-        return None
-    return kernel
+def _covers(node: onnx.NodeProto, sides: Sequence[int]) -> bool:
+    """Say whether the one window of a pooling holds every cell of the map, and counts no other."""
+    windows = sliding_windows(node)
+    if not sides or len(windows) != len(sides):
+        return False
+    counts_padding = bool(attribute(node, "count_include_pad", 0))
+    return all(
+        not window.is_same
+        and window.dilation == 1
+        and window.output_cells(side) == 1
+        and window.kernel >= side + window.pad_begin
+        and (window.kernel == side or not counts_padding)
+        for window, side in zip(windows, sides, strict=True)
+    )

@@ -10,6 +10,7 @@ import onnx
 from anysize.sizes import Size
 from anysize.surgery.targets.adaptive import plan_adaptive
 from anysize.surgery.targets.cam import plan_cam
+from anysize.surgery.targets.dynamic import plan_dynamic
 from anysize.surgery.targets.fcn import plan_fcn
 from anysize.surgery.targets.gap import plan_gap
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan
@@ -28,5 +29,6 @@ TARGETS: Mapping[str, Planner] = MappingProxyType(
         "cam": plan_cam,
         "adaptive": plan_adaptive,
         "resize": plan_resize,
+        "dynamic": plan_dynamic,
     }
 )

@@ -18,7 +18,7 @@ from anysize.surgery.intervals import smallest_size
 from anysize.surgery.operators import Emitter, emit_adaptive_average_pool
 from anysize.surgery.size_guard import drop_guards, guard_min_size
 from anysize.surgery.skeleton import inferred_values, weight_free
-from anysize.surgery.targets.fixed_head import find_fixed_head, free_head
+from anysize.surgery.targets.fixed_head import find_fixed_head, free_backbone, free_head
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan
 
 __all__ = ["plan_adaptive"]
@@ -43,7 +43,7 @@ def plan_adaptive(model: onnx.ModelProto, size: Size | None, output: Output) -> 
             f"rewrite to adaptive, output {output!r}: the outputs stay what they are, so there is "
             "no map to choose; leave --output out"
         )
-    _without_guards(model)
+    _normalise(model, size)
     found = find_fixed_head(model, size)
     if isinstance(found, NotNeeded):
         return found
@@ -69,13 +69,14 @@ def plan_adaptive(model: onnx.ModelProto, size: Size | None, output: Output) -> 
         min_size=smallest,
         classes=found.classes,
         head=head,
-        normalise=_without_guards,
+        normalise=partial(_normalise, size=head.image_size),
         finish=partial(guard_min_size, size=smallest),
     )
 
 
-def _without_guards(model: onnx.ModelProto) -> onnx.ModelProto:
-    return drop_guards(model, "min", "max", "map")
+def _normalise(model: onnx.ModelProto, size: Size | None) -> None:
+    drop_guards(model, "min", "max", "map")
+    free_backbone(model, size)
 
 
 def _element_type(model: onnx.ModelProto, tensor: str) -> int:

@@ -21,7 +21,11 @@ from anysize.surgery.intervals import smallest_size, trained_size
 from anysize.surgery.layers import Linear, declined
 from anysize.surgery.layout import Layout
 from anysize.surgery.metadata import read_metadata
-from anysize.surgery.passes import local_pool_to_global, reduce_mean_to_global_pool
+from anysize.surgery.passes import (
+    free_baked_shapes,
+    local_pool_to_global,
+    reduce_mean_to_global_pool,
+)
 from anysize.surgery.placing import Placer
 from anysize.surgery.readers import TAILS, Sight, read_layer
 from anysize.surgery.size_guard import guard_min_size
@@ -177,6 +181,7 @@ def plan_cam(model: onnx.ModelProto, size: Size | None, output: Output) -> Plan 
 def _normalise(model: onnx.ModelProto, size: Size) -> None:
     reduce_mean_to_global_pool(model)
     local_pool_to_global(model, size)
+    free_baked_shapes(model, size)
 
 
 def _plan_edits(view: GraphView, head: PooledHead) -> tuple[Edits, str]:

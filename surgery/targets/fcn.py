@@ -10,7 +10,7 @@ from anysize.sizes import Size
 from anysize.surgery.fc_to_conv import plan_fc_to_conv
 from anysize.surgery.graph import GraphView
 from anysize.surgery.size_guard import guard_min_size
-from anysize.surgery.targets.fixed_head import drop_fc_guards, find_fixed_head
+from anysize.surgery.targets.fixed_head import drop_fc_guards, find_fixed_head, free_backbone
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan
 
 __all__ = ["plan_fcn"]
@@ -23,7 +23,7 @@ def plan_fcn(model: onnx.ModelProto, size: Size | None, output: Output) -> Plan 
         DeclinedError: The rewrite would have to guess; the message names the node.
         IllegalSizeError: The graph does not take images of `size`.
     """
-    drop_fc_guards(model)
+    _normalise(model, size)
     found = find_fixed_head(model, size)
     if isinstance(found, NotNeeded):
         return found
@@ -40,6 +40,11 @@ def plan_fcn(model: onnx.ModelProto, size: Size | None, output: Output) -> Plan 
         classes=found.classes,
         map_tensor=converted.map_tensor,
         head=head,
-        normalise=drop_fc_guards,
+        normalise=partial(_normalise, size=head.image_size),
         finish=finish,
     )
+
+
+def _normalise(model: onnx.ModelProto, size: Size | None) -> None:
+    drop_fc_guards(model)
+    free_backbone(model, size)

@@ -8,17 +8,20 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 
+from anysize.errors import DeclinedError
 from anysize.sizes import Size, SizeRange
+from anysize.surgery.baked import Follows
 from anysize.surgery.edit import Edits, NameMaker
 from anysize.surgery.graph import GraphView
 from anysize.surgery.heads import AnySizeAlreadyError, Head, find_head
 from anysize.surgery.intervals import legal_interval
 from anysize.surgery.layers import Move
 from anysize.surgery.metadata import read_metadata
+from anysize.surgery.passes import free_baked_shapes
 from anysize.surgery.size_guard import drop_guards
 from anysize.surgery.targets.plan import NotNeeded
 
-__all__ = ["FixedHead", "drop_fc_guards", "find_fixed_head", "free_head"]
+__all__ = ["FixedHead", "drop_fc_guards", "find_fixed_head", "free_backbone", "free_head"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,27 @@ def find_fixed_head(model: onnx.ModelProto, size: Size | None) -> FixedHead | No
             f"every image size yields {head.feature_map!r} alike; the graph takes any already"
         )
     return FixedHead(head, interval)
+
+
+def free_backbone(
+    model: onnx.ModelProto, size: Size | None, *, follows: Follows = "size and batch"
+) -> None:
+    """Let the shapes that are built in before the head, or anywhere without one, follow the image.
+
+    Args:
+        model: Edited in place.
+        size: The training size; what the file declares or records, by default.
+        follows: What images are to differ in.
+
+    Raises:
+        DeclinedError: A shape can mean different things, or nothing; the node is named.
+        IllegalSizeError: The graph does not take images of `size`.
+    """
+    try:
+        tensors = [find_head(model, size).feature_map]
+    except DeclinedError:  # whether that matters is for the target to say
+        tensors = []
+    free_baked_shapes(model, size, tensors=tensors, follows=follows)
 
 
 def drop_fc_guards(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -11,7 +11,11 @@ from anysize.sizes import Size
 from anysize.surgery.edit import Edits
 from anysize.surgery.intervals import smallest_size, trained_size
 from anysize.surgery.metadata import read_metadata
-from anysize.surgery.passes import local_pool_to_global, reshape_to_flatten
+from anysize.surgery.passes import (
+    free_baked_shapes,
+    local_pool_to_global,
+    reshape_to_flatten,
+)
 from anysize.surgery.shapes import infer_shapes
 from anysize.surgery.size_guard import guard_min_size
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan
@@ -49,6 +53,7 @@ def plan_gap(model: onnx.ModelProto, size: Size | None, output: Output) -> Plan 
             return NotNeeded(f"{made.reason}, and the graph pools globally already")
         raise DeclinedError(f"{made.reason}; give --to fcn, adaptive or resize for FC layers")
     reshape_to_flatten(model, trained)
+    free_baked_shapes(model, trained)
     smallest = smallest_size(model, near=trained)
     shape = infer_shapes(model, trained).get(model.graph.output[0].name, ())
     return Plan(
@@ -65,3 +70,4 @@ def plan_gap(model: onnx.ModelProto, size: Size | None, output: Output) -> Plan 
 def _normalise(model: onnx.ModelProto, size: Size) -> None:
     local_pool_to_global(model, size)
     reshape_to_flatten(model, size)
+    free_baked_shapes(model, size)

@@ -7,6 +7,8 @@ point is a pixel, so nothing changes there.
 
 from __future__ import annotations
 
+from functools import partial
+
 import onnx
 
 from anysize.errors import DeclinedError, UsageError
@@ -20,7 +22,7 @@ from anysize.surgery.operators import Emitter, emit_bilinear_resize
 from anysize.surgery.shapes import infer_shapes
 from anysize.surgery.size_guard import GuardKind, drop_guards, guarded_image
 from anysize.surgery.skeleton import weight_free
-from anysize.surgery.targets.fixed_head import free_head
+from anysize.surgery.targets.fixed_head import free_backbone, free_head
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan
 
 __all__ = ["plan_resize"]
@@ -63,7 +65,7 @@ def plan_resize(model: onnx.ModelProto, size: Size | None, output: Output) -> Pl
         )
     # What bounds an FC head says nothing of the image that is resized for it.
     stale: tuple[GuardKind, ...] = ("min",) if head is None else ("min", "max", "map")
-    drop_guards(model, *stale)
+    _normalise(model, trained, stale)
     head = _fixed_head(model, trained)  # its nodes have moved
     return Plan(
         edits=_plan_edits(model, head, trained),
@@ -72,7 +74,7 @@ def plan_resize(model: onnx.ModelProto, size: Size | None, output: Output) -> Pl
         max_size=metadata.max_size if head is None else None,
         classes=_classes(model, head, trained),
         head=head,
-        normalise=lambda whole: drop_guards(whole, *stale),
+        normalise=partial(_normalise, size=trained, stale=stale),
     )
 
 
@@ -82,6 +84,11 @@ def _fixed_head(model: onnx.ModelProto, size: Size | None) -> Head | None:
         return find_head(model, size)
     except DeclinedError:
         return None
+
+
+def _normalise(model: onnx.ModelProto, size: Size, stale: tuple[GuardKind, ...]) -> None:
+    drop_guards(model, *stale)
+    free_backbone(model, size, follows="batch")
 
 
 def _plan_edits(model: onnx.ModelProto, head: Head | None, size: Size) -> Edits:

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "declines.md"
-RAISERS = {"DeclinedError", "AnySizeAlreadyError", "declined"}
+RAISERS = {"DeclinedError", "AnySizeAlreadyError", "UnreadableError", "declined"}
 
 
 def reasons_in(source: str) -> set[str]:

@@ -29,6 +29,21 @@ def zoo_like(kit, pool="kernel_shape = [8, 8]", opset=9):
     )
 
 
+@pytest.mark.parametrize(
+    "pool",
+    [
+        "kernel_shape = [8, 8], pads = [0, 0, 1, 1], strides = [8, 8]",
+        "kernel_shape = [9, 9], pads = [0, 0, 1, 1]",
+        "kernel_shape = [10, 9], pads = [1, 0, 1, 1]",
+    ],
+)
+def test_a_window_that_pads_and_does_not_count_it_is_the_mean_of_the_map(kit, pool):
+    model = zoo_like(kit, pool)
+    images = kit.images(1, 3, 32, 32)
+    (want,), (got,) = kit.run(model, images), kit.run(rewrite(model, to="gap").model, images)
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("opset", [9, 13, 17])
 def test_gap_takes_any_size_and_is_proved(kit, opset):
     model = zoo_like(kit, opset=opset)
@@ -92,7 +107,8 @@ def test_the_file_says_what_it_takes_and_rewriting_twice_changes_nothing(kit):
     "pool",
     [
         "kernel_shape = [4, 4], strides = [4, 4]",
-        "kernel_shape = [8, 8], pads = [0, 0, 1, 1], strides = [8, 8]",
+        "kernel_shape = [9, 9], pads = [0, 0, 1, 1], count_include_pad = 1",
+        "kernel_shape = [8, 8], pads = [1, 1, 0, 0], strides = [8, 8]",
         'kernel_shape = [8, 8], auto_pad = "SAME_UPPER", strides = [8, 8]',
     ],
 )

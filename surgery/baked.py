@@ -1,0 +1,173 @@
+"""Finding what a graph holds on to of the image that it was traced with.
+
+The graph is walked at several sizes and batches at once. Wherever a Reshape, an Expand or a Resize
+was given numbers, it is worked out what they can mean at every size (`anysize.surgery.reading`),
+and the walk goes on with that. A reading holds where the whole graph then takes all the sizes and
+keeps the images apart; where two different ones hold, the file does not say which was meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import onnx
+
+from anysize.errors import DeclinedError
+from anysize.sizes import Size
+from anysize.surgery.baked_walk import (
+    WAY_OUT,
+    Attempt,
+    BakedWalk,
+    Reading,
+    Source,
+    Subject,
+    UnreadableError,
+    shape_text,
+)
+from anysize.surgery.graph import GraphView, image_input
+from anysize.surgery.reading import Piece, lengths
+from anysize.surgery.shapes import ShapeWalk
+from anysize.surgery.size_guard import drop_guards
+from anysize.surgery.skeleton import weight_free
+
+__all__ = ["Follows", "Found", "find_baked"]
+
+# What a rewritten graph takes other than at the training size.
+Follows = Literal["batch", "size and batch"]
+
+_MOST_WALKS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The one reading of a graph that holds.
+
+    Attributes:
+        readings: For the output of each node with a shape that follows the image, its meaning.
+        sources: For each extent of the image, where its length can be read.
+        cases: How many sizes were walked.
+    """
+
+    readings: Mapping[str, Reading]
+    sources: Mapping[Piece, Source]
+    cases: int
+
+
+def find_baked(
+    model: onnx.ModelProto,
+    size: Size,
+    *,
+    tensors: Sequence[str] = (),
+    follows: Follows = "size and batch",
+) -> Found | str:
+    """Work out what every shape that was given as numbers means.
+
+    Args:
+        model: Not modified; its weights are not read.
+        size: The training size.
+        tensors: Look only at what these are computed from; the graph's outputs by default.
+        follows: What images are to differ in.
+
+    Returns:
+        What was found; or, where the graph takes no other size for another reason, that reason.
+
+    Raises:
+        DeclinedError: A shape can mean different things, or nothing; the node is named.
+        IllegalSizeError: The graph does not take images of `size`.
+    """
+    trial = drop_guards(weight_free(model), "min", "max", "map")
+    image = image_input(trial).name
+    made = {name for node in trial.graph.node for name in node.output}
+    subject = Subject(
+        view=GraphView(trial),
+        image=image,
+        tensors=tuple(tensors) or tuple(output.name for output in trial.graph.output),
+        walk=ShapeWalk(trial, tensors),
+        names=frozenset(made | {image}),
+    )
+    declared = image_input(model).type.tensor_type.shape.dim[0].dim_value
+    cases = [(size, declared if declared > 0 else 1), *_cases(size, follows)]
+    others = _odd_cases(size) if follows != "batch" else []
+    return _Search(subject).run([*cases, *others], () if not others else cases)
+
+
+def _cases(size: Size, follows: Follows) -> list[tuple[Size, int]]:
+    """Choose multiples of the training size: what divides that divides them."""
+    if follows == "batch":
+        return [(size, 3), (size, 5)]
+    height, width = size.height, size.width
+    return [(Size(2 * height, 3 * width), 3), (Size(5 * height, 2 * width), 5)]
+
+
+def _odd_cases(size: Size) -> list[tuple[Size, int]]:
+    """Choose sizes at which halving rounds differently from halving upwards, many times over."""
+    height, width = size.height, size.width
+    return [(Size(2 * height - 1, 3 * width + 1), 7), (Size(3 * height + 1, 2 * width - 1), 2)]
+
+
+class _Search:
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+
+    def run(
+        self, cases: Sequence[tuple[Size, int]], fewer: Sequence[tuple[Size, int]]
+    ) -> Found | str:
+        """Try every reading in all cases; where none holds, in fewer of them."""
+        attempts = self._attempts(cases)
+        holding = [attempt for attempt in attempts if attempt.error is None]
+        if not holding and fewer:
+            return self.run(fewer, ())
+        if not holding:
+            unreadable = [a.error for a in attempts if isinstance(a.error, UnreadableError)]
+            if unreadable:
+                raise unreadable[0]
+            return str(attempts[0].error)
+        for other in holding[1:]:
+            self._refuse_difference(holding[0], other, cases)
+        return Found(holding[0].readings, holding[0].sources, len(cases))
+
+    def _attempts(self, cases: Sequence[tuple[Size, int]]) -> list[Attempt]:
+        attempts: list[Attempt] = []
+        pending: list[tuple[int, ...]] = [()]
+        while pending:
+            prefix = pending.pop()
+            attempt = BakedWalk(self._subject, cases, prefix).attempt()
+            attempts.append(attempt)
+            for place in range(len(prefix), len(attempt.counts)):
+                kept = tuple(attempt.choices[:place])
+                pending += [(*kept, other) for other in range(1, attempt.counts[place])]
+            if len(attempts) + len(pending) > _MOST_WALKS:
+                raise DeclinedError(
+                    "the shapes that are built in can be read in more than "
+                    f"{_MOST_WALKS} ways; {WAY_OUT}"
+                )
+        return attempts
+
+    def _refuse_difference(
+        self, one: Attempt, other: Attempt, cases: Sequence[tuple[Size, int]]
+    ) -> None:
+        for name, reading in one.readings.items():
+            twin = other.readings.get(name)
+            if twin is None:
+                continue
+            of_one, of_other = _sides(reading, len(cases)), _sides(twin, len(cases))
+            if of_one == of_other:
+                continue
+            view = self._subject.view
+            index = view.producer(name) or 0
+            node, (size, batch) = view.node(index), cases[1]
+            trained, first, second = (
+                shape_text(shape) for shape in (of_one[0], of_one[1], of_other[1])
+            )
+            raise DeclinedError(
+                f"{view.label(index)}: {node.op_type} to {trained} may mean {first} or {second} at "
+                f"{size} and batch {batch}, and both fit the graph; {WAY_OUT}",
+                node=node.name,
+            )
+
+
+def _sides(reading: Reading, cases: int) -> tuple[tuple[int, ...], ...]:
+    """Return the shape that a reading has in each case."""
+    return tuple(zip(*(lengths(axis, cases) for axis in reading.axes), strict=True))
