@@ -6,7 +6,6 @@ nor the runtime opens a connection.
 
 from __future__ import annotations
 
-import importlib
 import tempfile
 from collections.abc import Mapping
 from importlib import metadata
@@ -16,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from anysize.validators.runtimes.importable import importable
 from anysize.validators.runtimes.protocol import Availability, Provenance, ProviderUse
 
 __all__ = ["Iree", "IreeSession"]
@@ -37,14 +37,7 @@ class Iree:
 
     def availability(self) -> Availability:
         """Tell whether compiler and runtime can be imported."""
-        for module in ("iree.compiler.extras.onnx_importer", "iree.runtime"):
-            try:
-                importlib.import_module(module)
-            except Exception as exc:  # a broken wheel raises more than ImportError
-                return Availability(
-                    is_available=False, reason=f"{module} cannot be imported: {exc}"
-                )
-        return Availability(is_available=True)
+        return importable("iree.compiler.extras.onnx_importer", "iree.runtime")
 
     def version(self) -> str:
         """Return the version of the compiler."""

@@ -24,6 +24,7 @@ from typing import IO, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from anysize.validators.runtimes.importable import importable
 from anysize.validators.runtimes.protocol import Availability, Provenance, ProviderUse
 
 __all__ = ["Mnn", "MnnSession"]
@@ -46,14 +47,7 @@ class Mnn:
 
     def availability(self) -> Availability:
         """Tell whether MNN and its converter can be imported."""
-        for module in ("MNN", "_tools"):
-            try:
-                importlib.import_module(module)
-            except Exception as exc:  # a broken wheel raises more than ImportError
-                return Availability(
-                    is_available=False, reason=f"{module} cannot be imported: {exc}"
-                )
-        return Availability(is_available=True)
+        return importable("MNN", "_tools")
 
     def version(self) -> str:
         """Return the version of MNN."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from anysize.validators.runtimes.importable import importable
 from anysize.validators.runtimes.protocol import Availability, Provenance, ProviderUse
 
 if TYPE_CHECKING:
@@ -28,11 +29,7 @@ class OnnxReferenceRuntime:
 
     def availability(self) -> Availability:
         """Tell whether onnx can be imported."""
-        try:
-            importlib.import_module("onnx.reference")
-        except Exception as exc:  # a protobuf mismatch raises TypeError at import
-            return Availability(is_available=False, reason=f"onnx cannot be imported: {exc}")
-        return Availability(is_available=True)
+        return importable("onnx.reference")
 
     def version(self) -> str:
         """Return the version of onnx."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from anysize.validators.runtimes.importable import importable
 from anysize.validators.runtimes.protocol import Availability, Provenance, ProviderUse
 
 __all__ = ["OpenVino", "OpenVinoSession", "import_openvino"]
@@ -52,11 +53,7 @@ class OpenVino:
 
     def availability(self) -> Availability:
         """Tell whether openvino can be imported."""
-        try:
-            import_openvino()
-        except Exception as exc:  # a broken wheel raises more than ImportError
-            return Availability(is_available=False, reason=f"openvino cannot be imported: {exc}")
-        return Availability(is_available=True)
+        return importable("openvino", by=lambda _: import_openvino())
 
     def version(self) -> str:
         """Return the version of openvino, without its build."""

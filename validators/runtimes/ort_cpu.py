@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from anysize.validators.runtimes.importable import importable
 from anysize.validators.runtimes.ort_session import OrtSession, import_onnxruntime
 from anysize.validators.runtimes.protocol import Availability
 
@@ -20,11 +21,7 @@ class OrtCpu:
 
     def availability(self) -> Availability:
         """Tell whether onnxruntime can be imported."""
-        try:
-            import_onnxruntime()
-        except Exception as exc:  # a broken wheel raises more than ImportError
-            return Availability(is_available=False, reason=f"onnxruntime cannot be imported: {exc}")
-        return Availability(is_available=True)
+        return importable("onnxruntime", by=lambda _: import_onnxruntime())
 
     def version(self) -> str:
         """Return the version of onnxruntime."""

@@ -1,4 +1,4 @@
-"""Whether an ONNX Runtime provider for NVIDIA GPUs really starts here, and if not, why.
+"""What the NVIDIA providers of ONNX Runtime share: whether one really starts here, and why not.
 
 `get_available_providers()` lists what was compiled in, and a session that asks for a provider whose
 libraries are missing runs on the CPU. So a graph of one node is run, with falling back forbidden.
@@ -11,16 +11,17 @@ import ctypes
 import importlib
 import os
 import sys
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from anysize.validators.runtimes.ort_session import Provider, import_onnxruntime
+from anysize.validators.runtimes.ort_session import OrtSession, Provider, import_onnxruntime
 from anysize.validators.runtimes.protocol import Availability
 
-__all__ = ["import_with_cuda", "probe"]
+__all__ = ["OrtGpu"]
 
 _SILENT: Final = 4
 _NO_FALLBACK: Final = "session.disable_cpu_ep_fallback"
@@ -30,7 +31,33 @@ _LIBRARIES: Final = {
 }
 
 
-def import_with_cuda(*, tf32: bool) -> Any:
+class OrtGpu(ABC):
+    """ONNX Runtime with a provider for NVIDIA GPUs; `provider` says which, and its options."""
+
+    name: ClassVar[str]
+    profile: ClassVar[str]
+    device: Final = "cuda"
+    tf32: ClassVar[bool] = False
+
+    @abstractmethod
+    def provider(self) -> Provider:
+        """Return the provider and the options that it is asked for with."""
+
+    def availability(self) -> Availability:
+        """Tell whether the provider really runs a node."""
+        return _probe(self.provider())
+
+    def version(self) -> str:
+        """Return the version of onnxruntime."""
+        return str(_import_with_cuda(tf32=self.tf32).__version__)
+
+    def load(self, model_path: Path, *, threads: int) -> OrtSession:
+        """Load a file; onnxruntime's own exception tells what it does not support."""
+        _import_with_cuda(tf32=self.tf32)
+        return OrtSession(str(model_path), threads=threads, provider=self.provider())
+
+
+def _import_with_cuda(*, tf32: bool) -> Any:
     """Import onnxruntime and load the CUDA libraries that were installed as Python packages.
 
     NVIDIA's libraries read the variable once, when they start. The TensorRT provider has no option
@@ -46,10 +73,10 @@ def import_with_cuda(*, tf32: bool) -> Any:
     return onnxruntime
 
 
-def probe(provider: Provider) -> Availability:
+def _probe(provider: Provider) -> Availability:
     """Run one node on the provider; the reason is in the words of what refused."""
     try:
-        onnxruntime = import_with_cuda(tf32=bool(provider.tf32))
+        onnxruntime = _import_with_cuda(tf32=bool(provider.tf32))
     except Exception as exc:  # a broken wheel raises more than ImportError
         return Availability(is_available=False, reason=f"onnxruntime cannot be imported: {exc}")
     if provider.name not in onnxruntime.get_available_providers():

@@ -5,38 +5,20 @@ TensorRT builds an engine for a range of sizes at the first run, and again where
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import ClassVar, Final
-
-from anysize.validators.runtimes.ort_gpu import import_with_cuda, probe
-from anysize.validators.runtimes.ort_session import OrtSession, Provider
-from anysize.validators.runtimes.protocol import Availability
+from anysize.validators.runtimes.ort_gpu import OrtGpu
+from anysize.validators.runtimes.ort_session import Provider
 
 __all__ = ["OrtTensorrt", "OrtTensorrtTf32"]
 
 
-class OrtTensorrt:
+class OrtTensorrt(OrtGpu):
     """ONNX Runtime with the TensorRT execution provider, in float32."""
 
-    name: Final = "ort-tensorrt"
-    device: Final = "cuda"
-    profile: ClassVar[str] = "tensorrt"
-    tf32: ClassVar[bool] = False
+    name = "ort-tensorrt"
+    profile = "tensorrt"
 
-    def availability(self) -> Availability:
-        """Tell whether the provider really runs a node."""
-        return probe(self._provider())
-
-    def version(self) -> str:
-        """Return the version of onnxruntime."""
-        return str(import_with_cuda(tf32=self.tf32).__version__)
-
-    def load(self, model_path: Path, *, threads: int) -> OrtSession:
-        """Load a file; onnxruntime's own exception tells what it does not support."""
-        import_with_cuda(tf32=self.tf32)
-        return OrtSession(str(model_path), threads=threads, provider=self._provider())
-
-    def _provider(self) -> Provider:
+    def provider(self) -> Provider:
+        """Return the TensorRT provider, in float32; TF32 is up to a variable, not to an option."""
         return Provider("TensorrtExecutionProvider", {"trt_fp16_enable": "0"}, tf32=self.tf32)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from anysize.validators.runtimes.importable import importable
 from anysize.validators.runtimes.protocol import Availability, Provenance, ProviderUse
 
 __all__ = ["Tract", "TractSession"]
@@ -33,11 +34,7 @@ class Tract:
 
     def availability(self) -> Availability:
         """Tell whether tract can be imported."""
-        try:
-            importlib.import_module("tract")
-        except Exception as exc:  # a library that does not load raises OSError
-            return Availability(is_available=False, reason=f"tract cannot be imported: {exc}")
-        return Availability(is_available=True)
+        return importable("tract")
 
     def version(self) -> str:
         """Return the version of tract's native library."""
