@@ -11,7 +11,7 @@ import onnx
 from google.protobuf.message import DecodeError, Message
 
 from anysize.errors import ModelFileError
-from anysize.surgery.external_data import external_range, read_range
+from anysize.surgery.external_data import external_range, load_tensor
 from anysize.surgery.locating import read_structure
 from anysize.surgery.node_count import check_node_count
 from anysize.surgery.skeleton import check, one_line
@@ -97,12 +97,7 @@ def _parse(path: Path) -> onnx.ModelProto:
 def _load_inline(model: onnx.ModelProto, folder: Path) -> None:
     for tensor in all_tensors(model):
         if is_inline_in_file(tensor):
-            is_stated = tensor.external_data[-1].value == "stated"
-            tensor.raw_data = read_range(external_range(tensor, folder))
-            tensor.ClearField("external_data")
-            tensor.ClearField("data_location")
-            if is_stated:
-                tensor.data_location = onnx.TensorProto.DEFAULT
+            load_tensor(tensor, folder)
 
 
 def _check_versions(model: onnx.ModelProto) -> None:

@@ -16,7 +16,7 @@ from anysize.surgery.passes.reshape_to_flatten import reshape_to_flatten
 from anysize.surgery.skeleton import copy_fields, inferred_values, weight_free
 from anysize.surgery.tensors import DATA_FIELDS, is_loaded
 
-__all__ = ["split_at"]
+__all__ = ["reads", "split_at"]
 
 
 def split_at(
@@ -92,16 +92,16 @@ def _part(
     for index in sorted(indices):
         node = view.node(index)
         part.graph.node.append(constants.get(node.output[0], node) if node.output else node)
-    reads = {name for node in part.graph.node for name in _reads(node)}
+    needed = {name for node in part.graph.node for name in reads(node)}
     part.graph.input.extend(
-        value for value in inputs if value.name in reads or value.name not in _initializers(model)
+        value for value in inputs if value.name in needed or value.name not in _initializers(model)
     )
     part.graph.output.extend(outputs)
     for tensor in model.graph.initializer:
-        if tensor.name in reads:
+        if tensor.name in needed:
             _copy_in(tensor, part.graph.initializer.add(), source)
     part.graph.sparse_initializer.extend(
-        sparse for sparse in model.graph.sparse_initializer if sparse.values.name in reads
+        sparse for sparse in model.graph.sparse_initializer if sparse.values.name in needed
     )
     return part
 
@@ -115,13 +115,14 @@ def _copy_in(tensor: onnx.TensorProto, target: onnx.TensorProto, source: Path | 
     target.raw_data = read_range(piece)
 
 
-def _reads(node: onnx.NodeProto) -> set[str]:
+def reads(node: onnx.NodeProto) -> set[str]:
+    """Name all tensors that a node reads, those of its subgraphs among them."""
     names = set(node.input)
     for entry in node.attribute:
         for graph in (*([entry.g] if entry.HasField("g") else []), *entry.graphs):
             names.update(output.name for output in graph.output)
             for inner in graph.node:
-                names |= _reads(inner)
+                names |= reads(inner)
     return names
 
 

@@ -3,13 +3,16 @@
 At the training size the rewritten graph must give what the whole original graph gives. At every
 size it must give what the original's own layers give: on the matching window of the original's
 feature map for each cell of a class map (fcn, cam), on the pooled feature map (adaptive, gap), on
-the resized image (resize). All on ONNX Runtime, within the error budget.
+the resized image (resize). Where axes were freed and no
+layer changed (dynamic) the original has no answer at other sizes; it is compared at its own, image
+by image. All on ONNX Runtime, within the error budget.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,14 +26,13 @@ from anysize.validators.cases import Case
 from anysize.validators.expectation import Arbiter, variations
 from anysize.validators.inputs import make_images
 from anysize.validators.parity import Expected, Judgement, judge
-from anysize.validators.references.protocol import Precision, Rejected
+from anysize.validators.references.protocol import Reference, Rejected
 from anysize.validators.report.report import Cell
 from anysize.validators.verdicts import Verdict, exit_code
 
 if TYPE_CHECKING:
     import onnx
 
-    from anysize.validators.references.onnx_graph import GraphPair
 
 __all__ = ["RewriteProof", "prove_rewrite"]
 
@@ -90,13 +92,17 @@ def prove_rewrite(
     sizes: Sequence[Size],
     *,
     training: Size | None = None,
-    batch: int = 2,
+    batch: int = 1,
+    trained_batch: int = 2,
     seed: int = 0,
     source: Path | None = None,
     arbiter: Arbiter = "float64",
     threads: int = 1,
 ) -> RewriteProof:
     """Compare a rewrite with its original, by the reference that the rewrite's head asks for.
+
+    The weights are in memory once or twice, never more: all answers of one precision are computed
+    before those of the next, and sessions are closed in between.
 
     Args:
         original: The graph that was rewritten, or its file.
@@ -105,8 +111,9 @@ def prove_rewrite(
         sizes: Image sizes that the rewritten graph takes.
         training: Where the whole original is compared, too; by default what the original declares.
         batch: Images at a time; an original that declares batch 1 takes them one by one.
+        trained_batch: The same at the training size.
         seed: Of the images.
-        source: The file whose external weights models given as `ModelProto` refer to.
+        source: The file that holds the weights of models given as `ModelProto`.
         arbiter: `float64`, or `none` to let the float32 original stand in for it.
         threads: Threads for ONNX Runtime.
 
@@ -119,122 +126,156 @@ def prove_rewrite(
     from anysize.validators.references.choose import output_layout
     from anysize.validators.references.converted import AVERAGED, converted_reference
     from anysize.validators.references.onnx_fc import OnnxFc
-    from anysize.validators.references.onnx_graph import GraphPair, OnnxReference
+    from anysize.validators.references.onnx_graph import GraphPair, OnnxReference, external_folder
 
-    first, first_folder, first_path = _open(original, source)
-    second, second_folder, second_path = _open(rewritten, source)
-    name = first_path.name if first_path else "original"
+    first, first_path = _open(original, source)
+    second, second_path = _open(rewritten, source)
+    name = original.name if isinstance(original, Path) else "original"
     training = training or trained_size(first)
     if not sizes and training is None:
         raise UsageError("proof of a rewrite: no size to compare at; give --size")
     head, layout = read_metadata(second).head, output_layout(second)
-    whole = OnnxReference(first, name=name, folder=first_folder, path=first_path, threads=threads)
-    folder = first_path or source
-    parts = converted_reference(
-        head,
-        halves=lambda: OnnxFc(
-            first,
-            name=name,
+    whole = OnnxReference(
+        first,
+        name=name,
+        folder=external_folder(first, first_path) if first_path else None,
+        threads=threads,
+    )
+    is_kept = head == "as-is"
+    parts = (
+        whole
+        if is_kept
+        else converted_reference(
+            head,
+            halves=lambda: OnnxFc(
+                first,
+                name=name,
+                size=training,
+                source=first_path,
+                is_pooled=head in AVERAGED,
+                threads=threads,
+            ),
+            whole=lambda: whole,
             size=training,
-            source=folder,
-            is_pooled=head in AVERAGED,
-            threads=threads,
-        ),
-        whole=lambda: whole,
-        size=training,
-        layout=layout,
+            layout=layout,
+        )
     )
-    has_windows = parts.kind == "windows" and layout == "map"
     graph = GraphPair(
-        second, name="rewritten", folder=second_folder, path=second_path, threads=threads
+        second,
+        name="rewritten",
+        folder=external_folder(second, second_path) if second_path else None,
+        path=rewritten if isinstance(rewritten, Path) else None,
+        threads=threads,
     )
-    subject = _Subject(graph, tuple(o.name for o in second.graph.output), _channels(first), seed)
-    cells: list[Cell] = []
-    answers = 0
-
-    # One shape is one batch of images here: only those of the first seed are arbitrated.
-    arbitrated: dict[tuple[int, ...], tuple[Array, ...] | Rejected] = {}
-
-    def in_parts(images: Array, precision: Precision) -> tuple[Array, ...] | Rejected:
-        if precision == "float32":
-            return parts.run({_NAME: images}, precision)
-        if images.shape not in arbitrated:
-            arbitrated[images.shape] = parts.run({_NAME: images}, precision)
-        return arbitrated[images.shape]
-
-    def trained(images: Array, precision: Precision) -> tuple[Array, ...] | Rejected:
-        if precision == "float64":  # cut or whole, the graph means the same; half the memory
-            return in_parts(images, precision)
-        answer = whole.run({_NAME: images}, precision)
-        if isinstance(answer, Rejected) or not has_windows:
-            return answer
-        return tuple(one[..., None, None] for one in answer)
-
-    try:
-        if training is not None:
-            cells.append(
-                _compare(subject, Case(training, batch), trained, arbiter, is_whole=True)[0]
-            )
-        for size in dict.fromkeys((*([training] if training else ()), *sizes)):
-            cell, count = _compare(subject, Case(size, batch), in_parts, arbiter)
-            cells.append(cell)
-            answers += count
-    finally:
+    others = [Case(size, batch) for size in dict.fromkeys(sizes) if size != training]
+    cases = (*([Case(training, trained_batch)] if training else ()), *others)
+    images = _Images(_channels(first), seed)
+    if training is not None and is_kept:
+        cases = tuple(Case(training, count) for count in _batches(first, trained_batch))
+    questions = [_Question(parts, case) for case in cases]
+    if training is not None and not is_kept:
+        is_map = parts.kind == "windows" and layout == "map"
+        questions.insert(0, _Question(whole, cases[0], is_whole=True, is_map=is_map))
+    with contextlib.closing(whole), contextlib.closing(parts), contextlib.closing(graph):
+        expected = [_ask(question, images) for question in questions]
         parts.close()
-        whole.close()
+        got = {case: graph.run((images.of(case),), "float32") for case in cases}
         graph.close()
-    return RewriteProof(tuple(cells), answers)
-
-
-_Answer = Callable[[Array, Precision], tuple[Array, ...] | Rejected]
+        if arbiter == "float64":
+            # Cut or whole, the original means the same: its parts answer for both.
+            asked = [one.case for one in expected if not isinstance(one.float32, Rejected)]
+            precise = {
+                case: parts.run({_NAME: images.of(case)}, "float64")
+                for case in dict.fromkeys(asked)
+            }
+            expected = [replace(one, float64=precise.get(one.case)) for one in expected]
+    names = tuple(output.name for output in second.graph.output)
+    cells = tuple(_judge(one, got[one.case], names) for one in expected)
+    passed = zip(cells, expected, strict=True)
+    answers = sum(one.answers for cell, one in passed if cell.outputs and not one.is_whole)
+    return RewriteProof(cells, answers)
 
 
 @dataclass(frozen=True, slots=True)
-class _Subject:
-    """The rewritten graph, and the images that both get."""
-
-    graph: GraphPair
-    outputs: tuple[str, ...]
+class _Images:
     channels: int
     seed: int
 
-    def images(self, case: Case, *, other: bool = False) -> Array:
+    def of(self, case: Case, *, other: bool = False) -> Array:
         seed = self.seed + 1 if other else self.seed
         return make_images(case.size, case.batch, channels=self.channels, seed=seed)
 
 
-def _compare(
-    subject: _Subject, case: Case, answer: _Answer, arbiter: Arbiter, *, is_whole: bool = False
-) -> tuple[Cell, int]:
-    """Judge the rewritten graph at one size, and count the answers that were compared.
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is asked of the original at one size.
 
-    With `is_whole`, only the outputs that the whole original has are looked at: the map that the
-    rewrite adds to its logits is left to the parts.
+    Attributes:
+        original: The whole of it, or its parts.
+        case: Size and batch.
+        is_whole: Only the outputs that the whole original has are looked at: the map that the
+            rewrite adds to its logits is left to the parts.
+        is_map: What it answers for an image stands for a map of one cell.
     """
-    images = subject.images(case)
-    float32 = answer(images, "float32")
+
+    original: Reference
+    case: Case
+    is_whole: bool = False
+    is_map: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    case: Case
+    is_whole: bool
+    float32: tuple[Array, ...] | Rejected
+    varies: tuple[float, ...]
+    float64: tuple[Array, ...] | Rejected | None = None
+
+    @property
+    def answers(self) -> int:
+        """How many answers the last output holds: cells of a map, or images."""
+        if isinstance(self.float32, Rejected):
+            return 0
+        shape = self.float32[-1].shape
+        return int(shape[0] * shape[-2] * shape[-1]) if len(shape) == 4 else int(shape[0])
+
+
+def _ask(question: _Question, images: _Images) -> _Expected:
+    """Let the original answer in float32, and see how its answers vary between images."""
+    case, original = question.case, question.original
+    answer = original.run({_NAME: images.of(case)}, "float32")
+    varies: tuple[float, ...] = ()
+    if not isinstance(answer, Rejected):
+        if case.batch > 1 and all(len(one) == case.batch for one in answer):
+            other: tuple[Array, ...] | Rejected = tuple(np.roll(one, 1, axis=0) for one in answer)
+        else:
+            other = original.run({_NAME: images.of(case, other=True)}, "float32")
+        varies = variations(answer, other)
+        if question.is_map:
+            answer = tuple(one[..., None, None] for one in answer)
+    if question.is_whole:
+        original.close()
+    return _Expected(case, question.is_whole, answer, varies)
+
+
+def _judge(expected: _Expected, got: tuple[Array, ...] | Rejected, names: tuple[str, ...]) -> Cell:
+    """Judge what the rewritten graph answers at one size."""
+    case, float32, float64 = expected.case, expected.float32, expected.float64
     if isinstance(float32, Rejected):
-        judgement = Judgement(Verdict.REJECTED, f"original: {float32.reason}")
-        return _cell(case, judgement), 0
-    float64 = answer(images, "float64") if arbiter == "float64" else None
+        return _cell(case, Judgement(Verdict.REJECTED, f"original: {float32.reason}"))
     if isinstance(float64, Rejected):
         raise SourceError(
             f"original: runs in float32 but not in float64 ({float64.reason}); skip the proof"
         )
-    got = subject.graph.run((images,), "float32")
     if isinstance(got, Rejected):
-        return _cell(case, Judgement(Verdict.ERROR, got.reason)), 0
-    other = answer(subject.images(case, other=True), "float32")
-    varies = variations(float32, other)
-    expected = Expected(None, float32, float64, varies)
-    named = dict(zip(subject.outputs, got, strict=True))
-    if is_whole:
+        return _cell(case, Judgement(Verdict.ERROR, got.reason))
+    named = dict(zip(names, got, strict=True))
+    if expected.is_whole:
         named = dict(list(named.items())[: len(float32)])
         float64 = float64 and float64[: len(float32)]
-    judgement = judge(named, expected, profile=PROFILES["strict"])
-    shape = float32[-1].shape
-    count = shape[0] * shape[-2] * shape[-1] if len(shape) == 4 else shape[0]
-    return _cell(case, judgement), count
+    reference = Expected(None, float32, float64, expected.varies)
+    return _cell(case, judge(named, reference, profile=PROFILES["strict"]))
 
 
 def _cell(case: Case, judgement: Judgement) -> Cell:
@@ -245,14 +286,21 @@ def _cell(case: Case, judgement: Judgement) -> Cell:
 
 def _open(
     model: onnx.ModelProto | Path, source: Path | None
-) -> tuple[onnx.ModelProto, Path | None, Path | None]:
+) -> tuple[onnx.ModelProto, Path | None]:
+    """Return a model, its weights in their file where it is one, and the file that has them."""
     from anysize.surgery import load_model
-    from anysize.validators.references.onnx_graph import external_folder
 
     if isinstance(model, Path):
-        loaded = load_model(model)
-        return loaded, external_folder(loaded, model), model
-    return model, external_folder(model, source) if source else None, None
+        return load_model(model, weights="in_file"), model
+    return model, source
+
+
+def _batches(original: onnx.ModelProto, batch: int) -> tuple[int, ...]:
+    """Choose batches that the original answers: its own, or images one by one."""
+    from anysize.surgery.graph import image_input
+
+    declared = image_input(original).type.tensor_type.shape.dim[0].dim_value
+    return (declared,) if declared > 1 else (1, batch)
 
 
 def _channels(model: onnx.ModelProto) -> int:

@@ -11,7 +11,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from anysize.surgery.attaching import mapped_array
+from anysize.surgery.external_data import load_tensor
 from anysize.surgery.skeleton import copy_fields
+from anysize.surgery.splitting import reads
+from anysize.surgery.tensors import all_tensors, is_loaded
 
 __all__ = ["Float64Graph", "to_float64"]
 
@@ -19,13 +23,17 @@ _NARROW = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BF
 _DOUBLE = onnx.TensorProto.DOUBLE
 # Attributes that name an element type: Cast's and CastLike's kin, random and window generators.
 _TYPE_ATTRIBUTES = ("to", "dtype", "output_datatype")
+# Matrices from here on stay narrow until NumPy multiplies a float64 array with them.
+_LARGE_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Float64Graph:
     """A graph whose initializers have become inputs, and the values to feed them with.
 
-    That way the weights exist once as arrays, and not in a second message beside them.
+    That way the weights exist once as arrays, and not in a second message beside them. Large
+    matrices of fully connected layers are narrow still, and lie in their file where they did: the
+    product with a float64 array makes them float64, one at a time, for as long as it takes.
     """
 
     model: onnx.ModelProto
@@ -45,10 +53,15 @@ def to_float64(model: onnx.ModelProto, *, folder: Path | None = None) -> Float64
     converted = onnx.ModelProto()
     copy_fields(model, converted, leave_out=("graph", "training_info"))
     copy_fields(model.graph, converted.graph, leave_out=("initializer", "input"))
-    weights = {
-        tensor.name: _widen(numpy_helper.to_array(tensor, str(folder or "")))
-        for tensor in model.graph.initializer
-    }
+    for tensor in all_tensors(converted):
+        if not is_loaded(tensor):
+            load_tensor(tensor, folder or Path())
+    multiplied = _only_multiplied(model.graph)
+    weights = {}
+    for tensor in model.graph.initializer:
+        array = mapped_array(tensor, folder)
+        is_kept = tensor.name in multiplied and array.nbytes >= _LARGE_BYTES
+        weights[tensor.name] = array if is_kept else _widen(array)
     converted.graph.input.extend(i for i in model.graph.input if i.name not in weights)
     converted.graph.input.extend(
         onnx.helper.make_tensor_value_info(
@@ -60,6 +73,20 @@ def to_float64(model: onnx.ModelProto, *, folder: Path | None = None) -> Float64
     for function in converted.functions:
         _convert_nodes(function.node)
     return Float64Graph(converted, weights)
+
+
+def _only_multiplied(graph: onnx.GraphProto) -> set[str]:
+    """Name the tensors that nothing reads but the second operand of a Gemm or MatMul."""
+    found: set[str] = set()
+    other: set[str] = {output.name for output in graph.output}
+    for node in graph.node:
+        is_product = node.op_type in ("Gemm", "MatMul") and node.domain in ("", "ai.onnx")
+        if not is_product:
+            other |= reads(node)
+            continue
+        for place, name in enumerate(node.input):
+            (found if place == 1 else other).add(name)
+    return found - other
 
 
 def _widen(array: NDArray[np.generic]) -> NDArray[np.generic]:

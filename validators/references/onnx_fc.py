@@ -26,10 +26,10 @@ class OnnxFc:
     """An ONNX graph cut at the feature map that its head takes, and again before a Softmax tail.
 
     Args:
-        model: The original graph; not modified. External weights may still be external.
+        model: The original graph; not modified. Weights may still be in its file, or external.
         name: How messages call it.
         size: The training size; what the graph declares or records, by default.
-        source: The file that `model` was loaded from; needed where weights are external.
+        source: The file that `model` was loaded from; needed where weights are not in memory.
         is_pooled: Cut before the average over the whole map, which may have a fixed window, and not
             before a flatten. The head then takes 1×1 maps, which are their own average.
         threads: Threads for ONNX Runtime.
@@ -48,20 +48,26 @@ class OnnxFc:
         is_pooled: bool = False,
         threads: int = 1,
     ) -> None:
-        from anysize.surgery import free_axes, split_at
+        from anysize.surgery import free_axes, free_baked_shapes, split_at
         from anysize.surgery.size_guard import drop_guards
 
         cut = _find_pool(model, size) if is_pooled else _find_cut(model, size)
-        features, layers = split_at(model, cut.feature_map, size=cut.size, source=source)
+        features, layers = split_at(model, cut.feature_map, size=cut.size)
         drop_guards(features, "min", "max")  # those are the head's, and the features take more
+        free_baked_shapes(features, cut.size or size)
         for node in layers.graph.node:
             if node.output[0] in cut.averages:
                 node.op_type = "GlobalAveragePool"
                 del node.attribute[:]
         self.name = name
         self.window = cut.window
-        self._features = GraphPair(free_axes(features), name=name, threads=threads)
-        self._scores = self._head = _Batched(layers, name, threads)
+        folder = source.absolute().parent if source else None
+
+        def batched(part: onnx.ModelProto) -> _Batched:
+            return _Batched(GraphPair(part, name=name, folder=folder, threads=threads), name)
+
+        self._features = GraphPair(free_axes(features), name=name, folder=folder, threads=threads)
+        self._scores = self._head = batched(layers)
         self._tail: _Batched | None = None
         self._cut = cut
         self._outputs = tuple(output.name for output in layers.graph.output)
@@ -69,9 +75,9 @@ class OnnxFc:
             scores, tail = split_at(layers, *cut.scores)
             for value in (*scores.graph.output, *tail.graph.input):
                 value.type.tensor_type.ClearField("shape")  # (count, classes), not a map
-            self._scores = _Batched(scores, name, threads)
+            self._scores = batched(scores)
             if tail.graph.output:
-                self._tail = _Batched(tail, name, threads)
+                self._tail = batched(tail)
 
     def features(self, images: Array, precision: Precision) -> Array | Rejected:
         """Compute the feature map of images of any size that the features take."""
@@ -106,9 +112,9 @@ class OnnxFc:
 class _Batched:
     """A part of a head that takes many items, one by one where it insists on one."""
 
-    def __init__(self, model: onnx.ModelProto, name: str, threads: int) -> None:
+    def __init__(self, pair: GraphPair, name: str) -> None:
         self._name = name
-        self._pair = GraphPair(model, name=name, threads=threads)
+        self._pair = pair
         self._takes_one = False
 
     def run(self, *items: Array, precision: Precision) -> tuple[Array, ...]:

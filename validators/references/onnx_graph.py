@@ -26,9 +26,9 @@ class GraphPair:
     """One graph in two precisions, each loaded when it is first needed.
 
     Args:
-        model: The graph; external weights may still be external.
+        model: The graph; weights may still be in its file, or external.
         name: How messages call it.
-        folder: Where external weights lie.
+        folder: Where weights that are not in memory lie.
         path: The file that `model` was read from, unchanged; spares a copy of its weights.
         threads: Threads for ONNX Runtime.
     """
@@ -90,10 +90,14 @@ class GraphPair:
         return self._sessions[precision]
 
     def _load_float32(self) -> Session:
+        from anysize.surgery.attaching import attached
         from anysize.validators.runtimes.ort_cpu import OrtSession
 
-        source = str(self._path) if self._path else self._model.SerializeToString()
         try:
+            if self._path:
+                source: str | bytes = str(self._path)
+            else:
+                source = attached(self._model, self._folder or Path()).SerializeToString()
             return OrtSession(
                 source,
                 threads=self._threads,
@@ -136,7 +140,7 @@ class OnnxReference:
     Args:
         model: The graph; external weights may still be external.
         name: How reports call it.
-        folder: Where external weights lie.
+        folder: Where weights that are not in memory lie.
         path: The file that `model` was read from, unchanged; spares a copy of its weights.
         threads: Threads for ONNX Runtime.
     """
@@ -178,12 +182,10 @@ class OnnxReference:
 
 
 def external_folder(model: onnx.ModelProto, path: Path) -> Path | None:
-    """Return the folder of a model's external weights, or None where it has none."""
-    from onnx.external_data_helper import uses_external_data
+    """Return the folder of weights that are not in memory, or None where all are."""
+    from anysize.surgery.tensors import all_tensors, is_loaded
 
-    if any(uses_external_data(tensor) for tensor in model.graph.initializer):
-        return path.resolve().parent
-    return None
+    return None if all(map(is_loaded, all_tensors(model))) else path.absolute().parent
 
 
 def _declares_batch_one(model: onnx.ModelProto) -> bool:
