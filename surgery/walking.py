@@ -23,7 +23,7 @@ __all__ = [
     "without_form",
 ]
 
-_GLOBAL = frozenset({"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "ReduceMean"})
+_GLOBAL = frozenset({"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"})
 _SPATIAL = frozenset({"Conv", "AveragePool", "MaxPool"})
 _REGIONS = frozenset({"RoiAlign", "MaxRoiPool"})
 _LINEAR = frozenset({"Gemm", "MatMul"})
@@ -117,7 +117,8 @@ def without_form(view: GraphView, index: int) -> DeclinedError:
     return declined(
         view,
         index,
-        f"{node.op_type} in the fully connected head has no form that can be rewritten",
+        f"{node.op_type} in the fully connected head has no form that can be rewritten; "
+        "--to resize keeps the head as it is",
     )
 
 
@@ -183,13 +184,46 @@ class _Walk:
             return declined(
                 view, index, f"{node.op_type} leads to a fully connected layer without a flatten"
             )
-        if node.op_type in _SPATIAL | _GLOBAL and node.domain in ("", "ai.onnx"):
+        if node.domain not in ("", "ai.onnx"):
+            return without_form(view, index)
+        if node.op_type in _SPATIAL or _is_global(view, index):
             return AnySizeAlreadyError(
                 f"{view.label(index)}: {node.op_type} leads to the output without a fully "
                 "connected layer; the graph takes any size already",
                 node=node.name,
             )
+        if _is_behind_global(view, index):
+            return AnySizeAlreadyError(
+                f"{view.label(index)}: {node.op_type} is on a global pooling, which takes any size "
+                "already; there is no fixed-size head",
+                node=node.name,
+            )
         return without_form(view, index)
+
+
+def _is_behind_global(view: GraphView, index: int) -> bool:
+    """Say whether a node sees the image through global poolings alone."""
+    pooled = {
+        name
+        for place, node in enumerate(view.nodes)
+        if _is_global(view, place)
+        for name in node.output
+    }
+    before = view.upstream(*view.node(index).output, until=pooled)
+    read = {name for place in before for name in view.node(place).input}
+    return bool(read & pooled) and image_input(view.model).name not in read
+
+
+def _is_global(view: GraphView, index: int) -> bool:
+    """Say whether a node pools a whole map; a mean over one axis normalises features."""
+    node = view.node(index)
+    if node.op_type != "ReduceMean":
+        return node.op_type in _GLOBAL
+    axes = attribute(node, "axes")
+    if axes is None and len(node.input) > 1 and node.input[1]:
+        value = view.small_constant(node.input[1])
+        axes = None if value is None else value.ravel().tolist()
+    return isinstance(axes, list) and len(axes) == 2
 
 
 def _kinds_behind(view: GraphView, tensor: str) -> set[str]:
@@ -208,7 +242,7 @@ def _kinds_behind(view: GraphView, tensor: str) -> set[str]:
             is_layer = any(is_constant(view, name) for name in node.input[:2])
             return kinds | ({node.op_type} if is_layer else set())
         if node.op_type not in MOVES | POINTWISE:
-            return kinds | {node.op_type}
+            return kinds | {"GlobalAveragePool" if _is_global(view, index) else node.op_type}
         if node.op_type == "Transpose" and _is_channels_moved(node):
             kinds.add("Transpose")
         data = data_inputs(view, index)
