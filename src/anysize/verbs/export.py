@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from anysize.errors import UsageError, VerificationError
+from anysize.errors import UsageError
 from anysize.files import check_output_path, staged_output
 from anysize.sizes import Size, SizeRange
-from anysize.verbs.progress import Progress, silent, validation_progress
+from anysize.verbs.export_proof import unproved, verified, verify_export
+from anysize.verbs.progress import Progress, silent
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,7 +37,8 @@ class ExportResult:
         outputs: Names of the graph's outputs, in order.
         nodes: Number of nodes.
         size_bytes: Of the file, without weights beside it.
-        report: The verification; None where it was not asked for.
+        report: The verification; None where it was not asked for. Below the training size it may
+            have vacuous cells, which are in `notes`.
         notes: What the user should know about the file.
     """
 
@@ -154,7 +156,8 @@ def export(
         del exported  # the weights are on disk now
         report = None
         if verify:
-            report = _verify(staged, model, progress)
+            report = verify_export(staged, model, progress)
+            notes += unproved(report, model)
     return ExportResult(
         path=output,
         source=model.name,
@@ -266,40 +269,6 @@ def _channels(module: nn.Module) -> int:
             "module an attribute `channels`"
         )
     return first.in_channels
-
-
-def _verify(path: Path, model: ResolvedModel, progress: Progress) -> Report:
-    from anysize.validators import validate_model
-
-    report = validate_model(
-        path, model.module, name=model.name, progress=validation_progress(progress, "verifying: ")
-    )
-    raise_unless_ok(report, f"{model.name}: the exported graph is wrong and was not written")
-    return report
-
-
-def raise_unless_ok(report: Report, what: str) -> None:
-    """Raise the first bad cell's story.
-
-    Raises:
-        VerificationError: The report has a bad cell, or no good one.
-    """
-    if report.ok:
-        return
-    bad = [cell for cell in report.cells if not cell.is_good]
-    story = f"{bad[0]}: {bad[0].verdict}: {bad[0].message}" if bad else "no cell passed"
-    more = f" (and {len(bad) - 1} more cells)" if len(bad) > 1 else ""
-    raise VerificationError(f"{what}: {story}{more}")
-
-
-def verified(report: Report) -> str:
-    """Say in a few words what a good report found."""
-    ratios = [cell.worst.deviation.ratio for cell in report.cells if cell.worst is not None]
-    passes = sum(cell.verdict == "pass" for cell in report.cells)
-    rejected = sum(cell.verdict == "rejected" for cell in report.cells)
-    worst = f", error at most {max(ratios):.2g} × budget" if ratios else ""
-    also = f", {rejected} rejected on both sides" if rejected else ""
-    return f"verified on {report.runtimes[0].name}: {passes} cells pass{also}{worst}"
 
 
 def _notes(

@@ -1,0 +1,90 @@
+"""Proof of an exported file: it answers as its module does."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anysize.errors import VerificationError
+from anysize.verbs.progress import Progress, validation_progress
+
+if TYPE_CHECKING:
+    from anysize.models import ResolvedModel
+    from anysize.validators import Cell, Report
+
+__all__ = ["unproved", "verified", "verify_export"]
+
+
+def verify_export(path: Path, model: ResolvedModel, progress: Progress) -> Report:
+    """Compare a file with its module at the sizes `auto`, on ONNX Runtime's CPU provider.
+
+    Args:
+        path: The file, under a temporary name perhaps.
+        model: What it was exported from.
+        progress: Told how far the comparison is.
+
+    Raises:
+        VerificationError: A cell is bad, unless it is merely vacuous below the training size, or
+            none is good.
+    """
+    from anysize.validators import validate_model
+
+    report = validate_model(
+        path, model.module, name=model.name, progress=validation_progress(progress, "verifying: ")
+    )
+    excused = _excused(report, model)
+    bad = [cell for cell in report.cells if not cell.is_good and cell not in excused]
+    if bad or all(cell.verdict != "pass" for cell in report.cells):
+        story = f"{bad[0]}: {bad[0].verdict}: {bad[0].message}" if bad else "no cell passed"
+        more = f" (and {len(bad) - 1} more cells)" if len(bad) > 1 else ""
+        what = _trouble({cell.verdict for cell in bad})
+        raise VerificationError(f"{model.name}: {what} and was not written: {story}{more}")
+    return report
+
+
+def _trouble(verdicts: Set[str]) -> str:
+    is_wrong = bool(verdicts - {"vacuous"})
+    return "the exported graph is wrong" if is_wrong else "the exported graph is not proved right"
+
+
+def _excused(report: Report, model: ResolvedModel) -> tuple[Cell, ...]:
+    """Return the vacuous cells below the training size.
+
+    Random weights hardly let an image of a few pixels through, which is no fault of the file; the
+    values agree there, too, and that the graph follows its input is proved at larger sizes.
+    """
+    training = model.training_size
+    return tuple(
+        cell
+        for cell in report.cells
+        if cell.verdict == "vacuous"
+        and cell.size != training
+        and cell.size.height <= training.height
+        and cell.size.width <= training.width
+    )
+
+
+def unproved(report: Report, model: ResolvedModel) -> tuple[str, ...]:
+    """Say at which sizes a verification that succeeded proves little; one line, or none."""
+    cells = _excused(report, model)
+    if not cells:
+        return ()
+    sizes = ", ".join(dict.fromkeys(str(cell.size) for cell in cells))
+    note = (
+        f"{model.name}: at {sizes} the module's own answer hardly depends on the image, so that "
+        "agreement proves little there; verify with trained weights, or give a larger --min-size"
+    )
+    return (note,)
+
+
+def verified(report: Report) -> str:
+    """Say in a few words what a good report found."""
+    ratios = [cell.worst.deviation.ratio for cell in report.cells if cell.worst is not None]
+    passes = sum(cell.verdict == "pass" for cell in report.cells)
+    rejected = sum(cell.verdict == "rejected" for cell in report.cells)
+    worst = f", error at most {max(ratios):.2g} × budget" if ratios else ""
+    vacuous = sum(cell.verdict == "vacuous" for cell in report.cells)
+    also = f", {rejected} rejected on both sides" if rejected else ""
+    also += f", {vacuous} vacuous" if vacuous else ""
+    return f"verified on {report.runtimes[0].name}: {passes} cells pass{also}{worst}"

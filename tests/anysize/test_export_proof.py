@@ -1,0 +1,50 @@
+"""Export excuses a module that hardly sees a tiny image, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import anysize
+from anysize.errors import VerificationError
+
+
+class Ring(nn.Module):
+    """Sees the image through what surrounds a pixel, which an image of one pixel has not."""
+
+    def __init__(self, *, around=1.0):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.fc = nn.Linear(8, 5)
+        with torch.no_grad():
+            self.conv.weight *= around
+            self.conv.weight[:, :, 1, 1] *= 1e-7
+
+    def forward(self, x):
+        return self.fc(self.conv(x).relu().mean((2, 3)))
+
+
+def test_a_vacuous_smallest_size_is_a_note(tmp_path):
+    done = anysize.export(Ring().eval(), tmp_path / "ring.onnx", size="16x16")
+    assert done.path.is_file()
+    vacuous = {str(cell.size) for cell in done.report.cells if cell.verdict == "vacuous"}
+    assert vacuous == {"1x1"}
+    (note,) = done.notes
+    assert "at 1x1 the module's own answer hardly depends on the image" in note
+    assert "2 vacuous" in done.summary()
+    assert anysize.validate(done.path, Ring().eval()).exit_code == 1
+
+
+def test_a_larger_smallest_size_leaves_nothing_to_note(tmp_path):
+    done = anysize.export(Ring().eval(), tmp_path / "ring.onnx", size="16x16", min_size="8x8")
+    assert done.notes == ()
+    assert done.report.ok
+
+
+def test_a_file_that_is_vacuous_at_its_training_size_is_not_written(tmp_path):
+    path = tmp_path / "ring.onnx"
+    with pytest.raises(VerificationError, match=r"is not proved right and was not written: .*vacu"):
+        anysize.export(Ring(around=1e-7).eval(), path, size="16x16")
+    assert not path.exists()
