@@ -1,0 +1,138 @@
+"""Graphs that are wrong at some sizes: guards that do not hold, and values that go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from sabotage.entry import Sabotage
+from sabotage.graph import Graph
+
+from anysize.sizes import Size
+from anysize.validators import Verdict
+
+__all__ = ["SIZES"]
+
+SMALLEST = Size(16, 16)
+GUARD = "anysize_min_size"
+
+
+def unguarded(graph: Graph) -> None:
+    """Take what the guard was to check."""
+    graph.rename(f"{GUARD}_checked", "input")
+    kept = [node for node in graph.model.graph.node if not node.name.startswith(GUARD)]
+    graph.model.graph.ClearField("node")
+    graph.model.graph.node.extend(kept)
+
+
+def guarded_from(side: int) -> Callable[[Graph], None]:
+    def spoil(graph: Graph) -> None:
+        graph.replace(f"{GUARD}_size", np.asarray([side, side]))
+        graph.replace(f"{GUARD}_twice", np.asarray([2 * side, 2 * side]))
+
+    return spoil
+
+
+def fixed(graph: Graph) -> None:
+    """The image's axes are those of the training size."""
+    for axis in graph.model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        axis.dim_value = 32
+
+
+def where(is_wrong: Callable[[Graph, str, str], str], wrong: float) -> Callable[[Graph], None]:
+    """Multiply the logits by `wrong` at some sizes."""
+
+    def spoil(graph: Graph) -> None:
+        def build(logits: str) -> str:
+            sides = graph.add("Shape", "input", start=2)
+            height = graph.add("Gather", sides, graph.constant(0, np.int64))
+            width = graph.add("Gather", sides, graph.constant(1, np.int64))
+            factors = graph.constant(wrong), graph.constant(1.0)
+            factor = graph.add("Where", is_wrong(graph, height, width), *factors)
+            return graph.add("Mul", logits, factor)
+
+        graph.splice("logits", build)
+
+    return spoil
+
+
+def at_forty(graph: Graph, height: str, _: str) -> str:
+    return graph.add("Equal", height, graph.constant(40, np.int64))
+
+
+def when_large(graph: Graph, height: str, width: str) -> str:
+    area = graph.add("Mul", height, width)
+    return graph.add("Greater", area, graph.constant(32 * 32, np.int64))
+
+
+def when_wide(graph: Graph, height: str, width: str) -> str:
+    return graph.add("Greater", width, height)
+
+
+def below(size: Size, batch: int) -> bool:
+    return size.height < SMALLEST.height
+
+
+SIZES = (
+    Sabotage(
+        "no size guard",
+        "lenet-gap",
+        "answers below the smallest size",
+        Verdict.ACCEPTED,
+        unguarded,
+        at=below,
+        words=("runtime answers with",),
+    ),
+    Sabotage(
+        "guard off by one",
+        "lenet-gap",
+        "takes one row less than it may",
+        Verdict.ACCEPTED,
+        guarded_from(15),
+        at=below,
+        words=("runtime answers with",),
+    ),
+    Sabotage(
+        "guard too strict",
+        "lenet-gap",
+        "refuses the smallest size",
+        Verdict.ERROR,
+        guarded_from(17),
+        at=lambda size, _: size == SMALLEST,
+    ),
+    Sabotage(
+        "fixed size",
+        "lenet-gap",
+        "takes the training size alone",
+        Verdict.ERROR,
+        fixed,
+        at=lambda size, _: size not in (Size(15, 16), Size(32, 32)),
+    ),
+    Sabotage(
+        "NaN at one size",
+        "lenet-cam",
+        "logits are NaN at 40 rows",
+        Verdict.MISMATCH,
+        where(at_forty, np.nan),
+        at=lambda size, _: size.height == 40,
+        words=("output 'logits'", "got nan", "only one of them is finite"),
+    ),
+    Sabotage(
+        "wrong when large",
+        "lenet-cam",
+        "logits × 1.001 above the training size",
+        Verdict.MISMATCH,
+        where(when_large, 1.001),
+        at=lambda size, _: size.area > 1024,
+        words=("output 'logits'",),
+    ),
+    Sabotage(
+        "wrong when wide",
+        "lenet-spp",
+        "logits × 1.001 where width exceeds height",
+        Verdict.MISMATCH,
+        where(when_wide, 1.001),
+        at=lambda size, _: size.width > size.height,
+        words=("output 'logits'",),
+    ),
+)
