@@ -14,21 +14,23 @@ import anysize
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 from architectures.table import ARCHITECTURES
 
-# Take seconds for an image on an evaluator that is written in Python.
-LARGE = ("arcface", "age_gender", "googlenet_bn")
+# Small ones with operators that the heads' own networks lack run in every environment. For each of
+# the others an evaluator in Python, or a compiler, takes up to a minute: `pytest -m slow`.
+SMALL = ("ferplus", "squeezenet1_1", "spp_net", "pyramid_scene", "group_norm_net")
 # Some sizes pass and others do not, which the table of findings has no word for.
 BEYOND_THE_BUDGET = {
-    ("tract", "efficientnet_b0"): "tract 0.23.9: error up to 1.4 × the budget at half of the sizes"
+    ("iree", "efficientnet_b0"): "iree 3.13.0: error 1.3 × the budget at one size",
+    ("tract", "efficientnet_b0"): "tract 0.23.9: error up to 1.4 × the budget at half of the sizes",
 }
 
 
 def case(architecture):
-    marks = [pytest.mark.slow] if architecture.name in LARGE else []
+    marks = [] if architecture.name in SMALL else [pytest.mark.slow]
     return pytest.param(architecture, id=architecture.name, marks=marks)
 
 
 @pytest.mark.parametrize("architecture", [case(each) for each in ARCHITECTURES])
-def test_an_architecture_passes_at_the_sizes_of_auto(runtime, architecture, tmp_path):
+def test_an_architecture_passes_at_the_sizes_of_auto(runtime, recorded, architecture, tmp_path):
     reason = BEYOND_THE_BUDGET.get((runtime, architecture.name))
     if reason:
         pytest.skip(reason)
@@ -36,5 +38,6 @@ def test_an_architecture_passes_at_the_sizes_of_auto(runtime, architecture, tmp_
     path = tmp_path / "network.onnx"
     result = anysize.export(network, path, size=architecture.small_size, verify=False)
     report = anysize.validate(path, network, runtimes=runtime, batches=(1,))
+    recorded(report, f"{architecture.name}/{result.head}.onnx")
     found = complaints(report, architecture.name, result.head)
     assert not found, "\n".join(found)

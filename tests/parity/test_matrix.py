@@ -44,8 +44,9 @@ def files(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("name", "head"), HEADS, ids=map("-".join, HEADS))
-def test_a_head_passes_at_the_sizes_of_auto(files, runtime, name, head):
+def test_a_head_passes_at_the_sizes_of_auto(files, runtime, recorded, name, head):
     report = anysize.validate(files(name, head), runtimes=runtime, sizes="auto")
+    recorded(report, f"{name}/{head}.onnx")
     verdicts = verdicts_beside_findings(report, name, head)
     if any(find(cell, report, name, head) for cell in report.cells):
         assert verdicts <= {Verdict.PASS, Verdict.REJECTED}
@@ -57,23 +58,25 @@ def test_a_head_passes_at_the_sizes_of_auto(files, runtime, name, head):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "head"), LARGE, ids=map("-".join, LARGE))
-def test_a_large_network_passes_at_its_size_and_at_another(files, runtime, name, head):
+def test_a_large_network_passes_at_its_size_and_at_another(files, runtime, recorded, name, head):
     if runtime == "onnx-reference" and (name, head) != ("resnet18", "cam"):
         pytest.skip("takes minutes on an evaluator written in Python")
     sizes = [Size(97, 128), ZOO[name].training_size]
     report = anysize.validate(files(name, head), runtimes=runtime, sizes=sizes, batches=(1,))
+    recorded(report, f"{name}/{head}.onnx")
     assert verdicts_beside_findings(report, name, head) == {Verdict.PASS}
     assert report.ok
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_rewritten_file_equals_the_original_layers_on_every_window(
-    files, runtime, name, tmp_path
+    files, runtime, recorded, name, tmp_path
 ):
     original = files(name, "fc")
     rewritten = tmp_path / "any.onnx"
     anysize.rewrite(original, rewritten)
     report = anysize.validate(rewritten, original, runtimes=runtime, sizes="auto")
+    recorded(report, f"{name}/rewritten.onnx")
     verdicts_beside_findings(report, name, "fcn")
     assert report.ok
     assert report.reference.kind == "windows"

@@ -93,6 +93,21 @@ def test_the_fixture_fails_with_the_story_and_the_report_has_every_file(suite, w
     assert sorted(entry.exit_code for entry in joined.entries) == [0, 1]
 
 
+def test_a_report_of_ones_own_can_be_recorded_whatever_it_says(pytester, digits):
+    pytester.makepyfile(
+        f"""
+        import anysize
+
+        def test_shown(anysize_record):
+            anysize_record(anysize.validate({str(digits)!r}, "lenet", sizes=[anysize.Size(32, 32)]))
+        """
+    )
+    done = pytester.runpytest_inprocess(*OPTIONS, "-p", "no:xdist", "--anysize-report=out.json")
+    done.assert_outcomes(passed=1)
+    joined = JoinedReport.from_json((pytester.path / "out.json").read_text())
+    assert [entry.exit_code for entry in joined.entries] == [1]
+
+
 @pytest.mark.parametrize("name", ["report.pdf", "missing/report.json"])
 def test_a_report_that_cannot_be_written_is_refused_before_the_tests(pytester, name):
     done = pytester.runpytest_subprocess(*OPTIONS, f"--anysize-report={name}")

@@ -24,7 +24,8 @@ class Entry:
         name: Of the job.
         report: What it found; None where it came to none.
         error: Why, in one line; "" where there is a report.
-        exit_code: What the job by itself exits with.
+        exit_code: What the job by itself exits with; 0 where all that its report has against it
+            is known and expected.
     """
 
     name: str
@@ -82,6 +83,9 @@ class JoinedReport:
         """Say why the exit code is what it is."""
         counts = self.counts()
         if self.exit_code == 0:
+            known = [f"{n} {v.value}" for v, n in counts if VERDICTS[v].outcome is not Outcome.GOOD]
+            if known:
+                return f"what is not good is known and expected: {', '.join(known)}"
             return "every cell is good, and every file has cells that passed"
         if self.exit_code == 2:
             unusable = sum(entry.exit_code == 2 for entry in self.entries)

@@ -63,19 +63,21 @@ def anysize_runtimes(pytestconfig: pytest.Config) -> tuple[str, ...]:
     return parse_runtimes(pytestconfig.getoption("--anysize-runtimes"))
 
 
+@pytest.fixture(scope="session")
+def anysize_record(pytestconfig: pytest.Config) -> Callable[[Report], None]:
+    """Return what puts a report of your own into that of --anysize-report."""
+    reports = pytestconfig.stash[_REPORTS]
+    return lambda report: reports.append(report.to_json())
+
+
 @pytest.fixture
 def anysize_parity(
-    pytestconfig: pytest.Config, anysize_runtimes: tuple[str, ...]
+    anysize_runtimes: tuple[str, ...], anysize_record: Callable[[Report], None]
 ) -> Callable[..., Report]:
     """Return `anysize.testing.assert_parity`, on the runtimes of the command line by default."""
     from anysize.testing.parity import assert_parity
 
-    reports = pytestconfig.stash[_REPORTS]
-    return partial(
-        assert_parity,
-        runtimes=anysize_runtimes,
-        on_report=lambda report: reports.append(report.to_json()),
-    )
+    return partial(assert_parity, runtimes=anysize_runtimes, on_report=anysize_record)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

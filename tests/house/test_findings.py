@@ -70,7 +70,7 @@ def test_a_runtime_that_is_asked_for_by_name_fails_where_it_does_not_run():
     test = "test_matrix.py::test_a_file_of_another_head_is_red"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "gpu", test],
-        cwd=Path(__file__).parent,
+        cwd=Path(__file__).parents[1] / "parity",
         env=os.environ | {"ANYSIZE_RUNTIME": "ort-cuda"},
         capture_output=True,
         text=True,
