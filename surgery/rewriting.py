@@ -42,6 +42,7 @@ class Rewrite:
         min_size: The smallest image that the rewritten graph takes.
         geometry: How the map lies on the image; None where that is unknown.
         map_tensor: The tensor of the rewritten graph that is the dense map, before any Softmax.
+        is_kept: Whether all layers stayed, and only axes were freed.
         moved: For each weight whose bytes could not stay in place, why.
     """
 
@@ -53,6 +54,7 @@ class Rewrite:
     min_size: Size | None = None
     geometry: MapGeometry | None = None
     map_tensor: str = ""
+    is_kept: bool = False
     moved: tuple[str, ...] = ()
 
 
@@ -135,6 +137,7 @@ def rewrite(
         min_size=plan.min_size,
         geometry=geometry,
         map_tensor=plan.map_tensor,
+        is_kept=to in _RECORDED,
         moved=tuple(recipe.reason for recipe in plan.edits.derived),
     )
 

@@ -24,7 +24,7 @@ def rewrite(
             help="fcn: convolutions for FC layers; cam: the class map of a head that pools "
             "globally; gap: a pooling window as large as the map made global; adaptive: the "
             "feature map pooled for FC layers that stay; resize: the image resized to the "
-            "training size.",
+            "training size; dynamic: free axes and no other layer.",
         ),
     ] = "fcn",
     size: TrainingSize = None,

@@ -25,6 +25,7 @@ OutputKind = Literal["map", "logits", "both"]
 _DEFAULT_STRIDE = (32, 32)
 # Heads that take images much smaller than the training size.
 _TAKES_SMALLER = ("adaptive", "resize")
+_WHAT = {"fcn": "fully convolutional", "dynamic": "batch, height and width freed"}
 _UNPROVED = "--no-verify writes the file without a proof"
 
 
@@ -57,7 +58,7 @@ class RewriteResult:
         if not self.applied:
             return f"{self.path}: nothing to rewrite, copied as it is"
         proof = "not verified" if self.proof is None else f"verified: {self.proof.message}"
-        what = "fully convolutional" if self.head == "fcn" else f"head {self.head}"
+        what = _WHAT.get(self.head, f"head {self.head}")
         return (
             f"{self.path}: {what}, sizes {self.min_size} and up, "
             f"{self.size_bytes / 2**20:.1f} MiB; {proof}"
@@ -82,13 +83,15 @@ def rewrite(
         to: The head to write: `fcn`, convolutions in the place of FC layers; `cam`, the class map
             of a head that pools globally; `gap`, a global average in the place of one over a
             window as large as the trained map; `adaptive`, the feature map pooled to the size that
-            the FC layers take; `resize`, the image resized to the training size.
+            the FC layers take; `resize`, the image resized to the training size; `dynamic`, no
+            other layer, but batch, height and width free.
         size: The training size, where the file does not tell.
         output_kind: What the graph puts out: the class `map`, its mean as `logits`, or `both`;
             `gap`, `adaptive` and `resize` keep the outputs and take only the default.
         verify: Prove, before the file appears, that the output at the training size equals the
             original's, and at other sizes what the original's own layers answer: for every window
-            of the feature map (fcn, cam), for the pooled map, or for the resized image.
+            of the feature map (fcn, cam), for the pooled map, or for the resized image. What
+            `dynamic` answers at other sizes only the original module can tell.
         progress: Told how far it is.
 
     Raises:
@@ -125,8 +128,20 @@ def rewrite(
         min_size=done.min_size or metadata.min_size,
         size_bytes=size_bytes,
         proof=proof,
-        notes=() if done.applied else (f"{model}: {done.reason}",),
+        notes=_notes(model, output, done, is_proved=proof is not None),
     )
+
+
+def _notes(model: Path, output: Path, done: Rewrite, *, is_proved: bool) -> tuple[str, ...]:
+    if not done.applied:
+        return (f"{model}: {done.reason}",)
+    if is_proved and done.is_kept:
+        line = (
+            f"{output}: proved at {done.size}; {model} takes no other size to compare with, the "
+            f"module it was made of does: anysize validate {output} --reference SOURCE"
+        )
+        return (line,)
+    return ()
 
 
 def _protect_weights(original: onnx.ModelProto, model: Path, output: Path) -> None:
