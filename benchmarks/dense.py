@@ -30,8 +30,9 @@ PROMISE_FASTER, PROMISE_TRAINED = 15.0, 1.1
 
 
 def session(path: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
-    import onnxruntime
+    from anysize.validators.runtimes.ort_session import import_onnxruntime
 
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     made = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
