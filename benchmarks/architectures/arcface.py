@@ -63,4 +63,4 @@ class ArcFace(nn.Module):
 
 
 def arcface(classes: int = 512, width: int = 64) -> ArcFace:
-    return seeded(ArcFace(classes, width), size=112)
+    return seeded(ArcFace(classes, width), sizes=(112,))
