@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import onnx
 import onnx.numpy_helper
+import onnx.parser
 import pytest
 
 import anysize
@@ -175,3 +176,24 @@ def test_a_head_that_pools_globally_gets_its_class_map(digits_files, run, tmp_pa
     assert "head cam, " in done.out
     done = run("validate", cam, "--reference", digits_files["gap"], "--sizes", "32x32,40x50")
     assert (done.code, done.errors) == (0, [])
+
+
+def test_what_onnx_runtime_cannot_load_is_not_written_without_a_word(run, tmp_path):
+    model = onnx.parser.parse_model("""<ir_version: 3, opset_import: ["": 6]>
+        net (float[1, 1, 8, 8] image, float[4, 1, 3, 3] k, float[5, 144] w, float[5] b)
+            => (float[1, 5] scores) {
+            map = Conv (image, k) rows = Flatten (map)
+            scores = Gemm <transB = 1, broadcast = 1> (rows, w, b)
+        }""")
+    rng = np.random.default_rng(0)
+    for name, dims in {"k": (4, 1, 3, 3), "w": (5, 144), "b": (5,)}.items():
+        values = rng.standard_normal(dims).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    source, target = tmp_path / "old.onnx", tmp_path / "any.onnx"
+    onnx.save(model, source)
+    done = run("rewrite", source, "-o", target)
+    assert done.code == 3
+    assert "cannot be proved: " in done.errors[0]
+    assert "--no-verify writes the file without a proof" in done.errors[0]
+    assert not target.exists()
+    assert run("rewrite", source, "-o", target, "--no-verify").code == 0

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from anysize.errors import NotRunError, UnsupportedModelError, VerificationError
+from anysize.errors import (
+    ModelFileError,
+    NotRunError,
+    SourceError,
+    UnsupportedModelError,
+    VerificationError,
+)
 from anysize.files import check_output_path, staged_output
 from anysize.sizes import Size
 from anysize.verbs.progress import Progress, silent
@@ -180,7 +186,10 @@ def _prove(original: Path, rewritten: Path, done: Rewrite, head: str) -> Rewrite
     sizes = _larger_sizes(done.size, stride)
     if head in _TAKES_SMALLER:
         sizes = (*sizes, _between(done.min_size or done.size, done.size))
-    proof = prove_rewrite(original, rewritten, sizes, training=done.size)
+    try:
+        proof = prove_rewrite(original, rewritten, sizes, training=done.size)
+    except (ModelFileError, SourceError) as exc:  # no kernel: double, bfloat16, opset 6
+        raise NotRunError(f"{original}: cannot be proved: {exc}; {_UNPROVED}") from exc
     if any(cell.verdict == "rejected" for cell in proof.cells):
         raise NotRunError(
             f"{original}: cannot be proved, since the original itself does not run: "
