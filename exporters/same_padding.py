@@ -32,7 +32,8 @@ _DOMAIN, _PAD = "anysize.lowering", "Pad2d"
 # meet odd and even sides, too.
 _LARGER = ((1, 33), (2, 17), (3, 9), (17, 1), (33, 2), (9, 5), (49, 20))
 # ONNX Runtime 1.31 fuses padding by 0 into a MaxPool behind it, which pads by the lowest number.
-# One that is not 0, and far below the rounding of anything else, it leaves alone.
+# One that is not 0, and far below the rounding of anything else, it leaves alone. In half precision
+# the Pad stays in float32, because float16 cannot hold the number.
 _NEARLY_ZERO = 1e-30
 # What a window sees beyond the border, for which auto_pad stands.
 _BEYOND = {"Conv": 0.0, "AveragePool": 0.0, "MaxPool": float("-inf")}

@@ -56,9 +56,11 @@ def test_an_architecture_is_right_at_its_own_size(name, tmp_path):
     assert anysize.export(network, tmp_path / "out.onnx", size=architecture.size).report.ok
 
 
-@pytest.mark.parametrize("opset", [13, 24])
+@pytest.mark.parametrize(
+    "opset", [13, *(pytest.param(middle, marks=pytest.mark.slow) for middle in (18, 21)), 24]
+)
 @pytest.mark.parametrize("name", [*OF_EVERY_KIND, *OTHERS])
-def test_an_architecture_is_right_at_the_oldest_and_at_the_newest_opset(name, opset, tmp_path):
+def test_an_architecture_is_right_at_old_and_at_new_opsets(name, opset, tmp_path):
     size = BY_NAME[name].small_size
     result = anysize.export(built(name), tmp_path / "out.onnx", size=size, opset=opset)
     assert result.report.ok
