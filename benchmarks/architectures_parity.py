@@ -54,6 +54,10 @@ def main() -> None:
         if not options.names or architecture.name in options.names:
             rows.append(_row(architecture, runtimes, is_small=options.small))
             print(rows[-1], flush=True)
+            _write(options.output, runtimes, rows)  # an interrupted run leaves what it measured
+
+
+def _write(path: Path, runtimes: list[str], rows: list[str]) -> None:
     lines = [
         "# Architectures on runtimes",
         "",
@@ -69,7 +73,7 @@ def main() -> None:
         "",
         f"{platform.machine()}, Python {platform.python_version()}, anysize {anysize.__version__}.",
     ]
-    options.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
