@@ -37,7 +37,8 @@ class DequantizeLinear(OpRun):
         numbers = x.astype(np.float64)
         if zero_point is not None and zero_point.size:
             numbers = numbers - _spread(zero_point, x.shape, along, block_size).astype(np.float64)
-        return ((numbers * _spread(scale, x.shape, along, block_size)).astype(scale.dtype),)
+        factor = _spread(scale, x.shape, along, block_size).astype(np.float64)
+        return ((numbers * factor).astype(scale.dtype),)
 
 
 def _spread(values: Array, shape: tuple[int, ...], axis: int, block_size: int | None) -> Array:

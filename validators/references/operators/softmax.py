@@ -45,7 +45,8 @@ class Softmax(_OverClasses):
 
     def _of_rows(self, rows: Array) -> Array:
         powers: Array = np.exp(rows - rows.max(axis=-1, keepdims=True))
-        return powers / powers.sum(axis=-1, keepdims=True)
+        share: Array = powers / powers.sum(axis=-1, keepdims=True)
+        return share
 
 
 class LogSoftmax(_OverClasses):
@@ -53,7 +54,8 @@ class LogSoftmax(_OverClasses):
 
     def _of_rows(self, rows: Array) -> Array:
         below: Array = rows - rows.max(axis=-1, keepdims=True)
-        return below - np.log(np.exp(below).sum(axis=-1, keepdims=True))
+        logarithms: Array = below - np.log(np.exp(below).sum(axis=-1, keepdims=True))
+        return logarithms
 
 
 class Hardmax(_OverClasses):
