@@ -159,4 +159,4 @@ class Bench:
 
     @staticmethod
     def _validate(path, made, runtime, sizes) -> Report:
-        return validate_model(path, made.reference, runtimes=[runtime], sizes=sizes, threads=1)
+        return validate_model(path, made.reference, runtimes=[runtime], sizes=sizes, threads=2)
