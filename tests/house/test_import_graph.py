@@ -102,3 +102,28 @@ def test_a_cycle_is_noticed():
 def test_an_arrow_inside_a_function_is_noticed():
     source = "def f():\n    from anysize.validators import Report\n    return Report"
     assert {folder_of(name) for name in imports(source)} == {"validators"}
+
+
+def names_onnxruntime(source: str) -> bool:
+    """Whether a source imports onnxruntime, by a statement or by name."""
+    nodes = list(ast.walk(ast.parse(source)))
+    named = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    named |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    if "import_module" in source:
+        named |= {str(node.value) for node in nodes if isinstance(node, ast.Constant)}
+    return "onnxruntime" in {name.partition(".")[0] for name in named}
+
+
+def test_onnxruntime_is_imported_where_its_telemetry_is_turned_off_and_nowhere_else():
+    door = ROOT / "validators/runtimes/ort_session.py"
+    folders = [*HOMES.values(), ROOT / "src", ROOT / "benchmarks"]
+    found = {p for f in folders for p in f.rglob("*.py") if names_onnxruntime(p.read_text())}
+    assert found == {door}
+
+
+@pytest.mark.parametrize(
+    "source", ["import onnxruntime", "x = importlib.import_module('onnxruntime')"]
+)
+def test_the_search_for_onnxruntime_finds_it(source):
+    assert names_onnxruntime(source)
+    assert not names_onnxruntime(source.replace("onnxruntime", "numpy"))
