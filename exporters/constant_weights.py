@@ -103,7 +103,10 @@ class _Known:
             name = f"{name}_computed"
         tensor.name = name
         made = ir.Value(
-            name=name, shape=ir.Shape(tensor.shape), type=ir.TensorType(kind), const_value=tensor
+            name=name,
+            shape=ir.Shape(tensor.shape.numpy()),
+            type=ir.TensorType(kind),
+            const_value=tensor,
         )
         graph.initializers.add(made)
         return made
@@ -127,7 +130,8 @@ def _standardised(node: ir.Node, arrays: list[npt.NDArray[Any] | None]) -> npt.N
     sides = [1, -1, *(1 for _ in axes[1:])]
     centred = source - source.mean(axes, keepdims=True)
     epsilon = node.attributes.get_float("epsilon", _EPSILON)
-    result = centred / np.sqrt(np.square(centred).mean(axes, keepdims=True) + epsilon)
+    variance = np.square(centred).mean(axes, keepdims=True)
+    result: npt.NDArray[Any] = centred / np.sqrt(variance + epsilon)
     weight, bias = (*arrays[1:3], None, None)[:2]
     if weight is not None:
         result = result * weight.reshape(sides)

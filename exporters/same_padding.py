@@ -84,7 +84,7 @@ class WholePadding(TorchFunctionMode):
     def _pad(
         self,
         input: Tensor,  # noqa: A002 - the signature of F.pad
-        pad: Sequence[int],
+        pad: Sequence[Any],
         mode: str = "constant",
         value: float | None = None,
     ) -> Tensor:
@@ -210,13 +210,13 @@ def _pads_like(window: ir.Node, calls: Sequence[_Padded]) -> bool:
     if any(found.get_ints("pads", ())) or found.get_string("auto_pad", "NOTSET") != "NOTSET":
         return False
     shape = window.inputs[1].shape if window.op_type == "Conv" and window.inputs[1] else None
-    kernel = list(found.get_ints("kernel_shape", ())) or list(shape or ())[2:]
+    kernel = list(found.get_ints("kernel_shape", ())) or list(shape.numpy() if shape else ())[2:]
     strides = found.get_ints("strides", (1, 1))
     # ONNX Runtime 1.31: 'Dilation not supported for AutoPadType::SAME_UPPER'.
     if len(kernel) != 2 or any(step != 1 for step in found.get_ints("dilations", ())):
         return False
     for axis in (0, 1):
-        span, stride = int(kernel[axis]), strides[axis]
+        span, stride = kernel[axis], strides[axis]
         # Rounding up would add a window, and ONNX Runtime's MaxPool has 'padding values must be
         # non-negative'.
         if span < stride:
@@ -260,7 +260,7 @@ def _pad_always(node: ir.Node) -> None:
         tensor.name = f"{node.name}/{word}"
         constant = ir.Value(
             name=tensor.name,
-            shape=ir.Shape(tensor.shape),
+            shape=ir.Shape(tensor.shape.numpy()),
             type=ir.TensorType(tensor.dtype),
             const_value=tensor,
         )
