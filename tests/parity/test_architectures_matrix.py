@@ -30,6 +30,6 @@ def test_an_architecture_passes_at_the_sizes_of_auto(runtime, recorded, architec
     path = tmp_path / "network.onnx"
     result = anysize.export(network, path, size=architecture.small_size, verify=False)
     report = anysize.validate(path, network, runtimes=runtime, batches=(1,))
-    recorded(report, f"{architecture.name}/{result.head}.onnx")
+    recorded(report, f"{architecture.name}/{result.head}")
     found = complaints(report, architecture.name, result.head)
     assert not found, "\n".join(found)

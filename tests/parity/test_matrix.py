@@ -46,7 +46,7 @@ def files(tmp_path_factory):
 @pytest.mark.parametrize(("name", "head"), HEADS, ids=map("-".join, HEADS))
 def test_a_head_passes_at_the_sizes_of_auto(files, runtime, recorded, name, head):
     report = anysize.validate(files(name, head), runtimes=runtime, sizes="auto")
-    recorded(report, f"{name}/{head}.onnx")
+    recorded(report, f"{name}/{head}")
     verdicts = verdicts_beside_findings(report, name, head)
     if any(find(cell, report, name, head) for cell in report.cells):
         assert verdicts <= {Verdict.PASS, Verdict.REJECTED}
@@ -63,7 +63,7 @@ def test_a_large_network_passes_at_its_size_and_at_another(files, runtime, recor
         pytest.skip("takes minutes on an evaluator written in Python")
     sizes = [Size(97, 128), ZOO[name].training_size]
     report = anysize.validate(files(name, head), runtimes=runtime, sizes=sizes, batches=(1,))
-    recorded(report, f"{name}/{head}.onnx")
+    recorded(report, f"{name}/{head}")
     assert verdicts_beside_findings(report, name, head) == {Verdict.PASS}
     assert report.ok
 
@@ -76,7 +76,7 @@ def test_a_rewritten_file_equals_the_original_layers_on_every_window(
     rewritten = tmp_path / "any.onnx"
     anysize.rewrite(original, rewritten)
     report = anysize.validate(rewritten, original, runtimes=runtime, sizes="auto")
-    recorded(report, f"{name}/rewritten.onnx")
+    recorded(report, f"{name}/rewritten")
     verdicts_beside_findings(report, name, "fcn")
     assert report.ok
     assert report.reference.kind == "windows"
