@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import onnx
 
 from anysize.bisection import highest, lowest
-from anysize.errors import UnsupportedModelError
+from anysize.errors import ModelFileError, UnsupportedModelError
 from anysize.sizes import MAX_SIDE, Size, SizeRange
 from anysize.surgery.graph import static_size
 from anysize.surgery.metadata import read_metadata
-from anysize.surgery.shapes import IllegalSizeError, ShapeWalk
+from anysize.surgery.shapes import IllegalSizeError, OversizedError, ShapeWalk, infer_shapes
 
-__all__ = ["legal_interval", "smallest_size", "trained_size"]
+__all__ = ["legal_interval", "refuse_oversized", "smallest_size", "trained_size"]
 
+# Where the file does not tell.
+_SOME_SIZE = Size(224, 224)
 _Axis = Literal["height", "width"]
 _AXES: tuple[_Axis, ...] = ("height", "width")
 
@@ -30,6 +33,24 @@ def trained_size(model: onnx.ModelProto) -> Size | None:
         UnsupportedModelError: The graph has no image input.
     """
     return static_size(model) or read_metadata(model).size
+
+
+def refuse_oversized(model: onnx.ModelProto, path: Path) -> None:
+    """Refuse a file with a tensor larger than any layer of a classifier, which no runtime bounds.
+
+    Args:
+        model: Not run, and its weights are not read.
+        path: Its file, for the message.
+
+    Raises:
+        ModelFileError: It has one, at the size that it was made for.
+    """
+    try:
+        infer_shapes(model, trained_size(model) or _SOME_SIZE)
+    except OversizedError as error:
+        raise ModelFileError(f"{path}: {error}") from error
+    except UnsupportedModelError:
+        return  # sizes that the graph does not take are for the comparison to show
 
 
 def legal_interval(model: onnx.ModelProto, tensor: str, size: Size) -> SizeRange:

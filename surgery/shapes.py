@@ -22,7 +22,14 @@ from anysize.surgery.shape_rules import Shape, output_shape
 from anysize.surgery.skeleton import one_line, weight_free
 from anysize.surgery.tensors import small_array
 
-__all__ = ["IllegalSizeError", "ShapeRun", "ShapeStep", "ShapeWalk", "infer_shapes"]
+__all__ = [
+    "IllegalSizeError",
+    "OversizedError",
+    "ShapeRun",
+    "ShapeStep",
+    "ShapeWalk",
+    "infer_shapes",
+]
 
 # A layer's elements for one of the image's (VGG-16: 21), and whatever the image.
 _MOST_FOR_ONE = 1024
@@ -39,6 +46,10 @@ class IllegalSizeError(UnsupportedModelError):
     def __init__(self, message: str, *, node: str) -> None:
         super().__init__(message)
         self.node = node
+
+
+class OversizedError(IllegalSizeError):
+    """A tensor would have more elements than any layer of a classifier."""
 
 
 def infer_shapes(model: onnx.ModelProto, size: Size, batch: int = 1) -> Mapping[str, Shape]:
@@ -205,9 +216,10 @@ class ShapeWalk:
             raise run.illegal(step, f"its output would be ({text}), expected every side ≥ 1")
         if math.prod(shape) > run.most_elements:
             text = "×".join(str(side) for side in shape)
-            raise run.illegal(
-                step,
-                f"its output would have {text[:80]} elements, more than any layer of a classifier",
+            raise OversizedError(
+                f"{step.label} cannot take an image of {run.size}: its output would have "
+                f"{text[:80]} elements, more than any layer of a classifier",
+                node=step.node.name,
             )
         run.shapes[name] = shape
 

@@ -60,12 +60,14 @@ def output_layout(candidate: onnx.ModelProto) -> Layout:
 
 def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Reference:
     from anysize.surgery import image_input, load_model
+    from anysize.surgery.intervals import refuse_oversized
     from anysize.surgery.metadata import read_metadata
     from anysize.validators.references.onnx_fc import OnnxFc
     from anysize.validators.references.onnx_graph import OnnxReference, external_folder
 
     model = load_model(path)
     image_input(model)  # a graph without one would "reject" every size
+    refuse_oversized(model, path)
     folder = external_folder(model, path)
     whole = OnnxReference(model, name=path.name, folder=folder, path=path, threads=threads)
     said = read_metadata(candidate)

@@ -66,13 +66,16 @@ def validate(
             but a cell of the report.
     """
     from anysize.surgery import load_model, read_metadata
+    from anysize.surgery.intervals import refuse_oversized
     from anysize.validators import parse_runtimes, validate_model
 
     model = Path(model)
     if arbiter not in ("float64", "none"):
         raise UsageError(f"arbiter {arbiter!r}: expected float64 or none")
     names = parse_runtimes(runtimes if isinstance(runtimes, str) else ",".join(runtimes))
-    metadata = read_metadata(load_model(model))
+    loaded = load_model(model, weights="in_file")
+    refuse_oversized(loaded, model)
+    metadata = read_metadata(loaded)
     original, name = _original(model, reference, metadata, weights)
     report = validate_model(
         model,
