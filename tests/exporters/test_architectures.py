@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 import anysize
+from anysize.errors import VerificationError
 from anysize.sizes import Size, SizeRange
 from anysize.surgery import infer_shapes
 
@@ -20,8 +21,11 @@ from architectures.table import ARCHITECTURES
 BY_NAME = {architecture.name: architecture for architecture in ARCHITECTURES}
 # One with an FC head, one with shapes in it, one with layer normalisation and Gelu.
 OF_EVERY_KIND = ("vgg11", "spp_net", "convnext_tiny")
+CHAOTIC = "efficientnet_b0"
 OTHERS = [
-    pytest.param(name, marks=pytest.mark.slow) for name in BY_NAME if name not in OF_EVERY_KIND
+    pytest.param(name, id=name, marks=pytest.mark.slow)
+    for name in BY_NAME
+    if name not in OF_EVERY_KIND
 ]
 
 
@@ -67,7 +71,14 @@ def test_an_architecture_is_right_at_old_and_at_new_opsets(name, opset, tmp_path
     assert [entry.version for entry in onnx.load(result.path).opset_import] == [opset]
 
 
-@pytest.mark.parametrize("name", [*OF_EVERY_KIND, *OTHERS])
+@pytest.mark.slow
+def test_half_precision_of_a_network_that_multiplies_rounding_is_not_called_right(tmp_path):
+    """EfficientNet's seeded weights turn the rounding of float16 into as much as the answer."""
+    with pytest.raises(VerificationError, match="is not proved right and was not written"):
+        anysize.export(built(CHAOTIC), tmp_path / "out.onnx", size="40x40", half=True)
+
+
+@pytest.mark.parametrize("name", [*OF_EVERY_KIND, *(one for one in OTHERS if one.id != CHAOTIC)])
 def test_an_architecture_in_half_precision_stays_within_its_profile(name, tmp_path):
     size = BY_NAME[name].small_size
     result = anysize.export(built(name), tmp_path / "out.onnx", size=size, half=True)
