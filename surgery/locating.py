@@ -74,7 +74,7 @@ class Structure:
             DecodeError: It is no ONNX model.
             ModelFileError: A tensor claims to lie where it does not.
         """
-        model = onnx.ModelProto.FromString(self.data)
+        model: onnx.ModelProto = onnx.ModelProto.FromString(self.data)
         found = []
         for tensor in all_tensors(model):
             if not is_inline_in_file(tensor):
