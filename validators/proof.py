@@ -3,9 +3,9 @@
 At the training size the rewritten graph must give what the whole original graph gives. At every
 size it must give what the original's own layers give: on the matching window of the original's
 feature map for each cell of a class map (fcn, cam), on the pooled feature map (adaptive, gap), on
-the resized image (resize). Where axes were freed and no
-layer changed (dynamic) the original has no answer at other sizes; it is compared at its own, image
-by image. All on ONNX Runtime, within the error budget.
+the resized image (resize). Where axes were freed and no layer changed (dynamic) the original has no
+answer at other sizes; it is compared at its own, image by image. All on ONNX Runtime, within the
+error budget.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ Array = NDArray[np.generic]
 
 _RUNTIME = "ort-cpu"
 _NAME = "image"
+# Images at a time where a label is all that an image gets.
+_LABELLED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ def prove_rewrite(
     seed: int = 0,
     source: Path | None = None,
     arbiter: Arbiter = "float64",
+    scores: bool = False,
     threads: int = 1,
 ) -> RewriteProof:
     """Compare a rewrite with its original, by the reference that the rewrite's head asks for.
@@ -110,11 +113,13 @@ def prove_rewrite(
             convolutional; it may hand out its map, the average of the map, or both.
         sizes: Image sizes that the rewritten graph takes.
         training: Where the whole original is compared, too; by default what the original declares.
-        batch: Images at a time; an original that declares batch 1 takes them one by one.
-        trained_batch: The same at the training size.
+        batch: Images at a time, and eight at least where they get labels; an original that declares
+            batch 1 takes them one by one.
+        trained_batch: The same at the training size and at the first of the others.
         seed: Of the images.
         source: The file that holds the weights of models given as `ModelProto`.
         arbiter: `float64`, or `none` to let the float32 original stand in for it.
+        scores: Compare the scores that labels and probabilities are read from, and not these.
         threads: Threads for ONNX Runtime.
 
     Raises:
@@ -125,11 +130,17 @@ def prove_rewrite(
     from anysize.surgery import read_metadata, trained_size
     from anysize.validators.references.choose import output_layout
     from anysize.validators.references.converted import AVERAGED, converted_reference
+    from anysize.validators.references.labels import answers_labels, with_scores
     from anysize.validators.references.onnx_fc import OnnxFc
     from anysize.validators.references.onnx_graph import GraphPair, OnnxReference, external_folder
 
     first, first_path = _open(original, source)
     second, second_path = _open(rewritten, source)
+    if scores:
+        is_map = output_layout(second) == "map"
+        first, second = with_scores(first, is_map=False), with_scores(second, is_map=is_map)
+    elif answers_labels(first):
+        batch = trained_batch = max(batch, trained_batch, _LABELLED)
     name = original.name if isinstance(original, Path) else "original"
     training = training or trained_size(first)
     if not sizes and training is None:
@@ -164,10 +175,11 @@ def prove_rewrite(
         second,
         name="rewritten",
         folder=external_folder(second, second_path) if second_path else None,
-        path=rewritten if isinstance(rewritten, Path) else None,
+        path=rewritten if isinstance(rewritten, Path) and not scores else None,
         threads=threads,
     )
-    others = [Case(size, batch) for size in dict.fromkeys(sizes) if size != training]
+    further = [size for size in dict.fromkeys(sizes) if size != training]
+    others = [Case(size, batch if place else trained_batch) for place, size in enumerate(further)]
     cases = (*([Case(training, trained_batch)] if training else ()), *others)
     images = _Images(_channels(first), seed)
     if training is not None and is_kept:

@@ -12,6 +12,7 @@ import pytest
 
 import anysize
 from anysize.surgery import load_model, read_metadata, save_model
+from anysize.validators.proof import prove_rewrite
 
 MODES = ("torchscript", "dynamo")
 
@@ -197,3 +198,32 @@ def test_what_onnx_runtime_cannot_load_is_not_written_without_a_word(run, tmp_pa
     assert "--no-verify writes the file without a proof" in done.errors[0]
     assert not target.exists()
     assert run("rewrite", source, "-o", target, "--no-verify").code == 0
+
+
+@pytest.mark.parametrize("tails", [("ArgMax",), ("Softmax",), ("Softmax", "ArgMax")], ids="-".join)
+def test_labels_and_sure_probabilities_are_proved_by_the_scores_before_them(
+    digits_files, run, tmp_path, tails
+):
+    # A trained network answers noise with one label, and is sure of it.
+    model = onnx.load(digits_files["fc"])
+    graph, tensor = model.graph, model.graph.output[0].name
+    for tail in tails:
+        attributes = {"axis": 1} | ({"keepdims": 0} if tail == "ArgMax" else {})
+        graph.node.append(onnx.helper.make_node(tail, [tensor], [tail], **attributes))
+        tensor = tail
+    kind, shape = onnx.TensorProto.FLOAT, ("batch", 11)
+    if tails[-1] == "ArgMax":
+        kind, shape = onnx.TensorProto.INT64, ("batch",)
+    del graph.output[:]
+    graph.output.append(onnx.helper.make_tensor_value_info(tensor, kind, shape))
+    del model.metadata_props[:]
+    source, target = tmp_path / "tail.onnx", tmp_path / "any.onnx"
+    onnx.save(model, source)
+    done = run("rewrite", source, "-o", target, "--size", "32x32", "--output", "logits")
+    assert (done.code, done.errors) == (0, [])
+
+    wrong = tmp_path / "wrong.onnx"
+    edit_weights(target, wrong, lambda name, a: 0 * a if name == "classifier.2.bias" else None)
+    sizes = (anysize.Size(40, 48),)
+    proof = prove_rewrite(source, wrong, sizes, training=anysize.Size(32, 32), scores=True)
+    assert {cell.verdict for cell in proof.cells} == {"mismatch"}
