@@ -131,8 +131,9 @@ def check_nothing_is_baked(
         raise ExportError(
             f"{value.origin}: {value.operator} has {what} {value.values[0]} at "
             f"{first.batch}×{first.size} and {value.values[1]} at {second.batch}×{second.size}, "
-            "so the graph would be right at one size only; compute it from the input's shape, "
-            "or use a layer whose result does not depend on the size"
+            "so the graph would be right at one size only; compute it from the input's shape, or "
+            "use a layer whose result does not depend on the size; what is drawn at random has no "
+            "place in evaluation"
         )
 
 

@@ -37,8 +37,9 @@ LARGE_BYTES = 1 << 16
 # Several times what the largest classifiers have: a torch export of 2000 nodes has 120 000 fields.
 MAX_FIELDS = 500_000
 MAX_STRUCTURE_BYTES = 32 << 20
-# Three levels for each subgraph within a subgraph; protobuf itself stops at 100.
-MAX_DEPTH = 60
+# Three levels for each subgraph within a subgraph, and some for the rest. Shape inference takes
+# each branch of each If, so that a few more levels take it minutes.
+MAX_DEPTH = 24
 
 _HEADER_BYTES = 20
 _BLOCK_BYTES = 1 << 18

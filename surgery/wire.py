@@ -29,6 +29,8 @@ _WIDTHS = {FIXED64: 8, FIXED32: 4}
 # A 64-bit number takes at most this many bytes, seven bits in each.
 _LONGEST_VARINT = 10
 
+_DAMAGED = "is not an ONNX file, or is cut short: its protobuf does not parse"
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
@@ -78,9 +80,9 @@ def field_at(data: bytes, position: int, end: int) -> Field:
     elif kind in _WIDTHS:
         after = value + _WIDTHS[kind]
     else:  # groups, which ONNX has none of
-        raise ModelFileError(f"its protobuf does not parse: wire type {kind}")
+        raise ModelFileError(f"{_DAMAGED} (wire type {kind})")
     if after > end or key < 8:
-        raise ModelFileError("its protobuf does not parse: a field has no end")
+        raise ModelFileError(f"{_DAMAGED} (a field has no end)")
     return Field(key >> 3, kind, position, value, after)
 
 
@@ -95,7 +97,7 @@ def read_varint(data: bytes, position: int) -> tuple[int, int]:
         number |= (byte & 0x7F) << 7 * place
         if byte < 0x80:
             return number, position + place + 1
-    raise ModelFileError("its protobuf does not parse: a number has no end")
+    raise ModelFileError(f"{_DAMAGED} (a number has no end)")
 
 
 def varint(number: int) -> bytes:

@@ -180,7 +180,7 @@ WRONG = [
     Bad("validate good.onnx --reference good.onnx --sizes 65536x65536", "out of memory"),
     # heads, opsets, sources
     Bad("export lenet -o out.onnx --head nope", "lenet offers fc, fcn"),
-    Bad("export user:Net -o out.onnx --head fcn", "is chosen for zoo networks only"),
+    Bad("export user:Net -o out.onnx --head fcn", "takes any size already"),
     Bad("export lenet -o out.onnx --opset 5", "opset 5: expected 13 to"),
     Bad("export nope -o out.onnx", "not in the zoo; the zoo has alexnet"),
     Bad("export user: -o out.onnx", "expected a zoo name"),
@@ -192,7 +192,10 @@ WRONG = [
     Bad("export user:exits -o out.onnx", "SystemExit: 0"),
     Bad("export user:none -o out.onnx", "returned a NoneType, expected an nn.Module"),
     Bad("export user:Broken -o out.onnx --size 32x32", "TypeError: forward is broken"),
-    Bad("export user:Random -o out.onnx --size 32x32", "answers differently to the same images"),
+    Bad(
+        "export user:Random -o out.onnx --size 32x32",
+        "what is drawn at random has no place",
+    ),
     Bad("export user:Sized -o out.onnx --size 32x32", "right at one size only"),
     # weights
     Bad("export lenet -o out.onnx --weights missing.pt", "no such file"),
@@ -312,7 +315,7 @@ def test_debug_shows_the_traceback_wherever_it_stands(run, inside):
 def test_a_bug_of_ours_is_one_line_too(run, inside, monkeypatch):
     from anysize import surgery
 
-    def broken(path):
+    def broken(*arguments, **words):
         raise KeyError("of all things")
 
     monkeypatch.setattr(surgery, "load_model", broken)

@@ -92,7 +92,7 @@ def test_types_within_types_are_refused(kit, refused, depth):
         element = b"\x0a" + varint(len(kind)) + kind
         kind = b"\x22" + varint(len(element)) + element
     value = b"\x0a\x01s\x12" + varint(len(kind)) + kind
-    refused(with_graph(kit.plain(), b"\x5a" + varint(len(value)) + value), "nests more than 60")
+    refused(with_graph(kit.plain(), b"\x5a" + varint(len(value)) + value), "nests more than 24")
 
 
 def test_numbers_without_end_are_refused(kit, refused):
