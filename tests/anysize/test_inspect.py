@@ -15,17 +15,17 @@ VGG16 = "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512 M"
 
 
 def sparse_vgg16(folder):
-    """VGG-16 as a file whose 528 MiB of weights are a hole: reading them would show only zeros."""
-    nodes, weights, channels, last, end = [], [], 3, "input", 0
+    """VGG-16 as a file whose 528 MiB of weights all lie in one place, where there are only zeros."""
+    nodes, weights, channels, last, largest = [], [], 3, "input", 0
 
     def weight(name, *dims):
-        nonlocal end
+        nonlocal largest
         tensor = onnx.TensorProto(name=name, data_type=TensorProto.FLOAT, dims=dims)
         size_bytes = 4 * math.prod(dims)
         tensor.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", "holes"), ("offset", end), ("length", size_bytes)):
+        for key, value in (("location", "zeros"), ("offset", 0), ("length", size_bytes)):
             tensor.external_data.add(key=key, value=str(value))
-        end += size_bytes
+        largest = max(largest, size_bytes)
         weights.append(tensor)
         return name
 
@@ -57,8 +57,10 @@ def sparse_vgg16(folder):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     path = folder / "vgg16.onnx"
     path.write_bytes(model.SerializeToString())
-    with (folder / "holes").open("wb") as stream:
-        stream.truncate(end)
+    block = bytes(1 << 20)
+    with (folder / "zeros").open("wb") as stream:
+        for _ in range(-(-largest // len(block))):
+            stream.write(block)
     return path
 
 

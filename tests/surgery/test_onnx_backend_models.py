@@ -36,7 +36,7 @@ def outcomes(path, run, inputs=None):
             assert result.model.SerializeToString() == before
             found.append("unchanged")
             continue
-        assert_same_values(model, result.model, run, inputs or [random_image(model)])
+        assert_same_values(model, result.model, run, inputs or random_inputs(model))
         found.append("rewritten")
     assert model.SerializeToString() == before
     return found
@@ -49,11 +49,15 @@ def message_of(error):
     return "refused"
 
 
-def random_image(model):
+def random_inputs(model):
     filled = {tensor.name for tensor in model.graph.initializer}
-    (image,) = (value for value in model.graph.input if value.name not in filled)
-    dims = [dim.dim_value or 1 for dim in image.type.tensor_type.shape.dim]
-    return np.random.default_rng(0).standard_normal(dims).astype(np.float32)
+    rng, inputs = np.random.default_rng(0), []
+    for value in model.graph.input:
+        if value.name not in filled:
+            dims = [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim]
+            kind = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+            inputs.append(rng.standard_normal(dims).astype(kind))
+    return inputs
 
 
 def assert_same_values(original, rewritten, run, inputs):
