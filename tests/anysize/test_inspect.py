@@ -15,7 +15,7 @@ VGG16 = "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512 M"
 
 
 def sparse_vgg16(folder):
-    """VGG-16 as a file whose 528 MiB of weights all lie in one place, where there are only zeros."""
+    """VGG-16 as a file whose 528 MiB of weights lie in one place, where there are only zeros."""
     nodes, weights, channels, last, largest = [], [], 3, "input", 0
 
     def weight(name, *dims):
