@@ -73,6 +73,8 @@ def parameter(node, place, dims, rng):
         # Half the scale: sixteen residual blocks in a row would saturate the Softmax.
         centre = {1: 0.5, 2: 0.0, 3: 0.0, 4: 1.0}[place]
         return np.float32(centre) + np.float32(0.1) * np.tanh(values)
+    if node.op_type in ("Mul", "Unsqueeze"):  # a scale, which Caffe has in a layer of its own
+        return np.float32(1) + np.float32(0.1) * np.tanh(values)
     if len(dims) == 1:
         return values * np.float32(0.1)
     return values * np.float32(np.sqrt(2 * dims[0] / values.size))
@@ -90,13 +92,12 @@ def prove(model, tmp_path, **options):
     return onnx.load(target)
 
 
-@pytest.mark.parametrize("name", ["bvlc_alexnet", pytest.param("zfnet512", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["bvlc_alexnet", "zfnet512"])
 def test_a_light_network_becomes_fully_convolutional(name, tmp_path):
     model = prove(light(name, divisor=16), tmp_path, to="fcn")
     assert "Gemm" not in {node.op_type for node in model.graph.node}
 
 
-@pytest.mark.slow
 def test_vgg19_becomes_fully_convolutional(tmp_path):
     model = prove(light("vgg19", divisor=16), tmp_path, to="fcn")
     kernels = {tuple(tensor.dims) for tensor in model.graph.initializer}
@@ -109,9 +110,15 @@ def test_the_weights_make_the_answer_depend_on_the_image(kit):
     assert np.abs(one - other).max() > 0.01 * one.max()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["resnet50"])
-@pytest.mark.parametrize("target", ["gap", "cam"])
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("resnet50", "gap"),
+        ("resnet50", "cam"),
+        ("inception_v1", "gap"),
+        pytest.param("inception_v2", "gap", marks=pytest.mark.slow),
+    ],
+)
 def test_a_light_network_that_pools_a_window_takes_any_size(name, target, tmp_path):
     model = prove(light(name, divisor=8), tmp_path, to=target)
     assert "GlobalAveragePool" in {node.op_type for node in model.graph.node}
