@@ -35,6 +35,9 @@ __all__ = [
 Array = NDArray[np.generic]
 Arbiter = Literal["float64", "none"]
 
+# How much larger than usual the reference's own error may be on bright images, for them to tell.
+_LESS_SURE = 4.0
+
 _INPUTS, FLOAT32, FLOAT64, ROUNDED = "inputs", "float32", "float64", "rounded"
 
 
@@ -154,7 +157,9 @@ def _add_bright(
     """Add a case with other, brighter images, at the size in the middle.
 
     A graph that limits a value, and a session that answers by the shape of its input, are right on
-    images of one kind. Bright scores may be saturated, and need not vary.
+    images of one kind. Bright scores may be saturated, and need not vary. Where bright images make
+    the reference itself far less sure of its numbers there is no such case: a network that
+    amplifies rounding errors would blame the runtime for its own.
     """
     taken = [one for one in found if one.rejection is None]
     batch = min((one.case.batch for one in taken), default=0)
@@ -167,13 +172,29 @@ def _add_bright(
     answer = reference.run(inputs, "float32")
     if isinstance(answer, Rejected) or not all(np.all(np.isfinite(array)) for array in answer):
         return
+    if arbiter == "float64":
+        precise = _arbitrate(reference, inputs, answer)
+        usual = _budgets(spool.read(twin.case, FLOAT32), spool.read(twin.case, FLOAT64))
+        if any(
+            bright > _LESS_SURE * ordinary
+            for bright, ordinary in zip(_budgets(answer, precise), usual, strict=True)
+        ):
+            return
+        spool.write(case, FLOAT64, precise)
     spool.write(case, _INPUTS, tuple(inputs.values()))
     spool.write(case, FLOAT32, answer)
-    if arbiter == "float64":
-        spool.write(case, FLOAT64, _arbitrate(reference, inputs, answer))
     varies = tuple(np.inf for _ in answer)
     bright = CaseExpectation(case, None, reference.output_names, varies)
     found.insert(found.index(twin) + 1, bright)
+
+
+def _budgets(float32: tuple[Array, ...], float64: tuple[Array, ...]) -> tuple[float, ...]:
+    """Return the budget that the reference's own error gives each floating-point output."""
+    return tuple(
+        float_deviation(one, one, precise, profile=PROFILES["strict"]).budget
+        for one, precise in zip(float32, float64, strict=True)
+        if np.issubdtype(one.dtype, np.floating)
+    )
 
 
 def read_inputs(spool: Spool, case: Case, images: ImageSpec) -> Mapping[str, Array]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from torch import nn
 
 from anysize.sizes import Size
 from anysize.validators import Verdict, validate_model
@@ -49,6 +50,29 @@ def test_bright_scores_need_not_vary(tiny):
     report = validate_model(tiny.fc_file(tiny.fc()), tiny.fc(), sizes=SIZES)
     assert report.ok
     assert len(report.cells) == 2 * len(SIZES)
+
+
+class Unsure(nn.Module):
+    """Loses digits on bright images alone, as a network does that amplifies rounding errors."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x):
+        large = 1e4 * (x.abs().amax() / 32) ** 8
+        return (self.module(x) + large) - large
+
+
+def test_bright_images_say_nothing_of_a_reference_that_is_unsure_of_them(tiny):
+    path = tiny.fc_file(tiny.fc(), image=clipped)
+    sure, unsure = (
+        validate_model(path, module.eval(), sizes=SIZES)
+        for module in (tiny.fc(), Unsure(tiny.fc()))
+    )
+    assert not sure.ok
+    assert unsure.ok
+    assert not any(cell.is_bright for cell in unsure.cells)
 
 
 def test_a_reference_that_rejects_everything_has_no_bright_case(tiny):
