@@ -57,6 +57,20 @@ def test_a_finding_for_legal_sizes_leaves_the_others_alone(report):
     assert "32x32" in line
 
 
+def test_a_partial_finding_holds_as_long_as_one_cell_has_it(report):
+    (known,) = finding(Verdict.MISMATCH)
+    table = (dataclasses.replace(known, is_partial=True),)
+    rejected, passed = report.cells
+    wrong = dataclasses.replace(passed, verdict=Verdict.MISMATCH)
+    mixed = dataclasses.replace(report, cells=(rejected, wrong))
+    assert len(complaints(mixed, "lenet", "gap", (known,))) == 1
+    assert complaints(mixed, "lenet", "gap", table) == []
+    assert len(complaints(report, "lenet", "gap", table)) == 2
+    worse = spoiled(mixed, Verdict.ERROR)
+    worse = dataclasses.replace(worse, cells=(worse.cells[0], mixed.cells[1]))
+    assert len(complaints(worse, "lenet", "gap", table)) == 1
+
+
 def test_a_report_without_cells_is_a_complaint(report):
     assert complaints(dataclasses.replace(report, cells=()), "lenet", "gap", ()) == [
         "no cell at all"
