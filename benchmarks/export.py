@@ -147,8 +147,8 @@ def table(rows: list[Measurement], where: dict[str, object]) -> str:
     """Draw the figures and the ratios as Markdown."""
     what = (
         f"`python benchmarks/export.py`, {SIDE}×{SIDE}: seconds and peak memory of writing the "
-        "file; the median of the runs (`--runs`), each in a process of its own. Ratios are of the time, "
-        "then of the peak memory."
+        "file; the median of the runs (`--runs`), each in a process of its own. Ratios are of the "
+        "time, then of the peak memory."
     )
     columns = (
         "network",
