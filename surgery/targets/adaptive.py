@@ -10,7 +10,6 @@ from functools import partial
 
 import onnx
 
-from anysize.errors import UsageError
 from anysize.sizes import Size
 from anysize.surgery.edit import unique_name
 from anysize.surgery.graph import GraphView, image_input
@@ -19,6 +18,7 @@ from anysize.surgery.operators import Emitter, emit_adaptive_average_pool
 from anysize.surgery.size_guard import drop_guards, guard_min_size
 from anysize.surgery.skeleton import inferred_values, weight_free
 from anysize.surgery.targets.fixed_head import find_fixed_head, free_backbone, free_head
+from anysize.surgery.targets.kept_layers import refuse_other_outputs
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan
 
 __all__ = ["plan_adaptive"]
@@ -38,11 +38,7 @@ def plan_adaptive(model: onnx.ModelProto, size: Size | None, output: Output) -> 
         IllegalSizeError: The graph does not take images of `size`.
         UsageError: Another output was asked for.
     """
-    if output != "map":
-        raise UsageError(
-            f"rewrite to adaptive, output {output!r}: the outputs stay what they are, so there is "
-            "no map to choose; leave --output out"
-        )
+    refuse_other_outputs("adaptive", output)
     _normalise(model, size)
     found = find_fixed_head(model, size)
     if isinstance(found, NotNeeded):

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import onnx
 
-from anysize.errors import DeclinedError, UsageError
+from anysize.errors import DeclinedError
 from anysize.sizes import Size
-from anysize.surgery.edit import Edits
 from anysize.surgery.graph import image_input
-from anysize.surgery.intervals import smallest_size, trained_size
-from anysize.surgery.metadata import read_metadata
 from anysize.surgery.passes import free_baked_shapes, local_pool_to_global, reshape_to_flatten
-from anysize.surgery.shapes import infer_shapes
-from anysize.surgery.size_guard import guard_min_size
 from anysize.surgery.skeleton import weight_free
 from anysize.surgery.targets.fixed_head import FixedHead, find_fixed_head
+from anysize.surgery.targets.kept_layers import (
+    plan_kept_layers,
+    refuse_other_outputs,
+    size_to_free_at,
+)
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan
 
 __all__ = ["plan_dynamic"]
@@ -36,33 +34,16 @@ def plan_dynamic(model: onnx.ModelProto, size: Size | None, output: Output) -> P
         IllegalSizeError: The graph does not take images of `size`.
         UsageError: Another output was asked for.
     """
-    if output != "map":
-        raise UsageError(
-            f"rewrite to dynamic, output {output!r}: the outputs stay what they are, so there is "
-            "no map to choose; leave --output out, or give --to cam"
-        )
-    metadata = read_metadata(model)
-    if metadata.head not in (None, "as-is", "fc"):
-        return NotNeeded(f"the file records head {metadata.head}, which takes any size already")
-    trained = size or trained_size(model)
-    if trained is None:
-        raise DeclinedError("the training size is not known; give --size to say it")
+    refuse_other_outputs("dynamic", output, instead="give --to cam")
+    trained = size_to_free_at(model, size)
+    if isinstance(trained, NotNeeded):
+        return trained
     _refuse_fixed(model, trained)
     is_changed = _normalise(model, trained)
     dims = image_input(model).type.tensor_type.shape.dim
     if not is_changed and not any(dims[axis].dim_value for axis in (0, 2, 3)):
         return NotNeeded("batch, height and width are free already, and no shape is built in")
-    smallest = smallest_size(model, near=trained)
-    shape = infer_shapes(model, trained).get(model.graph.output[0].name, ())
-    return Plan(
-        edits=Edits(),
-        size=trained,
-        min_size=smallest,
-        max_size=metadata.max_size,
-        classes=shape[1] if len(shape) > 1 else None,
-        normalise=partial(_normalise, size=trained),
-        finish=partial(guard_min_size, size=smallest),
-    )
+    return plan_kept_layers(model, trained, _normalise)
 
 
 def _refuse_fixed(model: onnx.ModelProto, size: Size) -> None:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import onnx
 
-from anysize.errors import DeclinedError, UsageError
+from anysize.errors import DeclinedError
 from anysize.sizes import Size
-from anysize.surgery.edit import Edits
-from anysize.surgery.intervals import smallest_size, trained_size
-from anysize.surgery.metadata import read_metadata
 from anysize.surgery.passes import (
     free_baked_shapes,
     local_pool_to_global,
     reshape_to_flatten,
 )
-from anysize.surgery.shapes import infer_shapes
-from anysize.surgery.size_guard import guard_min_size
+from anysize.surgery.targets.kept_layers import (
+    plan_kept_layers,
+    refuse_other_outputs,
+    size_to_free_at,
+)
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan
 
 __all__ = ["plan_gap"]
@@ -36,35 +34,17 @@ def plan_gap(model: onnx.ModelProto, size: Size | None, output: Output) -> Plan 
         IllegalSizeError: The graph does not take images of `size`.
         UsageError: Another output was asked for.
     """
-    if output != "map":
-        raise UsageError(
-            f"rewrite to gap, output {output!r}: the outputs stay what they are, so there is no "
-            "map to choose; leave --output out, or give --to cam"
-        )
-    metadata = read_metadata(model)
-    if metadata.head not in (None, "as-is", "fc"):
-        return NotNeeded(f"the file records head {metadata.head}, which takes any size already")
-    trained = size or trained_size(model)
-    if trained is None:
-        raise DeclinedError("the training size is not known; give --size to say it")
+    refuse_other_outputs("gap", output, instead="give --to cam")
+    trained = size_to_free_at(model, size)
+    if isinstance(trained, NotNeeded):
+        return trained
     made = local_pool_to_global(model, trained)
     if not made.applied:
         if any(node.op_type == "GlobalAveragePool" for node in model.graph.node):
             return NotNeeded(f"{made.reason}, and the graph pools globally already")
         raise DeclinedError(f"{made.reason}; give --to fcn, adaptive or resize for FC layers")
-    reshape_to_flatten(model, trained)
-    free_baked_shapes(model, trained)
-    smallest = smallest_size(model, near=trained)
-    shape = infer_shapes(model, trained).get(model.graph.output[0].name, ())
-    return Plan(
-        edits=Edits(),
-        size=trained,
-        min_size=smallest,
-        max_size=metadata.max_size,
-        classes=shape[1] if len(shape) > 1 else None,
-        normalise=partial(_normalise, size=trained),
-        finish=partial(guard_min_size, size=smallest),
-    )
+    _normalise(model, trained)
+    return plan_kept_layers(model, trained, _normalise)
 
 
 def _normalise(model: onnx.ModelProto, size: Size) -> None:

@@ -11,7 +11,7 @@ from functools import partial
 
 import onnx
 
-from anysize.errors import DeclinedError, UsageError
+from anysize.errors import DeclinedError
 from anysize.sizes import Size
 from anysize.surgery.edit import Edits, unique_name
 from anysize.surgery.graph import GraphView, image_input
@@ -23,6 +23,7 @@ from anysize.surgery.shapes import infer_shapes
 from anysize.surgery.size_guard import GuardKind, drop_guards, guarded_image
 from anysize.surgery.skeleton import weight_free
 from anysize.surgery.targets.fixed_head import free_backbone, free_head
+from anysize.surgery.targets.kept_layers import refuse_other_outputs
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan
 
 __all__ = ["plan_resize"]
@@ -47,11 +48,7 @@ def plan_resize(model: onnx.ModelProto, size: Size | None, output: Output) -> Pl
         IllegalSizeError: The graph does not take images of `size`.
         UsageError: Another output was asked for.
     """
-    if output != "map":
-        raise UsageError(
-            f"rewrite to resize, output {output!r}: the outputs stay what they are, so there is "
-            "no map to choose; leave --output out"
-        )
+    refuse_other_outputs("resize", output)
     metadata = read_metadata(model)
     if metadata.head not in _FIXED:
         return NotNeeded(f"the file records head {metadata.head}, which takes any size already")

@@ -1,0 +1,65 @@
+"""What the targets share that free a graph and leave its layers and outputs as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import onnx
+
+from anysize.errors import DeclinedError, UsageError
+from anysize.sizes import Size
+from anysize.surgery.edit import Edits
+from anysize.surgery.intervals import smallest_size, trained_size
+from anysize.surgery.metadata import read_metadata
+from anysize.surgery.shapes import infer_shapes
+from anysize.surgery.size_guard import guard_min_size
+from anysize.surgery.targets.plan import NotNeeded, Output, Plan
+
+__all__ = ["plan_kept_layers", "refuse_other_outputs", "size_to_free_at"]
+
+
+def refuse_other_outputs(to: str, output: Output, *, instead: str = "") -> None:
+    """Refuse a choice of output, where the outputs stay what they are.
+
+    Raises:
+        UsageError: Something else than the default was asked for; `instead` says what has a map.
+    """
+    if output != "map":
+        way_out = f", or {instead}" if instead else ""
+        raise UsageError(
+            f"rewrite to {to}, output {output!r}: the outputs stay what they are, so there is no "
+            f"map to choose; leave --output out{way_out}"
+        )
+
+
+def size_to_free_at(model: onnx.ModelProto, size: Size | None) -> Size | NotNeeded:
+    """Return the training size, unless the file says that it takes any size.
+
+    Raises:
+        DeclinedError: The training size is not known.
+    """
+    head = read_metadata(model).head
+    if head not in (None, "as-is", "fc"):
+        return NotNeeded(f"the file records head {head}, which takes any size already")
+    trained = size or trained_size(model)
+    if trained is None:
+        raise DeclinedError("the training size is not known; give --size to say it")
+    return trained
+
+
+def plan_kept_layers(
+    model: onnx.ModelProto, size: Size, normalise: Callable[[onnx.ModelProto, Size], object]
+) -> Plan:
+    """Plan a rewrite that is done by normalising; `model` has been normalised already."""
+    smallest = smallest_size(model, near=size)
+    shape = infer_shapes(model, size).get(model.graph.output[0].name, ())
+    return Plan(
+        edits=Edits(),
+        size=size,
+        min_size=smallest,
+        max_size=read_metadata(model).max_size,
+        classes=shape[1] if len(shape) > 1 else None,
+        normalise=lambda graph: normalise(graph, size),
+        finish=partial(guard_min_size, size=smallest),
+    )
