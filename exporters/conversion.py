@@ -6,7 +6,7 @@ import onnx
 
 from anysize.errors import DeclinedError, ExportError
 from anysize.sizes import Size
-from anysize.surgery import rewrite
+from anysize.surgery import HeldWeights, rewrite
 
 __all__ = ["CONVERTED_HEADS", "convert"]
 
@@ -16,11 +16,12 @@ CONVERTED_HEADS = ("fcn", "cam", "adaptive", "resize")
 _MAP = "map"
 
 
-def convert(model: onnx.ModelProto, *, name: str, to: str, size: Size) -> str:
+def convert(model: onnx.ModelProto, weights: HeldWeights, *, name: str, to: str, size: Size) -> str:
     """Rewrite the head of `model`, in place; a single map is called `map`.
 
     Args:
         model: As it was exported, with metadata.
+        weights: What holds its large weights; those that must move are added.
         name: How messages call the module.
         to: One of `CONVERTED_HEADS`.
         size: The training size.
@@ -33,7 +34,7 @@ def convert(model: onnx.ModelProto, *, name: str, to: str, size: Size) -> str:
         ExportError: The graph takes any size already and has no FC head for `to` to slide.
     """
     try:
-        done = rewrite(model, to=to, size=size, in_place=True)
+        done = rewrite(model, to=to, size=size, source=weights, in_place=True)
     except DeclinedError as error:
         raise DeclinedError(f"{name}: --head {to}: {error}", node=error.node) from error
     if not done.applied and to == "fcn":

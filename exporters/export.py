@@ -41,6 +41,7 @@ from anysize.exporters.whole_map_pooling import pool_whole_maps
 from anysize.sizes import MAX_SIDE, Size, SizeRange
 from anysize.surgery import (
     FileMetadata,
+    HeldWeights,
     find_head,
     free_axes,
     guard_map_size,
@@ -54,6 +55,7 @@ from anysize.surgery import (
     smallest_size,
     write_metadata,
 )
+from anysize.surgery.tensors import LARGE_BYTES
 
 __all__ = ["ExportSpec", "Exported", "export_module"]
 
@@ -107,16 +109,25 @@ class Exported:
     """An exported graph and the sizes it takes.
 
     Attributes:
-        model: The graph, with its weights.
+        model: The graph, without its large weights.
+        weights: What holds them: most are the module's own tensors, not copies.
         sizes: The legal sizes; unbounded above unless the head is `fc` or a bound was declared.
         metadata: What was written into the file.
         not_converted: Why there was nothing to convert, where a conversion was asked for.
     """
 
     model: onnx.ModelProto
+    weights: HeldWeights
     sizes: SizeRange
     metadata: FileMetadata
     not_converted: str = ""
+
+    def loaded(self) -> onnx.ModelProto:
+        """Return a copy of the graph that has its weights in it, which takes their memory again."""
+        copy = onnx.ModelProto()
+        copy.CopyFrom(self.model)
+        self.weights.load(copy)
+        return copy
 
 
 @collector_paused()
@@ -139,7 +150,8 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     _refuse_training(module, spec.name)
     _refuse_other_types(module, spec.name)
     probe = Probe(module, spec.channels, spec.extra_inputs)
-    model = _sizeless_graph(module, probe, spec)
+    weights = HeldWeights()
+    model = _sizeless_graph(module, probe, spec, weights)
     fixed_map, sizes = _legal_sizes(model, spec)
     if not fixed_map and not has_paper_bins(model):  # which leave gaps between legal sizes
         larger = _larger(spec.size)
@@ -150,7 +162,7 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     reason = ""
     if spec.to is not None:
         write_metadata(model, metadata)
-        reason = convert(model, name=spec.name, to=spec.to, size=spec.size)
+        reason = convert(model, weights, name=spec.name, to=spec.to, size=spec.size)
         if not reason:
             metadata = read_metadata(model)
             fixed_map, sizes = "", SizeRange(metadata.min_size or Size(1, 1), metadata.max_size)
@@ -165,24 +177,26 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
         guard_max_size(model, declared.maximum)
     minimise(model)
     if spec.half:
-        to_half(model)
+        to_half(model, weights)
     convert_opset(model, spec.opset)
     minimise(model)
     write_metadata(model, metadata)
     model.producer_name, model.producer_version = "anysize", metadata.version or ""
-    return Exported(model, declared, metadata, reason)
+    return Exported(model, weights, declared, metadata, reason)
 
 
-def _sizeless_graph(module: nn.Module, probe: Probe, spec: ExportSpec) -> onnx.ModelProto:
+def _sizeless_graph(
+    module: nn.Module, probe: Probe, spec: ExportSpec, weights: HeldWeights
+) -> onnx.ModelProto:
     """Trace the module, and make a graph in which nothing depends on the traced image."""
     other = probe.other_size(spec.size, _larger(spec.size))
     first = _trace(module, spec, _BATCHES[0], spec.size)
     if probe.is_size_free((_BATCHES[0], spec.size), (_BATCHES[1], other)):
-        model = _graph(first, None, spec)
+        model = _graph(first, None, spec, weights)
         if not any(node.op_type == "Reshape" for node in _traced_nodes(model, first)):
             return model
     second = _trace(module, spec, _BATCHES[1], other)
-    return _graph(first, second, spec)
+    return _graph(first, second, spec, weights)
 
 
 def _larger(size: Size) -> Size:
@@ -190,14 +204,16 @@ def _larger(size: Size) -> Size:
     return Size(min(size.height + height, MAX_SIDE), min(size.width + width, MAX_SIDE))
 
 
-def _graph(first: Trace, second: Trace | None, spec: ExportSpec) -> onnx.ModelProto:
+def _graph(
+    first: Trace, second: Trace | None, spec: ExportSpec, weights: HeldWeights
+) -> onnx.ModelProto:
     """Lower the first trace; the second one, where it is needed, says what to free.
 
     Raises:
         ExportError: Something that differs between the traces cannot be freed.
     """
     baked = baked_values(first, second) if second else ()
-    model = _proto(first)
+    model = _proto(first, weights)
     tidy(model)
     ceil_mode_to_padding(model)
     if second:
@@ -213,11 +229,25 @@ def _graph(first: Trace, second: Trace | None, spec: ExportSpec) -> onnx.ModelPr
     return model
 
 
-def _proto(trace: Trace) -> onnx.ModelProto:
-    """Write a trace down, normalisations folded; the trace itself stays as it is."""
+def _proto(trace: Trace, weights: HeldWeights) -> onnx.ModelProto:
+    """Write a trace down, normalisations folded; the trace itself stays as it is.
+
+    Large weights are held, for protobuf would copy them, and to write them is to copy them again.
+    """
     folded = trace.model.clone()
     fold_batch_norm(folded)
+    large: dict[str, ir.TensorProtocol] = {}
+    for name, value in folded.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is not None and tensor.nbytes >= LARGE_BYTES:
+            large[name] = tensor
+            value.const_value = ir.ExternalTensor(
+                "", None, None, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
+            )
     model: onnx.ModelProto = ir.to_proto(folded)
+    for proto in model.graph.initializer:
+        if proto.name in large:
+            weights.hold(proto, large[proto.name])
     return model
 
 

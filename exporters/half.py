@@ -23,6 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from anysize.errors import ExportError, ModelFileError
 from anysize.exporters.tidy import drop_unused_initializers
+from anysize.surgery.payloads import HeldWeights
 from anysize.surgery.skeleton import check, inferred_values
 from anysize.surgery.tensors import element_count
 
@@ -42,15 +43,19 @@ _KEPT_FLOAT32 = frozenset(
 _MEASURING = frozenset({"Shape", "Size"})  # read no element
 
 
-def to_half(model: onnx.ModelProto) -> None:
+def to_half(model: onnx.ModelProto, weights: HeldWeights) -> None:
     """Convert a float32 graph to float16 between its inputs and outputs, in place.
 
     Inputs and outputs keep names and types; integers stay as they are.
 
+    Args:
+        model: The graph.
+        weights: What holds its large weights; it gets those in float16, too.
+
     Raises:
         ExportError: A weight is outside float16's range, or an operator does not take float16.
     """
-    conversion = _Conversion(model)
+    conversion = _Conversion(model, weights)
     for node in list(model.graph.node):
         conversion.add(node)
     conversion.finish()
@@ -79,7 +84,8 @@ class _Tensor:
 class _Conversion:
     """One walk over the nodes, in order; weights follow at its end."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, weights: HeldWeights) -> None:
+        self._held = weights
         self._graph = model.graph
         self._is_float = {
             name
@@ -173,29 +179,26 @@ class _Conversion:
         for name, tensor in self._weights.items():
             if _half(name) not in read:
                 continue
-            half = _rounded(tensor)
+            half = _rounded(tensor.name, self._held.array(tensor))
             if name in read:
-                self._graph.initializer.append(numpy_helper.from_array(half, _half(name)))
+                self._held.set_data(self._graph.initializer.add(name=_half(name)), half)
                 continue
-            tensor.ClearField("float_data")
-            tensor.data_type = TensorProto.FLOAT16
-            tensor.raw_data = half.tobytes()
+            self._held.set_data(tensor, half)
             for node in self._nodes:
                 for place, source in enumerate(node.input):
                     if source == _half(name):
                         node.input[place] = name
 
 
-def _rounded(tensor: onnx.TensorProto) -> npt.NDArray[np.float16]:
+def _rounded(name: str, array: npt.NDArray[np.generic]) -> npt.NDArray[np.float16]:
     """Round a weight to float16; what is too small becomes 0, what is too large is refused."""
-    array = numpy_helper.to_array(tensor)
     with np.errstate(over="ignore"):
         half = array.astype(np.float16)
     if np.isinf(half).any():
         outside = array[np.isinf(half) & np.isfinite(array)]
         if outside.size:
             raise ExportError(
-                f"tensor {tensor.name!r}: {float(outside[0]):g} is outside float16, whose largest "
+                f"tensor {name!r}: {float(outside[0]):g} is outside float16, whose largest "
                 f"number is {_LARGEST:g}; export it without half precision"
             )
     return half

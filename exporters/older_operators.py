@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 
 from anysize.surgery.graph import attribute
 from anysize.surgery.operators.emitter import Emitter
+from anysize.surgery.tensors import is_loaded
 
 __all__ = ["OLDER", "Conversion", "Older"]
 
@@ -50,9 +51,9 @@ class Conversion:
         return self.node.input[position] if position < len(self.node.input) else ""
 
     def constant(self, position: int) -> npt.NDArray[Any] | None:
-        """Return the value of an input that is an initializer."""
+        """Return the value of an input that is an initializer; None for a large one."""
         for tensor in self.graph.initializer:
-            if tensor.name == self.input(position):
+            if tensor.name == self.input(position) and is_loaded(tensor):
                 array: npt.NDArray[Any] = numpy_helper.to_array(tensor)
                 return array
         return None

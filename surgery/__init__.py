@@ -14,6 +14,7 @@ from anysize.surgery.passes import (
     reduce_mean_to_global_pool,
     reshape_to_flatten,
 )
+from anysize.surgery.payloads import HeldWeights
 from anysize.surgery.rewriting import Rewrite, rewrite
 from anysize.surgery.saving import save_model
 from anysize.surgery.shapes import IllegalSizeError, infer_shapes
@@ -27,6 +28,7 @@ __all__ = [
     "AnySizeAlreadyError",
     "FileMetadata",
     "Head",
+    "HeldWeights",
     "IllegalSizeError",
     "MapGeometry",
     "PassResult",

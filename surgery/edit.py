@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx.numpy_helper
 
 from anysize.errors import DeclinedError
-from anysize.surgery.external_data import external_range, read_range
+from anysize.surgery.payloads import HeldWeights, WeightPlace, locate
 from anysize.surgery.skeleton import copy_fields
 from anysize.surgery.tensors import DATA_FIELDS, is_loaded
 from anysize.surgery.weights import Turn
@@ -69,18 +68,18 @@ class Edits:
     outputs: dict[str, tuple[int | str, ...]] = field(default_factory=dict)
     new_outputs: list[onnx.ValueInfoProto] = field(default_factory=list)
 
-    def apply(self, model: onnx.ModelProto, folder: Path | None = None) -> None:
+    def apply(self, model: onnx.ModelProto, place: WeightPlace | None = None) -> None:
         """Do it, then remove what nothing reads any more because of it.
 
         Args:
             model: Edited in place. On a weight-free copy derived tensors get dims and no bytes.
-            folder: Where external tensors lie.
+            place: Where tensors are that the model does not hold itself.
 
         Raises:
-            DeclinedError: A derived tensor's source is external and `folder` is None.
+            DeclinedError: A derived tensor's source is not in memory and `place` is None.
         """
         graph = model.graph
-        derived = [_derive(model, recipe, folder) for recipe in self.derived]
+        derived = [_derive(model, recipe, place) for recipe in self.derived]
         for name, dims in self.dims.items():
             _set_dims(model, name, dims)
         orphans: list[str] = []
@@ -109,7 +108,7 @@ def add_initializer(model: onnx.ModelProto, tensor: onnx.TensorProto) -> None:
         )
 
 
-def _derive(model: onnx.ModelProto, recipe: Derived, folder: Path | None) -> onnx.TensorProto:
+def _derive(model: onnx.ModelProto, recipe: Derived, place: WeightPlace | None) -> onnx.TensorProto:
     source = _find(model, recipe.source)
     result = onnx.TensorProto()
     copy_fields(source, result, leave_out=(*DATA_FIELDS, "dims", "external_data", "data_location"))
@@ -119,15 +118,14 @@ def _derive(model: onnx.ModelProto, recipe: Derived, folder: Path | None) -> onn
         result.data_location = onnx.TensorProto.EXTERNAL
         return result
     if not is_loaded(source):
-        if folder is None:
+        if place is None:
             raise DeclinedError(
                 f"tensor {source.name!r}: its bytes must move ({recipe.reason}) and they are "
                 "not in memory; say which file the model came from"
             )
-        piece = external_range(source, folder)
         inline = onnx.TensorProto()
         copy_fields(source, inline, leave_out=("external_data", "data_location"))
-        inline.raw_data = read_range(piece)
+        inline.raw_data = locate(source, place).read()
         source = inline
     array = onnx.numpy_helper.to_array(source)
     for turn in recipe.turns:
@@ -136,7 +134,10 @@ def _derive(model: onnx.ModelProto, recipe: Derived, folder: Path | None) -> onn
         array = (array * np.float64(recipe.scale)).astype(array.dtype)
     array = np.broadcast_to(array.ravel(), recipe.dims) if array.size == 1 else array
     array = np.ascontiguousarray(array.reshape(recipe.dims))
-    result.raw_data = onnx.numpy_helper.from_array(array).raw_data
+    if isinstance(place, HeldWeights):
+        place.set_data(result, array)
+    else:
+        result.raw_data = onnx.numpy_helper.from_array(array).raw_data
     return result
 
 

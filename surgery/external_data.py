@@ -34,6 +34,15 @@ class ExternalRange:
     offset: int
     size_bytes: int
 
+    def read(self) -> bytes:
+        """Read the range into memory; see `read_range`."""
+        return read_range(self)
+
+    def copy_to(self, stream: BinaryIO) -> None:
+        """Append the range to a file; see `copy_range`."""
+        with self.path.open("rb") as source:
+            copy_range(source, stream, self)
+
 
 def external_range(tensor: onnx.TensorProto, folder: Path) -> ExternalRange:
     """Locate the bytes of a tensor that is not in memory, and prove that they are there.

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import onnx
 
 from anysize.errors import ModelFileError
-from anysize.surgery.tensors import DATA_FIELDS, PLACE_KEY, all_tensors, is_inline_in_file
+from anysize.surgery.tensors import DATA_FIELDS, LARGE_BYTES, PLACE_KEY, all_tensors, is_placed
 from anysize.surgery.wire import (
     LENGTH_DELIMITED,
     Field,
@@ -30,10 +30,8 @@ from anysize.surgery.wire import (
     varint,
 )
 
-__all__ = ["LARGE_BYTES", "ON_THE_WAY", "Structure", "placeholder", "read_structure"]
+__all__ = ["ON_THE_WAY", "Structure", "placeholder", "read_structure"]
 
-# Tensors from here on stay in the file. Shapes, scales and bounds are far smaller.
-LARGE_BYTES = 1 << 16
 # Several times what the largest classifiers have: a torch export of 2000 nodes has 120 000 fields.
 MAX_FIELDS = 500_000
 MAX_STRUCTURE_BYTES = 32 << 20
@@ -78,7 +76,7 @@ class Structure:
         model: onnx.ModelProto = onnx.ModelProto.FromString(self.data)
         found = []
         for tensor in all_tensors(model):
-            if not is_inline_in_file(tensor):
+            if not is_placed(tensor):
                 continue
             entries = {entry.key: entry.value for entry in tensor.external_data}
             place = (entries.get("offset", ""), entries.get("length", ""))

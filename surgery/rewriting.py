@@ -16,6 +16,7 @@ from anysize.surgery.geometry import MapGeometry, map_geometry
 from anysize.surgery.graph import GraphView, image_input
 from anysize.surgery.heads import Head
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
+from anysize.surgery.payloads import HeldWeights, WeightPlace
 from anysize.surgery.shapes import IllegalSizeError, ShapeWalk
 from anysize.surgery.size_guard import drop_guards
 from anysize.surgery.skeleton import check, weight_free
@@ -64,7 +65,7 @@ def rewrite(
     to: str = "fcn",
     size: Size | None = None,
     output: Output = "map",
-    source: Path | None = None,
+    source: Path | HeldWeights | None = None,
     in_place: bool = False,
 ) -> Rewrite:
     """Rewrite a fixed-size classifier as a graph that takes any image size, on the same weights.
@@ -84,8 +85,8 @@ def rewrite(
         output: `map` makes each output its dense map; `logits` the mean over the map's cells,
             taken before a Softmax, LogSoftmax or ArgMax; `both` adds the output `map` to that.
             For all others, whose outputs stay what they are, only the default.
-        source: The file that `model` was loaded from: recorded by its hash, and needed where
-            external weights must move.
+        source: The file that `model` was loaded from, recorded by its hash, or what holds its
+            weights; needed where weights must move that the model does not hold itself.
         in_place: Edit `model` itself, which saves a copy of its inline weights.
 
     Returns:
@@ -120,13 +121,13 @@ def rewrite(
         map_stride=geometry.stride if geometry else None,
         map_offset=geometry.offset if geometry else None,
         receptive_field=geometry.receptive_field if geometry else None,
-        source_sha256=_sha256(source) if source is not None else None,
+        source_sha256=_sha256(source) if isinstance(source, Path) else None,
     )
     _check(trial, metadata)
     result = model if in_place else onnx.ModelProto()
     if not in_place:
         result.CopyFrom(model)
-    _apply(result, plan, source.parent if source is not None else None)
+    _apply(result, plan, source.parent if isinstance(source, Path) else source)
     free_axes(result, fixed=fixed)
     write_metadata(result, metadata)
     return Rewrite(
@@ -151,10 +152,10 @@ def _check_declared(metadata: FileMetadata, size: Size | None) -> None:
         raise UsageError(f"size {size}: the file says that it takes {declared}; leave --size out")
 
 
-def _apply(model: onnx.ModelProto, plan: Plan, folder: Path | None) -> None:
+def _apply(model: onnx.ModelProto, plan: Plan, place: WeightPlace | None) -> None:
     if plan.normalise is not None:
         plan.normalise(model)
-    plan.edits.apply(model, folder)
+    plan.edits.apply(model, place)
     if plan.finish is not None:
         plan.finish(model)
 

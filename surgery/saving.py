@@ -16,12 +16,14 @@ from anysize.errors import UsageError
 from anysize.files import atomic_output, check_output_path
 from anysize.surgery.external_data import ExternalRange, copy_range, external_range, set_external
 from anysize.surgery.loading import PROTOBUF_LIMIT_BYTES
+from anysize.surgery.payloads import HeldWeights, WeightPlace, locate
 from anysize.surgery.skeleton import copy_fields
 from anysize.surgery.streaming import write_model
 from anysize.surgery.tensors import (
     DATA_FIELDS,
     all_tensors,
     is_external,
+    is_held,
     is_inline_in_file,
     is_loaded,
     payload_bytes,
@@ -44,7 +46,7 @@ def save_model(
     model: onnx.ModelProto,
     path: Path | str,
     *,
-    source: Path | str | None = None,
+    source: Path | str | HeldWeights | None = None,
     external_data: ExternalData = "auto",
 ) -> None:
     """Write `model` to `path`, and its external weights, if any, to `<path>.data` beside it.
@@ -54,7 +56,8 @@ def save_model(
     Args:
         model: Not modified.
         path: The file to write.
-        source: The file that `model` was loaded from; needed where its weights are external.
+        source: The file that `model` was loaded from, or what holds its weights; needed where the
+            model does not hold them itself.
         external_data: `auto` keeps external weights external and inline ones inline, unless the
             file would pass protobuf's 2 GiB; `always` moves all weights out; `never` brings all
             in.
@@ -75,9 +78,9 @@ def save_model(
             "from"
         )
     outside = [tensor for tensor in absent if is_external(tensor)]
-    source = Path(source) if source is not None else None
-    folder = source.parent if source is not None else path.parent
-    folder = path.parent if source is None else source.parent
+    held = source if isinstance(source, HeldWeights) else None
+    file = Path(source) if isinstance(source, Path | str) else None
+    place = held or (path if file is None else file).parent
     total = sum(payload_bytes(tensor) or 0 for tensor in all_tensors(model))
     outside_bytes = sum(payload_bytes(tensor) or 0 for tensor in outside)
     if external_data == "never":
@@ -86,27 +89,31 @@ def save_model(
                 f"output {path}: {total} bytes of weights, expected at most {INLINE_LIMIT_BYTES} "
                 "in one file (protobuf's limit); use external data"
             )
-        _save_inline(model, path, folder)
+        _save_inline(model, path, place)
         return
     moves_inline = external_data == "always" or total - outside_bytes > INLINE_LIMIT_BYTES
     if outside or moves_inline:
-        _save_external(model, path, source, moves_inline=moves_inline)
+        _save_external(model, path, file, place, moves_inline=moves_inline)
     else:
-        _save_inline(model, path, folder)
+        _save_inline(model, path, place)
 
 
-def _save_inline(model: onnx.ModelProto, path: Path, folder: Path) -> None:
+def _save_inline(model: onnx.ModelProto, path: Path, place: WeightPlace) -> None:
     with atomic_output(path) as stream:
         try:
-            write_model(model, stream, folder=folder)
+            write_model(model, stream, place=place)
         except (ValueError, EncodeError) as exc:
             raise UsageError("model passes protobuf's 2 GiB; use external data") from exc
 
 
 def _save_external(
-    model: onnx.ModelProto, path: Path, source: Path | None, *, moves_inline: bool
+    model: onnx.ModelProto,
+    path: Path,
+    source: Path | None,
+    place: WeightPlace,
+    *,
+    moves_inline: bool,
 ) -> None:
-    folder = source.parent if source is not None else path.parent
     data_path = path.with_name(f"{path.name}.data")
     light, moved = _without_weights(model, moves_inline=moves_inline)
     outside = [
@@ -114,6 +121,7 @@ def _save_external(
         for tensor in all_tensors(light)
         if is_external(tensor) or (moves_inline and is_inline_in_file(tensor))
     ]
+    folder = path.parent if isinstance(place, HeldWeights) else place
     pieces = [external_range(tensor, folder) for tensor in outside]
     is_same = source is not None and path.resolve() == source.resolve()
     if source is not None and not is_same:
@@ -130,8 +138,8 @@ def _save_external(
         for tensor, piece in zip(outside, pieces, strict=True):
             writer.point(tensor, piece)
         for original, copy in moved:
-            writer.write(copy, original)
-        write_model(light, model_stream, folder=folder, keeps_external=True)
+            writer.write(copy, original, place)
+        write_model(light, model_stream, place=place, keeps_external=True)
 
 
 def _without_weights(
@@ -144,9 +152,9 @@ def _without_weights(
     moved = []
     for original in model.graph.initializer:
         copy = light.graph.initializer.add()
-        is_moved = moves_inline and is_loaded(original)
+        is_moved = moves_inline and (is_loaded(original) or is_held(original))
         if is_moved and (payload_bytes(original) or 0) >= _SMALLEST_EXTERNAL_BYTES:
-            copy_fields(original, copy, leave_out=DATA_FIELDS)
+            copy_fields(original, copy, leave_out=(*DATA_FIELDS, "external_data", "data_location"))
             moved.append((original, copy))
         else:
             copy.CopyFrom(original)
@@ -184,16 +192,16 @@ class _DataWriter:
                 return
         raise AssertionError(f"{piece} was not announced")
 
-    def write(self, tensor: onnx.TensorProto, original: onnx.TensorProto) -> None:
-        """Write the bytes that `original` holds in memory, little-endian as ONNX stores them."""
-        if original.HasField("raw_data"):
-            data = original.raw_data
-        else:
-            array = onnx.numpy_helper.to_array(original)
-            data = onnx.numpy_helper.from_array(array).raw_data
-        offset = self._align(len(data))
-        self._stream.write(data)
-        set_external(tensor, self._location, offset=offset, size_bytes=len(data))
+    def write(
+        self, tensor: onnx.TensorProto, original: onnx.TensorProto, place: WeightPlace
+    ) -> None:
+        """Write the bytes of a tensor in memory, little-endian as ONNX stores them."""
+        if is_loaded(original) and not original.HasField("raw_data"):
+            original = onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(original))
+        payload = locate(original, place)
+        offset = self._align(payload.size_bytes)
+        payload.copy_to(self._stream)
+        set_external(tensor, self._location, offset=offset, size_bytes=payload.size_bytes)
 
     def _align(self, size_bytes: int) -> int:
         step = _PAGE_BYTES if size_bytes >= _LARGE_BYTES else 64

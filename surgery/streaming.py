@@ -8,30 +8,28 @@ in their places while that is written: from memory one at a time, from a file by
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import onnx
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from anysize.errors import ModelFileError
-from anysize.surgery.external_data import ExternalRange, copy_range, external_range, read_range
-from anysize.surgery.locating import LARGE_BYTES, ON_THE_WAY, placeholder
+from anysize.surgery.locating import ON_THE_WAY, placeholder
+from anysize.surgery.payloads import Payload, WeightPlace, locate
 from anysize.surgery.skeleton import copy_fields
 from anysize.surgery.tensors import (
+    LARGE_BYTES,
     PLACE_KEY,
     all_tensors,
     is_external,
     is_inline_in_file,
     is_loaded,
+    is_placed,
     payload_bytes,
 )
 from anysize.surgery.wire import LENGTH_DELIMITED, fields_of, number_of, tag, varint
 
 __all__ = ["write_model"]
 
-# A weight: a range of a file, or a tensor that holds its bytes.
-_Payload = ExternalRange | onnx.TensorProto
 _RAW_DATA = number_of(onnx.TensorProto, "raw_data")
 _LIMIT_BYTES = (1 << 31) - 1
 
@@ -40,7 +38,7 @@ def write_model(
     model: onnx.ModelProto,
     stream: BinaryIO,
     *,
-    folder: Path | None = None,
+    place: WeightPlace | None = None,
     keeps_external: bool = False,
 ) -> None:
     """Write `model` as protobuf, its large weights one at a time.
@@ -48,7 +46,7 @@ def write_model(
     Args:
         model: Not modified.
         stream: Receives the bytes; a file where weights come from one.
-        folder: Where weights that are not in memory lie.
+        place: Where weights are that the model does not hold itself.
         keeps_external: Leave external weights external; they are brought in otherwise.
 
     Raises:
@@ -56,27 +54,27 @@ def write_model(
         ValueError: The file would pass protobuf's 2 GiB.
     """
     light = _shell_of(model)
-    payloads: list[_Payload] = []
+    payloads: list[Payload] = []
     for original, tensor in zip(_weights(model), _weights(light), strict=True):
         is_brought_in = is_external(original) and not keeps_external
-        if is_brought_in or is_inline_in_file(original):
-            payloads.append(external_range(original, folder or Path()))
-        elif _is_large(original):
-            payloads.append(original)
-        else:
+        if not (is_brought_in or is_placed(original) or _is_large(original)):
             continue
+        payloads.append(locate(original, place))
         _set_aside(tensor, original, len(payloads) - 1)
     if not keeps_external:
         for tensor in all_tensors(light):  # within subgraphs and functions
-            if not is_loaded(tensor) and not is_inline_in_file(tensor):
-                tensor.raw_data = read_range(external_range(tensor, folder or Path()))
+            if is_external(tensor):
+                tensor.raw_data = locate(tensor, place).read()
                 tensor.ClearField("external_data")
                 tensor.ClearField("data_location")
     pieces = list(_splice(light.SerializeToString(), onnx.ModelProto.DESCRIPTOR, payloads))
     if sum(map(_length, pieces)) > _LIMIT_BYTES:
         raise ValueError(f"the file would pass {_LIMIT_BYTES} bytes")
     for piece in pieces:
-        _write(piece, stream)
+        if isinstance(piece, bytes):
+            stream.write(piece)
+        else:
+            piece.copy_to(stream)
 
 
 def _shell_of(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -117,14 +115,14 @@ def _set_aside(tensor: onnx.TensorProto, original: onnx.TensorProto, index: int)
     tensor.MergeFromString(placeholder("", index, 0, has_location=is_stated))
 
 
-def _splice(data: bytes, descriptor: Any, payloads: Sequence[_Payload]) -> list[bytes | _Payload]:
+def _splice(data: bytes, descriptor: Any, payloads: Sequence[Payload]) -> list[bytes | Payload]:
     """Put the payloads back into a serialised message, before the fields that follow them."""
     if PLACE_KEY.encode() not in data:
         return [data]
     if descriptor.name == "TensorProto":
         return _fill(data, payloads)
     inner = {descriptor.fields_by_name[n].number for n in ON_THE_WAY.get(descriptor.name, ())}
-    pieces: list[bytes | _Payload] = []
+    pieces: list[bytes | Payload] = []
     for field in fields_of(data):
         value = data[field.value : field.end]
         if field.kind == LENGTH_DELIMITED and field.number in inner:
@@ -136,7 +134,7 @@ def _splice(data: bytes, descriptor: Any, payloads: Sequence[_Payload]) -> list[
     return pieces
 
 
-def _fill(data: bytes, payloads: Sequence[_Payload]) -> list[bytes | _Payload]:
+def _fill(data: bytes, payloads: Sequence[Payload]) -> list[bytes | Payload]:
     tensor = onnx.TensorProto.FromString(data)
     if not is_inline_in_file(tensor):  # it only mentions the word
         return [data]
@@ -152,26 +150,5 @@ def _fill(data: bytes, payloads: Sequence[_Payload]) -> list[bytes | _Payload]:
     return [shell[:split], tag(_RAW_DATA), length, payload, shell[split:]]
 
 
-def _length(piece: bytes | _Payload) -> int:
-    if isinstance(piece, bytes):
-        return len(piece)
-    if isinstance(piece, ExternalRange):
-        return piece.size_bytes
-    # protobuf hands out a copy of the bytes; the dims tell their number without one.
-    return payload_bytes(piece) or len(piece.raw_data)
-
-
-def _write(piece: bytes | _Payload, stream: BinaryIO) -> None:
-    if isinstance(piece, bytes):
-        stream.write(piece)
-    elif isinstance(piece, ExternalRange):
-        with piece.path.open("rb") as source:
-            copy_range(source, stream, piece)
-    else:
-        data = piece.raw_data
-        if len(data) != _length(piece):
-            raise ModelFileError(
-                f"tensor {piece.name!r}: holds {len(data)} bytes, expected {_length(piece)} for "
-                f"shape {list(piece.dims)}"
-            )
-        stream.write(data)
+def _length(piece: bytes | Payload) -> int:
+    return len(piece) if isinstance(piece, bytes) else piece.size_bytes

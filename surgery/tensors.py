@@ -11,14 +11,18 @@ import onnx.numpy_helper
 
 __all__ = [
     "DATA_FIELDS",
+    "HELD",
+    "LARGE_BYTES",
     "PLACE_KEY",
     "SMALL_ELEMENTS",
     "all_tensors",
     "element_count",
     "is_external",
+    "is_held",
     "is_inline_in_file",
     "is_loaded",
     "is_packed",
+    "is_placed",
     "is_small",
     "payload_bytes",
     "small_array",
@@ -26,6 +30,10 @@ __all__ = [
 
 # Shapes, axes, scales and clip bounds are smaller than this; weights that matter are larger.
 SMALL_ELEMENTS = 1024
+
+# Weights from here on stay in their file, or with their module. Shapes, scales and bounds are far
+# smaller.
+LARGE_BYTES = 1 << 16
 
 # Where an inline tensor may keep its elements.
 DATA_FIELDS = (
@@ -38,8 +46,10 @@ DATA_FIELDS = (
     "string_data",
 )
 
-# Marks a tensor whose `external_data` say where it lies in the model's own file. Never written.
+# Marks a tensor whose `external_data` say where it lies in the model's own file or, with the value
+# HELD, which array beside the model it is. Never written.
 PLACE_KEY = "anysize.place"
+HELD = "held"
 
 # Packed types, whose elements are narrower than a byte.
 _BITS = {
@@ -57,7 +67,12 @@ _BITS = {
 
 def is_external(tensor: onnx.TensorProto) -> bool:
     """Say whether the tensor's bytes lie in another file."""
-    return not is_loaded(tensor) and not is_inline_in_file(tensor)
+    return not is_loaded(tensor) and not is_placed(tensor)
+
+
+def is_held(tensor: onnx.TensorProto) -> bool:
+    """Say whether the tensor's bytes are an array that stands beside the model."""
+    return _place(tensor) == HELD
 
 
 def is_loaded(tensor: onnx.TensorProto) -> bool:
@@ -67,7 +82,17 @@ def is_loaded(tensor: onnx.TensorProto) -> bool:
 
 def is_inline_in_file(tensor: onnx.TensorProto) -> bool:
     """Say whether the tensor's bytes were left where they are in the model's own file."""
-    return any(entry.key == PLACE_KEY for entry in tensor.external_data)
+    return _place(tensor) not in (None, HELD)
+
+
+def is_placed(tensor: onnx.TensorProto) -> bool:
+    """Say whether the tensor's bytes are where only we can find them."""
+    return _place(tensor) is not None
+
+
+def _place(tensor: onnx.TensorProto) -> str | None:
+    places = (entry.value for entry in tensor.external_data if entry.key == PLACE_KEY)
+    return next(places, None)
 
 
 def element_count(tensor: onnx.TensorProto) -> int:

@@ -56,7 +56,7 @@ def test_the_file_refuses_what_lies_outside_that_range(size):
     import onnxruntime
 
     session = onnxruntime.InferenceSession(
-        exported(Positions()).model.SerializeToString(), providers=["CPUExecutionProvider"]
+        exported(Positions()).loaded().SerializeToString(), providers=["CPUExecutionProvider"]
     )
     with pytest.raises(Exception, match=r"invalid|Invalid|incompatible|failed|broadcast"):
         session.run(None, {"input": np.zeros((1, 3, *size), np.float32)})

@@ -67,7 +67,7 @@ def network(layer):
 def exported(layer):
     module = network(layer)
     spec = ExportSpec(name="net", head=None, channels=3, classes=None, size=Size(24, 24))
-    return module, export_module(module, spec).model
+    return module, export_module(module, spec).loaded()
 
 
 def layers():
@@ -100,7 +100,7 @@ def test_a_weight_keeps_its_name_and_is_right_to_the_last_bit_of_float32():
     layer = StandardisedByBatchNorm(64, 32, 3)
     module = nn.Sequential(layer, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 5)).eval()
     spec = ExportSpec(name="net", head=None, channels=64, classes=None, size=Size(24, 24))
-    model = export_module(module, spec).model
+    model = export_module(module, spec).loaded()
     (weight,) = [tensor for tensor in model.graph.initializer if tensor.name == "0.weight"]
     flat = layer.weight.detach().double().reshape(32, -1)
     variance, mean = torch.var_mean(flat, 1, keepdim=True, correction=0)

@@ -34,7 +34,7 @@ def norm(kind, channels, **options):
 
 def exported(module, *, opset=18):
     spec = ExportSpec(name="m", head=None, channels=3, classes=5, size=Size(20, 20), opset=opset)
-    return export_module(module.eval(), spec).model
+    return export_module(module.eval(), spec).loaded()
 
 
 def operators(model):
@@ -180,7 +180,7 @@ def test_a_network_is_left_with_convolutions(name, convolutions, nodes):
     spec = ExportSpec(
         name=name, head="gap", channels=3, classes=7, size=Size(64, 64), output_names=names
     )
-    model = export_module(module, spec).model
+    model = export_module(module, spec).loaded()
     plain = [n.op_type for n in model.graph.node if not n.name.startswith("anysize_")]
     assert plain.count("Conv") == convolutions
     assert "BatchNormalization" not in plain

@@ -90,7 +90,7 @@ def exported(inner):
     torch.manual_seed(0)
     module = Net(inner).eval()
     spec = ExportSpec(name="net", head=None, channels=3, classes=None, size=Size(24, 24))
-    return module, export_module(module, spec).model
+    return module, export_module(module, spec).loaded()
 
 
 @pytest.mark.parametrize("inner", FREED.values(), ids=FREED)

@@ -42,7 +42,7 @@ class Network(nn.Module):
 def graph():
     torch.manual_seed(1)
     spec = ExportSpec(name="m", head=None, channels=3, classes=5, size=Size(20, 20))
-    return export_module(Network().eval(), spec).model.graph
+    return export_module(Network().eval(), spec).loaded().graph
 
 
 def test_nodes_are_called_as_the_layers_are(graph):

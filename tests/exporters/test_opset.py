@@ -42,7 +42,7 @@ def exported(source, head=None, *, opset=18):
         output_names=model.module.output_names,
         opset=opset,
     )
-    return model.module, export_module(model.module, spec).model
+    return model.module, export_module(model.module, spec).loaded()
 
 
 @pytest.fixture(scope="module", params=HEADS, ids=lambda pair: "-".join(pair))
@@ -250,5 +250,5 @@ def test_gelu_is_one_operator_where_there_is_one():
         spec = ExportSpec(
             name="m", head=None, channels=3, classes=5, size=Size(16, 16), opset=opset
         )
-        model = export_module(nn.Sequential(*layers).eval(), spec).model
+        model = export_module(nn.Sequential(*layers).eval(), spec).loaded()
         assert sum(node.op_type == "Gelu" for node in model.graph.node) == expected

@@ -99,18 +99,18 @@ def axes(value):
 
 def test_the_second_input_and_the_logits_have_a_count(case):
     _, _, done = case
-    onnx.checker.check_model(done.model, full_check=True)
-    image, rois = done.model.graph.input
+    onnx.checker.check_model(done.loaded(), full_check=True)
+    image, rois = done.loaded().graph.input
     assert (image.name, axes(image)) == ("input", ["batch", 1, "height", "width"])
     assert (rois.name, axes(rois)) == ("rois", ["count", 5])
-    (logits,) = done.model.graph.output
+    (logits,) = done.loaded().graph.output
     assert axes(logits) == ["count", 6]
     assert done.sizes == SizeRange(Size(16, 16))
 
 
 def test_a_pooling_of_regions_is_one_node(case):
     kind, _, done = case
-    operators = [node.op_type for node in done.model.graph.node]
+    operators = [node.op_type for node in done.loaded().graph.node]
     assert operators.count("MaxRoiPool" if kind == "max" else "RoiAlign") == 1
     assert "Reshape" not in operators
     assert operators[-2:] == ["Flatten", "Gemm"]
@@ -123,19 +123,19 @@ def test_regions_are_right_at_every_size_and_count(case, batch, size, count):
     _, module, done = case
     at = Size.parse(size)
     x, rois = inputs(batch, at.height, at.width, count)
-    check_within_budget(run(done.model, x, rois), module, x, rois)
+    check_within_budget(run(done.loaded(), x, rois), module, x, rois)
 
 
 def test_an_image_below_the_smallest_is_refused(case):
     _, _, done = case
     with pytest.raises(Exception, match="ONNXRuntimeError"):
-        run(done.model, *inputs(1, 15, 40, 2))
+        run(done.loaded(), *inputs(1, 15, 40, 2))
 
 
 def test_shifted_regions_are_outside_the_budget(case):
     _, module, done = case
     x, rois = inputs(2, 45, 61, 5)
-    got = run(done.model, x, rois + np.float32([0, 2, 2, 2, 2]))
+    got = run(done.loaded(), x, rois + np.float32([0, 2, 2, 2, 2]))
     with pytest.raises(AssertionError):
         check_within_budget(got, module, x, rois)
 
@@ -145,15 +145,15 @@ def test_the_evaluator_has_roi_align_and_lacks_max_roi_pool(case):
     x, rois = inputs(1, 32, 32, 2)
     if kind == "max":
         with pytest.raises(Exception, match="MaxRoiPool"):
-            ReferenceEvaluator(done.model)
+            ReferenceEvaluator(done.loaded())
         return
-    got = ReferenceEvaluator(done.model).run(None, {"input": x, "rois": rois})[0]
+    got = ReferenceEvaluator(done.loaded()).run(None, {"input": x, "rois": rois})[0]
     check_within_budget(got, module, x, rois)
 
 
 def test_shapes_can_be_inferred_with_an_unknown_count(case):
     _, _, done = case
-    shapes = infer_shapes(done.model, Size(48, 48))
+    shapes = infer_shapes(done.loaded(), Size(48, 48))
     assert (1, 16, 9, 9) in shapes.values()
 
 
@@ -161,7 +161,7 @@ def test_shapes_can_be_inferred_with_an_unknown_count(case):
 def test_regions_can_be_written_at_opset_17(kind):
     module, done = exported(kind, opset=17)
     x, rois = inputs(2, 40, 33, 5)
-    check_within_budget(run(done.model, x, rois), module, x, rois)
+    check_within_budget(run(done.loaded(), x, rois), module, x, rois)
 
 
 @pytest.mark.skipif(
@@ -181,4 +181,4 @@ def test_the_operators_of_torchvision_are_written_the_same(kind):
     module = Theirs(kind).eval()
     spec = ExportSpec("theirs", "roi", 1, 6, Size(32, 32), extra_inputs=(ROIS,))
     x, rois = inputs(2, 45, 61, 9)
-    check_within_budget(run(export_module(module, spec).model, x, rois), module, x, rois)
+    check_within_budget(run(export_module(module, spec).loaded(), x, rois), module, x, rois)

@@ -48,7 +48,7 @@ def exported(inner, *, half=False):
     module = Padded(inner).eval()
     size = Size(24, 24)
     spec = ExportSpec("padded", head=None, channels=3, classes=None, size=size, half=half)
-    return module, export_module(module, spec).model
+    return module, export_module(module, spec).loaded()
 
 
 def node_of(model, operator):

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from anysize.errors import ModelFileError
 from anysize.surgery import IllegalSizeError, find_head, load_model, locating, rewrite, save_model
 from anysize.surgery.node_count import MAX_NODES, check_node_count
-from anysize.surgery.tensors import PLACE_KEY, is_inline_in_file
+from anysize.surgery.tensors import HELD, PLACE_KEY, is_inline_in_file
 from anysize.surgery.wire import tag, varint
 
 
@@ -202,7 +202,8 @@ def test_a_rewrite_never_reads_the_weights_of_a_layer(kit, tmp_path):
     assert load_model(out) == rewrite(load_model(path), source=path).model
 
 
-def test_a_file_cannot_claim_to_have_been_located(kit, refused):
+@pytest.mark.parametrize("claim", ["default", "stated", HELD])
+def test_a_file_cannot_claim_to_have_been_located(kit, refused, claim):
     model = large(kit)
     tensor = model.graph.initializer[1]
     tensor.data_location = onnx.TensorProto.EXTERNAL
@@ -211,7 +212,7 @@ def test_a_file_cannot_claim_to_have_been_located(kit, refused):
         ("location", "x"),
         ("offset", "0"),
         ("length", "16"),
-        (PLACE_KEY, "default"),
+        (PLACE_KEY, claim),
     ):
         tensor.external_data.add(key=key, value=value)
     refused(model, "is not ours")

@@ -225,7 +225,7 @@ def dense_graph():
     from anysize.exporters import ExportSpec, export_module
 
     dense = Dense(Written(FORWARDS["view"]))
-    model = export_module(dense, ExportSpec("dense", None, 3, 5, SIZE)).model
+    model = export_module(dense, ExportSpec("dense", None, 3, 5, SIZE)).loaded()
     write_metadata(model, FileMetadata(head="fcn", size=SIZE, min_size=SIZE, classes=5))
     return model
 

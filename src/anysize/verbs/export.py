@@ -148,7 +148,7 @@ def export(
         )
         progress(1, 2, f"tracing {model.name}")
         exported = export_module(model.module, spec)
-        save_model(exported.model, staged, external_data=external_data)
+        save_model(exported.model, staged, source=exported.weights, external_data=external_data)
         nodes, size_bytes = len(exported.model.graph.node), staged.stat().st_size
         sizes, kind = exported.sizes, exported.metadata.head or ""
         names = tuple(value.name for value in exported.model.graph.output)
