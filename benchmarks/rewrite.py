@@ -3,9 +3,10 @@
     python benchmarks/rewrite.py [--runs 3] [FILE …]
 
 VGG-16 with its weights inside the file (528 MiB), the same with external data, and a network of
-3 GiB of external weights, all with random weights. Each way runs in a process of its own, one
-after the other; imports are outside the time, and the disk is idle when it starts. `anysize` is
-load, rewrite and save, what `anysize rewrite --no-verify` does. The best of the runs counts.
+3 GiB of external weights, as (out, in) and as (in, out), all with random weights. Each way runs in
+a process of its own, one after the other; imports are outside the time, and the disk is idle when
+it starts. `anysize` is load, rewrite and save, what `anysize rewrite --no-verify` does. The best of
+the runs counts.
 """
 
 from __future__ import annotations
@@ -45,12 +46,14 @@ class File:
     is_external: bool
     peer: str
     promise: float
+    is_transposed: bool = False
 
 
 FILES = (
     File("VGG-16, inline", VGG16, (4096, 4096, 1000), 224, False, "onnx", 1.1),
     File("VGG-16, external", VGG16, (4096, 4096, 1000), 224, True, "cp", 1.5),
     File("3 GiB, external", (16, 0, 64), (16384, 16384, 16384, 10), 32, True, "cp", 1.5),
+    File("3 GiB, (in, out)", (16, 0, 64), (16384, 16384, 16384, 10), 32, True, "cp", 1.5, True),
 )
 
 
@@ -77,15 +80,18 @@ class Network:
                 tensor = self._add("MaxPool", [tensor], kernel_shape=[2, 2], strides=[2, 2])
                 side //= 2
                 continue
-            inputs = [tensor, self._weight(width, channels, 3, 3), self._weight(width)]
+            kernel = self._weight(width, channels, 3, 3, fan_in=9 * channels)
+            inputs = [tensor, kernel, self._weight(width)]
             tensor = self._add("Conv", inputs, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
             tensor, channels = self._add("Relu", [tensor]), width
         tensor, features = self._add("Flatten", [tensor]), channels * side * side
         for count, units in enumerate(file.units):
             if count:
                 tensor = self._add("Relu", [tensor])
-            inputs = [tensor, self._weight(units, features), self._weight(units)]
-            tensor, features = self._add("Gemm", inputs, transB=1), units
+            dims = (features, units) if file.is_transposed else (units, features)
+            inputs = [tensor, self._weight(*dims, fan_in=features), self._weight(units)]
+            tensor = self._add("Gemm", inputs, transB=int(not file.is_transposed))
+            features = units
         self._nodes[-1].output[0] = "logits"
         image = ["batch", 3, file.side, file.side]
         graph = helper.make_graph(
@@ -103,9 +109,9 @@ class Network:
         self._nodes.append(helper.make_node(operator, inputs, [name], name, **attributes))
         return name
 
-    def _weight(self, *dims: int) -> str:
+    def _weight(self, *dims: int, fan_in: int = 1) -> str:
         values = self._draw.standard_normal(dims, np.float32)
-        values *= np.float32((2 * dims[0] / values.size) ** 0.5)  # keeps activations near 1
+        values *= np.float32((2 / fan_in) ** 0.5)  # keeps activations near 1
         name = f"weight_{len(self._tensors)}"
         self._tensors.append(numpy_helper.from_array(values, name))
         return name

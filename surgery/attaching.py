@@ -11,13 +11,16 @@ import onnx
 import onnx.numpy_helper
 from numpy.typing import NDArray
 
-from anysize.surgery.external_data import (
-    external_range,
-    load_tensor,
-    read_range,
-    set_external,
+from anysize.surgery.external_data import external_range, read_range, set_external
+from anysize.surgery.payloads import load_tensor, locate
+from anysize.surgery.tensors import (
+    all_tensors,
+    is_inline_in_file,
+    is_loaded,
+    is_packed,
+    is_placed,
+    is_turned,
 )
-from anysize.surgery.tensors import all_tensors, is_inline_in_file, is_loaded, is_packed
 
 __all__ = ["attached", "mapped_array"]
 
@@ -36,7 +39,7 @@ def attached(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
         A copy in which such initializers are external data of the model's own file. Those that no
         location can name, and tensors elsewhere, are read. The model itself where there are none.
     """
-    if not any(is_inline_in_file(tensor) for tensor in all_tensors(model)):
+    if not any(is_placed(tensor) for tensor in all_tensors(model)):
         return model
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -46,7 +49,7 @@ def attached(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
             if not piece.path.is_symlink():
                 set_external(tensor, name, offset=piece.offset, size_bytes=piece.size_bytes)
     for tensor in all_tensors(copy):
-        if is_inline_in_file(tensor):
+        if is_placed(tensor):
             load_tensor(tensor, folder)
     return copy
 
@@ -73,11 +76,13 @@ def mapped_array(tensor: onnx.TensorProto, folder: Path | None = None) -> NDArra
     """
     if is_loaded(tensor):
         return onnx.numpy_helper.to_array(tensor)
-    piece = external_range(tensor, folder or Path())
     dims = tuple(tensor.dims)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    if is_turned(tensor):
+        return np.frombuffer(locate(tensor, folder).read(), dtype).reshape(dims)
+    piece = external_range(tensor, folder or Path())
     if is_packed(tensor) or not piece.size_bytes:
         loaded = onnx.TensorProto(data_type=tensor.data_type, dims=dims, raw_data=read_range(piece))
         return onnx.numpy_helper.to_array(loaded)
     # ONNX stores little-endian numbers, which is what the machines that run the runtimes have.
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
     return np.memmap(piece.path, dtype=dtype, mode="r", offset=piece.offset, shape=dims)

@@ -3,11 +3,12 @@
 A plan is made on a view of the graph, tried on a weight-free copy, checked there, and only then
 applied to the model itself: a rewrite that fails leaves nothing half done. Weights change by
 their `dims` alone; where their bytes must move (a transposed matrix, a shared tensor) one tensor
-is derived from another, one at a time.
+is derived from another: at once if it is in memory, otherwise while the new file is written.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -18,7 +19,8 @@ import onnx.numpy_helper
 from anysize.errors import DeclinedError
 from anysize.surgery.payloads import HeldWeights, WeightPlace, locate
 from anysize.surgery.skeleton import copy_fields
-from anysize.surgery.tensors import DATA_FIELDS, is_loaded
+from anysize.surgery.tensors import DATA_FIELDS, element_count, is_loaded
+from anysize.surgery.turned import can_turn, turn_later
 from anysize.surgery.weights import Turn
 
 __all__ = ["Derived", "Edits", "NameMaker", "add_initializer", "prune", "unique_name"]
@@ -123,6 +125,9 @@ def _derive(model: onnx.ModelProto, recipe: Derived, place: WeightPlace | None) 
                 f"tensor {source.name!r}: its bytes must move ({recipe.reason}) and they are "
                 "not in memory; say which file the model came from"
             )
+        if can_turn(source) and math.prod(recipe.dims) == element_count(source):
+            turn_later(result, source, recipe.turns, recipe.scale)
+            return result
         inline = onnx.TensorProto()
         copy_fields(source, inline, leave_out=("external_data", "data_location"))
         inline.raw_data = locate(source, place).read()

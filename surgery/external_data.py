@@ -18,7 +18,6 @@ __all__ = [
     "ExternalRange",
     "copy_range",
     "external_range",
-    "load_tensor",
     "read_range",
     "set_external",
 ]
@@ -149,21 +148,6 @@ def read_range(piece: ExternalRange) -> bytes:
     if len(data) != piece.size_bytes:
         raise ModelFileError(f"external data {piece.path.name!r}: changed while it was read")
     return data
-
-
-def load_tensor(tensor: onnx.TensorProto, folder: Path) -> None:
-    """Bring the bytes of a tensor that is not in memory into it.
-
-    Raises:
-        ModelFileError: They are not where they should be.
-    """
-    is_stated = is_inline_in_file(tensor) and tensor.external_data[-1].value == "stated"
-    data = read_range(external_range(tensor, folder))
-    tensor.ClearField("external_data")
-    tensor.ClearField("data_location")
-    tensor.raw_data = data
-    if is_stated:
-        tensor.data_location = onnx.TensorProto.DEFAULT
 
 
 def copy_range(source: BinaryIO, target: BinaryIO, piece: ExternalRange) -> None:

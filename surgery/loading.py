@@ -11,9 +11,10 @@ import onnx
 from google.protobuf.message import DecodeError, Message
 
 from anysize.errors import ModelFileError
-from anysize.surgery.external_data import external_range, load_tensor
+from anysize.surgery.external_data import external_range
 from anysize.surgery.locating import read_structure
 from anysize.surgery.node_count import check_node_count
+from anysize.surgery.payloads import load_tensor
 from anysize.surgery.skeleton import check, one_line
 from anysize.surgery.tensors import (
     all_tensors,

@@ -19,7 +19,16 @@ from urllib.parse import quote
 import onnx
 
 from anysize.errors import ModelFileError
-from anysize.surgery.tensors import DATA_FIELDS, LARGE_BYTES, PLACE_KEY, all_tensors, is_placed
+from anysize.surgery.tensors import (
+    DATA_FIELDS,
+    LARGE_BYTES,
+    PLACE_KEY,
+    TURNED_KEY,
+    all_tensors,
+    is_held,
+    is_placed,
+    is_turned,
+)
 from anysize.surgery.wire import (
     LENGTH_DELIMITED,
     Field,
@@ -78,6 +87,8 @@ class Structure:
         for tensor in all_tensors(model):
             if not is_placed(tensor):
                 continue
+            if is_held(tensor) or is_turned(tensor):
+                raise _not_ours()
             entries = {entry.key: entry.value for entry in tensor.external_data}
             place = (entries.get("offset", ""), entries.get("length", ""))
             is_whole = tensor.data_location == onnx.TensorProto.EXTERNAL
@@ -85,8 +96,13 @@ class Structure:
                 raise ModelFileError(f"tensor {tensor.name!r}: its data are there more than once")
             found.append(place)
         if sorted(found) != sorted((str(offset), str(length)) for offset, length in self.places):
-            raise ModelFileError(f"an external data entry {PLACE_KEY!r} is not ours; remove it")
+            raise _not_ours()
         return model
+
+
+def _not_ours() -> ModelFileError:
+    words = f"{PLACE_KEY!r} or {TURNED_KEY!r}"
+    return ModelFileError(f"an external data entry {words} is not ours; remove it")
 
 
 def read_structure(stream: BinaryIO, path: Path) -> Structure:

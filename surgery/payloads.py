@@ -23,11 +23,22 @@ from anysize.surgery.tensors import (
     LARGE_BYTES,
     PLACE_KEY,
     is_held,
+    is_inline_in_file,
     is_loaded,
+    is_turned,
     payload_bytes,
 )
+from anysize.surgery.turned import TurnedWeight
 
-__all__ = ["HeldWeights", "LoadedWeight", "Payload", "WeightData", "WeightPlace", "locate"]
+__all__ = [
+    "HeldWeights",
+    "LoadedWeight",
+    "Payload",
+    "WeightData",
+    "WeightPlace",
+    "load_tensor",
+    "locate",
+]
 
 
 class Payload(Protocol):
@@ -105,10 +116,7 @@ class HeldWeights:
         """Bring every held initializer of a model into it, so that it stands for itself."""
         for tensor in model.graph.initializer:
             if is_held(tensor):
-                raw = self.data(tensor).tobytes()
-                tensor.ClearField("external_data")
-                tensor.ClearField("data_location")
-                tensor.raw_data = raw
+                load_tensor(tensor, self)
 
 
 # Where the weights are that a model does not hold itself: the folder of its file, or its holder.
@@ -130,10 +138,26 @@ def locate(tensor: onnx.TensorProto, place: WeightPlace | None) -> Payload:
     if not is_held(tensor):
         if isinstance(place, HeldWeights):
             raise ModelFileError(f"tensor {tensor.name!r}: is in a file, expected it in memory")
-        return external_range(tensor, place or Path())
+        folder = place or Path()
+        return TurnedWeight(tensor, folder) if is_turned(tensor) else external_range(tensor, folder)
     if not isinstance(place, HeldWeights):
         raise ModelFileError(f"tensor {tensor.name!r}: its holder is gone; export the model again")
     return _HeldWeight(tensor.name, place.data(tensor), payload_bytes(tensor))
+
+
+def load_tensor(tensor: onnx.TensorProto, place: WeightPlace) -> None:
+    """Bring the bytes of a tensor that is not in memory into it.
+
+    Raises:
+        ModelFileError: They are not where they should be.
+    """
+    is_stated = is_inline_in_file(tensor) and tensor.external_data[-1].value == "stated"
+    data = locate(tensor, place).read()
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")
+    tensor.raw_data = data
+    if is_stated:
+        tensor.data_location = onnx.TensorProto.DEFAULT
 
 
 class LoadedWeight:

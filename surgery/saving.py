@@ -26,6 +26,8 @@ from anysize.surgery.tensors import (
     is_held,
     is_inline_in_file,
     is_loaded,
+    is_outside,
+    is_turned,
     payload_bytes,
 )
 
@@ -77,7 +79,7 @@ def save_model(
             f"output {path}: tensor {absent[0].name!r} is not in memory; say which file it came "
             "from"
         )
-    outside = [tensor for tensor in absent if is_external(tensor)]
+    outside = [tensor for tensor in absent if is_outside(tensor)]
     held = source if isinstance(source, HeldWeights) else None
     file = Path(source) if isinstance(source, Path | str) else None
     place = held or (path if file is None else file).parent
@@ -152,7 +154,8 @@ def _without_weights(
     moved = []
     for original in model.graph.initializer:
         copy = light.graph.initializer.add()
-        is_moved = moves_inline and (is_loaded(original) or is_held(original))
+        is_inline = is_loaded(original) or is_held(original) or is_turned(original)
+        is_moved = (is_turned(original) and is_outside(original)) or (moves_inline and is_inline)
         if is_moved and (payload_bytes(original) or 0) >= _SMALLEST_EXTERNAL_BYTES:
             copy_fields(original, copy, leave_out=(*DATA_FIELDS, "external_data", "data_location"))
             moved.append((original, copy))

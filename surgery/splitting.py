@@ -9,12 +9,12 @@ import onnx
 
 from anysize.errors import UnsupportedModelError
 from anysize.sizes import Size
-from anysize.surgery.external_data import external_range, read_range
 from anysize.surgery.graph import GraphView
 from anysize.surgery.metadata import FileMetadata, write_metadata
 from anysize.surgery.passes.reshape_to_flatten import reshape_to_flatten
+from anysize.surgery.payloads import load_tensor
 from anysize.surgery.skeleton import copy_fields, inferred_values, weight_free
-from anysize.surgery.tensors import DATA_FIELDS, is_loaded
+from anysize.surgery.tensors import is_loaded
 
 __all__ = ["reads", "split_at"]
 
@@ -107,12 +107,9 @@ def _part(
 
 
 def _copy_in(tensor: onnx.TensorProto, target: onnx.TensorProto, source: Path | None) -> None:
-    if source is None or is_loaded(tensor):
-        target.CopyFrom(tensor)
-        return
-    piece = external_range(tensor, source.parent)
-    copy_fields(tensor, target, leave_out=(*DATA_FIELDS, "external_data", "data_location"))
-    target.raw_data = read_range(piece)
+    target.CopyFrom(tensor)
+    if source is not None and not is_loaded(tensor):
+        load_tensor(target, source.parent)
 
 
 def reads(node: onnx.NodeProto) -> set[str]:

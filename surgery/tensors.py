@@ -15,15 +15,18 @@ __all__ = [
     "LARGE_BYTES",
     "PLACE_KEY",
     "SMALL_ELEMENTS",
+    "TURNED_KEY",
     "all_tensors",
     "element_count",
     "is_external",
     "is_held",
     "is_inline_in_file",
     "is_loaded",
+    "is_outside",
     "is_packed",
     "is_placed",
     "is_small",
+    "is_turned",
     "payload_bytes",
     "small_array",
 ]
@@ -50,6 +53,10 @@ DATA_FIELDS = (
 # HELD, which array beside the model it is. Never written.
 PLACE_KEY = "anysize.place"
 HELD = "held"
+
+# Marks a tensor whose `external_data` say where another lies, and how that must be turned and
+# scaled. Never written.
+TURNED_KEY = "anysize.turned"
 
 # Packed types, whose elements are narrower than a byte.
 _BITS = {
@@ -82,12 +89,22 @@ def is_loaded(tensor: onnx.TensorProto) -> bool:
 
 def is_inline_in_file(tensor: onnx.TensorProto) -> bool:
     """Say whether the tensor's bytes were left where they are in the model's own file."""
-    return _place(tensor) not in (None, HELD)
+    return not is_turned(tensor) and _place(tensor) not in (None, HELD)
 
 
 def is_placed(tensor: onnx.TensorProto) -> bool:
     """Say whether the tensor's bytes are where only we can find them."""
-    return _place(tensor) is not None
+    return is_turned(tensor) or _place(tensor) is not None
+
+
+def is_turned(tensor: onnx.TensorProto) -> bool:
+    """Say whether the tensor's bytes are another's, turned when they are written."""
+    return any(entry.key == TURNED_KEY for entry in tensor.external_data)
+
+
+def is_outside(tensor: onnx.TensorProto) -> bool:
+    """Say whether the tensor's bytes, or those that they are made of, lie in another file."""
+    return not is_loaded(tensor) and _place(tensor) is None
 
 
 def _place(tensor: onnx.TensorProto) -> str | None:

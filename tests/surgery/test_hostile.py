@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from anysize.errors import ModelFileError
 from anysize.surgery import IllegalSizeError, find_head, load_model, locating, rewrite, save_model
 from anysize.surgery.node_count import MAX_NODES, check_node_count
-from anysize.surgery.tensors import HELD, PLACE_KEY, is_inline_in_file
+from anysize.surgery.tensors import HELD, PLACE_KEY, TURNED_KEY, is_inline_in_file
 from anysize.surgery.wire import tag, varint
 
 
@@ -214,6 +214,16 @@ def test_a_file_cannot_claim_to_have_been_located(kit, refused, claim):
         ("length", "16"),
         (PLACE_KEY, claim),
     ):
+        tensor.external_data.add(key=key, value=value)
+    refused(model, "is not ours")
+
+
+def test_a_file_cannot_say_how_to_turn_a_weight(kit, refused):
+    model = large(kit)
+    tensor = model.graph.initializer[1]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", "x"), (TURNED_KEY, "{}")):
         tensor.external_data.add(key=key, value=value)
     refused(model, "is not ours")
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from anysize.surgery.attaching import mapped_array
-from anysize.surgery.external_data import load_tensor
+from anysize.surgery.payloads import load_tensor
 from anysize.surgery.skeleton import copy_fields
 from anysize.surgery.splitting import reads
 from anysize.surgery.tensors import all_tensors, is_loaded
