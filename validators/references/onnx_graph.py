@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anysize.errors import ModelFileError, NotRunError, SourceError
+from anysize.errors import (
+    ModelFileError,
+    NotRunError,
+    RuntimeFailedError,
+    SourceError,
+    WorkerCrashedError,
+    WorkerTimeoutError,
+)
 from anysize.validators.references.protocol import Precision, Rejected, one_line
 
 if TYPE_CHECKING:
@@ -20,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["GraphPair", "OnnxReference", "external_folder"]
 
 Array = NDArray[np.generic]
+
+# What NumPy and ONNX Runtime say, in a process whose memory has a limit.
+_EXHAUSTED = ("allocate", "bad_alloc", "MemoryError")
 
 
 class GraphPair:
@@ -62,7 +72,7 @@ class GraphPair:
         Raises:
             ModelFileError: ONNX Runtime cannot load the graph.
             SourceError: The evaluator cannot load it in float64.
-            NotRunError: The memory is exhausted.
+            NotRunError: The memory is exhausted, or ONNX Runtime crashed or took too long.
         """
         if len(arrays) != len(self._inputs):
             raise SourceError(
@@ -79,8 +89,10 @@ class GraphPair:
             return tuple(session.run(inputs).values())
         except MemoryError as exc:
             raise self._exhausted(arrays, exc) from exc
+        except (WorkerCrashedError, WorkerTimeoutError) as exc:
+            raise NotRunError(f"reference {self.name} at {list(arrays[0].shape)}: {exc}") from exc
         except Exception as exc:  # each runtime has exceptions of its own
-            if "allocate memory" in str(exc) or "bad_alloc" in str(exc):
+            if any(words in str(exc) for words in _EXHAUSTED):
                 raise self._exhausted(arrays, exc) from exc
             return Rejected(one_line(exc))
 
@@ -97,22 +109,12 @@ class GraphPair:
         return self._sessions[precision]
 
     def _load_float32(self) -> Session:
-        from anysize.surgery.attaching import attached
-        from anysize.validators.runtimes.ort_cpu import OrtSession
+        from anysize.validators.references.literal_ort import LiteralSession
 
+        source = self._path or self._model
         try:
-            if self._path:
-                source: str | bytes = str(self._path)
-            else:
-                source = attached(self._model, self._folder or Path()).SerializeToString()
-            return OrtSession(
-                source,
-                threads=self._threads,
-                external_folder=None if self._path else self._folder,
-                profiled=False,
-                is_literal=True,
-            )
-        except Exception as exc:  # onnxruntime has no exception base of its own
+            return LiteralSession(source, folder=self._folder, threads=self._threads)
+        except RuntimeFailedError as exc:
             raise ModelFileError(
                 f"reference {self.name}: ONNX Runtime cannot load it: {one_line(exc)}"
             ) from exc

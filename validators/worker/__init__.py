@@ -5,5 +5,13 @@ from __future__ import annotations
 from anysize.validators.worker.isolated import IsolatedRuntime, IsolatedSession
 from anysize.validators.worker.limits import Limits, default_limits
 from anysize.validators.worker.process import Worker
+from anysize.validators.worker.shared import SharedWorker
 
-__all__ = ["IsolatedRuntime", "IsolatedSession", "Limits", "Worker", "default_limits"]
+__all__ = [
+    "IsolatedRuntime",
+    "IsolatedSession",
+    "Limits",
+    "SharedWorker",
+    "Worker",
+    "default_limits",
+]

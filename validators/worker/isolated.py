@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,9 @@ from anysize.validators.worker.limits import Limits, default_limits
 from anysize.validators.worker.process import Worker
 
 __all__ = ["IsolatedRuntime", "IsolatedSession"]
+
+# A worker may serve several sessions: each has a number of its own.
+_SESSIONS = itertools.count(1)
 
 
 class IsolatedRuntime:
@@ -107,6 +111,7 @@ class IsolatedSession:
         threads: Threads that one operator may use.
         limits: Of each worker.
         worker: One that has loaded no model yet; it belongs to the session from now on.
+        shared: Gives a worker that stays somebody else's, in the place of one of its own.
     """
 
     def __init__(
@@ -117,9 +122,12 @@ class IsolatedSession:
         threads: int,
         limits: Limits | None = None,
         worker: Worker | None = None,
+        shared: Callable[[], Worker] | None = None,
     ) -> None:
         self._target = target
-        self._model = {"model": str(model_path.absolute()), "threads": threads}
+        self._shared = shared
+        self._number = {"session": next(_SESSIONS)}
+        self._model = {"model": str(model_path.absolute()), "threads": threads, **self._number}
         self._limits = limits or Limits()
         self._known: Provenance | None = None
         self.last_run_s = 0.0
@@ -150,6 +158,7 @@ class IsolatedSession:
             {
                 "inputs": {name: str(path) for name, path in inputs.items()},
                 "folder": str(worker.folder),
+                **self._number,
             },
             timeout_s=self._limits.run_s,
         )
@@ -175,8 +184,12 @@ class IsolatedSession:
         return self._known or Provenance()
 
     def close(self) -> None:
-        """End the worker."""
-        self._worker.close()
+        """End the worker, or let one that is shared forget the model."""
+        if self._shared is None:
+            self._worker.close()
+        elif self._worker.is_alive:
+            with contextlib.suppress(NotRunError):
+                self._worker.ask("unload", self._number, timeout_s=self._limits.run_s)
 
     def _revive(self) -> None:
         if not self._worker.is_alive:
@@ -184,17 +197,20 @@ class IsolatedSession:
 
     def _loaded(self, worker: Worker | None) -> Worker:
         """Load the model in `worker`, or in a new one."""
-        if worker is None or not worker.is_alive:
+        if self._shared is not None:
+            worker = self._shared()
+        elif worker is None or not worker.is_alive:
             worker = Worker(self._target, memory_bytes=self._limits.memory_bytes)
         try:
             worker.ask("load", self._model, timeout_s=self._limits.load_s)
         except BaseException:
-            worker.kill()
+            if self._shared is None:
+                worker.kill()
             raise
         return worker
 
     def _ask_provenance(self) -> Provenance:
-        reply = self._worker.ask("provenance", timeout_s=self._limits.run_s)
+        reply = self._worker.ask("provenance", self._number, timeout_s=self._limits.run_s)
         try:
             return Provenance(
                 providers=tuple(ProviderUse(**use) for use in reply["providers"]),

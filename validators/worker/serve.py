@@ -1,4 +1,4 @@
-"""The child's end of a worker: load one runtime, run one model, and obey until stdin ends."""
+"""The child's end of a worker: load one runtime, run models on it, and obey until stdin ends."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def _read(pipe: IO[bytes], commands: queue.SimpleQueue[bytes | None]) -> None:
 
 
 class _Servant:
-    """The runtime and, once it is loaded, the session."""
+    """The runtime and its sessions, by number."""
 
     def __init__(self, target: str) -> None:
         self._target = target
         self._runtime: Runtime | None = None
-        self._session: Session | None = None
+        self._sessions: dict[int, Session] = {}
 
     def obey(self, command: Mapping[str, Any]) -> dict[str, object]:
         match command["command"]:
@@ -76,18 +76,21 @@ class _Servant:
                 return self._describe()
             case "load":
                 path, threads = Path(command["model"]), int(command["threads"])
-                self._session = self._found().load(path, threads=threads)
+                self._sessions[command["session"]] = self._found().load(path, threads=threads)
                 return {}
             case "run":
-                return self._run(command["inputs"], Path(command["folder"]), command["number"])
+                return self._run(command)
             case "provenance":
-                return dataclasses.asdict(self._loaded().provenance())
+                return dataclasses.asdict(self._sessions[command["session"]].provenance())
+            case "unload":
+                self._sessions.pop(command["session"]).close()
+                return {}
             case other:
                 raise ValueError(f"unknown command {other!r}")
 
     def close(self) -> None:
-        if self._session is not None:
-            self._session.close()
+        for session in self._sessions.values():
+            session.close()
 
     def _found(self) -> Runtime:
         if self._runtime is None:
@@ -98,10 +101,6 @@ class _Servant:
             self._runtime = found
         return self._runtime
 
-    def _loaded(self) -> Session:
-        assert self._session is not None, "no model is loaded"
-        return self._session
-
     def _describe(self) -> dict[str, object]:
         runtime = self._found()
         known = runtime.availability()
@@ -109,10 +108,12 @@ class _Servant:
         kind = {"profile": runtime.profile, "device": runtime.device}
         return {"version": version, **kind, **dataclasses.asdict(known)}
 
-    def _run(self, inputs: Mapping[str, str], folder: Path, number: int) -> dict[str, object]:
-        arrays = {name: np.load(file, allow_pickle=False) for name, file in inputs.items()}
+    def _run(self, command: Mapping[str, Any]) -> dict[str, object]:
+        session, folder, number = command["session"], Path(command["folder"]), command["number"]
+        files = command["inputs"].items()
+        arrays = {name: np.load(file, allow_pickle=False) for name, file in files}
         start = time.perf_counter()
-        answers = self._loaded().run(arrays)
+        answers = self._sessions[session].run(arrays)
         run_s = time.perf_counter() - start
         names = []
         for place, (name, answer) in enumerate(answers.items()):
