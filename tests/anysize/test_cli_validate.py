@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 import onnx
 import onnx.numpy_helper
 import pytest
+import torch
 
 import anysize
 
@@ -102,6 +103,22 @@ def test_the_tolerance_can_be_replaced(digits_files, run):
     assert run("validate", digits_files["gap"], *options).code == 1
     options = ("--atol", "1e-3", "--sizes", "64x64", "--arbiter", "none")
     assert run("validate", digits_files["gap"], *options).code == 0
+
+
+def test_a_reference_on_a_device_that_does_not_compute_exits_3(digits_files, run):
+    if torch.cuda.is_available():
+        pytest.skip("CUDA runs here")
+    done = run("validate", str(digits_files["gap"]), "--reference-device", "cuda")
+    assert done.code == 3
+    assert "--reference-device cuda: PyTorch" in done.err
+    assert done.err.strip().count("\n") == 0
+
+
+def test_an_onnx_reference_has_no_device(digits_files, run):
+    path = str(digits_files["gap"])
+    done = run("validate", path, "--reference", path, "--reference-device", "cuda")
+    assert done.code == 2
+    assert "is an ONNX file" in done.err
 
 
 def test_sizes_auto_is_the_default(digits_files, run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from anysize.validators.references.choose import choose_reference
+from anysize.validators.references.module import module_device
 from anysize.validators.references.protocol import FcOriginal, Precision, Reference, Rejected
 from anysize.validators.references.windows import Layout, WindowsReference
 
@@ -14,4 +15,5 @@ __all__ = [
     "Rejected",
     "WindowsReference",
     "choose_reference",
+    "module_device",
 ]

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anysize.errors import NotRunError, SourceError
+from anysize.validators.references.exact_products import exact_products
 from anysize.validators.references.protocol import Precision, Rejected, one_line
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["ModuleFc", "ModulePair", "ModuleReference"]
+__all__ = ["ModuleFc", "ModulePair", "ModuleReference", "module_device"]
 
 Array = NDArray[np.generic]
 
@@ -62,7 +63,7 @@ class ModulePair:
         device = next((p.device for p in module.parameters()), torch.device("cpu"))
         tensors = [torch.from_numpy(_writable(array, precision)).to(device) for array in arrays]
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), exact_products():
                 return method(module)(*tensors)
         except (RuntimeError, ValueError, MemoryError) as exc:
             if _is_out_of_memory(exc):
@@ -218,6 +219,13 @@ def to_arrays(answer: Any, name: str) -> tuple[Array, ...]:
 def module_name(module: nn.Module) -> str:
     own = getattr(module, "name", None)
     return own if isinstance(own, str) and own else type(module).__name__
+
+
+def module_device(original: object) -> str:
+    """Name what a module computes on; `cpu` for an original that is none."""
+    parameters = getattr(original, "parameters", None)
+    first = next(parameters(), None) if callable(parameters) else None
+    return "cpu" if first is None else str(first.device.type)
 
 
 def _refuse_training(module: nn.Module, name: str) -> None:

@@ -59,7 +59,7 @@ def _properties(report: Report) -> list[tuple[str, str]]:
     return [
         ("sha256", report.model.sha256),
         ("opset", str(report.model.opset)),
-        ("reference", f"{report.reference.name} ({report.reference.kind})"),
+        ("reference", report.reference.title),
         ("seed", str(report.seed)),
         *runtimes,
     ]

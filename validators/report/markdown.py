@@ -39,7 +39,7 @@ def _entry(entry: Entry) -> list[str]:
     lines = [f"## {_escape(entry.name)}", ""]
     if report is None:
         return [*lines, f"Could not be used: {_escape(entry.error)}", ""]
-    lines += [f"Against {_escape(report.reference.name)} ({report.reference.kind}).", ""]
+    lines += [f"Against {_escape(report.reference.title)}.", ""]
     lines += _matrix(report)
     failing = [cell for cell in report.cells if not cell.is_good]
     if failing:

@@ -60,6 +60,7 @@ class ReferenceRecord:
         argument: What `--reference` takes to name it again; "" where the file under test says so
             itself, None where it was an object in Python.
         weights: The checkpoint that was given for it; "" for none.
+        device: What it computed on: `cpu`, or `cuda`, where TF32 is off.
     """
 
     name: str
@@ -67,6 +68,13 @@ class ReferenceRecord:
     arbiter: str
     argument: str | None = None
     weights: str = ""
+    device: str = "cpu"
+
+    @property
+    def title(self) -> str:
+        """What it is, in a few words."""
+        where = "" if self.device == "cpu" else f" on {self.device}"
+        return f"{self.name} ({self.kind}{where})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ def reproduce(report: Report, cell: Cell) -> str:
         words += ["--reference", report.reference.argument]
     if report.reference.weights:
         words += ["--weights", report.reference.weights]
+    if report.reference.device != "cpu":
+        words += ["--reference-device", report.reference.device]
     words += ["--runtimes", cell.runtime]
     diagnosis = cell.diagnosis
     if diagnosis is not None and diagnosis.culprit is Culprit.STATE:

@@ -49,6 +49,10 @@ def validate(
         Literal["float64", "none"],
         typer.Option(help="float64, or none: judge by the float32 reference alone."),
     ] = "float64",
+    reference_device: Annotated[
+        Literal["cpu", "cuda"],
+        typer.Option(help="Where PyTorch computes the reference, with TF32 off."),
+    ] = "cpu",
     tf32: Annotated[
         bool, typer.Option("--tf32", help="Allow TF32 on a GPU; judged by a profile of its own.")
     ] = False,
@@ -91,6 +95,7 @@ def validate(
             atol=atol,
             rtol=rtol,
             arbiter=arbiter,
+            reference_device=reference_device,
             tf32=tf32,
             inputs=inputs,
             bisect=Path() if bisect else None,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-from anysize.errors import UsageError
+from anysize.errors import NotRunError, UsageError
 from anysize.sizes import Size
 from anysize.verbs.progress import Progress, silent, validation_progress
 
@@ -35,6 +35,7 @@ def validate(
     atol: float | None = None,
     rtol: float | None = None,
     arbiter: str = "float64",
+    reference_device: Literal["cpu", "cuda"] = "cpu",
     tf32: bool = False,
     inputs: Path | str | None = None,
     bisect: Path | str | None = None,
@@ -54,6 +55,8 @@ def validate(
         atol: With `rtol`, replaces the error budget by |y − ref| ≤ atol + rtol·|ref|.
         rtol: See `atol`.
         arbiter: `float64`, or `none` to judge by the float32 reference alone.
+        reference_device: Where PyTorch computes a reference that SOURCE names; a module in memory
+            stays where it is.
         tf32: Allow TF32 on the runtimes that have it, and judge them by its error profile.
         inputs: An `.npz` file with arrays for the graph's inputs, by name; it replaces sizes and
             batches.
@@ -77,6 +80,8 @@ def validate(
     refuse_oversized(loaded, model)
     metadata = read_metadata(loaded)
     original, name = _original(model, reference, metadata, weights)
+    if reference_device != "cpu":
+        original = _moved(original, reference_device)
     report = validate_model(
         model,
         original,
@@ -99,6 +104,26 @@ def validate(
         report.reference, argument=str(reference or ""), weights=str(weights) if weights else ""
     )
     return replace(report, reference=named)
+
+
+def _moved(original: nn.Module | Path, device: str) -> nn.Module:
+    """Move a reference to another device, on which PyTorch must really be able to compute."""
+    if isinstance(original, Path):
+        raise UsageError(
+            f"--reference-device {device}: {original} is an ONNX file, whose reference is computed "
+            "on the CPU; leave it out"
+        )
+    import torch
+
+    try:
+        moved = original.to(device)
+        torch.ones(1, device=device).add_(1)
+    except (RuntimeError, AssertionError) as exc:  # the latter where it was built without CUDA
+        raise NotRunError(
+            f"--reference-device {device}: PyTorch {torch.__version__} cannot compute there: "
+            f"{' '.join(str(exc).split())[:200]}"
+        ) from exc
+    return moved
 
 
 def _inputs(path: Path | str | None) -> dict[str, NDArray[np.generic]] | None:
