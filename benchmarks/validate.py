@@ -1,17 +1,22 @@
 """Measure `validate_model` against the bare inferences that it consists of.
 
-    python benchmarks/validate.py [--network resnet50] [--runtimes ort-cpu,openvino] [--runs 2]
+    python benchmarks/validate.py [--network resnet50] [--runtimes ort-cpu,openvino] [--runs 3]
 
 The bare time is what a script without any comparison needs for the same inferences, one after the
 other in one process on the same images: the module in float32 twice (two seeds) and in float64, and
 each runtime twice (up and down) on one session, whose loading counts. Each way runs in a process of
 its own; imports and the making of the weights are outside the time, but for those of the workers,
 and the best of the runs counts. Growth is measured from 1 to 12 sizes of about the same area.
+
+Where Polygraphy is installed (`pip install polygraphy`) it compares ONNX Runtime with the module at
+the same six sizes: each runs once in float32, and `Comparator.compare_accuracy` judges. Its own
+PyTorch runner needs CUDA, so it is given one; it has none for OpenVINO.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -27,6 +32,7 @@ RESULTS = Path(__file__).parent / "results"
 SIDES = (224, 256, 288, 320, 384, 448)
 GROWTH = (1, 6, 12)
 PROMISE = 1.2
+PEERS_RUNTIME = "ort-cpu"
 
 
 def sizes_of(plan: str) -> list[tuple[int, int]]:
@@ -83,15 +89,56 @@ def run_validate(path: Path, network: str, runtimes: list[str], plan: str, threa
     return seconds
 
 
-WAYS = {"bare": run_bare, "validate": run_validate}
+def run_polygraphy(
+    path: Path, network: str, runtimes: list[str], plan: str, _threads: int
+) -> float:
+    import torch
+    from polygraphy.backend.base import BaseRunner
+    from polygraphy.backend.common import BytesFromPath
+    from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
+    from polygraphy.common import TensorMetadata
+    from polygraphy.comparator import Comparator, CompareFunc
+    from polygraphy.logger import G_LOGGER
+
+    from anysize.models import build
+    from anysize.sizes import Size
+    from anysize.validators.inputs import make_images
+
+    class TorchRunner(BaseRunner):
+        def get_input_metadata_impl(self) -> TensorMetadata:
+            return TensorMetadata().add("input", "float32", (1, 3, None, None))
+
+        def infer_impl(self, feed_dict: dict[str, object]) -> dict[str, object]:
+            start = time.perf_counter()
+            with torch.inference_mode():
+                logits = module(torch.from_numpy(feed_dict["input"])).numpy()
+            self.inference_time = time.perf_counter() - start
+            return {"logits": logits}
+
+    assert runtimes == ["ort-cpu"], "Polygraphy has no runner for the others"
+    G_LOGGER.module_severity = G_LOGGER.ERROR
+    module = build(network).eval()
+    sizes = sizes_of(plan)
+    start = time.perf_counter()
+    feeds = [{"input": make_images(Size(*size), 1, channels=3, seed=0)} for size in sizes]
+    session = SessionFromOnnx(BytesFromPath(str(path)), providers=["cpu"])
+    results = Comparator.run([TorchRunner("torch"), OnnxrtRunner(session)], data_loader=feeds)
+    judge = CompareFunc.simple(atol=1e-4, rtol=1e-4)
+    assert bool(Comparator.compare_accuracy(results, compare_func=judge))
+    return time.perf_counter() - start
 
 
-def measure(way: str, plan: str, path: Path, options: argparse.Namespace) -> dict[str, float]:
+WAYS = {"bare": run_bare, "validate": run_validate, "polygraphy": run_polygraphy}
+
+
+def measure(
+    way: str, plan: str, path: Path, options: argparse.Namespace, *, runtimes: str = ""
+) -> dict[str, float]:
     """Run one way `--runs` times, each in a fresh process; the best seconds and peak MiB."""
     found = []
     for _ in range(options.runs):
         command = [sys.executable, __file__, "--way", way, "--plan", plan, "--file", str(path)]
-        command += ["--network", options.network, "--runtimes", options.runtimes]
+        command += ["--network", options.network, "--runtimes", runtimes or options.runtimes]
         command += ["--threads", str(options.threads)]
         environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
         done = subprocess.run(
@@ -134,7 +181,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure validation against bare inference.")
     parser.add_argument("--network", default="resnet50")
     parser.add_argument("--runtimes", default="ort-cpu,openvino")
-    parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--plan", help=argparse.SUPPRESS)
@@ -151,7 +198,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         anysize.export(options.network, path, head="gap", verify=False)
-        record = {f"{way} six": measure(way, "six", path, options) for way in WAYS}
+        ways = ("bare", "validate")
+        record = {f"{way} six": measure(way, "six", path, options) for way in ways}
+        if importlib.util.find_spec("polygraphy"):
+            for way in (*ways, "polygraphy"):
+                name = f"{way} six, {PEERS_RUNTIME} alone"
+                record[name] = measure(way, "six", path, options, runtimes=PEERS_RUNTIME)
         for count in GROWTH:
             name = f"validate {count} of about {SIDES[0]}"
             record[name] = measure("validate", str(count), path, options)

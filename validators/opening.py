@@ -1,30 +1,22 @@
-"""Runtimes and their sessions, opened while the reference computes.
+"""Opening a runtime and its session: whatever it does becomes a verdict.
 
-Starting a worker, importing a runtime and loading a graph take longer than many a run, and need
-nothing that the reference has to say.
+One is open at a time, and none while the reference computes. On two cores, a worker that starts
+beside a computation on both of them slows it down by more than it gains (measured: ResNet-50 on two
+runtimes took as long as one after the other, at most), and each holds the model once more.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
 
 from anysize.errors import WorkerCrashedError, WorkerTimeoutError
 from anysize.validators.references.protocol import one_line
 from anysize.validators.report.report import RuntimeRecord
 from anysize.validators.runtimes.protocol import Provenance, Runtime, Session
 from anysize.validators.verdicts import Verdict
-from anysize.validators.worker import IsolatedRuntime
 
-__all__ = ["Opened", "Openings", "failure", "open_runtime"]
-
-# Each holds the model once more; those behind them are opened one at a time, when it is their turn.
-_AHEAD: Final = 2
+__all__ = ["Opened", "failure", "open_runtime"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,53 +64,3 @@ def failure(exc: Exception, *, otherwise: Verdict) -> Verdict:
     if isinstance(exc, WorkerCrashedError):
         return Verdict.CRASHED
     return Verdict.TIMEOUT if isinstance(exc, WorkerTimeoutError) else otherwise
-
-
-class Openings:
-    """Opens runtimes, the first ones ahead of time in a thread; what nobody took is closed.
-
-    Args:
-        runtimes: In the order in which they will be taken.
-        open_one: Opens one of them.
-    """
-
-    def __init__(self, runtimes: Sequence[Runtime], open_one: Callable[[Runtime], Opened]) -> None:
-        self._open_one = open_one
-        # A runtime of the caller's own lives in this process, and perhaps in this thread.
-        ahead = [runtime for runtime in runtimes if isinstance(runtime, IsolatedRuntime)][:_AHEAD]
-        self._futures: dict[int, Future[Opened]] = {id(runtime): Future() for runtime in ahead}
-        thread = threading.Thread(target=self._work, args=(ahead, dict(self._futures)), daemon=True)
-        thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        for future in self._futures.values():
-            if not future.cancel():
-                future.add_done_callback(_close)  # at once, or when it has loaded
-
-    def take(self, runtime: Runtime) -> Opened:
-        """Return the opened runtime, whose session now belongs to the caller."""
-        future = self._futures.pop(id(runtime), None)
-        return self._open_one(runtime) if future is None else future.result()
-
-    def _work(self, runtimes: Sequence[Runtime], futures: dict[int, Future[Opened]]) -> None:
-        for runtime in runtimes:
-            future = futures[id(runtime)]
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                future.set_result(self._open_one(runtime))
-            except BaseException as exc:  # raised where it is taken
-                future.set_exception(exc)
-
-
-def _close(future: Future[Opened]) -> None:
-    if future.exception() is None and (session := future.result().session) is not None:
-        session.close()

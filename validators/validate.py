@@ -26,9 +26,9 @@ from anysize.validators.expectation import (
     given_case,
     make_inputs,
 )
-from anysize.validators.opening import Openings, open_runtime
+from anysize.validators.opening import open_runtime
 from anysize.validators.passes import run_opened
-from anysize.validators.references import Reference, choose_reference
+from anysize.validators.references import Reference, choose_reference, module_device
 from anysize.validators.report import (
     ModelRecord,
     PackageVersion,
@@ -141,7 +141,7 @@ def validate_model(
         raise UsageError(f"arbiter {arbiter!r}: expected float64 or none")
     if seed < 0:
         raise UsageError(f"seed {seed}: expected a whole number from 0 on")
-    model = load_model(path)
+    model = load_model(path, weights="in_file")
     metadata = read_metadata(model)
     declared = _declared(metadata)
     images = image_spec(model, seed)
@@ -160,14 +160,8 @@ def validate_model(
     is_bright = inputs is None and not is_half
     steps = _Steps(progress, total=len(cases) + len(found) * (2 * len(cases) + 1 + is_bright))
     opset = opset_version(model)
-    del model  # its weights are not needed any more
     profile = "float16" if is_half else ""
-    with (
-        Spool() as spool,
-        Openings(
-            found, lambda one: open_runtime(one, path, threads=threads, profile=profile)
-        ) as openings,
-    ):
+    with Spool() as spool:
         try:
             expectations = compute_expectations(
                 cases,
@@ -189,7 +183,7 @@ def validate_model(
             steps(f"{runtime.name}: loading")
             results.append(
                 run_opened(
-                    openings.take(runtime),
+                    open_runtime(runtime, path, threads=threads, profile=profile),
                     expectations,
                     images=images,
                     spool=spool,
@@ -206,7 +200,9 @@ def validate_model(
             min_size=metadata.min_size,
             max_size=metadata.max_size,
         ),
-        reference=ReferenceRecord(original.name, original.kind, arbiter),
+        reference=ReferenceRecord(
+            original.name, original.kind, arbiter, device=module_device(reference)
+        ),
         seed=seed,
         vacuity_seed=images.vacuity_seed,
         tolerance=str(tolerance) if tolerance else "",

@@ -32,7 +32,7 @@ def test_bright_images_are_brighter_and_others():
     assert abs(np.corrcoef(bright.ravel(), usual.ravel())[0, 1]) < 0.9
 
 
-def test_a_value_that_is_limited_is_found_at_the_size_in_the_middle(tiny, tmp_path):
+def test_a_value_that_is_limited_is_found_at_one_of_the_sizes(tiny, tmp_path):
     path = tiny.fc_file(tiny.fc(), image=clipped)
     report = validate_model(path, tiny.fc(), sizes=SIZES, bisect=tmp_path)
     (wrong,) = (cell for cell in report.cells if not cell.is_good)
