@@ -109,12 +109,14 @@ class GraphPair:
         return self._sessions[precision]
 
     def _load_float32(self) -> Session:
+        from google.protobuf.message import EncodeError
+
         from anysize.validators.references.literal_ort import LiteralSession
 
         source = self._path or self._model
         try:
             return LiteralSession(source, folder=self._folder, threads=self._threads)
-        except RuntimeFailedError as exc:
+        except (RuntimeFailedError, ValueError, EncodeError) as exc:  # beyond 2 GiB, for one
             raise ModelFileError(
                 f"reference {self.name}: ONNX Runtime cannot load it: {one_line(exc)}"
             ) from exc

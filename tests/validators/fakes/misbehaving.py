@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from anysize.validators.references.literal_ort import LiteralOrt
 from anysize.validators.runtimes import Availability, Provenance
 from anysize.validators.runtimes.ort_cpu import OrtCpu
 
@@ -251,3 +252,10 @@ class TellsProvenanceByDying(Healthy):
         session = super().load(model_path, threads=threads)
         session.provenance = lambda: Provenance() if session.session is None else os.abort()
         return session
+
+
+class DividesByZeroInAnOriginal(DividesByZero):
+    """Loads the plan of a reference, and not a file."""
+
+    def load(self, model_path, *, threads):
+        return Session(LiteralOrt().load(model_path, threads=threads), self.misbehave)

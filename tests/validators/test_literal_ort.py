@@ -1,0 +1,132 @@
+"""An original that harms ONNX Runtime harms a worker, and is told in one line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, parser
+
+from anysize.errors import ModelFileError, NotRunError
+from anysize.sizes import Size
+from anysize.validators import validate_model
+from anysize.validators.inputs import make_images
+from anysize.validators.references import Rejected, literal_ort
+from anysize.validators.references.onnx_graph import GraphPair
+from anysize.validators.worker import Limits, SharedWorker
+
+# A loop that counts to 2^62 before it hands out the image's mean.
+ENDLESS = """<ir_version: 8, opset_import: ["" : 17]>
+endless (float[N, 3, H, W] input) => (float[N, 3] logits) {
+    often = Constant <value = int64 {4611686018427387904}> ()
+    goes = Constant <value = bool {1}> ()
+    zero = Constant <value = float {0.0}> ()
+    count = Loop (often, goes, zero) <body = step (int64 i, bool c, float v) => (bool d, float w) {
+        d = Identity (c)
+        one = Constant <value = float {1.0}> ()
+        w = Add (v, one)
+    }>
+    pooled = GlobalAveragePool (input)
+    flat = Flatten (pooled)
+    logits = Add (flat, count)
+}"""
+
+
+def image(*shape):
+    return (np.ones(shape, np.float32),)
+
+
+def pooled():
+    nodes = [
+        helper.make_node("Conv", ["input", "k"], ["map"], kernel_shape=[5, 5]),
+        helper.make_node("MaxPool", ["map"], ["logits"], kernel_shape=[3, 3], strides=[2, 2]),
+    ]
+    kernel = onnx.numpy_helper.from_array(np.ones((1, 3, 5, 5), np.float32), "k")
+    x = helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, "H", "W"])
+    y = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 1, "h", "w"])
+    graph = helper.make_graph(nodes, "g", [x], [y], [kernel])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.fixture
+def workers(monkeypatch):
+    """Put another worker in the place of that of all references."""
+    monkeypatch.syspath_prepend(Path(__file__).parent / "fakes")
+    started = []
+
+    def start(target, *, run_s):
+        worker = SharedWorker(target, limits=Limits(load_s=60, run_s=run_s))
+        started.append(worker)
+        monkeypatch.setattr(literal_ort, "_WORKER", worker)
+        return worker
+
+    yield start
+    for worker in started:
+        worker.close()
+
+
+@pytest.fixture
+def impatient(workers):
+    return workers(f"{literal_ort.LiteralOrt.__module__}:LiteralOrt", run_s=2)
+
+
+def test_a_graph_that_ends_the_process_is_named_and_others_go_on(workers):
+    workers("misbehaving:DividesByZeroInAnOriginal", run_s=60)
+    harmful, other = (GraphPair(pooled(), name=name) for name in ("harmful", "other"))
+    (before,) = other.run(image(1, 3, 8, 8), "float32")
+    words = r"reference harmful at \[1, 3, 8, 9\]: run: the process died of SIGFPE"
+    with pytest.raises(NotRunError, match=words):
+        harmful.run(image(1, 3, 8, 9), "float32")
+    (after,) = other.run(image(1, 3, 8, 8), "float32")  # in a new worker
+    assert np.array_equal(before, after)
+    assert before.shape == (1, 1, 1, 1)
+    for pair in (harmful, other):
+        pair.close()
+
+
+def test_a_graph_that_never_ends_is_stopped(impatient):
+    pair = GraphPair(parser.parse_model(ENDLESS), name="endless")
+    with pytest.raises(NotRunError, match=r"endless at \[1, 3, 4, 4\]: run: no answer within 2 s"):
+        pair.run(image(1, 3, 4, 4), "float32")
+    pair.close()
+
+
+def test_validation_against_an_endless_original_ends(impatient, tmp_path):
+    path = tmp_path / "endless.onnx"
+    onnx.save(parser.parse_model(ENDLESS), path)
+    with pytest.raises(NotRunError, match=r"reference endless.onnx at .* no answer within 2 s"):
+        validate_model(path, path, sizes=[Size(8, 8)], batches=(1,))
+
+
+def test_what_onnx_runtime_refuses_is_told_in_its_words(impatient):
+    pair = GraphPair(pooled(), name="one")
+    answer = pair.run(image(1, 2, 9, 9), "float32")
+    assert isinstance(answer, Rejected)
+    assert "Got: 2 Expected: 3" in answer.reason
+    model = pooled()
+    model.graph.node[1].op_type = "NoSuchOperator"
+    with pytest.raises(ModelFileError, match="reference two: ONNX Runtime cannot load it"):
+        GraphPair(model, name="two").run(image(1, 3, 9, 9), "float32")
+
+
+def test_the_process_itself_runs_no_graph(impatient):
+    pair = GraphPair(pooled(), name="one")
+    pair.run((make_images(Size(9, 9), 1, channels=3, seed=0),), "float32")
+    worker = impatient.worker()
+    assert worker.is_alive
+    assert worker._process.pid != os.getpid()
+    pair.close()
+
+
+def test_sessions_share_a_worker_and_leave_it_alive(impatient):
+    pairs = [GraphPair(pooled(), name=str(i)) for i in range(3)]
+    for pair in pairs:
+        pair.run(image(1, 3, 9, 9), "float32")
+    pids = {impatient.worker()._process.pid for _ in pairs}
+    for pair in pairs:
+        pair.close()
+    assert pids == {impatient.worker()._process.pid}
+    assert not list(impatient.worker().folder.parent.glob("anysize-reference-*/graph.onnx"))
