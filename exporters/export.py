@@ -10,6 +10,8 @@ several times as long and specialises in silence.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -42,7 +44,7 @@ from anysize.sizes import MAX_SIDE, Size, SizeRange
 from anysize.surgery import (
     FileMetadata,
     HeldWeights,
-    find_head,
+    find_heads,
     free_axes,
     guard_map_size,
     guard_max_size,
@@ -152,28 +154,28 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     probe = Probe(module, spec.channels, spec.extra_inputs)
     weights = HeldWeights()
     model = _sizeless_graph(module, probe, spec, weights)
-    fixed_map, sizes = _legal_sizes(model, spec)
-    if not fixed_map and not has_paper_bins(model):  # which leave gaps between legal sizes
+    fixed_maps, sizes = _legal_sizes(model, spec)
+    if not fixed_maps and not has_paper_bins(model):  # which leave gaps between legal sizes
         larger = _larger(spec.size)
         sizes = accepted_sizes(probe, sizes, name=spec.name, size=spec.size, larger=larger)
     drop_unused_initializers(model)
     free_axes(model, others=_symbolic_axes(spec))
-    metadata = _metadata(model, spec, sizes, is_fixed=bool(fixed_map))
+    metadata = _metadata(model, spec, sizes, is_fixed=bool(fixed_maps))
     reason = ""
     if spec.to is not None:
         write_metadata(model, metadata)
         reason = convert(model, weights, name=spec.name, to=spec.to, size=spec.size)
         if not reason:
             metadata = read_metadata(model)
-            fixed_map, sizes = "", SizeRange(metadata.min_size or Size(1, 1), metadata.max_size)
+            fixed_maps, sizes = (), SizeRange(metadata.min_size or Size(1, 1), metadata.max_size)
     declared = narrowed(sizes, spec.min_size, spec.max_size)
     metadata = replace(metadata, min_size=declared.minimum, max_size=declared.maximum)
-    if fixed_map:
+    for fixed_map in fixed_maps:
         guard_map_size(model, fixed_map, spec.size)
     # At the image, for every head: ONNX Runtime 1.31 divides by zero, and ends the process, where
     # a MaxPool of overlapping windows meets an empty map (AlexNet below 50×50).
     guard_min_size(model, declared.minimum)
-    if declared.maximum is not None and not (fixed_map and declared.maximum == sizes.maximum):
+    if declared.maximum is not None and not (fixed_maps and declared.maximum == sizes.maximum):
         guard_max_size(model, declared.maximum)
     minimise(model)
     if spec.half:
@@ -257,15 +259,14 @@ def _traced_nodes(model: onnx.ModelProto, trace: Trace) -> Iterator[onnx.NodePro
     return (node for node in model.graph.node if node.name in names)
 
 
-def _legal_sizes(model: onnx.ModelProto, spec: ExportSpec) -> tuple[str, SizeRange]:
-    """Return the map whose size an FC head fixes, or "", and the legal sizes of the image."""
-    fixed_map = _fixed_map(model, spec)
-    if fixed_map:
-        sizes = legal_interval(model, fixed_map, spec.size)
-        if sizes.maximum is not None:
-            return fixed_map, sizes
-        # What is flattened was pooled to that size, whatever the image's.
-    return "", SizeRange(smallest_size(model, has_gaps=has_paper_bins(model)))
+def _legal_sizes(model: onnx.ModelProto, spec: ExportSpec) -> tuple[tuple[str, ...], SizeRange]:
+    """Return the maps whose size FC heads fix, and the legal sizes of the image."""
+    intervals = {name: legal_interval(model, name, spec.size) for name in _maps(model, spec)}
+    # Where there is no largest image, what is flattened was pooled to that size, whatever it was.
+    fixed = {name: sizes for name, sizes in intervals.items() if sizes.maximum is not None}
+    if fixed:
+        return tuple(fixed), functools.reduce(operator.and_, fixed.values())
+    return (), SizeRange(smallest_size(model, has_gaps=has_paper_bins(model)))
 
 
 def _trace(module: nn.Module, spec: ExportSpec, batch: int, size: Size) -> Trace:
@@ -306,16 +307,16 @@ def _refuse_other_types(module: nn.Module, name: str) -> None:
             )
 
 
-def _fixed_map(model: onnx.ModelProto, spec: ExportSpec) -> str:
-    """Name the feature map whose size an FC head fixes; "" where the head takes any size."""
+def _maps(model: onnx.ModelProto, spec: ExportSpec) -> tuple[str, ...]:
+    """Name the feature maps that FC heads are on; none where the head takes any size."""
     if spec.head not in (None, "fc"):
-        return ""
+        return ()
     try:
-        return find_head(model, spec.size).feature_map
+        return tuple(head.feature_map for head in find_heads(model, spec.size))
     except DeclinedError as error:
         if spec.head == "fc":
             raise ExportError(f"{spec.name}: the FC head is not recognised: {error}") from error
-        return ""
+        return ()
 
 
 def _metadata(

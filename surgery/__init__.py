@@ -3,7 +3,7 @@
 from anysize.surgery.axes import free_axes
 from anysize.surgery.geometry import MapGeometry, map_geometry
 from anysize.surgery.graph import image_input, static_size
-from anysize.surgery.heads import AnySizeAlreadyError, Head, find_head
+from anysize.surgery.heads import AnySizeAlreadyError, Head, find_head, find_heads
 from anysize.surgery.intervals import legal_interval, smallest_size, trained_size
 from anysize.surgery.loading import load_model
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
@@ -35,6 +35,7 @@ __all__ = [
     "PooledHead",
     "Rewrite",
     "find_head",
+    "find_heads",
     "find_pooled_head",
     "free_axes",
     "free_baked_shapes",

@@ -70,6 +70,15 @@ class Edits:
     outputs: dict[str, tuple[int | str, ...]] = field(default_factory=dict)
     new_outputs: list[onnx.ValueInfoProto] = field(default_factory=list)
 
+    def add(self, other: Edits) -> None:
+        """Add what another plan wants done to other nodes and tensors of the same model."""
+        self.nodes |= other.nodes
+        self.dims |= other.dims
+        self.added += other.added
+        self.derived += other.derived
+        self.outputs |= other.outputs
+        self.new_outputs += other.new_outputs
+
     def apply(self, model: onnx.ModelProto, place: WeightPlace | None = None) -> None:
         """Do it, then remove what nothing reads any more because of it.
 

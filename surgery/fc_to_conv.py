@@ -7,7 +7,7 @@ Segmentation", CVPR 2015). `(O, C·h·w)` and `(O, C, h, w)` are the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,12 +43,12 @@ class Converted:
     map_tensor: str
 
 
-def plan_fc_to_conv(view: GraphView, head: Head, *, output: Output = "map") -> Converted:
-    """Plan the edits that turn a fully connected head into convolutions.
+def plan_fc_to_conv(view: GraphView, heads: Sequence[Head], *, output: Output = "map") -> Converted:
+    """Plan the edits that turn fully connected heads into convolutions.
 
     Args:
-        view: The graph that `head` was found in.
-        head: The head.
+        view: The graph that `heads` were found in.
+        heads: One for each feature map.
         output: `map` lets every output become its dense map, under its own name; `logits` takes
             the mean over the map's cells, before a Softmax or the like at the end; `both` does
             that and adds the output `map`, that of the scores before any Softmax. Outputs that
@@ -58,29 +58,36 @@ def plan_fc_to_conv(view: GraphView, head: Head, *, output: Output = "map") -> C
         DeclinedError: The weights have a form that cannot be kept, or scores to be averaged are
             not `(batch, classes)`.
     """
-    plan = _Plan(view, head, output)
-    return Converted(plan.edits, plan.maps[head.scores[0]])
+    plan = _Plan(view, heads, output)
+    return Converted(plan.edits, plan.maps[heads[0].scores[0]])
 
 
 class _Plan:
-    def __init__(self, view: GraphView, head: Head, output: Output) -> None:
+    def __init__(self, view: GraphView, heads: Sequence[Head], output: Output) -> None:
         self.edits = Edits()
         # Tensor of the original → the map that takes its place.
-        self.maps = dict.fromkeys(head.entries, head.feature_map)
+        self.maps = {entry: head.feature_map for head in heads for entry in head.entries}
         self._view = view
-        self._head = head
+        self._outputs = frozenset(name for head in heads for name in head.outputs)
         self._output = output
         self._names = NameMaker(view.model)
         self._place = Placer(view, self.edits, self._names)
         # Map → its declaration as an output.
         self._shapes: dict[str, tuple[int | str, ...]] = {
-            head.feature_map: ("batch", head.channels, *_SIDES)
+            head.feature_map: ("batch", head.channels, *_SIDES) for head in heads
         }
+        scores = _scores_in_order(view, heads) if output != "map" else ()
         # Scores to average → the name of their map.
         averaged = {
-            name: self._names(MAP_OUTPUT if output == "both" else f"{name}_map")
-            for name in dict.fromkeys(head.scores if output != "map" else ())
+            name: self._names(MAP_OUTPUT if output == "both" else f"{name}_map") for name in scores
         }
+        for head in heads:
+            self._convert_head(head, averaged)
+        if output == "both":
+            kind = _element_type(view, heads[0].feature_map)
+            self.edits.new_outputs += self._declared(averaged.values(), kind)
+
+    def _convert_head(self, head: Head, averaged: Mapping[str, str]) -> None:
         kept = _behind(head, averaged) if averaged else set()
         for layer in head.layers:
             if layer.nodes[-1] in kept:
@@ -89,9 +96,7 @@ class _Plan:
             for name in layer.outputs:
                 if name in averaged:
                     self._average(layer, name, averaged[name])
-        if output == "both":
-            self.edits.new_outputs += self._declared(averaged.values())
-        if output == "map":
+        if not averaged:
             for name in head.outputs:
                 self.edits.outputs[name] = self._shapes[self.maps[name]]
 
@@ -124,7 +129,7 @@ class _Plan:
         source = self.maps[layer.data]
         self.edits.nodes[layer.node] = []
         self.maps[layer.output] = source
-        is_output = layer.output in self._head.outputs and self._output == "map"
+        is_output = layer.output in self._outputs and self._output == "map"
         if is_output:
             name = self._view.node(layer.node).name
             self.edits.nodes[layer.node] = [_make("Identity", source, layer.output, name)]
@@ -194,11 +199,7 @@ class _Plan:
         self.maps[scores] = dense
         self._shapes[dense] = ("batch", layer.layout.channels, *_SIDES)
 
-    def _declared(self, maps: Iterable[str]) -> list[onnx.ValueInfoProto]:
-        """Declare maps as outputs, of the type that the feature map has."""
-        known = inferred_values(self._view.model).get(self._head.feature_map)
-        known = known or image_input(self._view.model)
-        kind = known.type.tensor_type.elem_type
+    def _declared(self, maps: Iterable[str], kind: int) -> list[onnx.ValueInfoProto]:
         return [onnx.helper.make_tensor_value_info(m, kind, self._shapes[m]) for m in maps]
 
     def _nodes_at(self, index: int) -> Sequence[onnx.NodeProto]:
@@ -211,6 +212,22 @@ class _Plan:
     def _made(self, name: str, shape: tuple[int | str, ...]) -> None:
         self.maps[name] = name
         self._shapes[name] = shape
+
+
+def _scores_in_order(view: GraphView, heads: Sequence[Head]) -> tuple[str, ...]:
+    """Name what the heads' outputs are read from, in the order of the graph's outputs."""
+    scores = {
+        output: name
+        for head in heads
+        for output, name in zip(head.outputs, head.scores, strict=True)
+    }
+    names = [output.name for output in view.model.graph.output if output.name in scores]
+    return tuple(dict.fromkeys(scores[name] for name in names))
+
+
+def _element_type(view: GraphView, tensor: str) -> int:
+    known = inferred_values(view.model).get(tensor, image_input(view.model))
+    return int(known.type.tensor_type.elem_type)
 
 
 def _behind(head: Head, scores: Collection[str]) -> set[int]:

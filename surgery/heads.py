@@ -31,7 +31,7 @@ from anysize.surgery.walking import (
 )
 from anysize.surgery.weights import find_constant
 
-__all__ = ["AnySizeAlreadyError", "Head", "find_head"]
+__all__ = ["AnySizeAlreadyError", "Head", "find_head", "find_heads"]
 
 # What may stand behind a tail without giving the scores another meaning.
 _UNCHANGED = frozenset({"Cast", "Dropout", "Identity"})
@@ -76,7 +76,7 @@ class Head:
 
 
 def find_head(model: onnx.ModelProto, size: Size | None = None) -> Head:
-    """Find the fully connected head of a classifier, whatever exporter wrote it.
+    """Find the fully connected head of a classifier that has one, whatever exporter wrote it.
 
     Args:
         model: Not modified; its weights are not read.
@@ -87,17 +87,34 @@ def find_head(model: onnx.ModelProto, size: Size | None = None) -> Head:
 
     Raises:
         AnySizeAlreadyError: There is none, because the graph takes any size already.
-        DeclinedError: Something on the way has no canonical form, or the size of the feature map
-            is not determined; the message names the node.
+        DeclinedError: There are several, something on the way has no canonical form, or the size
+            of the feature map is not determined; the message names the node.
         IllegalSizeError: The graph does not take images of `size`.
+    """
+    heads = find_heads(model, size)
+    if len(heads) > 1:
+        names = " and ".join(repr(head.feature_map) for head in heads)
+        raise DeclinedError(f"the graph has fully connected heads on {names}, expected one")
+    return heads[0]
+
+
+def find_heads(model: onnx.ModelProto, size: Size | None = None) -> tuple[Head, ...]:
+    """Find the fully connected heads of a classifier: one for each feature map that has any.
+
+    All outputs that are made of one map belong to one head. They come in the order of their first
+    outputs. Arguments and errors are those of `find_head`, but that there may be several.
     """
     view = GraphView(model)
     require_channels_first(view)
     size = size or trained_size(model)
     traced = None if size is None else traced_shapes(model, size)
-    region = walk_back(view, {} if traced is None else traced.shapes)
+    regions = walk_back(view, {} if traced is None else traced.shapes)
     if size is None or traced is None:
-        raise _ambiguous(view, region)
+        raise _ambiguous(view, regions[0])
+    return tuple(_head(view, region, traced, size) for region in regions)
+
+
+def _head(view: GraphView, region: Region, traced: TracedShapes, size: Size) -> Head:
     feature_map = _one_map(view, region)
     _, channels, height, width = traced.shapes[feature_map]
     _check_closed(view, region)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -16,7 +17,7 @@ from anysize.surgery.payloads import load_tensor
 from anysize.surgery.skeleton import copy_fields, inferred_values, weight_free
 from anysize.surgery.tensors import is_loaded
 
-__all__ = ["reads", "split_at"]
+__all__ = ["keep_outputs", "reads", "split_at"]
 
 
 def split_at(
@@ -104,6 +105,29 @@ def _part(
         sparse for sparse in model.graph.sparse_initializer if sparse.values.name in needed
     )
     return part
+
+
+def keep_outputs(
+    model: onnx.ModelProto, outputs: Sequence[str | onnx.ValueInfoProto]
+) -> onnx.ModelProto:
+    """Copy a model with some outputs alone, and no node that only the others need.
+
+    Args:
+        model: Not modified; weights that are elsewhere stay there.
+        outputs: Names of its outputs, or declarations of tensors that become outputs.
+    """
+    copy = onnx.ModelProto()
+    copy_fields(model, copy, leave_out=("graph",))
+    copy_fields(model.graph, copy.graph, leave_out=("node", "output", "initializer"))
+    declared = {value.name: value for value in model.graph.output}
+    kept = [declared[one] if isinstance(one, str) else one for one in outputs]
+    view = GraphView(model)
+    nodes = [view.node(index) for index in sorted(view.upstream(*(one.name for one in kept)))]
+    needed = {name for node in nodes for name in reads(node)} | {one.name for one in kept}
+    copy.graph.node.extend(nodes)
+    copy.graph.output.extend(kept)
+    copy.graph.initializer.extend(t for t in model.graph.initializer if t.name in needed)
+    return copy
 
 
 def _copy_in(tensor: onnx.TensorProto, target: onnx.TensorProto, source: Path | None) -> None:

@@ -36,7 +36,7 @@ class AnySizeAlreadyError(DeclinedError):
 
 @dataclass(slots=True)
 class Region:
-    """The nodes between the feature map and the outputs.
+    """The nodes between a feature map and the outputs that are made of it.
 
     Attributes:
         nodes: Their indices.
@@ -49,8 +49,10 @@ class Region:
     outputs: tuple[str, ...] = ()
 
 
-def walk_back(view: GraphView, shapes: Mapping[str, Shape]) -> Region:
+def walk_back(view: GraphView, shapes: Mapping[str, Shape]) -> tuple[Region, ...]:
     """Gather the head of every output that has one; the others take any size and stay alone.
+
+    Outputs that share a node or a feature map share a region.
 
     Args:
         view: The graph.
@@ -61,7 +63,7 @@ def walk_back(view: GraphView, shapes: Mapping[str, Shape]) -> Region:
         AnySizeAlreadyError: No output has one.
         DeclinedError: A node on the way cannot belong to a head.
     """
-    region = Region()
+    regions: list[Region] = []
     without: AnySizeAlreadyError | None = None
     for output in view.model.graph.output:
         walk = _Walk(view, shapes)
@@ -70,12 +72,32 @@ def walk_back(view: GraphView, shapes: Mapping[str, Shape]) -> Region:
         except AnySizeAlreadyError as exc:
             without = without or exc
             continue
-        region.nodes |= walk.region.nodes
-        region.maps |= walk.region.maps
-        region.outputs += (output.name,)
-    if not region.outputs:
+        walk.region.outputs = (output.name,)
+        _add(regions, walk.region, view)
+    if not regions:
         raise without or AnySizeAlreadyError("the graph has no fully connected head")
-    return region
+    return tuple(regions)
+
+
+def _add(regions: list[Region], new: Region, view: GraphView) -> None:
+    """Add a region, joined with those that it shares something with, at the place of the first."""
+
+    def maps(region: Region) -> set[str]:
+        return {unguarded(view, name) for name in region.maps}
+
+    shared = [one for one in regions if one.nodes & new.nodes or maps(one) & maps(new)]
+    if not shared:
+        regions.append(new)
+        return
+    first = shared[0]
+    for other in (*shared[1:], new):
+        first.nodes |= other.nodes
+        first.maps |= other.maps
+        first.outputs += other.outputs
+        if other is not new:
+            regions.remove(other)
+    names = [output.name for output in view.model.graph.output]
+    first.outputs = tuple(sorted(first.outputs, key=names.index))
 
 
 def require_channels_first(view: GraphView) -> None:

@@ -129,15 +129,14 @@ def prove_rewrite(
     """
     from anysize.surgery import read_metadata, trained_size
     from anysize.validators.references.choose import output_layout
-    from anysize.validators.references.converted import AVERAGED, converted_reference
+    from anysize.validators.references.converted_graph import converted_graph
     from anysize.validators.references.labels import answers_labels, with_scores
-    from anysize.validators.references.onnx_fc import OnnxFc
     from anysize.validators.references.onnx_graph import GraphPair, OnnxReference, external_folder
 
     first, first_path = _open(original, source)
     second, second_path = _open(rewritten, source)
     if scores:
-        is_map = output_layout(second) == "map"
+        is_map = output_layout(second, first) == "map"
         first, second = with_scores(first, is_map=False), with_scores(second, is_map=is_map)
     elif answers_labels(first):
         batch = trained_batch = max(batch, trained_batch, _LABELLED)
@@ -145,7 +144,7 @@ def prove_rewrite(
     training = training or trained_size(first)
     if not sizes and training is None:
         raise UsageError("proof of a rewrite: no size to compare at; give --size")
-    head, layout = read_metadata(second).head, output_layout(second)
+    head = read_metadata(second).head
     whole = OnnxReference(
         first,
         name=name,
@@ -156,19 +155,14 @@ def prove_rewrite(
     parts = (
         whole
         if is_kept
-        else converted_reference(
-            head,
-            halves=lambda: OnnxFc(
-                first,
-                name=name,
-                size=training,
-                source=first_path,
-                is_pooled=head in AVERAGED,
-                threads=threads,
-            ),
-            whole=lambda: whole,
+        else converted_graph(
+            first,
+            whole,
+            head=head,
+            layout=output_layout(second, first),
             size=training,
-            layout=layout,
+            path=first_path,
+            threads=threads,
         )
     )
     graph = GraphPair(
@@ -186,8 +180,8 @@ def prove_rewrite(
         cases = tuple(Case(training, count) for count in _batches(first, trained_batch))
     questions = [_Question(parts, case) for case in cases]
     if training is not None and not is_kept:
-        is_map = parts.kind == "windows" and layout == "map"
-        questions.insert(0, _Question(whole, cases[0], is_whole=True, is_map=is_map))
+        ranks = tuple(_rank(output) for output in second.graph.output)
+        questions.insert(0, _Question(whole, cases[0], is_whole=True, ranks=ranks))
     with contextlib.closing(whole), contextlib.closing(parts), contextlib.closing(graph):
         expected = [_ask(question, images) for question in questions]
         parts.close()
@@ -227,13 +221,14 @@ class _Question:
         case: Size and batch.
         is_whole: Only the outputs that the whole original has are looked at: the map that the
             rewrite adds to its logits is left to the parts.
-        is_map: What it answers for an image stands for a map of one cell.
+        ranks: Of the outputs of the rewrite, None where one does not say: where it has two axes
+            more, what the original answers for an image stands for a map of one cell.
     """
 
     original: Reference
     case: Case
     is_whole: bool = False
-    is_map: bool = False
+    ranks: tuple[int | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,8 +259,9 @@ def _ask(question: _Question, images: _Images) -> _Expected:
         else:
             other = original.run({_NAME: images.of(case, other=True)}, "float32")
         varies = variations(answer, other)
-        if question.is_map:
-            answer = tuple(one[..., None, None] for one in answer)
+        if question.ranks:
+            pairs = zip(answer, question.ranks, strict=False)
+            answer = tuple(a[..., None, None] if r == a.ndim + 2 else a for a, r in pairs)
     if question.is_whole:
         original.close()
     return _Expected(case, question.is_whole, answer, varies)
@@ -305,6 +301,11 @@ def _open(
     if isinstance(model, Path):
         return load_model(model, weights="in_file"), model
     return model, source
+
+
+def _rank(output: onnx.ValueInfoProto) -> int | None:
+    declared = output.type.tensor_type
+    return len(declared.shape.dim) if declared.HasField("shape") else None
 
 
 def _batches(original: onnx.ModelProto, batch: int) -> tuple[int, ...]:

@@ -68,6 +68,18 @@ class SizeRange:
             return False
         return top is None or (size.height <= top.height and size.width <= top.width)
 
+    def __and__(self, other: SizeRange) -> SizeRange:
+        """Return the sizes in both ranges; raises UsageError where there are none."""
+        low = Size(
+            max(self.minimum.height, other.minimum.height),
+            max(self.minimum.width, other.minimum.width),
+        )
+        tops = [one for one in (self.maximum, other.maximum) if one is not None]
+        if not tops:
+            return SizeRange(low)
+        top = Size(min(one.height for one in tops), min(one.width for one in tops))
+        return SizeRange(low, top)
+
     def __str__(self) -> str:
         return f"{self.minimum} to {self.maximum}" if self.maximum else f"{self.minimum} and up"
 

@@ -11,13 +11,14 @@ from functools import partial
 import onnx
 
 from anysize.sizes import Size
-from anysize.surgery.edit import unique_name
+from anysize.surgery.edit import Edits, unique_name
 from anysize.surgery.graph import GraphView, image_input
+from anysize.surgery.heads import Head
 from anysize.surgery.intervals import smallest_size
 from anysize.surgery.operators import Emitter, emit_adaptive_average_pool
 from anysize.surgery.size_guard import drop_guards, guard_min_size
 from anysize.surgery.skeleton import inferred_values, weight_free
-from anysize.surgery.targets.fixed_head import find_fixed_head, free_backbone, free_head
+from anysize.surgery.targets.fixed_head import find_fixed_heads, free_backbone, free_head
 from anysize.surgery.targets.kept_layers import refuse_other_outputs
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan
 
@@ -40,12 +41,29 @@ def plan_adaptive(model: onnx.ModelProto, size: Size | None, output: Output) -> 
     """
     refuse_other_outputs("adaptive", output)
     _normalise(model, size)
-    found = find_fixed_head(model, size)
+    found = find_fixed_heads(model, size)
     if isinstance(found, NotNeeded):
         return found
-    head = found.head
-    others = [o.name for o in model.graph.output if o.name not in head.outputs]
-    smallest = smallest_size(model, near=head.image_size, tensors=[head.feature_map, *others])
+    made = {name for head in found.heads for name in head.outputs}
+    others = [output.name for output in model.graph.output if output.name not in made]
+    maps = [head.feature_map for head in found.heads]
+    smallest = smallest_size(model, near=found.image_size, tensors=[*maps, *others])
+    edits = Edits()
+    for head in found.heads:
+        edits.add(_pooled(model, head))
+    return Plan(
+        edits=edits,
+        size=found.image_size,
+        min_size=smallest,
+        classes=found.classes,
+        head=found.heads[0],
+        normalise=partial(_normalise, size=found.image_size),
+        finish=partial(guard_min_size, size=smallest),
+    )
+
+
+def _pooled(model: onnx.ModelProto, head: Head) -> Edits:
+    """Plan a pooling before one head, which stays."""
     pooled = unique_name(model, f"{head.feature_map}_pooled")
     emitter = Emitter(weight_free(model), pooled)
     emit_adaptive_average_pool(
@@ -59,15 +77,7 @@ def plan_adaptive(model: onnx.ModelProto, size: Size | None, output: Output) -> 
     first = head.first
     edits.nodes[first] = [*emitter.nodes, *edits.nodes[first]]
     edits.added += emitter.initializers
-    return Plan(
-        edits=edits,
-        size=head.image_size,
-        min_size=smallest,
-        classes=found.classes,
-        head=head,
-        normalise=partial(_normalise, size=head.image_size),
-        finish=partial(guard_min_size, size=smallest),
-    )
+    return edits
 
 
 def _normalise(model: onnx.ModelProto, size: Size | None) -> None:

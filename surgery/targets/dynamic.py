@@ -9,7 +9,7 @@ from anysize.sizes import Size
 from anysize.surgery.graph import image_input
 from anysize.surgery.passes import free_baked_shapes, local_pool_to_global, reshape_to_flatten
 from anysize.surgery.skeleton import weight_free
-from anysize.surgery.targets.fixed_head import FixedHead, find_fixed_head
+from anysize.surgery.targets.fixed_head import FixedHeads, find_fixed_heads
 from anysize.surgery.targets.kept_layers import (
     plan_kept_layers,
     refuse_other_outputs,
@@ -57,11 +57,11 @@ def _refuse_fixed(model: onnx.ModelProto, size: Size) -> None:
             node=pools.nodes[0],
         )
     try:
-        found = find_fixed_head(model, size)
+        found = find_fixed_heads(model, size)
     except DeclinedError:  # of a form that no rewrite knows; whether it is fixed will be seen
         found = None
-    if isinstance(found, FixedHead):
-        head = found.head
+    if isinstance(found, FixedHeads):
+        head = found.heads[0]
         raise DeclinedError(
             f"the fully connected head on {head.feature_map!r} takes its "
             f"{head.channels}×{head.map_size.height}×{head.map_size.width} alone, so height and "

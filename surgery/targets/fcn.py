@@ -9,8 +9,9 @@ import onnx
 from anysize.sizes import Size
 from anysize.surgery.fc_to_conv import plan_fc_to_conv
 from anysize.surgery.graph import GraphView
+from anysize.surgery.heads import Head
 from anysize.surgery.size_guard import guard_min_size
-from anysize.surgery.targets.fixed_head import drop_fc_guards, find_fixed_head, free_backbone
+from anysize.surgery.targets.fixed_head import drop_fc_guards, find_fixed_heads, free_backbone
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan
 
 __all__ = ["plan_fcn"]
@@ -24,25 +25,26 @@ def plan_fcn(model: onnx.ModelProto, size: Size | None, output: Output) -> Plan 
         IllegalSizeError: The graph does not take images of `size`.
     """
     _normalise(model, size)
-    found = find_fixed_head(model, size)
+    found = find_fixed_heads(model, size)
     if isinstance(found, NotNeeded):
         return found
-    head, interval = found.head, found.interval
-    converted = plan_fc_to_conv(GraphView(model), head, output=output)
-    finish = None
-    if output != "map":
-        # The mean over an empty map is NaN: below the smallest size nothing else would fail.
-        finish = partial(guard_min_size, size=head.map_size, tensor=head.feature_map)
+    converted = plan_fc_to_conv(GraphView(model), found.heads, output=output)
     return Plan(
         edits=converted.edits,
-        size=head.image_size,
-        min_size=interval.minimum,
+        size=found.image_size,
+        min_size=found.interval.minimum,
         classes=found.classes,
         map_tensor=converted.map_tensor,
-        head=head,
-        normalise=partial(_normalise, size=head.image_size),
-        finish=finish,
+        head=found.heads[0],
+        normalise=partial(_normalise, size=found.image_size),
+        finish=partial(_guard, heads=found.heads) if output != "map" else None,
     )
+
+
+def _guard(model: onnx.ModelProto, heads: tuple[Head, ...]) -> None:
+    """Let small images fail: the mean over an empty map is NaN, and nothing else would."""
+    for head in heads:
+        guard_min_size(model, head.map_size, tensor=head.feature_map)
 
 
 def _normalise(model: onnx.ModelProto, size: Size | None) -> None:

@@ -1,7 +1,9 @@
-"""The fully connected head that a rewrite replaces, or why there is none to replace."""
+"""The fully connected heads that a rewrite replaces, or why there are none to replace."""
 
 from __future__ import annotations
 
+import functools
+import operator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +15,7 @@ from anysize.sizes import Size, SizeRange
 from anysize.surgery.baked import Follows
 from anysize.surgery.edit import Edits, NameMaker
 from anysize.surgery.graph import GraphView
-from anysize.surgery.heads import AnySizeAlreadyError, Head, find_head
+from anysize.surgery.heads import AnySizeAlreadyError, Head, find_heads
 from anysize.surgery.intervals import legal_interval
 from anysize.surgery.layers import Move
 from anysize.surgery.metadata import read_metadata
@@ -21,29 +23,34 @@ from anysize.surgery.passes import free_baked_shapes
 from anysize.surgery.size_guard import drop_guards
 from anysize.surgery.targets.plan import NotNeeded
 
-__all__ = ["FixedHead", "drop_fc_guards", "find_fixed_head", "free_backbone", "free_head"]
+__all__ = ["FixedHeads", "drop_fc_guards", "find_fixed_heads", "free_backbone", "free_head"]
 
 
 @dataclass(frozen=True, slots=True)
-class FixedHead:
-    """A fully connected head, and the images that it takes as it stands.
+class FixedHeads:
+    """Fully connected heads, and the images that they take as they stand.
 
     Attributes:
-        head: The head.
-        interval: The sizes that yield the feature map it was built for.
+        heads: One for each feature map, in the order of their first outputs.
+        interval: The sizes that yield all the maps they were built for.
     """
 
-    head: Head
+    heads: tuple[Head, ...]
     interval: SizeRange
+
+    @property
+    def image_size(self) -> Size:
+        """The training size."""
+        return self.heads[0].image_size
 
     @property
     def classes(self) -> int:
         """Number of classes of the first output."""
-        return self.head.classes
+        return self.heads[0].classes
 
 
-def find_fixed_head(model: onnx.ModelProto, size: Size | None) -> FixedHead | NotNeeded:
-    """Find the head that fixes the image size.
+def find_fixed_heads(model: onnx.ModelProto, size: Size | None) -> FixedHeads | NotNeeded:
+    """Find the heads that fix the image size.
 
     Args:
         model: Not modified.
@@ -57,15 +64,18 @@ def find_fixed_head(model: onnx.ModelProto, size: Size | None) -> FixedHead | No
     if recorded not in (None, "as-is", "fc"):
         return NotNeeded(f"the file records head {recorded}, which takes any size already")
     try:
-        head = find_head(model, size)
+        heads = find_heads(model, size)
     except AnySizeAlreadyError as exc:
         return NotNeeded(str(exc))
-    interval = legal_interval(model, head.feature_map, head.image_size)
-    if interval.maximum is None:  # adaptive pooling or a resize stands before it
+    intervals = [legal_interval(model, head.feature_map, head.image_size) for head in heads]
+    # Where there is no largest image, adaptive pooling or a resize stands before the head.
+    fixed = [pair for pair in zip(heads, intervals, strict=True) if pair[1].maximum is not None]
+    if not fixed:
         return NotNeeded(
-            f"every image size yields {head.feature_map!r} alike; the graph takes any already"
+            f"every image size yields {heads[0].feature_map!r} alike; the graph takes any already"
         )
-    return FixedHead(head, interval)
+    interval = functools.reduce(operator.and_, (interval for _, interval in fixed))
+    return FixedHeads(tuple(head for head, _ in fixed), interval)
 
 
 def free_backbone(
@@ -83,7 +93,7 @@ def free_backbone(
         IllegalSizeError: The graph does not take images of `size`.
     """
     try:
-        tensors = [find_head(model, size).feature_map]
+        tensors = [head.feature_map for head in find_heads(model, size)]
     except DeclinedError:  # whether that matters is for the target to say
         tensors = []
     free_baked_shapes(model, size, tensors=tensors, follows=follows)

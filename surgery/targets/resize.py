@@ -15,7 +15,7 @@ from anysize.errors import DeclinedError
 from anysize.sizes import Size
 from anysize.surgery.edit import Edits, unique_name
 from anysize.surgery.graph import GraphView, image_input
-from anysize.surgery.heads import Head, find_head
+from anysize.surgery.heads import Head, find_heads
 from anysize.surgery.intervals import legal_interval, trained_size
 from anysize.surgery.metadata import read_metadata
 from anysize.surgery.operators import Emitter, emit_bilinear_resize
@@ -55,32 +55,33 @@ def plan_resize(model: onnx.ModelProto, size: Size | None, output: Output) -> Pl
     trained = size or trained_size(model)
     if trained is None:
         raise DeclinedError("the training size is not known; give --size to say it")
-    head = _fixed_head(model, size)
-    if head is not None and legal_interval(model, head.feature_map, trained).maximum is None:
+    heads = _fixed_heads(model, size)
+    free = [h for h in heads if legal_interval(model, h.feature_map, trained).maximum is None]
+    if free and len(free) == len(heads):
         return NotNeeded(
-            f"every image size yields {head.feature_map!r} alike; the graph takes any already"
+            f"every image size yields {free[0].feature_map!r} alike; the graph takes any already"
         )
     # What bounds an FC head says nothing of the image that is resized for it.
-    stale: tuple[GuardKind, ...] = ("min",) if head is None else ("min", "max", "map")
+    stale: tuple[GuardKind, ...] = ("min", "max", "map") if heads else ("min",)
     _normalise(model, trained, stale)
-    head = _fixed_head(model, trained)  # its nodes have moved
+    heads = _fixed_heads(model, trained)  # their nodes have moved
     return Plan(
-        edits=_plan_edits(model, head, trained),
+        edits=_plan_edits(model, heads, trained),
         size=trained,
         min_size=Size(1, 1),
-        max_size=metadata.max_size if head is None else None,
-        classes=_classes(model, head, trained),
-        head=head,
+        max_size=None if heads else metadata.max_size,
+        classes=_classes(model, heads, trained),
+        head=heads[0] if heads else None,
         normalise=partial(_normalise, size=trained, stale=stale),
     )
 
 
-def _fixed_head(model: onnx.ModelProto, size: Size | None) -> Head | None:
-    """Find the FC head, whose flattens may have to be freed; a form that is not known stays."""
+def _fixed_heads(model: onnx.ModelProto, size: Size | None) -> tuple[Head, ...]:
+    """Find the FC heads, whose flattens may have to be freed; a form that is not known stays."""
     try:
-        return find_head(model, size)
+        return find_heads(model, size)
     except DeclinedError:
-        return None
+        return ()
 
 
 def _normalise(model: onnx.ModelProto, size: Size, stale: tuple[GuardKind, ...]) -> None:
@@ -88,9 +89,10 @@ def _normalise(model: onnx.ModelProto, size: Size, stale: tuple[GuardKind, ...])
     free_backbone(model, size, follows="batch")
 
 
-def _plan_edits(model: onnx.ModelProto, head: Head | None, size: Size) -> Edits:
-    view, image = GraphView(model), guarded_image(model)
-    edits = Edits() if head is None else free_head(view, head)
+def _plan_edits(model: onnx.ModelProto, heads: tuple[Head, ...], size: Size) -> Edits:
+    view, image, edits = GraphView(model), guarded_image(model), Edits()
+    for head in heads:
+        edits.add(free_head(view, head))
     readers = view.consumers(image)
     if not readers:
         raise DeclinedError(f"input {image!r}: nothing reads the image")
@@ -124,8 +126,8 @@ def _reading(node: onnx.NodeProto, old: str, new: str) -> onnx.NodeProto:
     return copy
 
 
-def _classes(model: onnx.ModelProto, head: Head | None, size: Size) -> int | None:
-    if head is not None:
-        return head.classes
+def _classes(model: onnx.ModelProto, heads: tuple[Head, ...], size: Size) -> int | None:
+    if heads:
+        return heads[0].classes
     shape = infer_shapes(model, size).get(model.graph.output[0].name, ())
     return shape[1] if len(shape) > 1 else None

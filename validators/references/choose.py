@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from anysize.errors import DeclinedError, SourceError, UsageError
 from anysize.sizes import Size
-from anysize.validators.references.converted import AVERAGED, CONVERTED, converted_reference
+from anysize.validators.references.converted import CONVERTED, converted_reference
 from anysize.validators.references.protocol import Reference
 from anysize.validators.references.windows import Layout
 
@@ -50,9 +50,20 @@ def choose_reference(
     return _from_module(candidate, original, name)
 
 
-def output_layout(candidate: onnx.ModelProto) -> Layout:
-    """Tell what a fully convolutional graph hands out, from the ranks of its outputs."""
-    is_map = [_is_map(output) for output in candidate.graph.output]
+def output_layout(candidate: onnx.ModelProto, original: onnx.ModelProto | None = None) -> Layout:
+    """Tell what a fully convolutional graph hands out, from the ranks of its outputs.
+
+    Args:
+        candidate: The graph.
+        original: What it was made of: with it, outputs of the two that need no conversion count
+            for nothing.
+    """
+    outputs = list(candidate.graph.output)
+    if original is not None and len(outputs) == len(original.graph.output):
+        pairs = zip(original.graph.output, outputs, strict=True)
+        changed = (_is_map(after) and not _is_declared_map(before) for before, after in pairs)
+        return "map" if any(changed) else "logits"
+    is_map = [_is_map(output) for output in outputs]
     if any(is_map) and not all(is_map):
         return "both"
     return "logits" if not any(is_map) else "map"
@@ -62,7 +73,7 @@ def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Referenc
     from anysize.surgery import image_input, load_model
     from anysize.surgery.intervals import refuse_oversized
     from anysize.surgery.metadata import read_metadata
-    from anysize.validators.references.onnx_fc import OnnxFc
+    from anysize.validators.references.converted_graph import converted_graph
     from anysize.validators.references.onnx_graph import OnnxReference, external_folder
 
     model = load_model(path)
@@ -75,19 +86,14 @@ def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Referenc
     own = read_metadata(model).head
     if is_converted and (own is None or (own in ("fc", "gap", "as-is") and own != said.head)):
         try:
-            return converted_reference(
-                said.head,
-                halves=lambda: OnnxFc(
-                    model,
-                    name=path.name,
-                    size=said.size,
-                    source=path,
-                    is_pooled=said.head in AVERAGED,
-                    threads=threads,
-                ),
-                whole=lambda: whole,
+            return converted_graph(
+                model,
+                whole,
+                head=said.head,
+                layout=output_layout(candidate, model),
                 size=said.size,
-                layout=output_layout(candidate),
+                path=path,
+                threads=threads,
             )
         except DeclinedError:  # no FC head: compared output by output
             pass
@@ -145,6 +151,10 @@ def _is_fully_convolutional(candidate: onnx.ModelProto) -> bool:
         return head == "fcn"
     outputs = candidate.graph.output
     return any(_is_map(o) and o.type.tensor_type.HasField("shape") for o in outputs)
+
+
+def _is_declared_map(output: onnx.ValueInfoProto) -> bool:
+    return output.type.tensor_type.HasField("shape") and _is_map(output)
 
 
 def _is_map(output: onnx.ValueInfoProto) -> bool:

@@ -21,6 +21,7 @@ _PROBABILITIES = frozenset({"LogSoftmax", "Sigmoid", "Softmax"})
 _BEHIND = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze"})
 # Before, a Softmax flattens from its axis on, and a rewrite has to put transpositions around it.
 _SOFTMAX_ALONG_AXIS_OPSET = 13
+_LOGITS_RANK = 2
 
 
 def answers_labels(model: onnx.ModelProto) -> bool:
@@ -53,24 +54,21 @@ def with_scores(model: onnx.ModelProto, *, is_map: bool) -> onnx.ModelProto:
     import onnx
 
     from anysize.surgery.graph import GraphView
+    from anysize.surgery.splitting import keep_outputs
 
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    view, graph = GraphView(model), changed.graph
-    sides = ("batch", "classes", *(("map_height", "map_width") if is_map else ()))
+    view = GraphView(model)
     outputs: dict[str, onnx.ValueInfoProto] = {}
-    for output in graph.output:
+    for output in model.graph.output:
         scores = _scores(view, output.name)
         value = output
         if scores:
-            value = onnx.helper.make_tensor_value_info(scores, onnx.TensorProto.FLOAT, sides)
+            rank = len(output.type.tensor_type.shape.dim)
+            sides = ("map_height", "map_width") if is_map and rank > _LOGITS_RANK else ()
+            value = onnx.helper.make_tensor_value_info(
+                scores, onnx.TensorProto.FLOAT, ("batch", "classes", *sides)
+            )
         outputs.setdefault(value.name, value)
-    nodes = [graph.node[index] for index in sorted(view.upstream(*outputs))]
-    values = list(outputs.values())
-    del graph.node[:], graph.output[:]
-    graph.node.extend(nodes)
-    graph.output.extend(values)
-    return changed
+    return keep_outputs(model, list(outputs.values()))
 
 
 def _scores(view: GraphView, output: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +40,8 @@ def inspect(model: Path | str, sizes: Sequence[Size] = ()) -> Inspection:
     graph = surgery.load_model(path, weights="in_file")
     metadata = surgery.read_metadata(graph)
     training = surgery.trained_size(graph)
-    head, why = _find_head(graph, training or (sizes[0] if sizes else None))
+    heads, why = _find_heads(graph, training or (sizes[0] if sizes else None))
+    facts = tuple(_head_facts(head) for head in heads)
     image = surgery.image_input(graph)
     return Inspection(
         path=path,
@@ -50,31 +53,39 @@ def inspect(model: Path | str, sizes: Sequence[Size] = ()) -> Inspection:
         model=metadata.model,
         recorded_head=metadata.head,
         training_size=training,
-        head=None if head is None else _head_facts(head),
+        head=facts[0] if facts else None,
         no_head=why,
-        legal=_legal(graph, head),
+        legal=_legal(graph, heads),
         sizes=tuple(_try_size(graph, size) for size in sizes),
-        advice=_advise(path, graph, training, has_head=head is not None, why=why),
+        advice=_advise(path, graph, training, has_head=bool(heads), why=why),
+        further_heads=facts[1:],
     )
 
 
-def _find_head(graph: onnx.ModelProto, size: Size | None) -> tuple[Head | None, str]:
-    """Return the FC head that fixes the image size; else None and why there is none."""
+def _find_heads(graph: onnx.ModelProto, size: Size | None) -> tuple[tuple[Head, ...], str]:
+    """Return the FC heads that fix the image size; else none and why there are none."""
     from anysize import surgery
 
     try:
-        head = surgery.find_head(graph, size)
-        legal = surgery.legal_interval(graph, head.feature_map, head.image_size)
+        heads = surgery.find_heads(graph, size)
+        fixed = tuple(head for head in heads if _interval(graph, head).maximum is not None)
     except surgery.AnySizeAlreadyError as error:
-        return None, f"any size: {error}"
+        return (), f"any size: {error}"
     except UnsupportedModelError as error:
         recorded = surgery.read_metadata(graph).head
         if recorded not in (None, "fc", "as-is"):
-            return None, f"any size: the file records head {recorded}"
-        return None, f"not recognised: {error}"
-    if legal.maximum is None:
-        return None, f"any size: {head.feature_map!r} is flattened, the same at every image size"
-    return head, ""
+            return (), f"any size: the file records head {recorded}"
+        return (), f"not recognised: {error}"
+    if not fixed:
+        name = heads[0].feature_map
+        return (), f"any size: {name!r} is flattened, the same at every image size"
+    return fixed, ""
+
+
+def _interval(graph: onnx.ModelProto, head: Head) -> SizeRange:
+    from anysize import surgery
+
+    return surgery.legal_interval(graph, head.feature_map, head.image_size)
 
 
 def _head_facts(head: Head) -> HeadFacts:
@@ -109,15 +120,15 @@ def _count_weights(graph: onnx.ModelProto) -> int:
     )
 
 
-def _legal(graph: onnx.ModelProto, head: Head | None) -> SizeRange | None:
+def _legal(graph: onnx.ModelProto, heads: tuple[Head, ...]) -> SizeRange | None:
     from anysize import surgery
 
     static = surgery.static_size(graph)
     if static is not None:
         return SizeRange(static, static)
     try:
-        if head is not None:
-            return surgery.legal_interval(graph, head.feature_map, head.image_size)
+        if heads:
+            return functools.reduce(operator.and_, (_interval(graph, head) for head in heads))
         return SizeRange(surgery.smallest_size(graph))
     except UnsupportedModelError:
         return None

@@ -63,11 +63,12 @@ class Inspection:
         model: The model that the file says it is; None where it says nothing.
         recorded_head: The head that the file says it has; None where it says nothing.
         training_size: The size that the file was made for; None where nothing tells.
-        head: Its FC head; None where it has none.
+        head: Its FC head, the first of several; None where it has none.
         no_head: Why it has none, or why it was not recognised.
         legal: The sizes that it takes; None where they cannot be worked out.
         sizes: The sizes that were asked about.
         advice: Command lines that go on from here.
+        further_heads: FC heads on other feature maps.
     """
 
     path: Path
@@ -84,6 +85,7 @@ class Inspection:
     legal: SizeRange | None
     sizes: tuple[SizeFacts, ...]
     advice: tuple[str, ...]
+    further_heads: tuple[HeadFacts, ...] = ()
 
     def to_json(self) -> str:
         """Return the facts as JSON, sizes as HEIGHTxWIDTH."""
@@ -112,7 +114,7 @@ class Inspection:
             f"  input   {self.input}",
             *(f"  output  {output}" for output in self.outputs),
             f"  trained at {self.training_size or 'a size that the file does not tell'}",
-            f"  head    {self._describe_head()}",
+            *(f"  head    {line}" for line in self._describe_heads()),
             f"  sizes   {self._describe_sizes()}",
         ]
         for facts in self.sizes:
@@ -121,15 +123,14 @@ class Inspection:
         lines += [f"  next    {command}" for command in self.advice]
         return "\n".join(lines)
 
-    def _describe_head(self) -> str:
+    def _describe_heads(self) -> tuple[str, ...]:
         if self.head is None:
-            return self.no_head
-        head = self.head
-        share = head.weights / self.weights if self.weights else 0.0
-        return (
+            return (self.no_head,)
+        return tuple(
             f"fc over {head.feature_map!r}, {head.channels}×{head.map_size.height}×"
             f"{head.map_size.width} = {head.inputs:,} inputs; {head.weights:,} weights, "
-            f"{share:.1%} of all"
+            f"{head.weights / self.weights if self.weights else 0.0:.1%} of all"
+            for head in (self.head, *self.further_heads)
         )
 
     def _describe_sizes(self) -> str:

@@ -1,0 +1,123 @@
+"""The reference for a file that was converted from another graph, head by head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anysize.errors import DeclinedError
+from anysize.sizes import Size
+from anysize.validators.references.converted import AVERAGED, converted_reference
+from anysize.validators.references.onnx_fc import OnnxFc
+from anysize.validators.references.onnx_graph import OnnxReference, external_folder
+from anysize.validators.references.protocol import Reference
+from anysize.validators.references.several_heads import Part, SeveralHeads
+from anysize.validators.references.windows import Layout
+
+if TYPE_CHECKING:
+    import onnx
+
+    from anysize.surgery import Head
+
+__all__ = ["converted_graph"]
+
+# Targets that replace or feed FC heads, of which a graph may have one on each of several maps.
+_ON_FC_HEADS = (None, "fcn", "adaptive")
+
+
+def converted_graph(
+    original: onnx.ModelProto,
+    whole: Reference,
+    *,
+    head: str | None,
+    layout: Layout,
+    size: Size | None,
+    path: Path | None,
+    threads: int,
+) -> Reference:
+    """Make the reference for a graph whose head was converted.
+
+    Args:
+        original: The graph before; weights may still be in its file, or external.
+        whole: The same as it stands.
+        head: What the converted file says of itself; `fcn` where it says nothing.
+        layout: What its FC heads hand out.
+        size: The training size.
+        path: The file that `original` was read from.
+        threads: Threads for ONNX Runtime.
+
+    Raises:
+        DeclinedError: The original has no such head.
+    """
+
+    def reference(model: onnx.ModelProto) -> Reference:
+        return converted_reference(
+            head,
+            halves=lambda: OnnxFc(
+                model,
+                name=whole.name,
+                size=size,
+                source=path,
+                is_pooled=head in AVERAGED,
+                threads=threads,
+            ),
+            whole=lambda: whole,
+            size=size,
+            layout=layout,
+        )
+
+    heads = _fixed_heads(original, size) if head in _ON_FC_HEADS else ()
+    names = [output.name for output in original.graph.output]
+    rest = tuple(name for name in names if not any(name in one.outputs for one in heads))
+    if not heads or (len(heads) == 1 and not rest):
+        return reference(original)
+    from anysize.surgery.splitting import keep_outputs
+
+    has_maps = layout == "both" and head != "adaptive"
+    parts = [
+        Part(
+            reference(keep_outputs(original, one.outputs)),
+            one.outputs,
+            _owners(one) if has_maps else (),
+        )
+        for one in heads
+    ]
+    if rest:
+        model = _freed(keep_outputs(original, rest), size)
+        folder = external_folder(model, path) if path else None
+        free = OnnxReference(model, name=whole.name, folder=folder, threads=threads)
+        parts.append(Part(free, rest))
+    return SeveralHeads(parts, outputs=names)
+
+
+def _fixed_heads(model: onnx.ModelProto, size: Size | None) -> tuple[Head, ...]:
+    """Find the FC heads that a conversion replaces; none where they have no form for it."""
+    from anysize.surgery import find_heads, legal_interval
+
+    try:
+        heads = find_heads(model, size)
+    except DeclinedError:
+        return ()
+    return tuple(
+        head
+        for head in heads
+        if legal_interval(model, head.feature_map, head.image_size).maximum is not None
+    )
+
+
+def _owners(head: Head) -> tuple[str, ...]:
+    """Name for each of the head's scores the first output that is read from them."""
+    owners: dict[str, str] = {}
+    for output, scores in zip(head.outputs, head.scores, strict=True):
+        owners.setdefault(scores, output)
+    return tuple(owners.values())
+
+
+def _freed(model: onnx.ModelProto, size: Size | None) -> onnx.ModelProto:
+    """Let what takes any size by itself take it in the file, too."""
+    from anysize.surgery import free_axes, free_baked_shapes
+    from anysize.surgery.size_guard import drop_guards
+
+    drop_guards(model, "min", "max", "map")
+    free_baked_shapes(model, size)
+    return free_axes(model)
