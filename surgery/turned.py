@@ -34,7 +34,9 @@ from anysize.surgery.weights import Turn
 __all__ = ["TurnedWeight", "can_turn", "turn_later"]
 
 # Of the result that is made at once, and of the source that is mapped for it.
-_BLOCK_BYTES = 32 << 20
+_BLOCK_BYTES = 16 << 20
+# What fits a core's cache twice.
+_STRIP_BYTES = 256 << 10
 
 
 def can_turn(source: onnx.TensorProto) -> bool:
@@ -93,19 +95,19 @@ class TurnedWeight:
 
     def read(self) -> bytes:
         """Read the turned bytes into memory."""
-        return b"".join(self._blocks())
+        return b"".join(block.tobytes() for block in self._blocks())
 
     def copy_to(self, stream: BinaryIO) -> None:
         """Append the turned bytes to a file, a block at a time."""
-        stream.writelines(self._blocks())
+        stream.writelines(block.reshape(-1).view(np.uint8).data for block in self._blocks())
 
-    def _blocks(self) -> Iterator[bytes]:
+    def _blocks(self) -> Iterator[npt.NDArray[np.generic]]:
         source = _Source(self._piece, self._dtype)
         elements = source.elements
         for turn in self._turns:
             elements = elements.reshape(turn.dims).transpose(turn.perm)
         for block in _blocks_of(elements):
-            yield self._scaled(source.copy(block)).tobytes()
+            yield self._scaled(source.copy(block))
 
     def _scaled(self, block: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         if self._scale == 1.0:
@@ -147,15 +149,25 @@ class _Source:
         self.elements: npt.NDArray[np.generic] = np.frombuffer(self._mapping, dtype, offset=skipped)
 
     def copy(self, block: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-        """Copy a part of the range, strip by strip along the axis that strides furthest in it."""
-        if not block.ndim:
-            return block.copy()
+        """Copy a part of the range, in strips that are read as they lie and turned in the cache."""
         result = np.empty(block.shape, block.dtype)
-        axis = int(np.argmax(np.abs(block.strides)))
-        step = max(1, _BLOCK_BYTES // max(1, abs(block.strides[axis])))
-        target, source = np.moveaxis(result, axis, 0), np.moveaxis(block, axis, 0)
+        if not block.ndim:
+            result[...] = block
+            return result
+        order = np.argsort([-abs(stride) for stride in block.strides], kind="stable")
+        source, target = block.transpose(order), result.transpose(order)
+        step = max(1, _STRIP_BYTES // max(1, source[0].nbytes))
+        read_bytes = 0
         for start in range(0, len(source), step):
-            target[start : start + step] = source[start : start + step]
-            if hasattr(mmap, "MADV_DONTNEED"):
-                self._mapping.madvise(mmap.MADV_DONTNEED)
+            strip = np.ascontiguousarray(source[start : start + step])
+            target[start : start + step] = strip
+            read_bytes += len(strip) * abs(source.strides[0])
+            if read_bytes > _BLOCK_BYTES:
+                self._forget()
+                read_bytes = 0
+        self._forget()
         return result
+
+    def _forget(self) -> None:
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._mapping.madvise(mmap.MADV_DONTNEED)

@@ -111,9 +111,9 @@ def test_the_proof_sees_outputs_that_changed_places(two):
 
 def test_a_head_on_two_maps_is_declined(kit):
     model = kit.fc(
-        TWO + " both = Concat <axis = 1> (scores, side)",
-        WEIGHTS,
-        outputs=f"{OUTPUTS}, float[1, 8] both",
+        TWO + " more = MatMul (side, x) both = Add (scores, more)",
+        {**WEIGHTS, "x": (3, 5)},
+        outputs=f"{OUTPUTS}, float[1, 5] both",
     )
     with pytest.raises(DeclinedError, match="flattens 'fmap' and 'active', expected one"):
         rewrite(model)
