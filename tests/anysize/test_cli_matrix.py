@@ -107,6 +107,26 @@ def test_without_ray_the_engine_says_what_to_install(config, run, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_ray_cluster_runs_the_jobs_and_outlives_one_that_dies(config, run, monkeypatch):
+    pytest.importorskip("ray", reason="needs anysize[ray]")
+    (config.parent / "deadly_net.py").write_text("import os\n\n\ndef make():\n    os._exit(9)\n")
+    dying = CONFIG.replace('file = "missing.onnx"', 'source = "deadly_net:make"')
+    config.write_text(f'{dying}\n[[model]]\nsource = "lenet"\nheads = ["gap"]\n')
+    monkeypatch.chdir(config.parent)
+    done = run("matrix", config.name, "--engine", "ray", "--jobs", "2", "--json", "-")
+    assert done.code == 3
+    first, second, third = json.loads(done.out)["entries"]
+    for entry in (first, third):
+        assert (entry["exit_code"], entry["report"]["ok"]) == (0, True)
+    assert "process died" in second["error"]
+    # What ran on the cluster is taken over by the processes of this machine.
+    config.write_text(CONFIG.partition("[[model]]\nfile")[0])
+    again = run("matrix", config, "--resume", "--json", "-")
+    assert again.code == 0
+    assert "0/1" not in again.err
+
+
+@pytest.mark.slow
 def test_a_job_whose_process_dies_takes_nothing_else_down(config, run, monkeypatch):
     (config.parent / "deadly_net.py").write_text("import os\n\n\ndef make():\n    os._exit(9)\n")
     config.write_text(CONFIG.replace('file = "missing.onnx"', 'source = "deadly_net:make"'))

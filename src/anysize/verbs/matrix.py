@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -55,6 +56,8 @@ def matrix(
         raise UsageError(f"jobs {jobs}: expected a whole number from 1 on")
     if engine == "ray":
         _require_ray()
+        config = config.absolute()  # other machines have other working folders
+        planned = read_matrix(config)
     folder = Path(folder) if folder is not None else config.with_suffix(".reports")
     try:
         folder.mkdir(exist_ok=True)
@@ -156,6 +159,7 @@ def _died(job: Job) -> Entry:
 
 
 def _require_ray() -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it reports to its makers otherwise
     try:
         importlib.import_module("ray")
     except ImportError as exc:
