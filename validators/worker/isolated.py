@@ -187,7 +187,11 @@ class IsolatedSession:
         """End the worker, or let one that is shared forget the model."""
         if self._shared is None:
             self._worker.close()
-        elif self._worker.is_alive:
+        else:
+            self._unload()
+
+    def _unload(self) -> None:
+        if self._worker.is_alive:
             with contextlib.suppress(NotRunError):
                 self._worker.ask("unload", self._number, timeout_s=self._limits.run_s)
 

@@ -54,7 +54,8 @@ class KeptSession(IsolatedSession):
     """Leaves its worker to the next file."""
 
     def close(self) -> None:
-        """Does nothing: `end` is for the last one."""
+        """Let the worker forget the model; `end` is for the last one."""
+        self._unload()
 
     def end(self) -> None:
         super().close()
