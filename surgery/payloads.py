@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx.numpy_helper
-import onnx_ir as ir
 
 from anysize.errors import ModelFileError
 from anysize.surgery.external_data import external_range
@@ -95,6 +94,8 @@ class HeldWeights:
 
     def set_data(self, tensor: onnx.TensorProto, array: npt.NDArray[np.generic]) -> None:
         """Give a tensor, in place, the elements of an array; a large one is held."""
+        import onnx_ir as ir  # of what torch.onnx needs; a rewrite without torch does without it
+
         filled = ir.Tensor(np.ascontiguousarray(array))
         del tensor.dims[:]
         tensor.dims.extend(array.shape)

@@ -10,12 +10,19 @@ __all__ = ["highest", "lowest"]
 def lowest(holds: Callable[[int], bool], start: int, *, least: int = 1) -> int:
     """Return the lowest number, at least `least`, of the run around `start` for which `holds`.
 
+    The steps grow from 1 on, so a run that ends soon is never left by far.
+
     Args:
         holds: True at `start`, and changing at most once from there down to `least`.
         start: A number for which `holds`.
         least: Where the search ends.
     """
-    bad, good = least - 1, start
+    bad, good, step = least - 1, start, 1
+    while good - step > bad:
+        if not holds(good - step):
+            bad = good - step
+            break
+        good, step = good - step, 2 * step
     while good - bad > 1:
         middle = (bad + good) // 2
         if holds(middle):

@@ -1,6 +1,6 @@
 """Normalisations: small rewrites that give every exporter's graphs one spelling."""
 
-from anysize.surgery.passes.free_baked_shapes import free_baked_shapes
+from anysize.surgery.passes.free_baked_shapes import free_baked_shapes, is_given_shapes
 from anysize.surgery.passes.local_pool_to_global import local_pool_to_global
 from anysize.surgery.passes.reduce_mean_to_global_pool import reduce_mean_to_global_pool
 from anysize.surgery.passes.reshape_to_flatten import reshape_to_flatten
@@ -9,6 +9,7 @@ from anysize.surgery.passes.result import PassResult
 __all__ = [
     "PassResult",
     "free_baked_shapes",
+    "is_given_shapes",
     "local_pool_to_global",
     "reduce_mean_to_global_pool",
     "reshape_to_flatten",

@@ -27,7 +27,7 @@ from anysize.surgery.operators.spellings import axis_length
 from anysize.surgery.passes.result import PassResult
 from anysize.surgery.reading import Axis, Piece, grows, lengths
 
-__all__ = ["free_baked_shapes"]
+__all__ = ["free_baked_shapes", "is_given_shapes"]
 
 # Before it, the target of a Reshape is an attribute.
 _SHAPE_AS_INPUT = 5
@@ -74,6 +74,11 @@ def free_baked_shapes(
         return PassResult(model, applied=False, reason="no shape is built in")
     edits.apply(model)
     return PassResult(model, applied=True, nodes=tuple(names))
+
+
+def is_given_shapes(model: onnx.ModelProto) -> bool:
+    """Say whether there is anything that `free_baked_shapes` would have to look at."""
+    return _candidates(GraphView(model), ())
 
 
 def _candidates(view: GraphView, tensors: Sequence[str]) -> bool:

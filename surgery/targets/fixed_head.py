@@ -19,7 +19,7 @@ from anysize.surgery.heads import AnySizeAlreadyError, Head, find_heads
 from anysize.surgery.intervals import legal_interval
 from anysize.surgery.layers import Move
 from anysize.surgery.metadata import read_metadata
-from anysize.surgery.passes import free_baked_shapes
+from anysize.surgery.passes import free_baked_shapes, is_given_shapes
 from anysize.surgery.size_guard import drop_guards
 from anysize.surgery.targets.plan import NotNeeded
 
@@ -92,6 +92,8 @@ def free_backbone(
         DeclinedError: A shape can mean different things, or nothing; the node is named.
         IllegalSizeError: The graph does not take images of `size`.
     """
+    if not is_given_shapes(model):
+        return
     try:
         tensors = [head.feature_map for head in find_heads(model, size)]
     except DeclinedError:  # whether that matters is for the target to say
