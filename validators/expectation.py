@@ -43,7 +43,7 @@ _INPUTS, FLOAT32, FLOAT64, ROUNDED = "inputs", "float32", "float64", "rounded"
 
 @dataclass(frozen=True, slots=True)
 class ImageSpec:
-    """What the graph under test takes: one float32 image input, and perhaps regions of it.
+    """What the graph under test takes: one image input, and perhaps regions of it.
 
     Attributes:
         name: The input's name.
@@ -51,6 +51,7 @@ class ImageSpec:
         seed: Of the images.
         vacuity_seed: Of the second images, for the vacuity guard.
         rois: Name of the input of regions, float32 `(count, 5)`; None where there is none.
+        dtype: Of the image, `float32` or `float16`; the reference sees the same rounded pixels.
     """
 
     name: str
@@ -58,6 +59,7 @@ class ImageSpec:
     seed: int
     vacuity_seed: int
     rois: str | None = None
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,9 +226,10 @@ def given_case(inputs: Mapping[str, Array], images: ImageSpec) -> Case:
             f"inputs: {images.name!r} has shape {list(array.shape)}, expected "
             f"[batch, {images.channels}, height, width]"
         )
-    wrong = [name for name in names if inputs[name].dtype != np.float32]
-    if wrong:
-        raise UsageError(f"inputs: {wrong[0]!r} is {inputs[wrong[0]].dtype}, expected float32")
+    for name in names:
+        expected = images.dtype if name == images.name else "float32"
+        if inputs[name].dtype != expected:
+            raise UsageError(f"inputs: {name!r} is {inputs[name].dtype}, expected {expected}")
     return Case(Size(array.shape[2], array.shape[3]), array.shape[0])
 
 
@@ -240,7 +243,7 @@ def make_inputs(case: Case, images: ImageSpec, seed: int) -> dict[str, Array]:
     made = make_images(case.size, case.batch, channels=images.channels, seed=seed)
     if case.is_bright:
         made *= np.float32(BRIGHTNESS)
-    inputs: dict[str, Array] = {images.name: made}
+    inputs: dict[str, Array] = {images.name: made.astype(images.dtype)}
     if images.rois is not None:
         # The same regions whatever the seed: what varies shall be the image.
         inputs[images.rois] = make_regions(case.size, case.batch, seed=images.seed)

@@ -175,7 +175,7 @@ def prove_rewrite(
     further = [size for size in dict.fromkeys(sizes) if size != training]
     others = [Case(size, batch if place else trained_batch) for place, size in enumerate(further)]
     cases = (*([Case(training, trained_batch)] if training else ()), *others)
-    images = _Images(_channels(first), seed)
+    images = _Images(_channels(first), seed, _takes_half(first))
     if training is not None and is_kept:
         cases = tuple(Case(training, count) for count in _batches(first, trained_batch))
     questions = [_Question(parts, case) for case in cases]
@@ -204,12 +204,16 @@ def prove_rewrite(
 
 @dataclass(frozen=True, slots=True)
 class _Images:
+    """Seeded images, rounded to what the graph takes, so that both precisions see the same."""
+
     channels: int
     seed: int
+    is_half: bool
 
     def of(self, case: Case, *, other: bool = False) -> Array:
         seed = self.seed + 1 if other else self.seed
-        return make_images(case.size, case.batch, channels=self.channels, seed=seed)
+        images = make_images(case.size, case.batch, channels=self.channels, seed=seed)
+        return images.astype(np.float16) if self.is_half else images
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +318,15 @@ def _batches(original: onnx.ModelProto, batch: int) -> tuple[int, ...]:
 
     declared = image_input(original).type.tensor_type.shape.dim[0].dim_value
     return (declared,) if declared > 1 else (1, batch)
+
+
+def _takes_half(model: onnx.ModelProto) -> bool:
+    import onnx
+
+    from anysize.surgery.graph import image_input
+
+    kind = image_input(model).type.tensor_type.elem_type
+    return int(kind) == onnx.TensorProto.FLOAT16
 
 
 def _channels(model: onnx.ModelProto) -> int:

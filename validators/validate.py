@@ -154,7 +154,7 @@ def validate_model(
         cases = plan_cases(_auto(metadata, declared, training), batches)
     else:
         cases = plan_cases(sizes, batches)
-    is_half = metadata.precision == "float16" and _has_float16(model)
+    is_half = "float16" in (metadata.precision, images.dtype) and _has_float16(model)
     rounded = _rounded(model, reference, name=name) if is_half else None
     # Each runtime loads, runs every case twice, and once on bright images.
     is_bright = inputs is None and not is_half
@@ -276,8 +276,8 @@ def image_spec(model: onnx.ModelProto, seed: int) -> ImageSpec:
     """Say which images a graph takes, and whether it takes regions of them.
 
     Raises:
-        UnsupportedModelError: It takes something else than one float32 image, and behind it
-            perhaps float32 regions `rois` `(count, 5)`.
+        UnsupportedModelError: It takes something else than one image in float32 or float16, and
+            behind it perhaps float32 regions `rois` `(count, 5)`.
     """
     import onnx
 
@@ -295,10 +295,11 @@ def image_spec(model: onnx.ModelProto, seed: int) -> ImageSpec:
             f"the image, {image.name!r}, or the image and then float32 rois (count, 5)"
         )
     declared = image.type.tensor_type
-    if declared.elem_type != onnx.TensorProto.FLOAT:
+    dtype = {onnx.TensorProto.FLOAT: "float32", _FLOAT16: "float16"}.get(declared.elem_type)
+    if dtype is None:
         got = onnx.TensorProto.DataType.Name(declared.elem_type)
         raise UnsupportedModelError(
-            f"input {image.name!r}: is {got}, expected FLOAT; keep the input in float32"
+            f"input {image.name!r}: is {got}, expected FLOAT or FLOAT16; keep the input in float32"
         )
     channels = declared.shape.dim[1].dim_value
     if not 1 <= channels <= 65536:
@@ -306,7 +307,7 @@ def image_spec(model: onnx.ModelProto, seed: int) -> ImageSpec:
             f"input {image.name!r}: channels are {channels or 'not declared'}, expected a number "
             "from 1 to 65536 in axis 1"
         )
-    return ImageSpec(image.name, channels, seed, seed + 1, rois)
+    return ImageSpec(image.name, channels, seed, seed + 1, rois, dtype)
 
 
 def _is_regions(value: onnx.ValueInfoProto) -> bool:

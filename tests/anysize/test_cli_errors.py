@@ -98,7 +98,7 @@ def folder(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("bad")
     write_graph(folder / "good.onnx")
-    write_graph(folder / "half.onnx", kind=TensorProto.FLOAT16)
+    write_graph(folder / "double.onnx", kind=TensorProto.DOUBLE)
     write_graph(folder / "two.onnx", extra=("other",))
     write_graph(folder / "unknown.onnx", operator="Frobnicate")
     write_graph(folder / "future.onnx", opset=999)
@@ -209,7 +209,7 @@ WRONG = [
     Bad("rewrite good.onnx -o out.onnx --to spp", "expected fcn"),
     Bad("rewrite channels.onnx -o out.onnx", "channels are not declared"),
     Bad("rewrite two.onnx -o out.onnx", "cannot be proved: input 'other'"),
-    Bad("rewrite half.onnx -o out.onnx", "is FLOAT16, expected FLOAT"),
+    Bad("rewrite double.onnx -o out.onnx", "is DOUBLE, expected FLOAT or FLOAT16"),
     # outputs
     Bad("rewrite good.onnx -o nofolder/out.onnx", "folder nofolder does not exist"),
     Bad("rewrite good.onnx -o folder", "is a folder; name a file in it"),
@@ -234,7 +234,7 @@ WRONG = [
     Bad("validate good.onnx --reference good.onnx --atol nan", "--atol nan: expected a number"),
     Bad("validate good.onnx --reference good.onnx --rtol -1", "--rtol -1.0: expected a number"),
     Bad("validate two.onnx --reference two.onnx", "input 'other': cannot be made up"),
-    Bad("validate half.onnx --reference half.onnx", "is FLOAT16, expected FLOAT"),
+    Bad("validate double.onnx --reference double.onnx", "is DOUBLE, expected FLOAT"),
     # pictures
     Bad("heatmap good.onnx image.png -o out.png", "has no class map"),
     Bad("heatmap any.onnx missing.png -o out.png", "cannot be read: No such file"),

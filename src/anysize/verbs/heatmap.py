@@ -136,14 +136,15 @@ def run_map(
         UsageError: The graph refuses the image's size.
     """
     import numpy as np
+    from onnx.helper import tensor_dtype_to_np_dtype
 
     from anysize.surgery import image_input, load_model, read_metadata
     from anysize.validators.runtimes import get_runtime
     from anysize.verbs.drawing import MapPlacement
 
-    graph = load_model(model)
-    metadata, name = read_metadata(graph), image_input(graph).name
-    del graph
+    graph = load_model(model, weights="in_file")
+    metadata, image = read_metadata(graph), image_input(graph)
+    kind = tensor_dtype_to_np_dtype(image.type.tensor_type.elem_type or 1)
     if metadata.map_stride is None or metadata.map_offset is None:
         raise UnsupportedModelError(
             f"{model}: has no class map with a known place on the image; "
@@ -155,7 +156,7 @@ def run_map(
         raise UsageError(f"image of {size}: {model} takes {legal}; enlarge the image")
     session = get_runtime("ort-cpu").load(model, threads=0)
     try:
-        outputs = session.run({name: pixels})
+        outputs = session.run({image.name: pixels.astype(kind)})
     except Exception as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"image of {size}: {model} refuses it: {reason}") from error
