@@ -33,12 +33,14 @@ def accepted_sizes(
         ExportError: The sizes that the module takes are no range of heights by one of widths.
     """
     minimum, maximum = computed.minimum, computed.maximum
-    if not probe.accepts(minimum):
+    has_largest = maximum is None and not probe.accepts(larger, 3)
+    # One that has a largest size may take none between the smallest and those around its own.
+    if has_largest or not probe.accepts(minimum):
         minimum = Size(
             lowest(partial(_takes_height, probe, size), size.height, least=minimum.height),
             lowest(partial(_takes_width, probe, size), size.width, least=minimum.width),
         )
-    if maximum is None and not probe.accepts(larger, 3):
+    if has_largest:
         most = MAX_SIDE if probe.is_cheap else max(larger.height, larger.width)
         maximum = Size(
             highest(partial(_takes_height, probe, size), size.height, most=most),

@@ -115,7 +115,8 @@ def trace(
     except Exception as error:
         raise ExportError(
             f"torch.onnx cannot trace {type(module).__name__} at {batch}×{channels}×{size}: "
-            f"{_root_cause(error)}; if it was trained at another size, give --size HEIGHTxWIDTH"
+            f"{_root_cause(error)}; if it was trained at another size, give --size HEIGHTxWIDTH, "
+            f"and if its images have not {channels} channels, give it an attribute `channels`"
         ) from error
     if program is None:  # documented for dynamo=False only
         raise ExportError(f"torch.onnx returned no graph for {type(module).__name__}")

@@ -18,7 +18,7 @@ from anysize.surgery.sliding import POOLING, sliding_windows
 
 __all__ = ["MapGeometry", "map_geometry"]
 
-_POINTWISE = (SHAPE_KEEPING - {"InstanceNormalization"}) | {
+_POINTWISE = SHAPE_KEEPING | {
     "Add", "Concat", "Div", "Max", "Mean", "Min", "Mul", "Sub", "Sum",
 }  # fmt: skip
 

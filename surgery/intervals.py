@@ -135,8 +135,11 @@ def smallest_size(
         return _refusal(walk, _with(start, axis, side)) is None
 
     find = _first if has_gaps else lowest
-    sides = [find(partial(works, axis), getattr(start, axis)) for axis in _AXES]
-    return Size(*sides)
+    height, width = (find(partial(works, axis), getattr(start, axis)) for axis in _AXES)
+    if _refusal(walk, Size(height, width)) is None:
+        return Size(height, width)
+    # What counts cells takes a narrow image and a flat one, and none that is both.
+    return Size(height, find(lambda side: _refusal(walk, Size(height, side)) is None, start.width))
 
 
 def _refusal(walk: ShapeWalk, size: Size) -> IllegalSizeError | None:

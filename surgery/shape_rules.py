@@ -23,7 +23,7 @@ Shape = tuple[int, ...]
 SHAPE_KEEPING = frozenset(
     {
         "Abs", "BatchNormalization", "Cast", "Ceil", "Celu", "Clip", "Dropout", "Elu", "Erf",
-        "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity", "InstanceNormalization",
+        "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity",
         "LRN", "LeakyRelu", "Log", "LogSoftmax", "Mish", "Neg", "PRelu", "Reciprocal", "Relu",
         "Round", "Selu", "Sigmoid", "Sign", "Softmax", "Softplus", "Softsign", "Sqrt", "Tanh",
         "ThresholdedRelu",
@@ -50,6 +50,16 @@ def output_shape(
         return shapes[0]
     rule = _RULES.get(node.op_type)
     return None if rule is None else rule(node, shapes, values)
+
+
+def _instance(
+    _node: onnx.NodeProto, shapes: Sequence[Shape | None], _values: Sequence[np.ndarray | None]
+) -> Shape | None:
+    """Keep the shape; one value has no variance, and PyTorch refuses to normalise it."""
+    shape = shapes[0] or ()
+    if len(shape) > 2 and math.prod(shape[2:]) == 1:
+        raise ValueError(f"input is {_text(shape)}, expected more than one value to normalise")
+    return shape
 
 
 def _windows(
@@ -201,6 +211,7 @@ _Rule = Callable[
 ]
 _RULES: dict[str, _Rule] = {
     "Conv": _windows,
+    "InstanceNormalization": _instance,
     **dict.fromkeys(POOLING, _windows),
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"), _global),
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean"), _broadcast),

@@ -60,14 +60,13 @@ def _edges(legal: SizeRange) -> set[tuple[int, int]]:
         (low.height, low.width - 1),
     }
     if legal.maximum is not None:
-        top = legal.maximum
-        edges |= {
-            (top.height, top.width),
-            (top.height + 1, top.width),
-            (top.height, top.width + 1),
-            (low.height, top.width),
-            (top.height, low.width),
-        }
+        # A side that reaches MAX_SIDE has no end that anybody waits for.
+        ends = [side < MAX_SIDE for side in (legal.maximum.height, legal.maximum.width)]
+        height = legal.maximum.height if ends[0] else low.height
+        width = legal.maximum.width if ends[1] else low.width
+        edges |= {(height, width), (low.height, width), (height, low.width)}
+        edges |= {(height + 1, width)} if ends[0] else set()
+        edges |= {(height, width + 1)} if ends[1] else set()
     return edges
 
 

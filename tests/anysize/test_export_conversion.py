@@ -6,7 +6,9 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnx.numpy_helper
 import pytest
 import torch
 from torch import nn
@@ -64,6 +66,19 @@ class Twofold(Net):
         return {{"logits": super().forward(x), "means": self.trunk(x).mean((2, 3))}}
 
 
+class Early(Net):
+    """An auxiliary classifier on the map before the last pooling, as GoogLeNet has them."""
+
+    def __init__(self):
+        super().__init__()
+        self.side = nn.Linear(8 * 8 * 8, 3)
+
+    def forward(self, x):
+        early = self.trunk[:4](x)
+        late = self.trunk[4:](early).flatten(1)
+        return self.fc2(torch.relu(self.norm(self.fc1(late)))), self.side(early.flatten(1))
+
+
 class Partly(Net):
     def forward(self, x):
         return {{"logits": super().forward(x), "aux": None}}
@@ -99,6 +114,21 @@ def verdicts(run, path, *arguments):
     done = run("validate", path, "--json", "-", *arguments)
     cells = json.loads(done.out)["cells"]
     return done.code, {cell["size"]: cell["verdict"] for cell in cells}
+
+
+@pytest.mark.parametrize("head", ["fcn", "adaptive"])
+def test_heads_on_several_maps_are_each_compared_with_their_own_layers(head, nets, run, tmp_path):
+    path = tmp_path / "out.onnx"
+    done = run("export", f"{nets}:Early", "--size", "16x16", "--head", head, "-o", path)
+    assert done.code == 0
+    assert "verified on ort-cpu" in done.out
+    model = onnx.load(path)
+    weight = next(t for t in model.graph.initializer if t.name == "side.weight")
+    weight.raw_data = (onnx.numpy_helper.to_array(weight) * np.float32(1.01)).tobytes()
+    onnx.save(model, path)
+    code, found = verdicts(run, path, "--sizes", "16x16,20x24", "--batch", "1")
+    assert code == 1
+    assert set(found.values()) == {"mismatch"}
 
 
 @pytest.mark.parametrize(

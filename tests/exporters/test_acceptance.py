@@ -66,6 +66,20 @@ def test_a_module_that_is_stricter_than_its_shapes_raises_the_smallest_size():
     assert exported(Strict()).sizes == SizeRange(Size(12, 10))
 
 
+def test_sizes_that_broadcasting_lets_in_far_below_are_no_part_of_the_range():
+    class Broadcast(Positions):
+        """Takes one cell, too, which broadcasts against its 8×8 weights."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(5, self.tokens.out_channels, 8, 8))
+
+        def forward(self, x):
+            return torch.einsum("bchw,ochw->bo", self.tokens(x), self.weight)
+
+    assert exported(Broadcast()).sizes == SizeRange(Size(32, 32), Size(35, 35))
+
+
 def test_sizes_that_are_no_range_are_refused_in_the_modules_own_words():
     class Area(Positions):
         def forward(self, x):

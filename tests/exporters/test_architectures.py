@@ -53,11 +53,20 @@ def test_an_architecture_is_right_at_every_size(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.parametrize("name", [name for name in BY_NAME if name != CHAOTIC])
 def test_an_architecture_is_right_at_its_own_size(name, tmp_path):
     architecture = BY_NAME[name]
     network = architecture.build(is_small=False)
     assert anysize.export(network, tmp_path / "out.onnx", size=architecture.size).report.ok
+
+
+@pytest.mark.slow
+def test_a_network_that_multiplies_rounding_at_its_own_size_is_not_called_right(tmp_path):
+    """EfficientNet's random weights turn float32 steps into more than the budget at 224 pixels."""
+    architecture = BY_NAME[CHAOTIC]
+    network = architecture.build(is_small=False)
+    with pytest.raises(VerificationError, match="was not written"):
+        anysize.export(network, tmp_path / "out.onnx", size=architecture.size)
 
 
 @pytest.mark.parametrize(

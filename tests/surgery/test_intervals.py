@@ -1,4 +1,5 @@
 import onnx
+import onnx.parser
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -114,6 +115,18 @@ def test_a_graph_that_takes_no_size_says_why(kit):
     model.graph.initializer[2].dims[1] = 257  # no map has 257 elements
     with pytest.raises(UnsupportedModelError, match=r"no legal image size found up to .*hidden"):
         smallest_size(model)
+
+
+def test_one_value_cannot_be_normalised_so_the_smallest_image_has_two():
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+        net (float[n, 3, h, w] image) => (float[n, 3, a, b] y) {
+            y = InstanceNormalization (image, s, s) }""")
+    scale = onnx.helper.make_tensor("s", 1, [3], [1.0, 1.0, 1.0])
+    model.graph.initializer.append(scale)
+    assert smallest_size(model) == Size(1, 2)  # 2×1 would do as well; 1×1 would not
+    assert infer_shapes(model, Size(1, 2))["y"] == (1, 3, 1, 2)
+    with pytest.raises(IllegalSizeError, match="expected more than one value to normalise"):
+        infer_shapes(model, Size(1, 1))
 
 
 def test_the_guard_sets_the_smallest_size():

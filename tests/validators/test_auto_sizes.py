@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anysize.sizes import Size, SizeRange
+from anysize.sizes import MAX_SIDE, Size, SizeRange
 from anysize.validators.auto_sizes import auto_sizes
 from anysize.validators.cases import plan_cases
 
@@ -48,6 +48,13 @@ def test_sizes_are_ordered_unique_and_at_most_one_step_outside(low, high, traini
     near = SizeRange(Size(max(low - 1, 1), max(side - 1, 1)), Size(low + high + 1, side + high + 1))
     assert all(size in near for size in sizes)
     assert any(size in legal for size in sizes)
+
+
+def test_nobody_waits_for_a_side_without_an_end():
+    legal = SizeRange(Size(64, 4), Size(67, MAX_SIDE))
+    sizes = auto_sizes(Size(64, 64), legal=legal)
+    assert max(size.width for size in sizes) <= 128
+    assert {Size(67, 4), Size(68, 4), Size(63, 4)} <= set(sizes)
 
 
 @given(SIDES, SIDES)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anysize.errors import DeclinedError, SourceError, UsageError
 from anysize.sizes import Size
 from anysize.validators.references.converted import CONVERTED, converted_reference
-from anysize.validators.references.protocol import Reference
+from anysize.validators.references.protocol import FcOriginal, Reference
+from anysize.validators.references.several_heads import Part, SeveralHeads
 from anysize.validators.references.windows import Layout
 
 if TYPE_CHECKING:
@@ -104,7 +107,8 @@ def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Re
     from torch import nn
 
     from anysize.surgery.metadata import read_metadata
-    from anysize.validators.references.module import ModuleFc, ModuleReference
+    from anysize.validators.references.module import ModuleFc, ModuleReference, module_name
+    from anysize.validators.references.one_output import OneOutput
 
     if not isinstance(module, nn.Module):
         raise SourceError(
@@ -113,19 +117,43 @@ def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Re
     own = getattr(module, "head", None)  # of a zoo network; a user's may be a layer
     said = read_metadata(candidate)
     is_converted = said.head in CONVERTED and said.head not in ("gap", own)
-    if is_converted or (own == "fc" and _is_fully_convolutional(candidate)):
+    if not (is_converted or (own == "fc" and _is_fully_convolutional(candidate))):
+        return ModuleReference(module, name=name)
+    layout = output_layout(candidate)
+
+    def reference(head: str | None, halves: Callable[[], FcOriginal]) -> Reference:
         return converted_reference(
-            said.head,
-            halves=lambda: (
-                ModuleFc(module, name=name)
-                if own == "fc"
-                else _eager_halves(candidate, module, name)
-            ),
+            head,
+            halves=halves,
             whole=lambda: ModuleReference(module, name=name),
             size=said.size,
-            layout=output_layout(candidate),
+            layout=layout,
         )
-    return ModuleReference(module, name=name)
+
+    if own == "fc":
+        return reference(said.head, lambda: ModuleFc(module, name=name))
+    try:
+        return reference(said.head, lambda: _eager_halves(candidate, module, name))
+    except SourceError:
+        # One feature map does not lead to all outputs; one may lead to each.
+        outputs = candidate.graph.output
+        is_whole = len(outputs) == 1 or _adds_outputs(module, candidate)
+        if is_whole or said.head not in (None, "fcn", "adaptive"):
+            raise
+    parts = []
+    for place, output in enumerate(outputs):
+        part = OneOutput(module, place)
+        head = said.head if said.head == "adaptive" or _is_map(output) else "gap"
+        layout = "map"
+        made = reference(head, partial(_eager_halves, candidate, part, name or module_name(module)))
+        parts.append(Part(made, (output.name,)))
+    return SeveralHeads(parts, outputs=[output.name for output in outputs])
+
+
+def _adds_outputs(module: nn.Module, candidate: onnx.ModelProto) -> bool:
+    """Whether the file hands out maps beside the module's own outputs."""
+    own = getattr(module, "output_names", None)
+    return own is not None and len(own) != len(candidate.graph.output)
 
 
 def _eager_halves(candidate: onnx.ModelProto, module: nn.Module, name: str) -> EagerFc:

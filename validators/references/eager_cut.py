@@ -78,8 +78,10 @@ def find_cut(recording: Recording) -> Cut:
     if pooled is not None:
         first, entry = pooled
     before, behind = chain[first], chain[entry]
-    for place in range(behind.made_at + 1, len(calls)):
-        _refuse_spatial(recording, calls[place])
+    needed = _last_uses(recording)
+    for call in calls[behind.made_at + 1 :]:
+        if not needed.keys().isdisjoint(call.outputs):
+            _refuse_spatial(recording, call)
     _, _, height, width = shapes[before.value]
     return Cut(
         map_at=before.made_at,
@@ -91,18 +93,21 @@ def find_cut(recording: Recording) -> Cut:
     )
 
 
-def _dominators(recording: Recording) -> Iterator[_Step]:
-    """Yield the values that alone carry everything on to the outputs, in order."""
-    needed, last_use = (
-        set(recording.outputs),
-        dict.fromkeys(recording.outputs, len(recording.calls)),
-    )
+def _last_uses(recording: Recording) -> dict[int, int]:
+    """Return for each such value the last call that uses it; behind all calls for the outputs."""
+    last_use = dict.fromkeys(recording.outputs, len(recording.calls))
     for place in reversed(range(len(recording.calls))):
         call = recording.calls[place]
-        if needed.intersection(call.outputs):
+        if not last_use.keys().isdisjoint(call.outputs):
             for value in call.inputs:
-                needed.add(value)
                 last_use.setdefault(value, place)
+    return last_use
+
+
+def _dominators(recording: Recording) -> Iterator[_Step]:
+    """Yield the values that alone carry everything on to the outputs, in order."""
+    last_use = _last_uses(recording)
+    needed = set(last_use)
     live = {0}
     yield _Step(0, -1)
     for place, call in enumerate(recording.calls):

@@ -16,7 +16,7 @@ from anysize.validators.references.protocol import Precision, Rejected, one_line
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["ModuleFc", "ModulePair", "ModuleReference", "module_device"]
+__all__ = ["ModuleFc", "ModulePair", "ModuleReference", "module_device", "module_name"]
 
 Array = NDArray[np.generic]
 
@@ -217,6 +217,7 @@ def to_arrays(answer: Any, name: str) -> tuple[Array, ...]:
 
 
 def module_name(module: nn.Module) -> str:
+    """Return a module's own name, or that of its class."""
     own = getattr(module, "name", None)
     return own if isinstance(own, str) and own else type(module).__name__
 
