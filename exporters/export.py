@@ -167,7 +167,11 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
         reason = convert(model, weights, name=spec.name, to=spec.to, size=spec.size)
         if not reason:
             metadata = read_metadata(model)
-            fixed_maps, sizes = (), SizeRange(metadata.min_size or Size(1, 1), metadata.max_size)
+            taken = SizeRange(metadata.min_size or Size(1, 1), metadata.max_size)
+            # What the module refuses by itself it refuses before another head, too, but not
+            # behind a resize; a module with an FC head could not be asked.
+            keeps = not fixed_maps and spec.to != "resize"
+            fixed_maps, sizes = (), taken & sizes if keeps else taken
     declared = narrowed(sizes, spec.min_size, spec.max_size)
     metadata = replace(metadata, min_size=declared.minimum, max_size=declared.maximum)
     for fixed_map in fixed_maps:

@@ -62,6 +62,33 @@ def _instance(
     return shape
 
 
+def _pad(
+    node: onnx.NodeProto, shapes: Sequence[Shape | None], values: Sequence[np.ndarray | None]
+) -> Shape | None:
+    """Refuse a reflection or a repetition of more than there is; onnx is asked for the shape."""
+    most = {"reflect": -1, "wrap": 0}.get(_mode(node))
+    shape = shapes[0] or ()
+    given = attribute(node, "pads", attribute(node, "paddings"))
+    if given is None and len(values) > 1 and values[1] is not None:
+        given = values[1].ravel().tolist()
+    axes = values[3].ravel().tolist() if len(values) > 3 and values[3] is not None else None
+    axes = list(range(len(shape))) if axes is None else axes
+    if most is None or not isinstance(given, list) or len(given) != 2 * len(axes):
+        return None
+    for place, axis in enumerate(axes):
+        pad = max(given[place], given[place + len(axes)])
+        if pad > shape[axis] + most:
+            raise ValueError(
+                f"pads {_text(shape)} by {pad} along axis {axis}, expected at most "
+                f"{shape[axis] + most} for mode {_mode(node)}"
+            )
+    return None
+
+
+def _mode(node: onnx.NodeProto) -> str:
+    return str(attribute(node, "mode", "constant"))
+
+
 def _windows(
     node: onnx.NodeProto, shapes: Sequence[Shape | None], _values: Sequence[np.ndarray | None]
 ) -> Shape | None:
@@ -217,6 +244,7 @@ _RULES: dict[str, _Rule] = {
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean"), _broadcast),
     "Expand": _expand,
     "Flatten": _flatten,
+    "Pad": _pad,
     "Reshape": _reshape,
     "Gemm": _gemm,
     "MatMul": _matmul,

@@ -129,6 +129,20 @@ def test_one_value_cannot_be_normalised_so_the_smallest_image_has_two():
         infer_shapes(model, Size(1, 1))
 
 
+@pytest.mark.parametrize(
+    ("mode", "expected"), [("reflect", 4), ("wrap", 3), ("edge", 1), ("constant", 1)]
+)
+def test_a_padding_repeats_no_more_than_there_is(mode, expected):
+    model = onnx.parser.parse_model(f"""<ir_version: 9, opset_import: ["" : 19]>
+        net (float[n, 3, h, w] image) => (float[n, 3, a, b] y) {{
+            pads = Constant <value_ints = [0, 0, 3, 2, 0, 0, 1, 3]> ()
+            y = Pad <mode = "{mode}"> (image, pads) }}""")
+    assert smallest_size(model) == Size(expected, expected)
+    if mode == "reflect":
+        with pytest.raises(IllegalSizeError, match="by 3 along axis 3, expected at most 2"):
+            infer_shapes(model, Size(9, 3))
+
+
 def test_the_guard_sets_the_smallest_size():
     model, _ = _stack(ALEXNET)
     assert smallest_size(guard_min_size(model, Size(100, 71))) == Size(100, 71)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -303,6 +304,19 @@ def test_a_runtime_that_is_missing_says_what_installs_it(tmp_path, monkeypatch, 
     assert info.reason == f"{module} cannot be imported: No module named {package}"
     extra = "" if name == "ort-cpu" else f"[{name}]"
     assert info.install == f"pip install {'anysize' if not extra else repr('anysize' + extra)}"
+
+
+def test_openvino_gets_a_second_thread_so_that_failures_are_not_lost(tiny):
+    if not list_runtimes(["openvino"])[0].is_available:
+        pytest.skip("openvino is not installed")
+    if os.cpu_count() == 1:
+        pytest.skip("OpenVINO loses failures on one processor")
+    path = tiny.fc_file(tiny.fc())
+    report = validate_model(
+        path, tiny.fc(), runtimes=["openvino"], sizes=[Size(8, 8)], batches=(1,), threads=1
+    )
+    assert report.ok
+    assert report.runtimes[0].provenance.threads == 2
 
 
 def test_openvino_is_imported_without_its_telemetry():
