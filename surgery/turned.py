@@ -33,6 +33,8 @@ from anysize.surgery.weights import Turn
 
 __all__ = ["TurnedWeight", "can_turn", "turn_later"]
 
+_PLACE = frozenset({"location", "offset", "length"})
+
 # Of the result that is made at once, and of the source that is mapped for it.
 _BLOCK_BYTES = 16 << 20
 # What fits a core's cache twice.
@@ -60,14 +62,19 @@ def turn_later(
         scale: Factor on every element.
     """
     tensor.data_location = onnx.TensorProto.EXTERNAL
-    tensor.external_data.extend(source.external_data)
-    if turns or scale != 1.0:
-        recipe = {
-            "dims": list(source.dims),
-            "turns": [[list(turn.dims), list(turn.perm)] for turn in turns],
-            "scale": scale,
-        }
-        tensor.external_data.add(key=TURNED_KEY, value=json.dumps(recipe))
+    if not turns and scale == 1.0:
+        tensor.external_data.extend(source.external_data)
+        return
+    # The place goes into the recipe: whoever does not know that would take the bytes as they lie.
+    place = {e.key: e.value for e in source.external_data if e.key in _PLACE}
+    recipe = {
+        "place": place,
+        "dims": list(source.dims),
+        "turns": [[list(turn.dims), list(turn.perm)] for turn in turns],
+        "scale": scale,
+    }
+    tensor.external_data.add(key=TURNED_KEY, value=json.dumps(recipe))
+    tensor.external_data.extend(e for e in source.external_data if e.key not in _PLACE)
 
 
 class TurnedWeight:
@@ -86,6 +93,8 @@ class TurnedWeight:
         source = onnx.TensorProto()
         copy_fields(tensor, source, leave_out=("dims", "external_data"))
         source.dims.extend(recipe["dims"])
+        for key, value in recipe["place"].items():
+            source.external_data.add(key=key, value=value)
         source.external_data.extend(e for e in tensor.external_data if e.key != TURNED_KEY)
         self._piece = external_range(source, folder)
         self._turns = [Turn(tuple(dims), tuple(perm)) for dims, perm in recipe["turns"]]

@@ -88,6 +88,7 @@ def compute_expectations(
     arbiter: Arbiter,
     spool: Spool,
     step: Callable[[str], None],
+    training: Size | None = None,
     rounded: Reference | None = None,
     given: Mapping[str, Array] | None = None,
 ) -> tuple[CaseExpectation, ...]:
@@ -106,6 +107,7 @@ def compute_expectations(
         arbiter: Whether to run the reference in float64, too.
         spool: Receives images and outputs.
         step: Called before each case with what is being done.
+        training: The size that the network was made for.
         rounded: The original with float16 weights, for a file in half precision.
         given: Inputs that stand in for the seeded ones of the only case.
 
@@ -144,7 +146,9 @@ def compute_expectations(
         found.append(CaseExpectation(case, None, reference.output_names, varies[case.size]))
     # Half precision overflows where float32 does not.
     if given is None and rounded is None:
-        _add_bright(found, reference, images=images, arbiter=arbiter, spool=spool)
+        _add_bright(
+            found, reference, images=images, arbiter=arbiter, spool=spool, training=training
+        )
     return tuple(found)
 
 
@@ -155,8 +159,9 @@ def _add_bright(
     images: ImageSpec,
     arbiter: Arbiter,
     spool: Spool,
+    training: Size | None,
 ) -> None:
-    """Add a case with other, brighter images, at one of the sizes.
+    """Add a case with other, brighter images, at the training size or one of the smaller ones.
 
     A graph that limits a value, and a session that answers by the shape of its input, are right on
     images of one kind. Bright scores may be saturated, and need not vary. Where bright images make
@@ -168,7 +173,9 @@ def _add_bright(
     taken = [one for one in taken if one.case.batch == batch]
     if not taken:
         return
-    twin = taken[len(taken) // 3]  # a larger size would tell no more, and take longer
+    trained = [one for one in taken if one.case.size == training]
+    # A larger size would tell no more, and take longer.
+    twin = trained[0] if trained else taken[len(taken) // 3]
     case = replace(twin.case, is_bright=True)
     inputs = make_inputs(case, images, images.seed)
     answer = reference.run(inputs, "float32")

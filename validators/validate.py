@@ -147,10 +147,10 @@ def validate_model(
     images = image_spec(model, seed)
     threads = threads or _usable_cpus()
     original = choose_reference(model, reference, name=name, threads=threads)
+    training = trained_size(model) or getattr(reference, "training_size", None)
     if inputs is not None:
         cases: tuple[Case, ...] = (given_case(inputs, images),)
     elif sizes == "auto":
-        training = trained_size(model) or getattr(reference, "training_size", None)
         cases = plan_cases(_auto(metadata, declared, training), batches)
     else:
         cases = plan_cases(sizes, batches)
@@ -171,6 +171,7 @@ def validate_model(
                 arbiter=arbiter,
                 spool=spool,
                 step=steps,
+                training=training,
                 rounded=rounded,
                 given=inputs,
             )

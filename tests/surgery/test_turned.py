@@ -114,6 +114,17 @@ def stored_as_in_out(kit):
     )
 
 
+def test_nobody_else_takes_the_bytes_as_they_lie(kit, tmp_path):
+    path = tmp_path / "in.onnx"
+    onnx.save(
+        stored_as_in_out(kit), path, save_as_external_data=True, location="d", size_threshold=0
+    )
+    done = rewrite(load_model(path), source=path)
+    onnx.save(done.model, tmp_path / "saved.onnx")  # and not by `save_model`
+    with pytest.raises(Exception, match=r"location|external"):
+        onnx.load(tmp_path / "saved.onnx")
+
+
 @pytest.mark.parametrize("is_external", [False, True])
 def test_a_rewrite_turns_its_weight_where_it_is(kit, tmp_path, is_external):
     model = stored_as_in_out(kit)

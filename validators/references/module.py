@@ -87,7 +87,7 @@ class ModulePair:
             return self._float32
         if self._float64 is None:
             try:
-                self._float64 = copy.deepcopy(self._float32).double()
+                self._float64 = _doubled(self._float32)
             except (RuntimeError, TypeError, ValueError) as exc:
                 raise SourceError(
                     f"reference {self.name}: cannot be copied to float64 ({one_line(exc)}); "
@@ -193,6 +193,19 @@ class ModuleFc:
     def close(self) -> None:
         """Drop the float64 copy."""
         self._pair.close()
+
+
+def _doubled(module: nn.Module) -> nn.Module:
+    """Copy a module in float64, without a copy of its float32 weights in between."""
+    from torch import nn
+
+    memo: dict[int, object] = {}
+    for parameter in module.parameters():
+        needs = parameter.requires_grad
+        memo[id(parameter)] = nn.Parameter(parameter.detach().double(), requires_grad=needs)
+    for buffer in module.buffers():
+        memo[id(buffer)] = buffer.double() if buffer.is_floating_point() else buffer.clone()
+    return copy.deepcopy(module, memo).double()
 
 
 def to_arrays(answer: Any, name: str) -> tuple[Array, ...]:
