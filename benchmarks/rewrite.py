@@ -232,7 +232,11 @@ def table(rows: list[Measurement], where: dict[str, object]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure rewrite against onnx and cp.")
     parser.add_argument(
-        "files", nargs="*", type=int, metavar="FILE", help="numbers; all by default"
+        "files",
+        nargs="*",
+        type=int,
+        metavar="FILE",
+        help="numbers from 0 on; all by default, others keep their rows",
     )
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--way", choices=("make", *WAYS), help=argparse.SUPPRESS)
@@ -246,14 +250,23 @@ def main() -> int:
         write(options.folder / "in.onnx", options.way, is_external=files[0].is_external)
         return 0
     rows = [row for file in files for row in measure(file, runs=options.runs)]
+    measured = {file.name for file in files}
+    rows += [row for row in recorded() if row.file not in measured]
     text = table(rows, machine())
     print(text)
-    if len(files) == len(FILES):  # the table of record has all of them
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "rewrite.md").write_text(text, encoding="utf-8")
-        record = {"machine": machine(), "measurements": [asdict(row) for row in rows]}
-        (RESULTS / "rewrite.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "rewrite.md").write_text(text, encoding="utf-8")
+    record = {"machine": machine(), "measurements": [asdict(row) for row in rows]}
+    (RESULTS / "rewrite.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return 0
+
+
+def recorded() -> list[Measurement]:
+    """Read the rows of the table of record, if they are of this machine and these versions."""
+    path = RESULTS / "rewrite.json"
+    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    rows = record.get("measurements", []) if record.get("machine") == machine() else []
+    return [Measurement(**row) for row in rows]
 
 
 if __name__ == "__main__":

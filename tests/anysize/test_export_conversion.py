@@ -175,8 +175,8 @@ def test_a_wrong_conversion_is_not_written(nets, run, tmp_path, monkeypatch):
 
     convert = export.convert
 
-    def forgets_a_bias(model, **words):
-        reason = convert(model, **words)
+    def forgets_a_bias(model, weights, **words):
+        reason = convert(model, weights, **words)
         bias = next(t for t in model.graph.initializer if t.name == "fc2.bias")
         bias.CopyFrom(onnx.numpy_helper.from_array(0 * onnx.numpy_helper.to_array(bias), bias.name))
         return reason
