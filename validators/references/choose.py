@@ -121,7 +121,9 @@ def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Re
         return ModuleReference(module, name=name)
     layout = output_layout(candidate)
 
-    def reference(head: str | None, halves: Callable[[], FcOriginal]) -> Reference:
+    def reference(
+        head: str | None, halves: Callable[[], FcOriginal], layout: Layout = layout
+    ) -> Reference:
         return converted_reference(
             head,
             halves=halves,
@@ -144,8 +146,8 @@ def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Re
     for place, output in enumerate(outputs):
         part = OneOutput(module, place)
         head = said.head if said.head == "adaptive" or _is_map(output) else "gap"
-        layout = "map"
-        made = reference(head, partial(_eager_halves, candidate, part, name or module_name(module)))
+        halves = partial(_eager_halves, candidate, part, name or module_name(module))
+        made = reference(head, halves, "map")
         parts.append(Part(made, (output.name,)))
     return SeveralHeads(parts, outputs=[output.name for output in outputs])
 
