@@ -111,6 +111,8 @@ class ShapeWalk:
             value = attribute(step.node, "value")
             if step.node.op_type == "Constant" and isinstance(value, onnx.TensorProto):
                 self._add_constant(step.node.output[0], value)
+        # A hostile file doubles a tensor thirty times and has whoever runs it out of memory.
+        self._elements = sum(math.prod(shape) for shape in self._shapes.values())
 
     def _add_constant(self, name: str, tensor: onnx.TensorProto) -> None:
         self._types[name] = tensor.data_type
@@ -140,10 +142,8 @@ class ShapeWalk:
                 "expected a number in axis 1"
             )
         run.shapes[self._image.name] = (batch, channels, size.height, size.width)
-        # A hostile file doubles a tensor thirty times and has whoever runs it out of memory.
-        constants = sum(math.prod(shape) for shape in self._shapes.values())
-        run.most_elements = _MOST_FOR_ONE * math.prod(run.shapes[self._image.name]) + constants
-        run.most_elements += _MOST_ANYWAY
+        run.most_elements = _MOST_FOR_ONE * math.prod(run.shapes[self._image.name])
+        run.most_elements += self._elements + _MOST_ANYWAY
         return run
 
     def advance(self, step: ShapeStep, run: ShapeRun) -> None:
