@@ -11,13 +11,24 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import onnx
+import onnx.numpy_helper
 
 from anysize.surgery.edit import Edits, NameMaker
-from anysize.surgery.graph import GraphView, image_input
+from anysize.surgery.graph import GraphView, attribute, image_input
 from anysize.surgery.heads import Head
-from anysize.surgery.layers import Layer, Linear, Move, Pointwise, Tail, declined
+from anysize.surgery.layers import (
+    Layer,
+    Linear,
+    Move,
+    Pointwise,
+    Reduction,
+    Tail,
+    declined,
+)
 from anysize.surgery.placing import Placer
+from anysize.surgery.readers import reduced_axes
 from anysize.surgery.skeleton import copy_fields, inferred_values
 
 __all__ = ["MAP_OUTPUT", "Converted", "Output", "plan_fc_to_conv"]
@@ -107,6 +118,8 @@ class _Plan:
             self._move(layer)
         elif isinstance(layer, Pointwise):
             self._pointwise(layer)
+        elif isinstance(layer, Reduction):
+            self._reduction(layer)
         else:
             self._tail(layer)
 
@@ -145,25 +158,42 @@ class _Plan:
         for parameter in layer.parameters:
             node.input[parameter.position] = self._place(layer, parameter.constant)
             if len(parameter.constant.dims) == 1:  # before opset 7 its place is said
-                _set_axis(node, 1)
+                _set_attributes(node, axis=1)
         if nodes or node != old:
             self.edits.nodes[layer.node] = [*nodes, node]
-        self._made(layer.output, self._shapes[self.maps[layer.inputs[0]]])
+        shapes = [self._shapes[self.maps[name]] for name in layer.inputs]
+        widest = [shape for shape in shapes if shape[1] == layer.layout.channels]
+        self._made(layer.output, (widest or shapes)[0])
+
+    def _reduction(self, layer: Reduction) -> None:
+        node = onnx.NodeProto()
+        node.CopyFrom(self._view.node(layer.node))
+        node.input[0] = self.maps[layer.data]
+        if len(node.input) > 1:
+            if reduced_axes(self._view, layer.node) != (1,):
+                axes = onnx.numpy_helper.from_array(np.array([1], np.int64), self._names("axes"))
+                self.edits.added.append(axes)
+                node.input[1] = axes.name
+            _set_attributes(node, keepdims=1)
+        else:
+            _set_attributes(node, axes=[1], keepdims=1)
+        self.edits.nodes[layer.node] = [node]
+        self._made(layer.output, ("batch", 1, *_SIDES))
 
     def _tail(self, layer: Tail) -> None:
         old, source = self._view.node(layer.node), self.maps[layer.data]
         node = onnx.NodeProto()
         node.CopyFrom(old)
-        _set_axis(node, 3 if layer.flattens else 1)
+        _set_attributes(node, axis=3 if layer.needs_rows else 1)
         node.input[0] = source
         classes = layer.layout.channels if layer.keeps_rank else None
         shape: tuple[int | str, ...] = ("batch", *_SIDES)
         for name in filter(None, layer.outputs):
             self._made(name, shape if classes is None else ("batch", classes or "kept", *_SIDES))
-        if not layer.flattens:
+        if not layer.needs_rows:
             self.edits.nodes[layer.node] = [node]
             return
-        # Before opset 13 the operator flattens from its axis: only the last axis means one row.
+        # The operator takes all axes from its own on: only the last axis means one row.
         (output,) = layer.outputs
         before, after = self._names(f"{output}_rows"), self._names(f"{output}_scores")
         node.input[0], node.output[0] = before, after
@@ -234,18 +264,23 @@ def _behind(head: Head, scores: Collection[str]) -> set[int]:
     """Return the nodes between scores and outputs, which work on the mean as they did before."""
     made = {name: layer for layer in head.layers for name in layer.outputs}
     kept: set[int] = set()
-    for output in head.outputs:
-        name = output
-        while name not in scores:
+    pending = list(head.outputs)
+    while pending:
+        name = pending.pop()
+        if name not in scores:
             kept.update(made[name].nodes)
-            name = made[name].inputs[0]
+            pending += made[name].inputs
     return kept
 
 
-def _set_axis(node: onnx.NodeProto, axis: int) -> None:
-    others = [entry for entry in node.attribute if entry.name != "axis"]
-    del node.attribute[:]
-    node.attribute.extend([*others, onnx.helper.make_attribute("axis", axis)])
+def _set_attributes(node: onnx.NodeProto, **values: int | list[int]) -> None:
+    """Give attributes a value; one that has it already stays where it is."""
+    for name, value in values.items():
+        if attribute(node, name) == value:
+            continue
+        others = [entry for entry in node.attribute if entry.name != name]
+        del node.attribute[:]
+        node.attribute.extend([*others, onnx.helper.make_attribute(name, value)])
 
 
 def _make(

@@ -8,6 +8,7 @@ axis means and gives every node its canonical form.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx
@@ -17,7 +18,15 @@ from anysize.sizes import Size
 from anysize.surgery.flattening import TracedShapes, traced_shapes
 from anysize.surgery.graph import GraphView, attribute
 from anysize.surgery.intervals import trained_size
-from anysize.surgery.layers import Layer, Linear, Move, Tail, declined
+from anysize.surgery.layers import (
+    Layer,
+    Linear,
+    Move,
+    Pointwise,
+    Reduction,
+    Tail,
+    declined,
+)
 from anysize.surgery.layout import Layout
 from anysize.surgery.readers import Sight, read_layer
 from anysize.surgery.size_guard import unguarded
@@ -49,8 +58,8 @@ class Head:
         entries: The tensors that the head reads: the feature map, or what guards make of it.
         layers: The layers from there to the outputs, in file order.
         outputs: The graph outputs that the head makes.
-        scores: For each of them the tensor `(batch, classes)` before its Softmax or the like;
-            the output itself where it has none.
+        scores: For each of them the tensor `(batch, classes)` before its Softmax, its norm or the
+            like; the output itself where it has none.
     """
 
     feature_map: str
@@ -171,7 +180,7 @@ def _check_closed(view: GraphView, region: Region) -> None:
     for index in sorted(region.nodes):
         for output in filter(None, view.node(index).output):
             for reader in view.consumers(output):
-                if reader not in region.nodes:
+                if reader not in region.nodes and not _is_its_arithmetic(view, region, reader):
                     raise declined(
                         view,
                         reader,
@@ -180,20 +189,54 @@ def _check_closed(view: GraphView, region: Region) -> None:
                     )
 
 
+def _is_its_arithmetic(view: GraphView, region: Region, reader: int) -> bool:
+    """Say whether a node outside measures a tensor of the head, and only for the head."""
+    pending, is_first = [reader], True
+    while pending:
+        index = pending.pop()
+        node = view.node(index)
+        if is_first and node.op_type != "Shape":
+            return False
+        is_first = False
+        for name in filter(None, node.output):
+            if view.is_graph_output(name):
+                return False
+            pending += [after for after in view.consumers(name) if after not in region.nodes]
+    return True
+
+
 def _scores(layers: tuple[Layer, ...], output: str) -> str:
     """Walk back from an output over its tails to the scores that they are made of."""
     made = {name: layer for layer in layers for name in layer.outputs}
     read = {name for layer in layers for name in layer.inputs}
     found = name = output
+    is_share = False  # whether `name` was divided by the sum of its like, as a Softmax does
     while name in made:
-        layer = made[name]
-        is_sigmoid = getattr(layer, "operator", "") == "Sigmoid" and name not in read
-        if isinstance(layer, Tail) or is_sigmoid:
+        layer, operator = made[name], getattr(made[name], "operator", "")
+        before = _normalised(made, layer)
+        if isinstance(layer, Tail) or (operator == "Sigmoid" and name not in read):
             found = layer.inputs[0]
-        elif not isinstance(layer, Move) and getattr(layer, "operator", "") not in _UNCHANGED:
+        elif before or (is_share and operator == "Exp"):
+            found = before or layer.inputs[0]
+        elif not isinstance(layer, Move) and operator not in _UNCHANGED:
             break
-        name = layer.inputs[0]
+        is_share = bool(before)
+        name = before or layer.inputs[0]
     return found
+
+
+def _normalised(made: Mapping[str, Layer], layer: Layer) -> str:
+    """Return what a layer puts in relation to a reduction of itself, such as its norm; or ""."""
+    if not isinstance(layer, Pointwise) or len(layer.inputs) != 2:
+        return ""
+    for data, other in (layer.inputs, layer.inputs[::-1]):
+        name, is_reduced = other, False
+        while name in made and name != data and len(made[name].inputs) == 1:
+            is_reduced |= isinstance(made[name], Reduction)
+            name = made[name].inputs[0]
+        if is_reduced and name == data:
+            return data
+    return ""
 
 
 def _check_outputs(head: Head) -> None:

@@ -14,7 +14,16 @@ from anysize.surgery.graph import GraphView
 from anysize.surgery.layout import Layout
 from anysize.surgery.weights import Constant
 
-__all__ = ["Layer", "Linear", "Move", "Parameter", "Pointwise", "Tail", "declined"]
+__all__ = [
+    "Layer",
+    "Linear",
+    "Move",
+    "Parameter",
+    "Pointwise",
+    "Reduction",
+    "Tail",
+    "declined",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +123,8 @@ class Pointwise:
 class Move:
     """A node that moves axes about and changes no element, such as Flatten or Transpose.
 
+    An Expand that what reads it would do by itself counts as one, too.
+
     Attributes:
         node: Its node.
         label: The node's name, for messages.
@@ -155,7 +166,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """A node over the classes near the end: Softmax, LogSoftmax, Hardmax, ArgMax, ArgMin or TopK.
+    """A node over all features of an image: Softmax, ArgMax, TopK, a normalisation, or the like.
 
     Attributes:
         node: Its node.
@@ -164,7 +175,8 @@ class Tail:
         outputs: Its outputs, "" for one that is left out.
         layout: Layout of the outputs.
         keeps_rank: Whether the outputs have an axis for the classes still.
-        flattens: Whether its operator flattens from its axis on (Softmax before opset 13).
+        needs_rows: Whether its operator works on all axes from its own on: LayerNormalization,
+            and Softmax before opset 13.
     """
 
     node: int
@@ -173,7 +185,7 @@ class Tail:
     outputs: tuple[str, ...]
     layout: Layout
     keeps_rank: bool = True
-    flattens: bool = False
+    needs_rows: bool = False
 
     @property
     def nodes(self) -> tuple[int, ...]:
@@ -186,7 +198,41 @@ class Tail:
         return (self.data,)
 
 
-Layer = Linear | Pointwise | Move | Tail
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """A node that makes one number of all features of an image, such as their norm or their sum.
+
+    Attributes:
+        node: Its node.
+        label: The node's name, for messages.
+        data: The tensor it reads.
+        output: Its output.
+        layout: Layout of the output, which has one channel.
+    """
+
+    node: int
+    label: str
+    data: str
+    output: str
+    layout: Layout
+
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        """Its one node."""
+        return (self.node,)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The tensor it reads."""
+        return (self.data,)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Tensors that it makes."""
+        return (self.output,)
+
+
+Layer = Linear | Pointwise | Move | Reduction | Tail
 
 
 def declined(view: GraphView, index: int, reason: str) -> DeclinedError:

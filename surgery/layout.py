@@ -52,6 +52,13 @@ class Layout:
         """Whether the tensor is still the feature map, in some order."""
         return self.axis_of("H") is not None or self.axis_of("W") is not None
 
+    def takes(self, other: Layout) -> bool:
+        """Say whether a tensor of layout `other` can be broadcast to this one, axis by axis."""
+        return len(self.axes) == len(other.axes) and all(
+            mine == theirs or ("N" not in mine + theirs and other.count(theirs) == 1)
+            for mine, theirs in zip(self.axes, other.axes, strict=True)
+        )
+
     def reshaped(self, shape: Sequence[int]) -> Layout | None:
         """Lay the letters on axes of `shape`, in their order; None where that cuts one in two."""
         letters = list("".join(self.axes))

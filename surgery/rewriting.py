@@ -188,28 +188,37 @@ def _prove_free(trial: onnx.ModelProto, size: Size) -> tuple[str, ...]:
             ) from exc
         for output in trial.graph.output:
             shape = shapes.get(output.name)
-            if shape is None or shape[0] != batch:
-                label, name = _culprit(trial, shapes, batch)
-                raise DeclinedError(
-                    f"{label}: the {what} of the original file is built in there", node=name
-                )
+            if not shape or shape[0] != batch:
+                raise _built_in(trial, output.name, shapes, batch, what)
     # The last walk was at the larger size, and at the batch of the first.
     return tuple(name for name in outputs if shapes[name] == trained.get(name))
 
 
-def _culprit(
-    trial: onnx.ModelProto, shapes: dict[str, tuple[int, ...]], batch: int
-) -> tuple[str, str]:
+def _built_in(
+    trial: onnx.ModelProto,
+    output: str,
+    shapes: dict[str, tuple[int, ...]],
+    batch: int,
+    what: str,
+) -> DeclinedError:
     """Name the first node that loses the batch, or whose shape cannot be followed."""
     view = GraphView(trial)
-    for index in sorted(view.downstream(image_input(trial).name)):
+    behind = sorted(view.downstream(image_input(trial).name))
+    if not any(output in view.node(index).output for index in behind):
+        return DeclinedError(
+            f"output {output!r} does not depend on the image, so it has no batch; leave it out "
+            "(onnx.utils.extract_model)"
+        )
+    label, name = "the graph", ""
+    for index in behind:
         node = view.node(index)
         before, after = shapes.get(node.input[0]), shapes.get(node.output[0])
         is_lost = before is not None and len(before) > 1 and before[0] == batch
         is_lost = is_lost and node.op_type not in ("Shape", "Size")
         if is_lost and (after is None or not after or after[0] != batch):
-            return view.label(index), node.name
-    return "the graph", ""
+            label, name = view.label(index), node.name
+            break
+    return DeclinedError(f"{label}: the {what} of the original file is built in there", node=name)
 
 
 def _sha256(path: Path) -> str:

@@ -49,7 +49,13 @@ def output_shape(
     if node.op_type in SHAPE_KEEPING:
         return shapes[0]
     rule = _RULES.get(node.op_type)
-    return None if rule is None else rule(node, shapes, values)
+    if rule is None:
+        return None
+    try:
+        return rule(node, shapes, values)
+    except (IndexError, TypeError) as exc:  # too few inputs, an attribute of another type
+        text = ", ".join("unknown" if shape is None else _text(shape) for shape in shapes)
+        raise ValueError(f"{node.op_type} does not take {text} with its attributes") from exc
 
 
 def _instance(

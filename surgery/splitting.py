@@ -10,7 +10,7 @@ import onnx
 
 from anysize.errors import UnsupportedModelError
 from anysize.sizes import Size
-from anysize.surgery.graph import GraphView
+from anysize.surgery.graph import GraphView, attribute
 from anysize.surgery.metadata import FileMetadata, write_metadata
 from anysize.surgery.passes.reshape_to_flatten import reshape_to_flatten
 from anysize.surgery.payloads import load_tensor
@@ -63,7 +63,8 @@ def split_at(
     first = view.upstream(*tensors)
     second = view.upstream(*(output.name for output in outputs), until=tensors)
     inputs = {value.name for value in model.graph.input} - _initializers(model)
-    for index in sorted(second):
+    batches = _batches_read(view, second, inputs, tensors[0])
+    for index in sorted(second - batches.keys()):
         for name in sorted(inputs & set(view.node(index).input)):
             raise UnsupportedModelError(
                 f"{view.label(index)}: reads {name!r} past {' and '.join(map(repr, tensors))}; "
@@ -71,15 +72,46 @@ def split_at(
             )
     known = inferred_values(model)
     boundaries = [_boundary(model, tensor, known.get(tensor)) for tensor in tensors]
-    features = _part(model, view, first, list(model.graph.input), boundaries, source)
-    head = _part(model, view, second, boundaries, outputs, source)
+    read_first = {index: view.node(index) for index in first}
+    read_second = {index: view.node(index) for index in second} | batches
+    features = _part(model, read_first, list(model.graph.input), boundaries, source)
+    head = _part(model, read_second, boundaries, outputs, source)
     return features, head
+
+
+def _batches_read(
+    view: GraphView, indices: set[int], images: set[str], boundary: str
+) -> dict[int, onnx.NodeProto]:
+    """Let every Shape that is asked for the batch of an image alone be that of the boundary."""
+    found: dict[int, onnx.NodeProto] = {}
+    for index in indices:
+        node = view.node(index)
+        if node.op_type != "Shape" or node.input[0] not in images:
+            continue
+        is_first_axis = attribute(node, "start", 0) == 0 and attribute(node, "end") == 1
+        if is_first_axis or all(_takes_first(view, i) for i in view.consumers(node.output[0])):
+            found[index] = onnx.NodeProto()
+            found[index].CopyFrom(node)
+            found[index].input[0] = boundary
+    return found
+
+
+def _takes_first(view: GraphView, index: int) -> bool:
+    """Say whether a node takes the first element of a list, and nothing else."""
+    node = view.node(index)
+    if node.op_type not in ("Gather", "Slice"):
+        return False
+    numbers = [view.small_constant(name) for name in node.input[1:3]]
+    wanted = [0] if node.op_type == "Gather" else [0, 1]
+    return len(numbers) == len(wanted) and all(
+        value is not None and value.ravel().tolist() == [number]
+        for value, number in zip(numbers, wanted, strict=True)
+    )
 
 
 def _part(
     model: onnx.ModelProto,
-    view: GraphView,
-    indices: set[int],
+    nodes: dict[int, onnx.NodeProto],
     inputs: list[onnx.ValueInfoProto],
     outputs: list[onnx.ValueInfoProto],
     source: Path | None,
@@ -90,8 +122,7 @@ def _part(
     write_metadata(part, FileMetadata())  # what the file says of itself is not true of a half
     # A Constant that holds a weight has it in the model only.
     constants = {n.output[0]: n for n in model.graph.node if n.op_type == "Constant"}
-    for index in sorted(indices):
-        node = view.node(index)
+    for _, node in sorted(nodes.items()):
         part.graph.node.append(constants.get(node.output[0], node) if node.output else node)
     needed = {name for node in part.graph.node for name in reads(node)}
     part.graph.input.extend(

@@ -10,7 +10,14 @@ import onnx
 from anysize.errors import DeclinedError
 from anysize.surgery.graph import GraphView, attribute, image_input
 from anysize.surgery.layers import declined
-from anysize.surgery.readers import MOVES, POINTWISE, TAILS, data_inputs
+from anysize.surgery.readers import (
+    MOVES,
+    POINTWISE,
+    REDUCTIONS,
+    TAILS,
+    data_inputs,
+    reduced_axes,
+)
 from anysize.surgery.shape_rules import Shape
 from anysize.surgery.size_guard import unguarded
 from anysize.surgery.weights import is_constant
@@ -27,7 +34,9 @@ _GLOBAL = frozenset({"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"})
 _SPATIAL = frozenset({"Conv", "AveragePool", "MaxPool"})
 _REGIONS = frozenset({"RoiAlign", "MaxRoiPool"})
 _LINEAR = frozenset({"Gemm", "MatMul"})
-_IN_HEAD = MOVES | POINTWISE | TAILS | _LINEAR
+# Of the features of an image; of a map they are no part of a head.
+_OF_FEATURES = REDUCTIONS | {"Expand"}
+_IN_HEAD = MOVES | POINTWISE | TAILS | _LINEAR | _OF_FEATURES
 
 
 class AnySizeAlreadyError(DeclinedError):
@@ -162,11 +171,14 @@ class _Walk:
             before = self._enter(index)
             pending += [name for name in before if name not in seen]
             seen.update(before)
+        if not self.region.maps:
+            raise AnySizeAlreadyError(f"output {output!r} does not depend on the image")
 
     def _enter(self, index: int) -> tuple[str, ...]:
         """Take a node into the region; return the tensors to go on from."""
         view, node = self._view, self._view.node(index)
-        if node.op_type not in _IN_HEAD or node.domain not in ("", "ai.onnx"):
+        is_known = node.op_type in _IN_HEAD and node.domain in ("", "ai.onnx")
+        if not is_known or self._is_of_map(index):
             raise self._stranger(index)
         data = data_inputs(view, index)
         if node.op_type in MOVES and self._begins(index, data[0]):
@@ -174,6 +186,12 @@ class _Walk:
             data = ()
         self.region.nodes.add(index)
         return data
+
+    def _is_of_map(self, index: int) -> bool:
+        """Say whether a node reduces or repeats what has positions still."""
+        node = self._view.node(index)
+        rank = len(self._shapes.get(node.input[0], ()))
+        return node.op_type in _OF_FEATURES and (rank > 2 or _is_global(self._view, index))
 
     def _begins(self, index: int, tensor: str) -> bool:
         """Say whether the head begins at this node, that is, whether it reads the feature map."""
@@ -241,11 +259,7 @@ def _is_global(view: GraphView, index: int) -> bool:
     node = view.node(index)
     if node.op_type != "ReduceMean":
         return node.op_type in _GLOBAL
-    axes = attribute(node, "axes")
-    if axes is None and len(node.input) > 1 and node.input[1]:
-        value = view.small_constant(node.input[1])
-        axes = None if value is None else value.ravel().tolist()
-    return isinstance(axes, list) and len(axes) == 2
+    return len(reduced_axes(view, index) or ()) == 2
 
 
 def _kinds_behind(view: GraphView, tensor: str) -> set[str]:

@@ -21,6 +21,8 @@ __all__ = [
     "WorkerTimeoutError",
 ]
 
+_LONGEST = 2000
+
 
 class AnysizeError(Exception):
     """Something that the user can act on; its message is one line: what, got and expected, way out.
@@ -31,6 +33,11 @@ class AnysizeError(Exception):
     """
 
     exit_code: ClassVar[int] = 2
+
+    def __init__(self, message: str = "") -> None:
+        if len(message) > _LONGEST:  # a hostile file has names of megabytes
+            message = f"{message[: _LONGEST // 2]} … {message[-_LONGEST // 2 :]}"
+        super().__init__(message)
 
 
 class UsageError(AnysizeError):

@@ -10,19 +10,32 @@ from collections.abc import Callable
 
 from anysize.surgery.graph import GraphView
 from anysize.surgery.layers import Layer
+from anysize.surgery.readers.expand import read_expand
 from anysize.surgery.readers.linear import data_of_linear, read_linear
 from anysize.surgery.readers.move import MOVES, read_move
 from anysize.surgery.readers.pointwise import BINARY, POINTWISE, read_pointwise
+from anysize.surgery.readers.reduction import REDUCTIONS, read_reduction, reduced_axes
 from anysize.surgery.readers.sight import Sight
 from anysize.surgery.readers.tail import TAILS, read_tail
 from anysize.surgery.weights import is_constant
 
-__all__ = ["MOVES", "POINTWISE", "TAILS", "Sight", "data_inputs", "read_layer"]
+__all__ = [
+    "MOVES",
+    "POINTWISE",
+    "REDUCTIONS",
+    "TAILS",
+    "Sight",
+    "data_inputs",
+    "read_layer",
+    "reduced_axes",
+]
 
 _READERS: tuple[Callable[[Sight, int], Layer | None], ...] = (
     read_linear,
     read_move,
+    read_expand,
     read_pointwise,
+    read_reduction,
     read_tail,
 )
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import onnx
 
-from anysize.surgery.graph import attribute
+from anysize.surgery.graph import GraphView, attribute
 from anysize.surgery.layers import Parameter, Pointwise, declined
 from anysize.surgery.layout import Layout
 from anysize.surgery.readers.alignment import meaning, per_feature
 from anysize.surgery.readers.sight import Sight
 from anysize.surgery.weights import find_constant
 
-__all__ = ["BINARY", "POINTWISE", "positions_apart", "read_pointwise"]
+__all__ = ["BINARY", "POINTWISE", "positions_apart", "read_pointwise", "require_one_output"]
 
 # One number in, one number out, whatever the rank.
 _UNARY = frozenset(
@@ -43,16 +43,21 @@ def positions_apart(layout: Layout) -> str:
     """Say why a layer over all flattened features cannot work at another size."""
     features = layout.count("CHW")
     return (
-        f"works on the {features} flattened features one by one, so it tells the positions of the "
-        "map apart; only the trained size can do that"
+        f"works on the {features} flattened features, so it tells the positions of the map apart; "
+        "only the trained size can do that, which --to resize keeps"
     )
+
+
+def require_one_output(view: GraphView, index: int) -> None:
+    """Decline a node whose masks, means or the like are read."""
+    for output in view.node(index).output[1:]:
+        if output and (view.consumers(output) or view.is_graph_output(output)):
+            raise declined(view, index, f"its second output {output!r} is used, expected one")
 
 
 def _unary(sight: Sight, index: int) -> Pointwise:
     view, node = sight.view, sight.view.node(index)
-    for output in node.output[1:]:
-        if output and (view.consumers(output) or view.is_graph_output(output)):
-            raise declined(view, index, f"its second output {output!r} is used, expected one")
+    require_one_output(view, index)
     if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]:
         training = view.small_constant(node.input[2])
         if training is None or bool(training.any()):
@@ -95,11 +100,11 @@ def _binary(sight: Sight, index: int) -> Pointwise | None:
     )
     if not data:
         return None
-    layout = sight.layouts[data[0]]
-    for name in data[1:]:
-        if sight.layouts[name].axes != layout.axes:
+    layout = max((sight.layouts[name] for name in data), key=lambda one: one.channels)
+    for name in data:
+        if not layout.takes(sight.layouts[name]):
             raise declined(
-                view, index, f"joins {data[0]!r} and {name!r}, whose axes lie differently"
+                view, index, f"joins {data[0]!r} and {data[-1]!r}, whose axes lie differently"
             )
     is_old = attribute(node, "broadcast") is not None
     start = attribute(node, "axis")

@@ -1,4 +1,4 @@
-"""Softmax, LogSoftmax, Hardmax, ArgMax, ArgMin and TopK over the classes → Tail."""
+"""Softmax and its like, ArgMax, TopK, and normalisations over the features → Tail."""
 
 from __future__ import annotations
 
@@ -7,30 +7,35 @@ from dataclasses import replace
 from anysize.surgery.graph import attribute, opset_version
 from anysize.surgery.layers import Tail, declined
 from anysize.surgery.layout import Layout
-from anysize.surgery.readers.pointwise import positions_apart
+from anysize.surgery.readers.pointwise import positions_apart, require_one_output
 from anysize.surgery.readers.sight import Sight
 
 __all__ = ["TAILS", "read_tail"]
 
 _SOFTMAX = frozenset({"Hardmax", "LogSoftmax", "Softmax"})
 _ARG = frozenset({"ArgMax", "ArgMin"})
-TAILS = _SOFTMAX | _ARG | {"TopK"}
+# One row of features in, one out, whatever came before: LayerNormalization has scales of its own.
+_NORMALISING = frozenset({"LayerNormalization", "LpNormalization", "RMSNormalization"})
+TAILS = _SOFTMAX | _ARG | _NORMALISING | {"TopK"}
 # Softmax and its like work along one axis from here on; before, they flatten from it.
 _SOFTMAX_ALONG_AXIS_OPSET = 13
 
 
 def read_tail(sight: Sight, index: int) -> Tail | None:
-    """Read a node that works on all classes of an image together."""
+    """Read a node that works on all features of an image together."""
     view, node = sight.view, sight.view.node(index)
     if node.op_type not in TAILS:
         return None
     layout = sight.layouts[node.input[0]]
-    flattens = node.op_type in _SOFTMAX and opset_version(view.model) < _SOFTMAX_ALONG_AXIS_OPSET
-    axis = attribute(node, "axis", 0 if node.op_type in _ARG else 1 if flattens else -1)
+    is_old = node.op_type in _SOFTMAX and opset_version(view.model) < _SOFTMAX_ALONG_AXIS_OPSET
+    needs_rows = is_old or node.op_type in _NORMALISING - {"LpNormalization"}
+    axis = attribute(node, "axis", 0 if node.op_type in _ARG else 1 if is_old else -1)
     assert isinstance(axis, int)
     place = axis + len(layout.axes) if axis < 0 else axis
-    if not _is_over_classes(layout, place, flattens=flattens):
+    if not _is_over_classes(layout, place, needs_rows=needs_rows):
         raise declined(view, index, f"{node.op_type} is along axis {axis}, expected the classes")
+    if node.op_type in _NORMALISING:
+        require_one_output(view, index)
     if any(layout.count(letter) != 1 for letter in "HW" if layout.axis_of(letter) is not None):
         raise declined(view, index, positions_apart(layout))
     keeps_rank = node.op_type not in _ARG or bool(attribute(node, "keepdims", 1))
@@ -38,17 +43,17 @@ def read_tail(sight: Sight, index: int) -> Tail | None:
         node=index,
         label=view.label(index),
         data=node.input[0],
-        outputs=tuple(node.output),
+        outputs=tuple(node.output[:1] if node.op_type in _NORMALISING else node.output),
         layout=_layout_after(sight, index, layout, place, keeps_rank=keeps_rank),
         keeps_rank=keeps_rank,
-        flattens=flattens,
+        needs_rows=needs_rows,
     )
 
 
-def _is_over_classes(layout: Layout, axis: int, *, flattens: bool) -> bool:
+def _is_over_classes(layout: Layout, axis: int, *, needs_rows: bool) -> bool:
     if not 0 <= axis < len(layout.axes):
         return False
-    if flattens:
+    if needs_rows:
         before, after = "".join(layout.axes[:axis]), "".join(layout.axes[axis:])
         return "N" in before and "C" in after
     return "C" in layout.axes[axis]
@@ -58,7 +63,7 @@ def _layout_after(
     sight: Sight, index: int, layout: Layout, axis: int, *, keeps_rank: bool
 ) -> Layout:
     node = sight.view.node(index)
-    if node.op_type in _SOFTMAX:
+    if node.op_type in _SOFTMAX | _NORMALISING:
         return layout
     if node.op_type == "TopK":
         shape = sight.shapes.get(node.output[0])

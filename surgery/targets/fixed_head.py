@@ -149,6 +149,8 @@ def _free(node: onnx.NodeProto, move: Move, edits: Edits, names: NameMaker) -> N
         edits.added.append(onnx.numpy_helper.from_array(target, name))
         node.input[1:] = [name]
         return
+    elif node.op_type == "Expand":  # what is behind it broadcasts
+        node.op_type, attributes = "Identity", []
     else:
         return
     del node.input[1:], node.attribute[:]

@@ -60,6 +60,17 @@ CASES = {
     "alpha-on-quantised": ("q = QuantizeLinear (w, s) v = DequantizeLinear (q, s) "
                            "flat = Flatten (fmap) scores = Gemm <transB = 1, alpha = 0.5> "
                            "(flat, v, b)", {**ONE, "s": ()}, {}, "which is quantised or cast"),
+    "reduced-over-the-batch": (FC + "scores = ReduceMax <axes = [0]> (h)", ONE, {},
+                               "ReduceMax is over axes [0], expected the features"),
+    "reduced-over-all": (FC + "m = ReduceMax <keepdims = 1> (h) scores = Sub (h, m)", ONE, {},
+                         "ReduceMax is over all axes, expected the features"),
+    "reduced-output": (FC + "scores = ReduceL2 <axes = [1], keepdims = 0> (h)", ONE,
+                       {"outputs": "float[1] scores"}, "without an axis for the features"),
+    "norm-of-the-map": ("flat = Flatten (fmap) m = ReduceL2 <axes = [1]> (flat) "
+                        "u = Div (flat, m) scores = Gemm <transB = 1> (u, w, b)", ONE, {},
+                        "works on the 256 flattened features"),
+    "repeated": (FC + "m = ReduceMax <axes = [1]> (h) scores = Expand (m, five)", ONE,
+                 {"constants": {"five": [1, 5]}}, "repeats [1, 1] to [1, 5], expected"),
     "subgraph": ("flat = Flatten (fmap) yes = Constant <value_int = 1> () "
                  "ok = Cast <to = 9> (yes) scores = If (ok) <then_branch = one () => (float[1, 5] "
                  "a) { a = Gemm <transB = 1> (flat, w, b) }, else_branch = two () => (float[1, 5] "
@@ -123,6 +134,18 @@ def test_scores_with_a_further_axis_cannot_be_averaged(kit):
     )
     with pytest.raises(DeclinedError, match=r"\[1, 1, 5\], expected \(batch, classes\)"):
         rewrite(model, output="logits")
+
+
+def test_an_output_made_of_constants_has_no_head(kit):
+    with pytest.raises(DeclinedError, match="output 'scores' does not depend on the image"):
+        find_head(kit.make("scores = Add (b, b)", weights={"b": (1, 5)}))
+
+
+def test_an_output_made_of_constants_beside_a_head_has_no_batch(kit):
+    head = "sum = Add (b, b) " + FC + "scores = Relu (h)"
+    model = kit.fc(head, ONE, outputs="float[1, 5] scores, float[5] sum")
+    with pytest.raises(DeclinedError, match=r"output 'sum' does not .* leave it out"):
+        rewrite(model)
 
 
 def test_a_layer_that_does_not_fit_the_map_is_declined_by_its_reader(kit):

@@ -125,6 +125,18 @@ def test_names_that_steer_a_terminal_are_quoted_harmlessly(kit, refused):
     refused(model, "No Op registered")
 
 
+def test_a_name_of_megabytes_does_not_fill_the_screen(kit, tmp_path):
+    model = kit.plain()
+    tensor = model.graph.initializer[0]
+    tensor.name = "x" * 2**21
+    tensor.raw_data = tensor.raw_data[:-4]
+    path = tmp_path / "long.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelFileError, match=r"xxx … .*holds .* bytes") as caught:
+        load_model(path)
+    assert len(str(caught.value)) < 2100
+
+
 @pytest.mark.parametrize("node", ["Concat <axis = 1>", "Concat <axis = 0>"])
 def test_a_tensor_that_doubles_thirty_times_is_refused(kit, node):
     doubled = " ".join(f"d{place + 1} = {node} (d{place}, d{place})" for place in range(30))

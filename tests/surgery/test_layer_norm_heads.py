@@ -57,7 +57,7 @@ def test_a_norm_on_the_average_leaves_no_class_map(network):
 @pytest.mark.parametrize("to", ["fcn", "adaptive"])
 def test_a_norm_on_the_flattened_map_is_declined_by_name_with_the_way_out(network, to):
     build, names = network
-    with pytest.raises(DeclinedError, match=r"has no form .* --to resize keeps") as caught:
+    with pytest.raises(DeclinedError, match=r"flattened features, .* --to resize keeps") as caught:
         rewrite(build("rows = Flatten (fmap) ", 4 * 8 * 8), to=to)
     assert caught.value.node in names
 

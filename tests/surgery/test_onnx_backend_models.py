@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import warnings
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import onnx
 import onnx.backend.test
 import pytest
 from onnx.backend.test.loader import load_model_tests
-from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 
 from anysize.errors import AnysizeError
 from anysize.surgery import TARGETS, load_model, rewrite
@@ -36,8 +36,8 @@ def outcomes(path, run, inputs=None):
             assert result.model.SerializeToString() == before
             found.append("unchanged")
             continue
-        assert_same_values(model, result.model, run, inputs or random_inputs(model))
-        found.append("rewritten")
+        is_same = assert_same_values(model, result.model, run, inputs or random_inputs(model))
+        found.append("rewritten" if is_same else "not run")
     assert model.SerializeToString() == before
     return found
 
@@ -61,14 +61,15 @@ def random_inputs(model):
 
 
 def assert_same_values(original, rewritten, run, inputs):
-    """Compare at the original's own size, where ONNX Runtime has its operators at all."""
+    """Compare at the original's own size, where ONNX Runtime takes the original at all."""
     onnx.checker.check_model(rewritten, full_check=True)
     try:
         expected = run(original, *inputs)
-    except NoKernel:  # AveragePool of opset 1
-        return
+    except Exception:  # no kernel (AveragePool of opset 1), or a newer operator than it knows
+        return False
     for one, other in zip(expected, run(rewritten, *inputs), strict=True):
         assert np.allclose(one.ravel(), other.ravel(), rtol=1e-4, atol=1e-5, equal_nan=True)
+    return True
 
 
 @pytest.mark.parametrize("kind", ["simple", "pytorch-operator", "pytorch-converted"])
@@ -85,7 +86,9 @@ def test_a_node_of_the_backend_tests_is_never_changed_in_value(kit, tmp_path):
         warnings.simplefilter("ignore")  # the cases compute infinities on purpose
         cases = load_model_tests(kind="node")
     assert len(cases) > 1000
-    path = tmp_path / "model.onnx"
+    path, found = tmp_path / "model.onnx", []
     for case in cases:
         path.write_bytes(case.model.SerializeToString())
-        assert outcomes(path, kit.run, case.data_sets[0][0]), case.name
+        found += outcomes(path, kit.run, case.data_sets[0][0])
+    counts = collections.Counter(found)
+    assert counts["rewritten"] > 3 * counts["not run"] > 0

@@ -123,6 +123,12 @@ def test_a_baked_batch_in_the_backbone_is_declined_by_name(kit):
     assert caught.value.node == "first"
 
 
+def test_an_output_without_axes_is_declined_by_name(kit):
+    model = kit.make("most = ReduceMax <keepdims = 0> (image)", outputs="float most")
+    with pytest.raises(DeclinedError, match=r"node 'most': the batch .* is built in there"):
+        rewrite(model, to="dynamic")
+
+
 def test_a_baked_height_in_the_backbone_is_declined_by_name(kit):
     model = kit.make(
         kit.BACKBONE.replace("fmap", "pool")

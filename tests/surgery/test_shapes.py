@@ -150,6 +150,25 @@ def _unchecked(kit, body, weights):
     return model
 
 
+@pytest.mark.parametrize("operator", ["Conv", "Gemm", "MatMul"])
+def test_an_operator_without_its_weight_is_illegal_and_names_the_node(kit, operator):
+    model = kit.plain()
+    node = next(n for n in model.graph.node if n.op_type in (operator, "Gemm"))
+    node.op_type = operator
+    del node.input[1:]
+    with pytest.raises(IllegalSizeError, match=f"{operator} does not take"):
+        infer_shapes(model, Size(32, 32))
+
+
+def test_an_attribute_of_another_type_is_illegal_and_names_the_node(kit):
+    model = kit.plain()
+    flatten = next(n for n in model.graph.node if n.op_type == "Flatten")
+    del flatten.attribute[:]
+    flatten.attribute.append(onnx.helper.make_attribute("axis", [1, 2]))
+    with pytest.raises(IllegalSizeError, match="Flatten does not take"):
+        infer_shapes(model, Size(32, 32))
+
+
 def test_a_tensor_that_depends_on_values_is_absent(kit):
     model = kit.make(
         "where = NonZero (image) some = Cast <to = 1> (where) scores = Identity (some)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +122,8 @@ def test_the_process_itself_runs_no_graph(impatient):
     pair.close()
 
 
-def test_sessions_share_a_worker_and_leave_it_alive(impatient):
+def test_sessions_share_a_worker_and_leave_it_alive(impatient, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # other tests use the usual one
     pairs = [GraphPair(pooled(), name=str(i)) for i in range(3)]
     for pair in pairs:
         pair.run(image(1, 3, 9, 9), "float32")
@@ -129,4 +131,5 @@ def test_sessions_share_a_worker_and_leave_it_alive(impatient):
     for pair in pairs:
         pair.close()
     assert pids == {impatient.worker()._process.pid}
-    assert not list(impatient.worker().folder.parent.glob("anysize-reference-*/graph.onnx"))
+    assert impatient.worker().folder.parent == tmp_path
+    assert not list(tmp_path.glob("anysize-reference-*/graph.onnx"))

@@ -1,0 +1,60 @@
+"""ReduceL2, ReduceSum and their like over the features of an image → Reduction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from anysize.surgery.graph import GraphView, attribute
+from anysize.surgery.layers import Reduction, declined
+from anysize.surgery.readers.pointwise import positions_apart
+from anysize.surgery.readers.sight import Sight
+
+__all__ = ["REDUCTIONS", "read_reduction", "reduced_axes"]
+
+REDUCTIONS = frozenset(
+    {
+        "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
+        "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare",
+    }
+)  # fmt: skip
+
+
+def read_reduction(sight: Sight, index: int) -> Reduction | None:
+    """Read a node that makes one number of all features of an image."""
+    view, node = sight.view, sight.view.node(index)
+    if node.op_type not in REDUCTIONS:
+        return None
+    layout, reduced = sight.layouts[node.input[0]], reduced_axes(view, index)
+    rank = len(layout.axes)
+    places = {axis + rank if axis < 0 else axis for axis in reduced or ()}
+    is_over_features = len(places) == 1 and places <= set(range(rank))
+    axis = places.pop() if is_over_features else 0
+    if not is_over_features or "C" not in layout.axes[axis] or "N" in layout.axes[axis]:
+        where = "all axes" if reduced is None else f"axes {list(reduced)}"
+        raise declined(view, index, f"{node.op_type} is over {where}, expected the features")
+    if any(layout.count(letter) != 1 for letter in "HW" if layout.axis_of(letter) is not None):
+        raise declined(view, index, positions_apart(layout))
+    keeps_rank = bool(attribute(node, "keepdims", 1))
+    axes = [letters for place, letters in enumerate(layout.axes) if keeps_rank or place != axis]
+    if not keeps_rank and view.is_graph_output(node.output[0]):
+        raise declined(
+            view, index, f"{node.op_type} hands out {node.output[0]!r} without an axis for the "
+            "features, expected keepdims=1",
+        )  # fmt: skip
+    return Reduction(
+        node=index,
+        label=view.label(index),
+        data=node.input[0],
+        output=node.output[0],
+        layout=replace(layout, axes=tuple(axes), channels=1),
+    )
+
+
+def reduced_axes(view: GraphView, index: int) -> tuple[int, ...] | None:
+    """Return the axes that a reduction is over; None where it is over all, or does not say."""
+    node = view.node(index)
+    axes = attribute(node, "axes")
+    if axes is None and len(node.input) > 1 and node.input[1]:
+        value = view.small_constant(node.input[1])
+        axes = None if value is None else value.ravel().tolist()
+    return tuple(int(axis) for axis in axes) if isinstance(axes, list) and axes else None
