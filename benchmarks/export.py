@@ -18,7 +18,6 @@ import json
 import logging
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,8 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from peak_memory import peak_mib
 
 if TYPE_CHECKING:
     from torch import nn
@@ -96,9 +97,7 @@ def write(network: str, way: str, threads: int) -> None:
                 dynamic_shapes=axes if way == "dynamic" else None,
             )
         seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak_mib = peak // 2**20 if sys.platform == "darwin" else peak // 2**10
-    print(json.dumps({"seconds": seconds, "peak_mib": peak_mib}))
+    print(json.dumps({"seconds": seconds, "peak_mib": peak_mib()}))
 
 
 def measure(network: str, *, runs: int, threads: int) -> list[Measurement]:

@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from peak_memory import peak_mib
 
 RESULTS = Path(__file__).parent / "results"
 WAYS = ("onnx", "cp", "anysize")
@@ -149,9 +149,7 @@ def write(path: Path, way: str, *, is_external: bool) -> None:
         assert done.applied
         surgery.save_model(done.model, target, source=path)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak_mib = peak // 2**20 if sys.platform == "darwin" else peak // 2**10
-    print(json.dumps({"seconds": seconds, "peak_mib": peak_mib}))
+    print(json.dumps({"seconds": seconds, "peak_mib": peak_mib()}))
 
 
 def measure(file: File, *, runs: int) -> list[Measurement]:

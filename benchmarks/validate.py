@@ -20,7 +20,6 @@ import importlib.util
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+
+from peak_memory import peak_mib
 
 import anysize
 
@@ -93,6 +94,7 @@ def run_validate(path: Path, network: str, runtimes: list[str], plan: str, threa
     import onnx  # noqa: F401  (imports are not part of the time)
     import torch  # noqa: F401
 
+    import anysize.surgery  # noqa: F401
     from anysize.models import build
     from anysize.sizes import Size
     from anysize.validators import validate_model
@@ -221,8 +223,7 @@ def main() -> int:
     if options.way:
         arguments = (options.network, options.runtimes.split(","), options.plan, options.threads)
         seconds = WAYS[options.way](options.file, *arguments)
-        peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-        print(json.dumps({"seconds": round(seconds, 2), "peak_mib": round(peak_mib)}))
+        print(json.dumps({"seconds": round(seconds, 2), "peak_mib": peak_mib()}))
         return 0
     rows = []
     with tempfile.TemporaryDirectory() as folder:

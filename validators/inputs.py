@@ -50,7 +50,12 @@ def _image(size: Size, batch: int, index: int, channels: int, seed: int) -> NDAr
         for _ in range(_WAVES):
             cycles_down, cycles_across = generator.uniform(-4.0, 4.0, size=2)
             phase = generator.uniform(0.0, 1.0)
-            wave = np.sin(2 * np.pi * (cycles_down * rows + cycles_across * columns + phase))
+            # sin(a + b) of a row and a column, without a sine for every pixel.
+            down, across = (
+                2 * np.pi * (cycles_down * rows + phase),
+                2 * np.pi * cycles_across * columns,
+            )
+            wave = np.sin(down) * np.cos(across) + np.cos(down) * np.sin(across)
             image[channel] += generator.uniform(0.3, 0.8) * wave
     # Each image also differs from the next one as a whole, by brightness and by contrast.
     contrast = np.asarray(_CONTRAST) * generator.uniform(0.6, 1.4)

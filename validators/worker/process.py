@@ -122,8 +122,8 @@ class Worker:
             assert self._process.stdin is not None
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_GRACE_S)
+            with contextlib.suppress(queue.Empty):
+                self._line.read(_GRACE_S)  # nothing, as soon as the process has ended
         self.kill()
 
     def kill(self) -> None:

@@ -51,6 +51,7 @@ def serve(target: str, memory_bytes: int) -> None:
         replies.write(json.dumps(reply).encode() + b"\n")
         replies.flush()
     servant.close()
+    os._exit(0)  # what is left are destructors, which take their time and crash at times
 
 
 def _read(pipe: IO[bytes], commands: queue.SimpleQueue[bytes | None]) -> None:
