@@ -24,11 +24,12 @@ from anysize.surgery.layers import (
     Move,
     Pointwise,
     Reduction,
+    Selection,
     Tail,
     declined,
+    layout_of,
 )
 from anysize.surgery.placing import Placer
-from anysize.surgery.readers import reduced_axes
 from anysize.surgery.skeleton import copy_fields, inferred_values
 
 __all__ = ["MAP_OUTPUT", "Converted", "Output", "plan_fc_to_conv"]
@@ -120,6 +121,8 @@ class _Plan:
             self._pointwise(layer)
         elif isinstance(layer, Reduction):
             self._reduction(layer)
+        elif isinstance(layer, Selection):
+            self._selection(layer)
         else:
             self._tail(layer)
 
@@ -170,15 +173,35 @@ class _Plan:
         node.CopyFrom(self._view.node(layer.node))
         node.input[0] = self.maps[layer.data]
         if len(node.input) > 1:
-            if reduced_axes(self._view, layer.node) != (1,):
-                axes = onnx.numpy_helper.from_array(np.array([1], np.int64), self._names("axes"))
-                self.edits.added.append(axes)
-                node.input[1] = axes.name
-            _set_attributes(node, keepdims=1)
+            node.input[1] = self._axes_of_map(node.input[1])
         else:
-            _set_attributes(node, axes=[1], keepdims=1)
+            _set_attributes(node, axes=[1])
+        _set_attributes(node, keepdims=1)
         self.edits.nodes[layer.node] = [node]
         self._made(layer.output, ("batch", 1, *_SIDES))
+
+    def _selection(self, layer: Selection) -> None:
+        node = onnx.NodeProto()
+        node.CopyFrom(self._view.node(layer.node))
+        node.input[: len(layer.inputs)] = [self.maps[name] for name in layer.inputs]
+        if node.op_type != "Slice":
+            _set_attributes(node, axis=1)
+        elif len(node.input) > 3:
+            node.input[3] = self._axes_of_map(node.input[3])
+        else:
+            _set_attributes(node, axes=[1])
+        self.edits.nodes[layer.node] = [node]
+        for name, layout in zip(layer.outputs, layer.layouts, strict=True):
+            self._made(name, ("batch", layout.channels, *_SIDES))
+
+    def _axes_of_map(self, name: str) -> str:
+        """Return a tensor that says axis 1, `name` itself where that does."""
+        known = self._view.small_constant(name)
+        if known is not None and known.ravel().tolist() == [1]:
+            return name
+        axes = onnx.numpy_helper.from_array(np.array([1], np.int64), self._names("axes"))
+        self.edits.added.append(axes)
+        return axes.name
 
     def _tail(self, layer: Tail) -> None:
         old, source = self._view.node(layer.node), self.maps[layer.data]
@@ -205,18 +228,20 @@ class _Plan:
 
     def _average(self, layer: Layer, scores: str, dense: str) -> None:
         """Let `scores` be the mean over the cells of the map that took its place, now `dense`."""
-        axes = layer.layout.axes
+        layout = layout_of(layer, scores)
+        axes = layout.axes
         if axes[:2] != ("N", "C") or any(axes[2:]) or len(axes) not in (2, 4):
             raise declined(
                 self._view,
                 layer.nodes[-1],
-                f"makes scores of shape {list(layer.layout.shape)}, expected (batch, classes) to "
+                f"makes scores of shape {list(layout.shape)}, expected (batch, classes) to "
                 "average; use --output map",
             )
         index = layer.nodes[-1]
         nodes = list(self._nodes_at(index))
         if self.maps[scores] == scores:
-            nodes[-1].output[0] = dense
+            maker = next(node for node in nodes if scores in node.output)
+            maker.output[list(maker.output).index(scores)] = dense
         elif self._output == "both":
             nodes.append(_make("Identity", self.maps[scores], dense, dense))
         else:
@@ -227,7 +252,7 @@ class _Plan:
             nodes.append(_make("Flatten", pooled, scores, f"{scores}_flatten", axis=1))
         self.edits.nodes[index] = nodes
         self.maps[scores] = dense
-        self._shapes[dense] = ("batch", layer.layout.channels, *_SIDES)
+        self._shapes[dense] = ("batch", layout.channels, *_SIDES)
 
     def _declared(self, maps: Iterable[str], kind: int) -> list[onnx.ValueInfoProto]:
         return [onnx.helper.make_tensor_value_info(m, kind, self._shapes[m]) for m in maps]

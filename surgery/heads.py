@@ -26,6 +26,7 @@ from anysize.surgery.layers import (
     Reduction,
     Tail,
     declined,
+    layout_of,
 )
 from anysize.surgery.layout import Layout
 from anysize.surgery.readers import Sight, read_layer
@@ -80,8 +81,7 @@ class Head:
     def classes(self) -> int:
         """Number of classes of the first output."""
         made = {name: layer for layer in self.layers for name in layer.outputs}
-        layer = made[self.scores[0]]
-        return layer.layout.channels
+        return layout_of(made[self.scores[0]], self.scores[0]).channels
 
 
 def find_head(model: onnx.ModelProto, size: Size | None = None) -> Head:
@@ -171,7 +171,7 @@ def _read(
             raise without_form(view, index)
         taken.update(layer.nodes)
         layers.append(layer)
-        layouts.update(dict.fromkeys(filter(None, layer.outputs), layer.layout))
+        layouts.update({name: layout_of(layer, name) for name in layer.outputs if name})
     return tuple(sorted(layers, key=lambda layer: layer.nodes[-1]))
 
 

@@ -21,8 +21,10 @@ __all__ = [
     "Parameter",
     "Pointwise",
     "Reduction",
+    "Selection",
     "Tail",
     "declined",
+    "layout_of",
 ]
 
 
@@ -232,7 +234,43 @@ class Reduction:
         return (self.output,)
 
 
-Layer = Linear | Pointwise | Move | Reduction | Tail
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A node that takes some features of an image, or joins those of several tensors.
+
+    Attributes:
+        node: Its node.
+        label: The node's name, for messages.
+        inputs: The tensors it reads that depend on the image, in order.
+        outputs: Its outputs.
+        layouts: Layouts of the outputs.
+    """
+
+    node: int
+    label: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    layouts: tuple[Layout, ...]
+
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        """Its one node."""
+        return (self.node,)
+
+    @property
+    def layout(self) -> Layout:
+        """Layout of the first output."""
+        return self.layouts[0]
+
+
+Layer = Linear | Pointwise | Move | Reduction | Selection | Tail
+
+
+def layout_of(layer: Layer, output: str) -> Layout:
+    """Return the layout of one of a layer's outputs."""
+    if isinstance(layer, Selection):
+        return layer.layouts[layer.outputs.index(output)]
+    return layer.layout
 
 
 def declined(view: GraphView, index: int, reason: str) -> DeclinedError:

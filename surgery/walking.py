@@ -14,6 +14,7 @@ from anysize.surgery.readers import (
     MOVES,
     POINTWISE,
     REDUCTIONS,
+    SELECTIONS,
     TAILS,
     data_inputs,
     reduced_axes,
@@ -35,7 +36,7 @@ _SPATIAL = frozenset({"Conv", "AveragePool", "MaxPool"})
 _REGIONS = frozenset({"RoiAlign", "MaxRoiPool"})
 _LINEAR = frozenset({"Gemm", "MatMul"})
 # Of the features of an image; of a map they are no part of a head.
-_OF_FEATURES = REDUCTIONS | {"Expand"}
+_OF_FEATURES = REDUCTIONS | SELECTIONS | {"Expand"}
 _IN_HEAD = MOVES | POINTWISE | TAILS | _LINEAR | _OF_FEATURES
 
 
@@ -161,6 +162,7 @@ class _Walk:
 
     def back_from(self, output: str) -> None:
         pending, seen = [output], {output}
+        any_size: AnySizeAlreadyError | None = None
         while pending:
             tensor = pending.pop()
             index = self._view.producer(tensor)
@@ -168,9 +170,22 @@ class _Walk:
                 raise DeclinedError(
                     f"the path from output {output!r} reaches {tensor!r} without a flatten"
                 )
-            before = self._enter(index)
+            try:
+                before = self._enter(index)
+            except AnySizeAlreadyError as exc:
+                any_size, before = any_size or exc, ()
             pending += [name for name in before if name not in seen]
             seen.update(before)
+        if any_size is not None and self.region.maps:
+            names = " and ".join(repr(name) for name in self.region.maps)
+            raise declined(
+                self._view,
+                min(self.region.maps.values()),
+                f"the head flattens {names} and joins it with what takes any size; --to resize "
+                "keeps the head as it is",
+            )
+        if any_size is not None:
+            raise any_size
         if not self.region.maps:
             raise AnySizeAlreadyError(f"output {output!r} does not depend on the image")
 
@@ -190,6 +205,8 @@ class _Walk:
     def _is_of_map(self, index: int) -> bool:
         """Say whether a node reduces or repeats what has positions still."""
         node = self._view.node(index)
+        if not self._shapes and node.op_type in SELECTIONS:
+            return True
         rank = len(self._shapes.get(node.input[0], ()))
         return node.op_type in _OF_FEATURES and (rank > 2 or _is_global(self._view, index))
 

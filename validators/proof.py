@@ -33,6 +33,7 @@ from anysize.validators.verdicts import Verdict, exit_code
 if TYPE_CHECKING:
     import onnx
 
+    from anysize.validators.references.onnx_graph import GraphPair, OnnxReference
 
 __all__ = ["RewriteProof", "prove_rewrite"]
 
@@ -127,79 +128,138 @@ def prove_rewrite(
         ModelFileError: A file is unreadable, or ONNX Runtime cannot load a graph.
         UsageError: There is no size at all.
     """
-    from anysize.surgery import read_metadata, trained_size
-    from anysize.validators.references.choose import output_layout
-    from anysize.validators.references.converted_graph import converted_graph
-    from anysize.validators.references.labels import answers_labels, with_scores
-    from anysize.validators.references.onnx_graph import GraphPair, OnnxReference, external_folder
+    from anysize.surgery import trained_size
+    from anysize.validators.references.labels import answers_labels
 
-    first, first_path = _open(original, source)
-    second, second_path = _open(rewritten, source)
-    if scores:
-        is_map = output_layout(second, first) == "map"
-        first, second = with_scores(first, is_map=False), with_scores(second, is_map=is_map)
-    elif answers_labels(first):
+    opened = _open(original, rewritten, source, scores=scores)
+    if not scores and answers_labels(opened.original):
         batch = trained_batch = max(batch, trained_batch, _LABELLED)
-    name = original.name if isinstance(original, Path) else "original"
-    training = training or trained_size(first)
+    training = training or trained_size(opened.original)
     if not sizes and training is None:
         raise UsageError("proof of a rewrite: no size to compare at; give --size")
-    head = read_metadata(second).head
-    whole = OnnxReference(
-        first,
-        name=name,
-        folder=external_folder(first, first_path) if first_path else None,
-        threads=threads,
-    )
-    is_kept = head == "as-is"
-    parts = (
-        whole
-        if is_kept
-        else converted_graph(
-            first,
-            whole,
-            head=head,
-            layout=output_layout(second, first),
-            size=training,
-            path=first_path,
-            threads=threads,
-        )
-    )
-    graph = GraphPair(
-        second,
-        name="rewritten",
-        folder=external_folder(second, second_path) if second_path else None,
-        path=rewritten if isinstance(rewritten, Path) and not scores else None,
-        threads=threads,
-    )
     further = [size for size in dict.fromkeys(sizes) if size != training]
-    others = [Case(size, batch if place else trained_batch) for place, size in enumerate(further)]
-    cases = (*([Case(training, trained_batch)] if training else ()), *others)
-    images = _Images(_channels(first), seed, _takes_half(first))
-    if training is not None and is_kept:
-        cases = tuple(Case(training, count) for count in _batches(first, trained_batch))
-    questions = [_Question(parts, case) for case in cases]
-    if training is not None and not is_kept:
-        ranks = tuple(_rank(output) for output in second.graph.output)
-        questions.insert(0, _Question(whole, cases[0], is_whole=True, ranks=ranks))
-    with contextlib.closing(whole), contextlib.closing(parts), contextlib.closing(graph):
+    cases = [Case(size, batch if place else trained_batch) for place, size in enumerate(further)]
+    if training is not None:
+        own = _batches(opened.original, trained_batch) if opened.is_kept else (trained_batch,)
+        cases = [*(Case(training, count) for count in own), *cases]
+    images = _Images(_channels(opened.original), seed, _takes_half(opened.original))
+    with contextlib.ExitStack() as stack:
+        whole = stack.enter_context(contextlib.closing(opened.whole(threads)))
+        parts = whole if opened.is_kept else opened.parts(whole, training, threads)
+        stack.callback(parts.close)
+        graph = stack.enter_context(contextlib.closing(opened.graph(threads)))
+        questions = [_Question(parts, case) for case in cases]
+        if training is not None and not opened.is_kept:
+            ranks = tuple(_rank(output) for output in opened.rewritten.graph.output)
+            questions.insert(0, _Question(whole, cases[0], is_whole=True, ranks=ranks))
         expected = [_ask(question, images) for question in questions]
         parts.close()
         got = {case: graph.run((images.of(case),), "float32") for case in cases}
         graph.close()
         if arbiter == "float64":
-            # Cut or whole, the original means the same: its parts answer for both.
-            asked = [one.case for one in expected if not isinstance(one.float32, Rejected)]
-            precise = {
-                case: parts.run({_NAME: images.of(case)}, "float64")
-                for case in dict.fromkeys(asked)
-            }
-            expected = [replace(one, float64=precise.get(one.case)) for one in expected]
-    names = tuple(output.name for output in second.graph.output)
+            expected = _arbitrated(expected, parts, images)
+    names = tuple(output.name for output in opened.rewritten.graph.output)
     cells = tuple(_judge(one, got[one.case], names) for one in expected)
     passed = zip(cells, expected, strict=True)
     answers = sum(one.answers for cell, one in passed if cell.outputs and not one.is_whole)
     return RewriteProof(cells, answers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """The two graphs, their weights in their files where they have any.
+
+    Attributes:
+        original: The graph that was rewritten.
+        rewritten: The new one.
+        name: How messages call the original.
+        original_file: The file with the original's weights, where they are not in memory.
+        rewritten_file: The same of the new graph.
+        loads_from: The new graph's own file, where that is what shall be loaded.
+    """
+
+    original: onnx.ModelProto
+    rewritten: onnx.ModelProto
+    name: str
+    original_file: Path | None
+    rewritten_file: Path | None
+    loads_from: Path | None
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether no layer was changed, and only axes were freed."""
+        return self._head == "as-is"
+
+    @property
+    def _head(self) -> str | None:
+        from anysize.surgery import read_metadata
+
+        return read_metadata(self.rewritten).head
+
+    def whole(self, threads: int) -> OnnxReference:
+        """The original as it is."""
+        from anysize.validators.references.onnx_graph import OnnxReference, external_folder
+
+        path = self.original_file
+        folder = external_folder(self.original, path) if path else None
+        return OnnxReference(self.original, name=self.name, folder=folder, threads=threads)
+
+    def parts(self, whole: OnnxReference, size: Size | None, threads: int) -> Reference:
+        """The original's features and layers, put together as the new head asks for."""
+        from anysize.validators.references.choose import output_layout
+        from anysize.validators.references.converted_graph import converted_graph
+
+        return converted_graph(
+            self.original,
+            whole,
+            head=self._head,
+            layout=output_layout(self.rewritten, self.original),
+            size=size,
+            path=self.original_file,
+            threads=threads,
+        )
+
+    def graph(self, threads: int) -> GraphPair:
+        """The new graph."""
+        from anysize.validators.references.onnx_graph import GraphPair, external_folder
+
+        path = self.rewritten_file
+        return GraphPair(
+            self.rewritten,
+            name="rewritten",
+            folder=external_folder(self.rewritten, path) if path else None,
+            path=self.loads_from,
+            threads=threads,
+        )
+
+
+def _open(
+    original: onnx.ModelProto | Path,
+    rewritten: onnx.ModelProto | Path,
+    source: Path | None,
+    *,
+    scores: bool,
+) -> _Opened:
+    """Open both, cut at the scores that labels are read from where that is asked for."""
+    from anysize.surgery import load_model
+    from anysize.validators.references.choose import output_layout
+    from anysize.validators.references.labels import with_scores
+
+    first, second = (
+        load_model(one, weights="in_file") if isinstance(one, Path) else one
+        for one in (original, rewritten)
+    )
+    if scores:
+        is_map = output_layout(second, first) == "map"
+        first, second = with_scores(first, is_map=False), with_scores(second, is_map=is_map)
+    return _Opened(
+        first,
+        second,
+        name=original.name if isinstance(original, Path) else "original",
+        original_file=original if isinstance(original, Path) else source,
+        rewritten_file=rewritten if isinstance(rewritten, Path) else source,
+        loads_from=rewritten if isinstance(rewritten, Path) and not scores else None,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +331,17 @@ def _ask(question: _Question, images: _Images) -> _Expected:
     return _Expected(case, question.is_whole, answer, varies)
 
 
+def _arbitrated(
+    expected: Sequence[_Expected], parts: Reference, images: _Images
+) -> list[_Expected]:
+    """Add what the original answers in float64; cut or whole it means the same, so its parts do."""
+    asked = [one.case for one in expected if not isinstance(one.float32, Rejected)]
+    precise = {
+        case: parts.run({_NAME: images.of(case)}, "float64") for case in dict.fromkeys(asked)
+    }
+    return [replace(one, float64=precise.get(one.case)) for one in expected]
+
+
 def _judge(expected: _Expected, got: tuple[Array, ...] | Rejected, names: tuple[str, ...]) -> Cell:
     """Judge what the rewritten graph answers at one size."""
     case, float32, float64 = expected.case, expected.float32, expected.float64
@@ -294,17 +365,6 @@ def _cell(case: Case, judgement: Judgement) -> Cell:
     return Cell(
         _RUNTIME, case.size, case.batch, judgement.verdict, judgement.message, judgement.outputs
     )
-
-
-def _open(
-    model: onnx.ModelProto | Path, source: Path | None
-) -> tuple[onnx.ModelProto, Path | None]:
-    """Return a model, its weights in their file where it is one, and the file that has them."""
-    from anysize.surgery import load_model
-
-    if isinstance(model, Path):
-        return load_model(model, weights="in_file"), model
-    return model, source
 
 
 def _rank(output: onnx.ValueInfoProto) -> int | None:

@@ -128,46 +128,34 @@ def validate_model(
         NotRunError: The reference ran out of memory.
     """
     from anysize.surgery import load_model, read_metadata, trained_size
-    from anysize.surgery.graph import opset_version
 
     path = Path(path)
     tolerance = _tolerance(atol, rtol)
-    found = [
-        get_runtime(r, limits=limits, tf32=tf32) if isinstance(r, str) else r for r in runtimes
-    ]
-    if not found:
-        raise UsageError("no runtime to validate on; give for example --runtimes ort-cpu")
-    if arbiter not in ("float64", "none"):
-        raise UsageError(f"arbiter {arbiter!r}: expected float64 or none")
-    if seed < 0:
-        raise UsageError(f"seed {seed}: expected a whole number from 0 on")
+    _check(arbiter, seed)
+    found = _found(runtimes, limits=limits, tf32=tf32)
     model = load_model(path, weights="in_file")
     metadata = read_metadata(model)
-    declared = _declared(metadata)
     images = image_spec(model, seed)
     threads = threads or _usable_cpus()
     original = choose_reference(model, reference, name=name, threads=threads)
     training = trained_size(model) or getattr(reference, "training_size", None)
     if inputs is not None:
         cases: tuple[Case, ...] = (given_case(inputs, images),)
-    elif sizes == "auto":
-        cases = plan_cases(_auto(metadata, declared, training), batches)
     else:
-        cases = plan_cases(sizes, batches)
+        chosen = _auto(metadata, training) if sizes == "auto" else sizes
+        cases = plan_cases(chosen, batches)
     is_half = "float16" in (metadata.precision, images.dtype) and _has_float16(model)
     rounded = _rounded(model, reference, name=name) if is_half else None
     # Each runtime loads, runs every case twice, and once on bright images.
     is_bright = inputs is None and not is_half
     steps = _Steps(progress, total=len(cases) + len(found) * (2 * len(cases) + 1 + is_bright))
-    opset = opset_version(model)
-    profile = "float16" if is_half else ""
     with Spool() as spool:
         try:
             expectations = compute_expectations(
                 cases,
                 original,
                 images=images,
-                declared=declared,
+                declared=_declared(metadata),
                 arbiter=arbiter,
                 spool=spool,
                 step=steps,
@@ -182,9 +170,12 @@ def validate_model(
         results = []
         for runtime in found:
             steps(f"{runtime.name}: loading")
+            opened = open_runtime(
+                runtime, path, threads=threads, profile="float16" if is_half else ""
+            )
             results.append(
                 run_opened(
-                    open_runtime(runtime, path, threads=threads, profile=profile),
+                    opened,
                     expectations,
                     images=images,
                     spool=spool,
@@ -193,14 +184,7 @@ def validate_model(
                 )
             )
     report = Report(
-        model=ModelRecord(
-            path=path.as_posix(),
-            sha256=_sha256(path),
-            opset=opset,
-            head=metadata.head,
-            min_size=metadata.min_size,
-            max_size=metadata.max_size,
-        ),
+        model=_model_record(path, model, metadata),
         reference=ReferenceRecord(
             original.name, original.kind, arbiter, device=module_device(reference)
         ),
@@ -225,6 +209,34 @@ def validate_model(
         ),
         folder=bisect,
         step=steps,
+    )
+
+
+def _check(arbiter: str, seed: int) -> None:
+    if arbiter not in ("float64", "none"):
+        raise UsageError(f"arbiter {arbiter!r}: expected float64 or none")
+    if seed < 0:
+        raise UsageError(f"seed {seed}: expected a whole number from 0 on")
+
+
+def _found(
+    runtimes: Sequence[str | Runtime], *, limits: Limits | None, tf32: bool
+) -> list[Runtime]:
+    if not runtimes:
+        raise UsageError("no runtime to validate on; give for example --runtimes ort-cpu")
+    return [get_runtime(r, limits=limits, tf32=tf32) if isinstance(r, str) else r for r in runtimes]
+
+
+def _model_record(path: Path, model: onnx.ModelProto, metadata: FileMetadata) -> ModelRecord:
+    from anysize.surgery.graph import opset_version
+
+    return ModelRecord(
+        path=path.as_posix(),
+        sha256=_sha256(path),
+        opset=opset_version(model),
+        head=metadata.head,
+        min_size=metadata.min_size,
+        max_size=metadata.max_size,
     )
 
 
@@ -320,16 +332,14 @@ def _is_regions(value: onnx.ValueInfoProto) -> bool:
     return value.name == "rois" and is_float and is_free
 
 
-def _auto(
-    metadata: FileMetadata, declared: SizeRange | None, training: Size | None
-) -> tuple[Size, ...]:
+def _auto(metadata: FileMetadata, training: Size | None) -> tuple[Size, ...]:
     if training is None:
         raise UsageError(
             "sizes auto: neither the file nor the reference says its training size; give --sizes"
         )
     return auto_sizes(
         training,
-        legal=declared,
+        legal=_declared(metadata),
         stride=metadata.map_stride,
         is_interval=metadata.head == "fc",
     )

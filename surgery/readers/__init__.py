@@ -15,6 +15,7 @@ from anysize.surgery.readers.linear import data_of_linear, read_linear
 from anysize.surgery.readers.move import MOVES, read_move
 from anysize.surgery.readers.pointwise import BINARY, POINTWISE, read_pointwise
 from anysize.surgery.readers.reduction import REDUCTIONS, read_reduction, reduced_axes
+from anysize.surgery.readers.selection import SELECTIONS, read_selection
 from anysize.surgery.readers.sight import Sight
 from anysize.surgery.readers.tail import TAILS, read_tail
 from anysize.surgery.weights import is_constant
@@ -23,6 +24,7 @@ __all__ = [
     "MOVES",
     "POINTWISE",
     "REDUCTIONS",
+    "SELECTIONS",
     "TAILS",
     "Sight",
     "data_inputs",
@@ -36,6 +38,7 @@ _READERS: tuple[Callable[[Sight, int], Layer | None], ...] = (
     read_expand,
     read_pointwise,
     read_reduction,
+    read_selection,
     read_tail,
 )
 
@@ -67,6 +70,6 @@ def data_inputs(view: GraphView, index: int) -> tuple[str, ...]:
     node = view.node(index)
     if node.op_type in ("Gemm", "MatMul"):
         return (data_of_linear(view, index),)
-    if node.op_type in BINARY:
+    if node.op_type in BINARY | {"Concat"}:
         return tuple(dict.fromkeys(name for name in node.input if not is_constant(view, name)))
     return (node.input[0],)

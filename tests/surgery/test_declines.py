@@ -69,6 +69,26 @@ CASES = {
     "norm-of-the-map": ("flat = Flatten (fmap) m = ReduceL2 <axes = [1]> (flat) "
                         "u = Div (flat, m) scores = Gemm <transB = 1> (u, w, b)", ONE, {},
                         "works on the 256 flattened features"),
+    "selected-images": (FC + "scores = Concat <axis = 0> (h, h)", ONE,
+                        {"outputs": "float[2, 5] scores"},
+                        "Concat is along axis 0, expected the features"),
+    "selected-by-the-image": (FC + "i = Shape <start = 1, end = 2> (image) "
+                              "scores = Gather <axis = 1> (h, i)", ONE,
+                              {"outputs": "float[1, 1] scores"},
+                              "reads what is computed, expected constants"),
+    "selected-differently": (FC + "m = ReduceMax <axes = [1]> (h) t = Transpose (m) "
+                             "scores = Concat <axis = 1> (h, t)", ONE,
+                             {"outputs": "float[1, 6] scores"}, "whose axes lie differently"),
+    "selected-positions": ("flat = Flatten (fmap) two = Concat <axis = 1> (flat, flat) "
+                           "scores = Gemm <transB = 1> (two, w, b)",
+                           {"w": (5, 2 * FLAT), "b": (5,)}, {}, "works on the 256 flattened"),
+    "selected-alone": (FC + "i = Squeeze (one) scores = Gather <axis = 1> (h, i)", ONE,
+                       {"constants": {"one": [1]}, "outputs": "float[1] scores"},
+                       "makes a shape that cannot be followed"),
+    "joined-with-any-size": ("flat = Flatten (fmap) h = Gemm <transB = 1> (flat, w, b) "
+                             "p = GlobalAveragePool (fmap) f = Flatten (p) g = MatMul (f, v) "
+                             "scores = Add (h, g)", {**ONE, "v": (4, 5)}, {},
+                             "joins it with what takes any size"),
     "repeated": (FC + "m = ReduceMax <axes = [1]> (h) scores = Expand (m, five)", ONE,
                  {"constants": {"five": [1, 5]}}, "repeats [1, 1] to [1, 5], expected"),
     "subgraph": ("flat = Flatten (fmap) yes = Constant <value_int = 1> () "

@@ -121,6 +121,27 @@ def two_heads(net: Net) -> None:
         net.outputs.append((DENSE["gemm"](net, rows, FLAT, units, PLAIN["initializer"]), FLOAT))
 
 
+def joined_heads(net: Net) -> None:
+    two_heads(net)
+    parts = [name for name, _ in net.outputs]
+    net.outputs = [(net.add("Concat", *parts, axis=1), FLOAT)]
+
+
+def parted_head(net: Net) -> None:
+    rows = net.add("Flatten", backbone(net))
+    scores = DENSE["gemm"](net, rows, FLAT, CLASSES, PLAIN["initializer"])
+    for begin, end in ((0, 3), (3, CLASSES)):
+        part = net.add("Slice", scores, net.ints(begin), net.ints(end), net.ints(1))
+        net.outputs.append((net.add("Softmax", part, axis=-1), FLOAT))
+
+
+def split_head(net: Net) -> None:
+    rows = net.add("Flatten", backbone(net))
+    scores = DENSE["gemm"](net, rows, FLAT, CLASSES, PLAIN["initializer"])
+    first = net.add("Split", scores, net.ints(3, CLASSES - 3), outputs=2, axis=1)
+    net.outputs += [(first, FLOAT), (first[:-1] + "1", FLOAT)]
+
+
 def shared_trunk(net: Net) -> None:
     rows = FLATTENS["nhwc-reshape"](net, backbone(net))
     trunk = net.add("Relu", DENSE["matmul-add"](net, rows, FLAT, HIDDEN, PLAIN["initializer"]))
@@ -172,7 +193,17 @@ def dense_on_every_position(net: Net) -> None:
 
 @pytest.mark.parametrize("output", ["map", "logits", "both"])
 @pytest.mark.parametrize(
-    "build", [two_heads, shared_trunk, depths, shared_weight, tails_of_different_scores]
+    "build",
+    [
+        two_heads,
+        joined_heads,
+        parted_head,
+        split_head,
+        shared_trunk,
+        depths,
+        shared_weight,
+        tails_of_different_scores,
+    ],
 )
 def test_several_heads_on_one_map_are_each_proved(build, output):
     net = Net()

@@ -76,6 +76,30 @@ def layer_norm_written_out(net: Net, x: str) -> str:
     return root_mean_square(net, centred)
 
 
+def halves_swapped(net: Net, x: str) -> str:
+    half = net.ints(HIDDEN // 2)
+    first = net.add("Slice", x, net.ints(0), half, net.ints(1))
+    second = net.add("Slice", x, half, net.ints(2**40), net.ints(-1))
+    return net.add("Concat", net.add("Relu", second), first, axis=-1)
+
+
+def max_feature_map(net: Net, x: str) -> str:
+    """As LightCNN has it (Wu et al., 2018), and as many features again behind it."""
+    sizes = [HIDDEN // 2, HIDDEN - HIDDEN // 2]
+    first = (
+        net.add("Split", x, outputs=2, axis=1, split=sizes)
+        if net.opset < 13
+        else net.add("Split", x, net.ints(*sizes), outputs=2, axis=-1)
+    )
+    second = first[:-1] + "1"
+    best = net.add("Max", first, second)
+    return net.add("Concat", best, net.add("Min", second, first), axis=1)
+
+
+def picked(net: Net, x: str) -> str:
+    return net.add("Gather", x, net.ints(*reversed(range(HIDDEN))), axis=1)
+
+
 BETWEEN: dict[str, Piece] = {
     "nothing": lambda _net, x: x,
     "relu": lambda net, x: net.add("Relu", x),
@@ -95,5 +119,8 @@ BETWEEN: dict[str, Piece] = {
     "root-mean-square": root_mean_square,
     "layer-norm": layer_norm,
     "layer-norm-written-out": layer_norm_written_out,
+    "halves-swapped": halves_swapped,
+    "max-feature-map": max_feature_map,
+    "picked": picked,
     "softmax": lambda net, x: net.add("Softmax", x, axis=1),
 }

@@ -1,0 +1,66 @@
+"""Slice, Split, Gather and Concat over the features of an image → Selection."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from anysize.surgery.graph import GraphView, attribute
+from anysize.surgery.layers import Selection, declined
+from anysize.surgery.readers.pointwise import positions_apart
+from anysize.surgery.readers.sight import Sight
+from anysize.surgery.weights import is_constant
+
+__all__ = ["SELECTIONS", "read_selection"]
+
+SELECTIONS = frozenset({"Concat", "Gather", "Slice", "Split"})
+
+
+def read_selection(sight: Sight, index: int) -> Selection | None:
+    """Read a node that takes some features, or puts those of several tensors side by side."""
+    view, node = sight.view, sight.view.node(index)
+    if node.op_type not in SELECTIONS:
+        return None
+    data = tuple(node.input) if node.op_type == "Concat" else (node.input[0],)
+    others = [name for name in node.input if name and name not in data]
+    if not all(is_constant(view, name) for name in others) or any(
+        name not in sight.layouts for name in data
+    ):
+        raise declined(view, index, f"{node.op_type} reads what is computed, expected constants")
+    layouts = [sight.layouts[name] for name in data]
+    layout, axis = layouts[0], _axis(view, index, len(layouts[0].axes))
+    is_over_features = axis is not None and 0 <= axis < len(layout.axes)
+    if axis is None or not is_over_features or layout.axes[axis] not in ("C", "CHW"):
+        raise declined(view, index, f"{node.op_type} is along axis {axis}, expected the features")
+    if any(one.axes != layout.axes for one in layouts):
+        raise declined(
+            view, index, f"joins {data[0]!r} and {data[-1]!r}, whose axes lie differently"
+        )
+    for one in layouts:
+        if any(one.count(letter) != 1 for letter in "HW" if one.axis_of(letter) is not None):
+            raise declined(view, index, positions_apart(one))
+    shapes = [sight.shapes.get(name) or () for name in node.output]
+    if any(len(shape) != len(layout.axes) for shape in shapes):
+        raise declined(view, index, f"{node.op_type} makes a shape that cannot be followed")
+    return Selection(
+        node=index,
+        label=view.label(index),
+        inputs=data,
+        outputs=tuple(node.output),
+        layouts=tuple(replace(layout, channels=shape[axis]) for shape in shapes),
+    )
+
+
+def _axis(view: GraphView, index: int, rank: int) -> int | None:
+    """Return the one axis that a node works along; None where it says several, or none."""
+    node = view.node(index)
+    if node.op_type != "Slice":
+        axis = attribute(node, "axis", 0)
+    else:
+        axes = attribute(node, "axes")
+        if axes is None and len(node.input) > 3 and node.input[3]:
+            value = view.small_constant(node.input[3])
+            axes = None if value is None else value.ravel().tolist()
+        axis = axes[0] if isinstance(axes, list) and len(axes) == 1 else None
+    if not isinstance(axis, int):
+        return None
+    return axis + rank if axis < 0 else axis
