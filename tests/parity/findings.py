@@ -115,6 +115,16 @@ FINDINGS = (
         is_partial=True,
     ),
     Finding(
+        "mnn",
+        "3.6.1",
+        "embedding",
+        "fcn",
+        LEGAL,
+        Verdict.MISMATCH,
+        "ReduceL2 with its axes as an input (opset 18) makes one number of the whole batch",
+        is_partial=True,
+    ),
+    Finding(
         "iree",
         "3.13.0",
         ANY,
