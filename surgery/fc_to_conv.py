@@ -27,7 +27,6 @@ from anysize.surgery.layers import (
     Selection,
     Tail,
     declined,
-    layout_of,
 )
 from anysize.surgery.placing import Placer
 from anysize.surgery.skeleton import copy_fields, inferred_values
@@ -191,8 +190,8 @@ class _Plan:
         else:
             _set_attributes(node, axes=[1])
         self.edits.nodes[layer.node] = [node]
-        for name, layout in zip(layer.outputs, layer.layouts, strict=True):
-            self._made(name, ("batch", layout.channels, *_SIDES))
+        for name, channels in zip(layer.outputs, layer.channels, strict=True):
+            self._made(name, ("batch", channels, *_SIDES))
 
     def _axes_of_map(self, name: str) -> str:
         """Return a tensor that says axis 1, `name` itself where that does."""
@@ -228,7 +227,7 @@ class _Plan:
 
     def _average(self, layer: Layer, scores: str, dense: str) -> None:
         """Let `scores` be the mean over the cells of the map that took its place, now `dense`."""
-        layout = layout_of(layer, scores)
+        layout = layer.layout_of(scores)
         axes = layout.axes
         if axes[:2] != ("N", "C") or any(axes[2:]) or len(axes) not in (2, 4):
             raise declined(

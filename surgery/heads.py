@@ -26,7 +26,6 @@ from anysize.surgery.layers import (
     Reduction,
     Tail,
     declined,
-    layout_of,
 )
 from anysize.surgery.layout import Layout
 from anysize.surgery.readers import Sight, read_layer
@@ -81,7 +80,7 @@ class Head:
     def classes(self) -> int:
         """Number of classes of the first output."""
         made = {name: layer for layer in self.layers for name in layer.outputs}
-        return layout_of(made[self.scores[0]], self.scores[0]).channels
+        return made[self.scores[0]].layout_of(self.scores[0]).channels
 
 
 def find_head(model: onnx.ModelProto, size: Size | None = None) -> Head:
@@ -171,7 +170,7 @@ def _read(
             raise without_form(view, index)
         taken.update(layer.nodes)
         layers.append(layer)
-        layouts.update({name: layout_of(layer, name) for name in layer.outputs if name})
+        layouts.update({name: layer.layout_of(name) for name in layer.outputs if name})
     return tuple(sorted(layers, key=lambda layer: layer.nodes[-1]))
 
 

@@ -5,7 +5,7 @@ Readers (`anysize.surgery.readers`) make them from nodes; rewrites work on them 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 
@@ -22,9 +22,9 @@ __all__ = [
     "Pointwise",
     "Reduction",
     "Selection",
+    "SingleNode",
     "Tail",
     "declined",
-    "layout_of",
 ]
 
 
@@ -64,6 +64,10 @@ class Linear:
         """Tensors that it makes."""
         return (self.output,)
 
+    def layout_of(self, _output: str) -> Layout:
+        """Return the layout of its output."""
+        return self.layout
+
     @property
     def out_features(self) -> int:
         """Number of units."""
@@ -88,27 +92,23 @@ class Parameter:
     constant: Constant
 
 
-@dataclass(frozen=True, slots=True)
-class Pointwise:
-    """A layer that treats every position alike.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SingleNode:
+    """A layer that is one node.
 
     Attributes:
         node: Its node.
         label: The node's name, for messages.
-        operator: The node's operator.
-        inputs: The tensors it reads that depend on the image.
-        output: Its output.
-        layout: Layout of the output.
-        parameters: Constants of one element for each feature.
+        inputs: The tensors it reads that depend on the image, in order.
+        outputs: Its outputs, "" for one that is left out.
+        layout: Layout of the outputs, of the first one where they differ.
     """
 
     node: int
     label: str
-    operator: str
     inputs: tuple[str, ...]
-    output: str
+    outputs: tuple[str, ...]
     layout: Layout
-    parameters: tuple[Parameter, ...] = ()
 
     @property
     def nodes(self) -> tuple[int, ...]:
@@ -116,37 +116,44 @@ class Pointwise:
         return (self.node,)
 
     @property
-    def outputs(self) -> tuple[str, ...]:
-        """Tensors that it makes."""
-        return (self.output,)
+    def data(self) -> str:
+        """The first tensor that it reads."""
+        return self.inputs[0]
+
+    @property
+    def output(self) -> str:
+        """Its first output."""
+        return self.outputs[0]
+
+    def layout_of(self, _output: str) -> Layout:
+        """Return the layout of one of its outputs."""
+        return self.layout
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pointwise(SingleNode):
+    """A layer that treats every position alike.
+
+    Attributes:
+        operator: The node's operator.
+        parameters: Constants of one element for each feature.
+    """
+
+    operator: str
+    parameters: tuple[Parameter, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move(SingleNode):
     """A node that moves axes about and changes no element, such as Flatten or Transpose.
 
     An Expand that what reads it would do by itself counts as one, too.
 
     Attributes:
-        node: Its node.
-        label: The node's name, for messages.
-        data: The tensor it reads.
-        output: Its output.
         before: Layout of what it reads.
-        layout: Layout of the output.
     """
 
-    node: int
-    label: str
-    data: str
-    output: str
     before: Layout
-    layout: Layout
-
-    @property
-    def nodes(self) -> tuple[int, ...]:
-        """Its one node."""
-        return (self.node,)
 
     @property
     def is_flatten(self) -> bool:
@@ -155,122 +162,42 @@ class Move:
         is_ordered = "".join(self.before.axes) == "".join(axes)
         return is_ordered and len(axes) == 2 and axes[0] == self.before.axes[0] == "N"
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The tensor it reads."""
-        return (self.data,)
 
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Tensors that it makes."""
-        return (self.output,)
-
-
-@dataclass(frozen=True, slots=True)
-class Tail:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tail(SingleNode):
     """A node over all features of an image: Softmax, ArgMax, TopK, a normalisation, or the like.
 
     Attributes:
-        node: Its node.
-        label: The node's name, for messages.
-        data: The tensor it reads.
-        outputs: Its outputs, "" for one that is left out.
-        layout: Layout of the outputs.
         keeps_rank: Whether the outputs have an axis for the classes still.
         needs_rows: Whether its operator works on all axes from its own on: LayerNormalization,
             and Softmax before opset 13.
     """
 
-    node: int
-    label: str
-    data: str
-    outputs: tuple[str, ...]
-    layout: Layout
     keeps_rank: bool = True
     needs_rows: bool = False
 
-    @property
-    def nodes(self) -> tuple[int, ...]:
-        """Its one node."""
-        return (self.node,)
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The tensor it reads."""
-        return (self.data,)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reduction(SingleNode):
+    """A node that makes one number of all features of an image, such as their norm or their sum."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reduction:
-    """A node that makes one number of all features of an image, such as their norm or their sum.
-
-    Attributes:
-        node: Its node.
-        label: The node's name, for messages.
-        data: The tensor it reads.
-        output: Its output.
-        layout: Layout of the output, which has one channel.
-    """
-
-    node: int
-    label: str
-    data: str
-    output: str
-    layout: Layout
-
-    @property
-    def nodes(self) -> tuple[int, ...]:
-        """Its one node."""
-        return (self.node,)
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The tensor it reads."""
-        return (self.data,)
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Tensors that it makes."""
-        return (self.output,)
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection(SingleNode):
     """A node that takes some features of an image, or joins those of several tensors.
 
     Attributes:
-        node: Its node.
-        label: The node's name, for messages.
-        inputs: The tensors it reads that depend on the image, in order.
-        outputs: Its outputs.
-        layouts: Layouts of the outputs.
+        channels: How many features each output has.
     """
 
-    node: int
-    label: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    layouts: tuple[Layout, ...]
+    channels: tuple[int, ...]
 
-    @property
-    def nodes(self) -> tuple[int, ...]:
-        """Its one node."""
-        return (self.node,)
-
-    @property
-    def layout(self) -> Layout:
-        """Layout of the first output."""
-        return self.layouts[0]
+    def layout_of(self, output: str) -> Layout:
+        """Return the layout of one of its outputs."""
+        return replace(self.layout, channels=self.channels[self.outputs.index(output)])
 
 
 Layer = Linear | Pointwise | Move | Reduction | Selection | Tail
-
-
-def layout_of(layer: Layer, output: str) -> Layout:
-    """Return the layout of one of a layer's outputs."""
-    if isinstance(layer, Selection):
-        return layer.layouts[layer.outputs.index(output)]
-    return layer.layout
 
 
 def declined(view: GraphView, index: int, reason: str) -> DeclinedError:

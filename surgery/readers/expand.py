@@ -37,7 +37,14 @@ def read_expand(sight: Sight, index: int) -> Move | None:
             f"repeats {list(layout.shape)} to {got}, expected what the arithmetic behind it would "
             "broadcast",
         )
-    return Move(index, view.label(index), node.input[0], output, layout, layout)
+    return Move(
+        node=index,
+        label=view.label(index),
+        inputs=(node.input[0],),
+        outputs=(output,),
+        before=layout,
+        layout=layout,
+    )
 
 
 def _broadcasts(sight: Sight, reader: int, expanded: str) -> bool:

@@ -29,7 +29,14 @@ def read_move(sight: Sight, index: int) -> Move | None:
             f"{node.op_type} makes {got} of {list(before.shape)}, expected the features of an "
             "image to stay together",
         )
-    return Move(index, view.label(index), node.input[0], node.output[0], before, after)
+    return Move(
+        node=index,
+        label=view.label(index),
+        inputs=(node.input[0],),
+        outputs=(node.output[0],),
+        before=before,
+        layout=after,
+    )
 
 
 def _after(sight: Sight, index: int, before: Layout) -> Layout | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import onnx
+from collections.abc import Sequence
 
 from anysize.surgery.graph import GraphView, attribute
 from anysize.surgery.layers import Parameter, Pointwise, declined
@@ -62,7 +62,7 @@ def _unary(sight: Sight, index: int) -> Pointwise:
         training = view.small_constant(node.input[2])
         if training is None or bool(training.any()):
             raise declined(view, index, "is in training mode, expected an inference graph")
-    return _plain(sight, index, node)
+    return _pointwise(sight, index, node.input[:1], sight.layouts[node.input[0]])
 
 
 def _quantising(sight: Sight, index: int) -> Pointwise:
@@ -70,13 +70,26 @@ def _quantising(sight: Sight, index: int) -> Pointwise:
     scale = find_constant(view, node.input[1])
     if scale is None or scale.elements != 1:
         raise declined(view, index, "has more than one scale for an activation, expected one")
-    return _plain(sight, index, node)
+    return _pointwise(sight, index, node.input[:1], sight.layouts[node.input[0]])
 
 
-def _plain(sight: Sight, index: int, node: onnx.NodeProto) -> Pointwise:
-    data = node.input[0]
-    label, layout = sight.view.label(index), sight.layouts[data]
-    return Pointwise(index, label, node.op_type, (data,), node.output[0], layout)
+def _pointwise(
+    sight: Sight,
+    index: int,
+    data: Sequence[str],
+    layout: Layout,
+    parameters: Sequence[Parameter] = (),
+) -> Pointwise:
+    node = sight.view.node(index)
+    return Pointwise(
+        node=index,
+        label=sight.view.label(index),
+        operator=node.op_type,
+        inputs=tuple(data),
+        outputs=(node.output[0],),
+        layout=layout,
+        parameters=tuple(parameters),
+    )
 
 
 def _batch_norm(sight: Sight, index: int) -> Pointwise:
@@ -89,7 +102,7 @@ def _batch_norm(sight: Sight, index: int) -> Pointwise:
     letters = {letter for letter in "".join(layout.axes[1:2]) if layout.count(letter) != 1}
     if letters - {"C"} or layout.axis_of("N") == 1:
         raise declined(view, index, positions_apart(layout))
-    return _plain(sight, index, node)
+    return _pointwise(sight, index, node.input[:1], sight.layouts[node.input[0]])
 
 
 def _binary(sight: Sight, index: int) -> Pointwise | None:
@@ -126,6 +139,4 @@ def _binary(sight: Sight, index: int) -> Pointwise | None:
         parameters.append(Parameter(position, seen))
     if any(c is not None and len(c.dims) > max(4, len(layout.axes)) for c in found):
         raise declined(view, index, f"adds axes to {data[0]!r}, expected none")
-    return Pointwise(
-        index, view.label(index), node.op_type, data, node.output[0], layout, tuple(parameters)
-    )
+    return _pointwise(sight, index, data, layout, parameters)

@@ -44,8 +44,8 @@ def read_reduction(sight: Sight, index: int) -> Reduction | None:
     return Reduction(
         node=index,
         label=view.label(index),
-        data=node.input[0],
-        output=node.output[0],
+        inputs=(node.input[0],),
+        outputs=(node.output[0],),
         layout=replace(layout, axes=tuple(axes), channels=1),
     )
 

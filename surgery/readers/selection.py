@@ -46,7 +46,8 @@ def read_selection(sight: Sight, index: int) -> Selection | None:
         label=view.label(index),
         inputs=data,
         outputs=tuple(node.output),
-        layouts=tuple(replace(layout, channels=shape[axis]) for shape in shapes),
+        layout=replace(layout, channels=shapes[0][axis]),
+        channels=tuple(shape[axis] for shape in shapes),
     )
 
 

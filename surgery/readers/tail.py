@@ -42,7 +42,7 @@ def read_tail(sight: Sight, index: int) -> Tail | None:
     return Tail(
         node=index,
         label=view.label(index),
-        data=node.input[0],
+        inputs=(node.input[0],),
         outputs=tuple(node.output[:1] if node.op_type in _NORMALISING else node.output),
         layout=_layout_after(sight, index, layout, place, keeps_rank=keeps_rank),
         keeps_rank=keeps_rank,
