@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import stat
 from pathlib import Path
@@ -55,6 +56,7 @@ def load_model(path: Path | str, *, weights: Weights = "loaded") -> onnx.ModelPr
         _check_versions(model)
         _check_text(model)
         check_node_count(model)
+        _check_names(model)
         _check_tensors(model, path.parent)
         check(model)
         if weights == "loaded":
@@ -121,6 +123,14 @@ def _check_versions(model: onnx.ModelProto) -> None:
         raise ModelFileError(
             f"opset {versions[0]}, expected 1 to {newest}; a newer onnx package may read it"
         )
+
+
+def _check_names(model: onnx.ModelProto) -> None:
+    """Refuse two initializers of one name: it is for each runtime to choose which it takes."""
+    names = collections.Counter(tensor.name for tensor in model.graph.initializer)
+    for name, count in names.most_common(1):
+        if count > 1:
+            raise ModelFileError(f"holds {count} initializers called {name!r}, expected one")
 
 
 def _check_text(message: Message) -> None:

@@ -41,6 +41,16 @@ def models(kit):
         constants={"target": [1, kit.FLAT]},
     )
     yield kit.fc(
+        """flat = Flatten (fmap) hidden = Gemm <transB = 1> (flat, w1, b1)
+           norm = ReduceL2 <axes = [1]> (hidden) sides = Shape (hidden)
+           wide = Expand (norm, sides) unit = Div (hidden, wide)
+           left, right = Split <axis = 1> (unit) best = Max (left, right)
+           some = Slice (unit, begin, end, one) parts = Concat <axis = 1> (some, best)
+           row = LayerNormalization (parts, s, s) scores = Gemm <transB = 1> (row, w2, b2)""",
+        {"w1": (16, kit.FLAT), "b1": (16,), "s": (13,), "w2": (5, 13), "b2": (5,)},
+        constants={"begin": [3], "end": [8], "one": [1]},
+    )
+    yield kit.fc(
         """halves = LRN <size = 3> (fmap) left, right = Split <axis = 1> (halves)
            both = Concat <axis = 1> (right, left) pooled = GlobalAveragePool (both)
            flat = Flatten (pooled) scores = Gemm <transB = 1> (flat, w, b)""",

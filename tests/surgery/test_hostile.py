@@ -250,6 +250,14 @@ def test_a_weight_given_twice_is_refused(kit, refused):
     refused(with_graph(model, b"\x2a" + varint(len(twice)) + twice), "more than once")
 
 
+@pytest.mark.parametrize("weight", ["w1", "b2"], ids=["large", "small"])
+def test_two_weights_of_one_name_are_refused(kit, refused, weight):
+    model = kit.plain()
+    twin = next(t for t in model.graph.initializer if t.name == weight)
+    model.graph.initializer.append(twin)
+    refused(model.SerializeToString(), f"2 initializers called '{weight}'")
+
+
 def test_external_data_with_a_hole_are_refused(kit, tmp_path, refused):
     model = large(kit)
     onnx.save(model, tmp_path / "in.onnx", save_as_external_data=True, location="w.bin")
