@@ -38,6 +38,8 @@ SIDES = (224, 256, 288, 320, 384, 448)
 GROWTH = (1, 6, 12)
 HEADS = {"vgg16": "adaptive", "resnet50": "gap"}
 GROWING = "resnet50"
+# Six sizes, at one image and at two.
+DEFAULT = "six, batches 1 and 2"
 PROMISE = 1.2
 PEERS_RUNTIME = "ort-cpu"
 
@@ -56,9 +58,14 @@ class Row:
 
 def sizes_of(plan: str) -> list[tuple[int, int]]:
     """`six` sizes for the ratio, or a number of them for the growth."""
-    if plan == "six":
+    if plan in ("six", DEFAULT):
         return [(side, side) for side in SIDES]
     return [(224 + place, 224) for place in range(int(plan))]
+
+
+def batches_of(plan: str) -> tuple[int, ...]:
+    """One image at a time, or the batches that `anysize validate` takes where none are said."""
+    return (1, 2) if plan == DEFAULT else (1,)
 
 
 def run_bare(path: Path, network: str, runtimes: list[str], plan: str, threads: int) -> float:
@@ -75,12 +82,17 @@ def run_bare(path: Path, network: str, runtimes: list[str], plan: str, threads: 
     module = build(network, head=HEADS[network]).eval()
     double = copy.deepcopy(module).double()
     loaders = {"ort-cpu": OrtCpu, "openvino": OpenVino}
-    images = [make_images(Size(*size), 1, channels=3, seed=0) for size in sizes_of(plan)]
+    images = [
+        make_images(Size(*size), batch, channels=3, seed=0)
+        for size in sizes_of(plan)
+        for batch in batches_of(plan)
+    ]
     start = time.perf_counter()
     with torch.inference_mode():
         for image in images:
             module(torch.from_numpy(image))
-            module(torch.from_numpy(image))
+            if len(image) == 1:  # a second seed, once for each size
+                module(torch.from_numpy(image))
             double(torch.from_numpy(image).double())
     for name in runtimes:
         session = loaders[name]().load(path, threads=threads)
@@ -103,7 +115,7 @@ def run_validate(path: Path, network: str, runtimes: list[str], plan: str, threa
     sizes = [Size(*size) for size in sizes_of(plan)]
     start = time.perf_counter()
     report = validate_model(
-        path, module, runtimes=runtimes, sizes=sizes, batches=(1,), threads=threads
+        path, module, runtimes=runtimes, sizes=sizes, batches=batches_of(plan), threads=threads
     )
     seconds = time.perf_counter() - start
     assert report.ok, [f"{cell}: {cell.message}" for cell in report.cells if not cell.is_good]
@@ -179,9 +191,9 @@ def table(rows: list[Row], threads: int) -> str:
         "# Validation against bare inference",
         "",
         (
-            f"`python benchmarks/validate.py`: batch 1, {threads} threads, {platform.machine()}; "
-            f"{versions}. Six sizes are {SIDES[0]} to {SIDES[-1]} pixels a side, the others about "
-            f"{SIDES[0]}; memory is that of the validating process."
+            f"`python benchmarks/validate.py`: batch 1 where none is said, {threads} threads, "
+            f"{platform.machine()}; {versions}. Six sizes are {SIDES[0]} to {SIDES[-1]} pixels "
+            f"a side, the others about {SIDES[0]}; memory is that of the validating process."
         ),
         "",
         (
@@ -248,6 +260,7 @@ def plans(network: str, options: argparse.Namespace) -> Iterator[Callable[[Path]
         return lambda path: [measure(way, plan, path, network, options, runtimes) for way in ways]
 
     yield rows(("bare", "validate"), "six", options.runtimes)
+    yield rows(("bare", "validate"), DEFAULT, options.runtimes)
     if network != GROWING:
         return
     for count in GROWTH:
