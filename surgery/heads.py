@@ -221,6 +221,8 @@ def _scores(layers: tuple[Layer, ...], output: str) -> str:
             break
         is_share = bool(before)
         name = before or layer.inputs[0]
+    while found != output and isinstance(made[found], Move) and made[found].inputs[0] in made:
+        found = made[found].inputs[0]  # axes of length 1 are part of the tail
     return found
 
 

@@ -294,7 +294,7 @@ def _kinds_behind(view: GraphView, tensor: str) -> set[str]:
         if node.op_type in _LINEAR:  # a product of two computed matrices is no layer
             is_layer = any(is_constant(view, name) for name in node.input[:2])
             return kinds | ({node.op_type} if is_layer else set())
-        if node.op_type not in MOVES | POINTWISE:
+        if node.op_type not in MOVES | POINTWISE | TAILS:
             return kinds | {"GlobalAveragePool" if _is_global(view, index) else node.op_type}
         if node.op_type == "Transpose" and _is_channels_moved(node):
             kinds.add("Transpose")

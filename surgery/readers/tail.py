@@ -28,11 +28,13 @@ def read_tail(sight: Sight, index: int) -> Tail | None:
         return None
     layout = sight.layouts[node.input[0]]
     is_old = node.op_type in _SOFTMAX and opset_version(view.model) < _SOFTMAX_ALONG_AXIS_OPSET
-    needs_rows = is_old or node.op_type in _NORMALISING - {"LpNormalization"}
+    has_scales = node.op_type in _NORMALISING - {"LpNormalization"}
+    needs_rows = is_old or has_scales
     axis = attribute(node, "axis", 0 if node.op_type in _ARG else 1 if is_old else -1)
     assert isinstance(axis, int)
     place = axis + len(layout.axes) if axis < 0 else axis
-    if not _is_over_classes(layout, place, needs_rows=needs_rows):
+    is_over_classes = _is_over_classes(layout, place, needs_rows=needs_rows)
+    if not is_over_classes or (has_scales and place != len(layout.axes) - 1):
         raise declined(view, index, f"{node.op_type} is along axis {axis}, expected the classes")
     if node.op_type in _NORMALISING:
         require_one_output(view, index)

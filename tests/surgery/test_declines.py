@@ -66,6 +66,10 @@ CASES = {
                          "ReduceMax is over all axes, expected the features"),
     "reduced-output": (FC + "scores = ReduceL2 <axes = [1], keepdims = 0> (h)", ONE,
                        {"outputs": "float[1] scores"}, "without an axis for the features"),
+    "norm-of-a-map-of-one-cell": (FC + "u = Unsqueeze (h, sides) n = LayerNormalization <axis = 1> "
+                                  "(u, s) scores = Flatten (n)", {**ONE, "s": (5, 1, 1)},
+                                  {"constants": {"sides": [2, 3]}},
+                                  "LayerNormalization is along axis 1, expected the classes"),
     "norm-of-the-map": ("flat = Flatten (fmap) m = ReduceL2 <axes = [1]> (flat) "
                         "u = Div (flat, m) scores = Gemm <transB = 1> (u, w, b)", ONE, {},
                         "works on the 256 flattened features"),

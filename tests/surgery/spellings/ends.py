@@ -51,6 +51,14 @@ def end_in_log_shares(net: Net, x: str) -> None:
     net.outputs.append((net.add("Sub", x, net.reduce("ReduceLogSumExp", x)), FLOAT))
 
 
+def end_in_a_map_of_one_cell(net: Net, x: str) -> None:
+    """As Caffe writes it."""
+    cell = net.squeeze(x, 2, 3, op="Unsqueeze")
+    cell = net.add("Transpose", cell, perm=[0, 2, 3, 1])
+    scores = net.add("Transpose", net.add("Softmax", cell, axis=3), perm=[0, 3, 1, 2])
+    net.outputs.append((net.add("Flatten", scores), FLOAT))
+
+
 ENDS: dict[str, Callable[[Net, str], None]] = {
     "scores": ending(),
     "softmax": ending("Softmax", axis=1),
@@ -65,6 +73,7 @@ ENDS: dict[str, Callable[[Net, str], None]] = {
     "lp-normalization": ending("LpNormalization", axis=-1),
     "softmax-written-out": end_in_shares,
     "log-softmax-written-out": end_in_log_shares,
+    "softmax-of-one-cell": end_in_a_map_of_one_cell,
     "softmax-identity": end_then("Identity"),
     "softmax-reshape": end_then("Reshape", -1, CLASSES),
 }
