@@ -139,9 +139,10 @@ def prove_rewrite(
         raise UsageError("proof of a rewrite: no size to compare at; give --size")
     further = [size for size in dict.fromkeys(sizes) if size != training]
     cases = [Case(size, batch if place else trained_batch) for place, size in enumerate(further)]
-    if training is not None:
-        own = _batches(opened.original, trained_batch) if opened.is_kept else (trained_batch,)
-        cases = [*(Case(training, count) for count in own), *cases]
+    if training is not None and opened.is_kept:  # the original answers at no other size
+        cases = [Case(training, count) for count in _batches(opened.original, trained_batch)]
+    elif training is not None:
+        cases.insert(0, Case(training, trained_batch))
     images = _Images(_channels(opened.original), seed, _takes_half(opened.original))
     with contextlib.ExitStack() as stack:
         whole = stack.enter_context(contextlib.closing(opened.whole(threads)))
