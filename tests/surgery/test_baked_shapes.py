@@ -9,6 +9,7 @@ import pytest
 from anysize.errors import DeclinedError, UsageError
 from anysize.sizes import Size
 from anysize.surgery import free_baked_shapes, image_input, read_metadata, rewrite
+from anysize.validators.proof import prove_rewrite
 
 # The wide image's map is wider than high, the other one's odd; the batch is never the trace's.
 OTHERS = [(3, Size(48, 80)), (2, Size(64, 32)), (1, Size(32, 32))]
@@ -315,3 +316,19 @@ def test_an_output_that_loses_its_batch_is_declined(kit):
     )
     with pytest.raises(DeclinedError, match="'scores': its axis 0 does not follow the batch"):
         rewrite(model, to="dynamic")
+
+
+@pytest.mark.parametrize("sizes", [(), (Size(48, 40),)], ids=["own-size", "and-others"])
+def test_a_graph_whose_layers_stayed_is_proved_at_its_own_size_alone(kit, sizes):
+    """The original takes no other size, so that there is nothing to compare with."""
+    model = kit.make(
+        kit.BACKBONE
+        + """groups = Reshape (fmap, shuffle) turned = Transpose <perm = [0, 2, 1, 3, 4]> (groups)
+             mixed = Reshape (turned, back) pooled = GlobalAveragePool (mixed)
+             flat = Flatten (pooled) scores = Gemm <transB = 1> (flat, w, b)""",
+        weights={**kit.BACKBONE_WEIGHTS, "w": (5, 4), "b": (5,)},
+        constants={"shuffle": [1, 2, 2, 8, 8], "back": [1, 4, 8, 8]},
+    )
+    proof = prove_rewrite(model, rewrite(model, to="dynamic").model, sizes)
+    assert proof.ok, proof.message
+    assert {cell.size for cell in proof.cells} == {Size(32, 32)}
