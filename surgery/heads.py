@@ -190,14 +190,11 @@ def _check_closed(view: GraphView, region: Region) -> None:
 
 def _is_its_arithmetic(view: GraphView, region: Region, reader: int) -> bool:
     """Say whether a node outside measures a tensor of the head, and only for the head."""
-    pending, is_first = [reader], True
+    if view.node(reader).op_type != "Shape":
+        return False
+    pending = [reader]
     while pending:
-        index = pending.pop()
-        node = view.node(index)
-        if is_first and node.op_type != "Shape":
-            return False
-        is_first = False
-        for name in filter(None, node.output):
+        for name in filter(None, view.node(pending.pop()).output):
             if view.is_graph_output(name):
                 return False
             pending += [after for after in view.consumers(name) if after not in region.nodes]
