@@ -116,6 +116,20 @@ class GraphView:
         tensor = self.constant(name)
         return None if tensor is None else small_array(tensor)
 
+    def integers(self, node: onnx.NodeProto, name: str, position: int) -> tuple[int, ...] | None:
+        """Return what a node has as attribute `name` or, in later opsets, as input `position`.
+
+        Returns:
+            The integers, none where it has neither; None where they are computed.
+        """
+        given = attribute(node, name)
+        if given is None and len(node.input) > position and node.input[position]:
+            value = self.small_constant(node.input[position])
+            given = None if value is None else value.ravel().tolist()
+            if given is None:
+                return None
+        return tuple(int(number) for number in given) if isinstance(given, list) else ()
+
     def upstream(self, *tensors: str, until: Collection[str] = ()) -> set[int]:
         """Return the indices of the nodes that `tensors` are computed from.
 

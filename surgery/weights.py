@@ -149,21 +149,18 @@ def _moved(view: GraphView, node: onnx.NodeProto, seen: Constant) -> Constant | 
 
 def _target(view: GraphView, node: onnx.NodeProto, dims: tuple[int, ...]) -> tuple[int, ...] | None:
     """Return what a node that keeps the order of elements makes of `dims`."""
-    numbers = attribute(node, "shape" if node.op_type == "Reshape" else "axes")
-    if numbers is None and len(node.input) > 1 and node.input[1]:
-        value = view.small_constant(node.input[1])
-        numbers = None if value is None else [int(number) for number in value.ravel()]
     if node.op_type == "Flatten":
         axis = attribute(node, "axis", 1)
         assert isinstance(axis, int)
         axis = axis + len(dims) if axis < 0 else axis
         return math.prod(dims[:axis]), math.prod(dims[axis:])
-    if node.op_type == "Squeeze" and numbers is None:
-        return tuple(side for side in dims if side != 1)
-    if not isinstance(numbers, list):
+    numbers = view.integers(node, "shape" if node.op_type == "Reshape" else "axes", 1)
+    if numbers is None:
         return None
     if node.op_type == "Reshape":
         return _resolved(numbers, dims)
+    if node.op_type == "Squeeze" and not numbers:
+        return tuple(side for side in dims if side != 1)
     rank = len(dims) + (len(numbers) if node.op_type == "Unsqueeze" else 0)
     axes = {axis + rank if axis < 0 else axis for axis in numbers}
     if node.op_type == "Squeeze":
@@ -172,7 +169,7 @@ def _target(view: GraphView, node: onnx.NodeProto, dims: tuple[int, ...]) -> tup
     return tuple(1 if axis in axes else next(rest, 1) for axis in range(rank))
 
 
-def _resolved(target: list[int], dims: tuple[int, ...]) -> tuple[int, ...] | None:
+def _resolved(target: Sequence[int], dims: tuple[int, ...]) -> tuple[int, ...] | None:
     if any(side == 0 and axis >= len(dims) for axis, side in enumerate(target)):
         return None
     sides = [dims[axis] if side == 0 else side for axis, side in enumerate(target)]

@@ -34,7 +34,9 @@ def reduce_mean_to_global_pool(model: onnx.ModelProto) -> PassResult:
         node = view.node(index)
         value = values.get(node.input[0])
         is_map = value is not None and len(value.type.tensor_type.shape.dim) == 4
-        if not is_map or _axes(view, node) != {2, 3}:
+        axes = view.integers(node, "axes", 1) or ()
+        places = {axis + 4 if axis < 0 else axis for axis in axes}
+        if not is_map or places != {2, 3}:
             continue
         pool = onnx.helper.make_node(
             "GlobalAveragePool", [node.input[0]], list(node.output), name=node.name
@@ -53,13 +55,3 @@ def reduce_mean_to_global_pool(model: onnx.ModelProto) -> PassResult:
         return PassResult(model, applied=False, reason=reason)
     edits.apply(model)
     return PassResult(model, applied=True, nodes=tuple(names))
-
-
-def _axes(view: GraphView, node: onnx.NodeProto) -> set[int]:
-    axes = attribute(node, "axes")
-    if axes is None and len(node.input) > 1:
-        constant = view.small_constant(node.input[1])
-        axes = None if constant is None else constant.tolist()
-    if not isinstance(axes, list):
-        return set()
-    return {axis + 4 if axis < 0 else axis for axis in axes}

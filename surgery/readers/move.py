@@ -45,16 +45,12 @@ def _after(sight: Sight, index: int, before: Layout) -> Layout | None:
         perm = attribute(node, "perm", list(range(len(before.axes)))[::-1])
         return before.transposed(perm) if isinstance(perm, list) else None
     if node.op_type in ("Squeeze", "Unsqueeze"):
-        axes = attribute(node, "axes")
-        if len(node.input) > 1 and node.input[1]:
-            value = sight.view.small_constant(node.input[1])
-            axes = None if value is None else [int(axis) for axis in value.ravel()]
-            if value is None:
-                return None
+        axes = sight.view.integers(node, "axes", 1)
         if axes is None:
-            return before.squeezed(None) if node.op_type == "Squeeze" else None
-        assert isinstance(axes, list)
-        return before.squeezed(axes) if node.op_type == "Squeeze" else before.unsqueezed(axes)
+            return None
+        if node.op_type == "Squeeze":
+            return before.squeezed(axes or None)
+        return before.unsqueezed(axes) if axes else None
     shape = sight.shapes.get(node.output[0])
     return None if shape is None else before.reshaped(shape)
 

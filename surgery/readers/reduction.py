@@ -52,9 +52,4 @@ def read_reduction(sight: Sight, index: int) -> Reduction | None:
 
 def reduced_axes(view: GraphView, index: int) -> tuple[int, ...] | None:
     """Return the axes that a reduction is over; None where it is over all, or does not say."""
-    node = view.node(index)
-    axes = attribute(node, "axes")
-    if axes is None and len(node.input) > 1 and node.input[1]:
-        value = view.small_constant(node.input[1])
-        axes = None if value is None else value.ravel().tolist()
-    return tuple(int(axis) for axis in axes) if isinstance(axes, list) and axes else None
+    return view.integers(view.node(index), "axes", 1) or None

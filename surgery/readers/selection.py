@@ -54,14 +54,9 @@ def read_selection(sight: Sight, index: int) -> Selection | None:
 def _axis(view: GraphView, index: int, rank: int) -> int | None:
     """Return the one axis that a node works along; None where it says several, or none."""
     node = view.node(index)
-    if node.op_type != "Slice":
-        axis = attribute(node, "axis", 0)
-    else:
-        axes = attribute(node, "axes")
-        if axes is None and len(node.input) > 3 and node.input[3]:
-            value = view.small_constant(node.input[3])
-            axes = None if value is None else value.ravel().tolist()
-        axis = axes[0] if isinstance(axes, list) and len(axes) == 1 else None
-    if not isinstance(axis, int):
+    axes = (
+        view.integers(node, "axes", 3) if node.op_type == "Slice" else (attribute(node, "axis", 0),)
+    )
+    if axes is None or len(axes) != 1 or not isinstance(axes[0], int):
         return None
-    return axis + rank if axis < 0 else axis
+    return axes[0] + rank if axes[0] < 0 else axes[0]
