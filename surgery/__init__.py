@@ -5,7 +5,7 @@ from anysize.surgery.geometry import MapGeometry, map_geometry
 from anysize.surgery.graph import image_input, static_size
 from anysize.surgery.heads import AnySizeAlreadyError, Head, find_head, find_heads
 from anysize.surgery.intervals import legal_interval, smallest_size, trained_size
-from anysize.surgery.loading import load_model
+from anysize.surgery.loading import load_model, model_files
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
 from anysize.surgery.passes import (
     PassResult,
@@ -48,6 +48,7 @@ __all__ = [
     "load_model",
     "local_pool_to_global",
     "map_geometry",
+    "model_files",
     "read_metadata",
     "reduce_mean_to_global_pool",
     "reshape_to_flatten",

@@ -20,7 +20,15 @@ from anysize.sizes import MAX_SIDE, Size
 from anysize.surgery.skeleton import one_line
 from anysize.surgery.tensors import small_array
 
-__all__ = ["GraphView", "attribute", "image_input", "opset_version", "static_size"]
+__all__ = [
+    "GraphView",
+    "attribute",
+    "channels_last_reader",
+    "channels_last_words",
+    "image_input",
+    "opset_version",
+    "static_size",
+]
 
 
 class GraphView:
@@ -210,6 +218,23 @@ def image_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
     raise UnsupportedModelError(
         f"graph inputs: got {got}, expected an image input of shape "
         "(batch, channels, height, width)"
+    )
+
+
+def channels_last_reader(view: GraphView) -> int | None:
+    """Return the Transpose that puts an image's channels first, of a graph that takes them last."""
+    for index in view.consumers(image_input(view.model).name)[:1]:
+        node = view.node(index)
+        if node.op_type == "Transpose" and attribute(node, "perm") == [0, 3, 1, 2]:
+            return index
+    return None
+
+
+def channels_last_words(name: str) -> str:
+    """Say what is wrong with an input `(batch, height, width, channels)`, and what to do."""
+    return (
+        f"input {name!r} has its channels last, expected (batch, channels, height, width); export "
+        f"with them first (tf2onnx: --inputs-as-nchw {name})"
     )
 
 

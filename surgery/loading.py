@@ -20,13 +20,14 @@ from anysize.surgery.skeleton import check, one_line
 from anysize.surgery.tensors import (
     all_tensors,
     element_count,
+    is_external,
     is_inline_in_file,
     is_loaded,
     is_packed,
     payload_bytes,
 )
 
-__all__ = ["PROTOBUF_LIMIT_BYTES", "Weights", "load_model"]
+__all__ = ["PROTOBUF_LIMIT_BYTES", "Weights", "load_model", "model_files"]
 
 Weights = Literal["loaded", "in_file"]
 
@@ -66,6 +67,20 @@ def load_model(path: Path | str, *, weights: Weights = "loaded") -> onnx.ModelPr
     except Exception as exc:  # a mutated file can trip anything on the way
         raise ModelFileError(f"{path}: is damaged: {one_line(exc)}") from exc
     return model
+
+
+def model_files(path: Path | str) -> tuple[Path, ...]:
+    """Return the files that a model consists of: itself, and those of its external weights.
+
+    A model that cannot be read consists of itself.
+    """
+    path = Path(path)
+    try:
+        tensors = all_tensors(load_model(path, weights="in_file"))
+        outside = [tensor for tensor in tensors if is_external(tensor)]
+        return (path, *dict.fromkeys(external_range(t, path.parent).path for t in outside))
+    except ModelFileError:
+        return (path,)
 
 
 def _parse(path: Path) -> onnx.ModelProto:
@@ -126,11 +141,14 @@ def _check_versions(model: onnx.ModelProto) -> None:
 
 
 def _check_names(model: onnx.ModelProto) -> None:
-    """Refuse two initializers of one name: it is for each runtime to choose which it takes."""
-    names = collections.Counter(tensor.name for tensor in model.graph.initializer)
-    for name, count in names.most_common(1):
-        if count > 1:
-            raise ModelFileError(f"holds {count} initializers called {name!r}, expected one")
+    """Refuse two tensors of one name: it is for each runtime to choose which it takes."""
+    graph = model.graph
+    kinds = {"initializers": graph.initializer, "inputs": graph.input, "outputs": graph.output}
+    for kind, values in kinds.items():
+        names = collections.Counter(value.name for value in values)
+        for name, count in names.most_common(1):
+            if count > 1:
+                raise ModelFileError(f"has {count} {kind} called {name!r}, expected one")
 
 
 def _check_text(message: Message) -> None:

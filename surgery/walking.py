@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 import onnx
 
 from anysize.errors import DeclinedError
-from anysize.surgery.graph import GraphView, attribute, image_input
+from anysize.surgery.graph import (
+    GraphView,
+    attribute,
+    channels_last_reader,
+    channels_last_words,
+    image_input,
+)
 from anysize.surgery.layers import declined
 from anysize.surgery.readers import (
     MOVES,
@@ -112,17 +118,9 @@ def _add(regions: list[Region], new: Region, view: GraphView) -> None:
 
 def require_channels_first(view: GraphView) -> None:
     """Decline a graph whose image input is `(batch, height, width, channels)`."""
-    name = image_input(view.model).name
-    readers = view.consumers(name)
-    for index in readers[:1]:
-        node = view.node(index)
-        if node.op_type == "Transpose" and attribute(node, "perm") == [0, 3, 1, 2]:
-            raise declined(
-                view,
-                index,
-                f"input {name!r} has its channels last, expected (batch, channels, height, "
-                f"width); export with them first (tf2onnx: --inputs-as-nchw {name})",
-            )
+    index = channels_last_reader(view)
+    if index is not None:
+        raise declined(view, index, channels_last_words(image_input(view.model).name))
 
 
 def without_form(view: GraphView, index: int) -> DeclinedError:
