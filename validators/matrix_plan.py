@@ -2,43 +2,62 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-import hashlib
-import json
+import math
+import re
+import reprlib
 import tomllib
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from anysize.errors import UsageError
-from anysize.sizes import parse_sizes
+from anysize.files import read_regular
+from anysize.sizes import Size, SizeRange, parse_sizes
+from anysize.validators.budget import ALL_OUTPUTS
 from anysize.validators.runtimes import parse_runtimes
 
-__all__ = ["Job", "job_key", "read_matrix"]
+__all__ = ["Job", "read_matrix"]
 
+_MOST_BYTES = 1 << 20
+_MOST_BATCH = 1024
+_MOST_LETTERS = 50  # of a name, which becomes a file's
+_DEFAULT_OPSET = 18
 _LISTS = ("runtimes", "sizes", "batches", "heads")
+_PER_OUTPUT = "a number from 0 on, or a table of them by output"
 # Key → what it has to be, in words.
 _SETTINGS = {
     "runtimes": "a list of names as in `anysize runtimes`, or all",
     "sizes": "a list of sizes such as 224x224, or auto",
-    "batches": "a list of whole numbers",
-    "seed": "a whole number",
-    "atol": "a number",
-    "rtol": "a number",
+    "batches": f"a list of whole numbers from 1 to {_MOST_BATCH}",
+    "seed": "a whole number from 0 on",
+    "atol": _PER_OUTPUT,
+    "rtol": _PER_OUTPUT,
     "arbiter": "float64 or none",
+}
+_EXPORT = {
+    "heads": "a list of heads",
+    "size": "HEIGHTxWIDTH",
+    "min_size": "HEIGHTxWIDTH",
+    "max_size": "HEIGHTxWIDTH",
+    "opset": "a whole number",
 }
 _MODEL = {
     "source": "a SOURCE to export",
     "file": "an ONNX file",
-    "heads": "a list of heads",
+    "name": f"1 to {_MOST_LETTERS} printable letters",
     "reference": "a SOURCE or an ONNX file",
     "weights": "a checkpoint",
+    **_EXPORT,
     **_SETTINGS,
 }
 _TYPES: dict[str, tuple[type, ...]] = {
     "seed": (int,),
-    "atol": (int, float),
-    "rtol": (int, float),
+    "opset": (int,),
+    "atol": (int, float, dict),
+    "rtol": (int, float, dict),
 }
 
 
@@ -51,13 +70,17 @@ class Job:
         source: A SOURCE that is exported first; "" where `file` is given.
         file: The ONNX file, as seen from the configuration's folder; "" where `source` is given.
         head: Of the export; "" for the model's own.
+        size: Of the export, the training size; "" for the model's own.
+        min_size: Of the export; "" for the network's own smallest.
+        max_size: Of the export; "" for none.
+        opset: Of the export.
         reference: See `anysize validate`; "" for what the file says.
         weights: A checkpoint; "" for none.
         runtimes: Names.
         sizes: `HEIGHTxWIDTH`; ("auto",) for auto.
         batches: Numbers of images.
         seed: Of weights and images.
-        atol: Replaces the error budget.
+        atol: By output, "" for those that are not named; replaces the error budget.
         rtol: As well.
         arbiter: `float64` or `none`.
     """
@@ -66,15 +89,24 @@ class Job:
     source: str
     file: str
     head: str
+    size: str
+    min_size: str
+    max_size: str
+    opset: int
     reference: str
     weights: str
     runtimes: tuple[str, ...]
     sizes: tuple[str, ...]
     batches: tuple[int, ...]
     seed: int
-    atol: float | None
-    rtol: float | None
+    atol: tuple[tuple[str, float], ...]
+    rtol: tuple[tuple[str, float], ...]
     arbiter: str
+
+    @property
+    def exported_name(self) -> str:
+        """The name of the file that a source is exported to; "" for a job that has a file."""
+        return re.sub(r"[^\w.-]", "-", self.name) + ".onnx" if self.source else ""
 
 
 def read_matrix(path: Path) -> tuple[Job, ...]:
@@ -83,100 +115,170 @@ def read_matrix(path: Path) -> tuple[Job, ...]:
     Raises:
         UsageError: It cannot be read, or a key or value is not understood.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise UsageError(f"matrix {path}: {exc.strerror}; expected a TOML file") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise UsageError(f"matrix {path}: is no TOML: {exc}") from exc
-    models = content.pop("model", [])
-    if not isinstance(models, list) or not models or not all(isinstance(m, dict) for m in models):
-        raise UsageError(f"matrix {path}: names no model; add a [[model]] with source or file")
-    _check(content, _SETTINGS, str(path))
+    with _named(f"matrix {path}"):
+        content = _content(path)
+        models = content.pop("model", [])
+        if not isinstance(models, list) or not all(isinstance(model, dict) for model in models):
+            raise UsageError("model is no table of its own; write [[model]]")
+        if not models:
+            raise UsageError("names no model; add a [[model]] with source or file")
+        _check(content, _SETTINGS)
     jobs: list[Job] = []
     for number, model in enumerate(models, 1):
-        where = f"{path}, model {number}"
-        _check(model, _MODEL, where)
-        jobs.extend(_jobs({**content, **model}, where, path.parent))
-    names = [job.name for job in jobs]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UsageError(f"matrix {path}: {twice} is there twice; join the two")
+        with _named(f"matrix {path}, model {number}"):
+            _check(model, _MODEL)
+            jobs.extend(_jobs({**content, **model}, path.parent))
+    with _named(f"matrix {path}"):
+        _refuse_twice([job.name for job in jobs])
+        _refuse_twice([job.exported_name for job in jobs if job.source])
     return tuple(jobs)
 
 
-def job_key(job: Job) -> str:
-    """Return a hash of everything that a job's report depends on: settings and files."""
-    from anysize import __version__
-
-    files = [_digest(Path(name)) for name in (job.file, job.reference, job.weights) if name]
-    text = json.dumps([asdict(job), files, __version__], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-def _digest(path: Path) -> str:
-    """Hash a file; "" where a name is no file, such as a SOURCE."""
-    if not path.is_file():
-        return ""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+@contextlib.contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Say in an error where it is."""
+    try:
+        yield
+    except UsageError as exc:
+        raise UsageError(f"{where}: {exc}") from exc
 
 
-def _check(content: dict[str, Any], known: dict[str, str], where: str) -> None:
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(read_regular(path, most=_MOST_BYTES).decode())
+    except UsageError as exc:
+        raise UsageError(f"{exc}; expected a TOML file") from exc
+    except (ValueError, RecursionError) as exc:  # a number of too many digits is the former
+        raise UsageError(f"is no TOML: {exc}") from exc
+
+
+def _refuse_twice(names: list[str]) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{twice} is there twice; give each of the models a name of its own")
+
+
+def _check(content: dict[str, Any], known: dict[str, str]) -> None:
     """Refuse a key that is not known, and a value of another type."""
     for key, value in content.items():
         if key not in known:
             close = difflib.get_close_matches(key, known, 1)
             hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-            raise UsageError(f"matrix {where}: key {key!r} is unknown; {hint}")
+            raise UsageError(f"key {reprlib.repr(key)} is unknown; {hint}")
         kinds = _TYPES.get(key, (list, str) if key in _LISTS else (str,))
         if isinstance(value, bool) or not isinstance(value, kinds):
-            raise UsageError(f"matrix {where}: {key} is {value!r}, expected {known[key]}")
+            raise _unexpected(key, value)
 
 
-def _jobs(settings: dict[str, Any], where: str, folder: Path) -> list[Job]:
+def _unexpected(key: str, value: object) -> UsageError:
+    try:
+        got = reprlib.repr(value)
+    except ValueError:  # Python writes out no number of more than 4300 digits
+        got = "a number of thousands of digits"
+    return UsageError(f"{key} is {got}, expected {_MODEL[key]}")
+
+
+def _jobs(settings: dict[str, Any], folder: Path) -> list[Job]:
     source, file = settings.get("source", ""), settings.get("file", "")
     if bool(source) == bool(file):
-        raise UsageError(f"matrix {where}: give either source or file")
-    if file and "heads" in settings:
-        raise UsageError(f"matrix {where}: heads are for a source; a file has the head that it has")
+        raise UsageError("give either source or file")
     if source and "reference" in settings:
-        raise UsageError(f"matrix {where}: reference is for a file; a source is its own")
-    runtimes = parse_runtimes(",".join(_texts(settings, "runtimes", ["ort-cpu"], where)))
-    sizes = tuple(_texts(settings, "sizes", ["auto"], where))
-    if sizes != ("auto",):
-        sizes = tuple(map(str, parse_sizes(",".join(sizes))))
-    batches = tuple(settings.get("batches", (1, 2)))
-    if not batches or not all(type(n) is int and n >= 1 for n in batches):
-        raise UsageError(f"matrix {where}: batches are {batches}, expected {_MODEL['batches']}")
+        raise UsageError("reference is for a file; a source is its own")
+    for key in _EXPORT:
+        if file and key in settings:
+            raise UsageError(f"{key} is for a source; a file is taken as it is")
     arbiter = settings.get("arbiter", "float64")
     if arbiter not in ("float64", "none"):
-        raise UsageError(f"matrix {where}: arbiter is {arbiter!r}, expected float64 or none")
+        raise _unexpected("arbiter", arbiter)
+    size, min_size, max_size = _export_sizes(settings)
     reference = settings.get("reference", "")
-    heads = _texts(settings, "heads", [""], where) if source else [""]
+    heads = dict.fromkeys(_texts(settings, "heads", [""]))
+    runtimes = parse_runtimes(",".join(_texts(settings, "runtimes", ["ort-cpu"])))
     return [
         Job(
-            name=f"{source}-{head}" if head else source or file,
+            name=_name(settings, head, is_alone=len(heads) == 1),
             source=source,
             file=str(folder / file) if file else "",
             head=head,
+            size=size,
+            min_size=min_size,
+            max_size=max_size,
+            opset=settings.get("opset", _DEFAULT_OPSET),
             reference=str(folder / reference) if reference.endswith(".onnx") else reference,
             weights=str(folder / settings["weights"]) if settings.get("weights") else "",
             runtimes=runtimes,
-            sizes=sizes,
-            batches=batches,
-            seed=settings.get("seed", 0),
-            atol=settings.get("atol"),
-            rtol=settings.get("rtol"),
+            sizes=_sizes(settings),
+            batches=_batches(settings),
+            seed=_seed(settings),
+            atol=_numbers(settings, "atol"),
+            rtol=_numbers(settings, "rtol"),
             arbiter=arbiter,
         )
         for head in heads
     ]
 
 
-def _texts(settings: dict[str, Any], key: str, otherwise: list[str], where: str) -> list[str]:
+def _name(settings: dict[str, Any], head: str, *, is_alone: bool) -> str:
+    name: str | None = settings.get("name")
+    if name is None:
+        name = settings.get("source") or settings["file"]
+        return f"{name}-{head}" if head else name
+    if not (name.isprintable() and 1 <= len(name.strip()) <= _MOST_LETTERS):
+        raise _unexpected("name", name)
+    return name if is_alone else f"{name}-{head}"
+
+
+def _export_sizes(settings: dict[str, Any]) -> tuple[str, str, str]:
+    """Read training size, smallest and largest size; each "" where it is not given."""
+    found: dict[str, Size] = {}
+    for key in ("size", "min_size", "max_size"):
+        if key in settings:
+            with _named(key):
+                found[key] = Size.parse(settings[key])
+    SizeRange(found.get("min_size", Size(1, 1)), found.get("max_size"))
+    size, low, top = (str(found.get(key, "")) for key in ("size", "min_size", "max_size"))
+    return size, low, top
+
+
+def _sizes(settings: dict[str, Any]) -> tuple[str, ...]:
+    sizes = _texts(settings, "sizes", ["auto"])
+    return ("auto",) if sizes == ["auto"] else tuple(map(str, parse_sizes(",".join(sizes))))
+
+
+def _batches(settings: dict[str, Any]) -> tuple[int, ...]:
+    batches = settings.get("batches", (1, 2))
+    if not batches or not all(type(n) is int and 1 <= n <= _MOST_BATCH for n in batches):
+        raise _unexpected("batches", batches)
+    return tuple(batches)
+
+
+def _seed(settings: dict[str, Any]) -> int:
+    seed: int = settings.get("seed", 0)
+    if not 0 <= seed < 1 << 63:  # TOML's own limit, which Python's reader does not keep
+        raise _unexpected("seed", seed)
+    return seed
+
+
+def _numbers(settings: dict[str, Any], key: str) -> tuple[tuple[str, float], ...]:
+    value = settings.get(key, {})
+    numbers = value if isinstance(value, dict) else {ALL_OUTPUTS: value}
+    if not all(map(_is_tolerance, numbers.values())):
+        raise _unexpected(key, value)
+    return tuple((output, float(number)) for output, number in numbers.items())
+
+
+def _is_tolerance(number: object) -> bool:
+    if not isinstance(number, (int, float)) or isinstance(number, bool):
+        return False
+    try:
+        return math.isfinite(number) and number >= 0
+    except OverflowError:  # of a whole number that no float can be
+        return False
+
+
+def _texts(settings: dict[str, Any], key: str, otherwise: list[str]) -> list[str]:
     value = settings.get(key, otherwise)
     texts = [value] if isinstance(value, str) else value
     if not texts or not all(isinstance(text, str) for text in texts):
-        raise UsageError(f"matrix {where}: {key} is {value!r}, expected {_MODEL[key]}")
+        raise _unexpected(key, value)
     return list(texts)

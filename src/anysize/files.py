@@ -1,10 +1,12 @@
-"""Output files that appear whole or not at all."""
+"""Input files that are read within bounds, and output files that appear whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,11 +14,41 @@ from typing import BinaryIO
 
 from anysize.errors import UsageError
 
-__all__ = ["atomic_output", "check_output_path", "staged_output"]
+__all__ = ["atomic_output", "check_output_path", "read_regular", "remove_partial", "staged_output"]
 
 _SUFFIX = ".partial"
 # A name may have 255 bytes, and mkstemp adds to it.
 _KEPT_LETTERS = 50
+
+
+def read_regular(path: Path, *, most: int) -> bytes:
+    """Read a whole file, and never wait for a pipe or read a device without end.
+
+    Args:
+        path: The file.
+        most: Bytes that it may have.
+
+    Raises:
+        UsageError: It cannot be read, is no regular file, or is larger. The message does not
+            name the file.
+    """
+    try:
+        with open(path, "rb", opener=_open_at_once) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise UsageError("is a device or a pipe, expected a regular file")
+            content = stream.read(most + 1)
+    except OSError as error:
+        raise UsageError(error.strerror or str(error)) from error
+    except ValueError as error:  # a NUL in the name
+        raise UsageError(str(error)) from error
+    if len(content) > most:
+        raise UsageError(f"is larger than {most} bytes, the most that is read")
+    return content
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file; a pipe is not waited for until somebody writes to it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def check_output_path(path: Path, *, inputs: Iterable[Path] = ()) -> None:
@@ -28,7 +60,7 @@ def check_output_path(path: Path, *, inputs: Iterable[Path] = ()) -> None:
 
     Raises:
         UsageError: The folder does not exist or is not writable, or the path is a folder, a
-            device or a pipe, or one of `inputs`.
+            device, a pipe, a symbolic link to itself, or one of `inputs`.
     """
     try:
         if path.is_dir():
@@ -38,10 +70,14 @@ def check_output_path(path: Path, *, inputs: Iterable[Path] = ()) -> None:
         if (path.exists() and not path.is_file()) or _is_stream(path):
             # Renaming over it would put a file in the place of /dev/null or /dev/stdout.
             raise UsageError(f"output {path}: is a device or a pipe; name a regular file")
+        with contextlib.suppress(FileNotFoundError):
+            path.stat()  # unlike `exists`, it tells of links that lead to themselves
         overwritten = [one for one in inputs if one.exists() and path.exists()]
         overwritten = [one for one in overwritten if one.samefile(path)]
     except OSError as error:
         raise UsageError(f"output {path}: cannot be written: {error.strerror}") from error
+    except ValueError as error:  # a NUL in the name
+        raise UsageError(f"output {path}: cannot be written: {error}") from error
     if overwritten:
         raise UsageError(
             f"output {path}: would overwrite the input {overwritten[0]}; choose another name"
@@ -105,6 +141,15 @@ def staged_output(path: Path) -> Iterator[Path]:
         staged.replace(path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_partial(path: Path) -> None:
+    """Remove what a process that was killed left beside `path`, a file that it was to write."""
+    for left in path.parent.glob(f"{glob.escape(_prefix(path))}*{_SUFFIX}"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def _is_stream(path: Path) -> bool:

@@ -39,7 +39,15 @@ def matrix(
     files = ReportFiles(json, junit, markdown, html)
     files.check([config])
     with progress() as show:
-        joined = run(config, jobs=jobs, engine=engine, resume=resume, folder=folder, progress=show)
+        joined = run(
+            config,
+            jobs=jobs,
+            engine=engine,
+            resume=resume,
+            folder=folder,
+            check=files.check,
+            progress=show,
+        )
     files.write(joined)
     if files.is_json_on_stdout:
         result(joined.to_json())

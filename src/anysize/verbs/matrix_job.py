@@ -1,0 +1,71 @@
+"""One job of a matrix, in the process that it is given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anysize.errors import AnysizeError
+
+if TYPE_CHECKING:
+    from anysize.validators.matrix_plan import Job
+    from anysize.validators.report import Entry
+
+__all__ = ["died", "run_job"]
+
+
+def run_job(job: Job, folder: Path) -> Entry:
+    """Run one job in this process; whatever goes wrong is its entry."""
+    from anysize.validators.report import Entry
+
+    try:
+        return _run(job, folder)
+    except AnysizeError as exc:
+        return Entry(job.name, None, str(exc), exc.exit_code)
+    except MemoryError:
+        return Entry(job.name, None, "out of memory; try smaller sizes or batches", 3)
+    except Exception as exc:  # a bug of ours must not stop the other jobs
+        return Entry(job.name, None, f"internal error: {type(exc).__name__}: {exc}", 2)
+
+
+def died(job: Job) -> Entry:
+    """Return the entry of a job whose process ended without one."""
+    from anysize.validators.report import Entry
+
+    return Entry(job.name, None, "the job's process died, as when memory runs out", 3)
+
+
+def _run(job: Job, folder: Path) -> Entry:
+    from anysize.validators.report import Entry
+    from anysize.verbs.export import export
+    from anysize.verbs.validate import validate
+
+    file = Path(job.file)
+    if job.source:
+        # It stays beside the reports: their commands that reproduce a cell name it.
+        file = folder / job.exported_name
+        export(
+            job.source,
+            file,
+            head=job.head or None,
+            weights=job.weights or None,
+            size=job.size or None,
+            min_size=job.min_size or None,
+            max_size=job.max_size or None,
+            opset=job.opset,
+            seed=job.seed,
+            verify=False,
+        )
+    report = validate(
+        file,
+        job.reference or None,
+        weights=job.weights or None,
+        runtimes=job.runtimes,
+        sizes=",".join(job.sizes),
+        batches=job.batches,
+        seed=job.seed,
+        atol=dict(job.atol) or None,
+        rtol=dict(job.rtol) or None,
+        arbiter=job.arbiter,
+    )
+    return Entry(job.name, report, "", report.exit_code)

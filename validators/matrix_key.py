@@ -1,0 +1,180 @@
+"""What a job of a matrix depends on: settings, files, Python sources, installed packages."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import json
+import platform
+import re
+import secrets
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from importlib.machinery import ModuleSpec, PathFinder
+from itertools import islice
+from pathlib import Path
+
+from anysize.errors import ModelFileError
+from anysize.validators.matrix_plan import Job
+
+__all__ = ["input_files", "job_keys"]
+
+# A package of more files than this is not read.
+_MOST_SOURCES = 10_000
+_LIBRARIES = ("torchvision", "timm")
+_INSTALLED = {"site-packages", "dist-packages"}
+_IMPORTS = re.compile(
+    r"(?:^|[;:])[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import\b|import[ \t]+(\w[\w., \t]*))", re.MULTILINE
+)
+
+
+def job_keys(jobs: Iterable[Job]) -> dict[Job, str]:
+    """Return for each job a hash of what its verdicts depend on: settings, files and packages.
+
+    Files that a Python source reads by itself are not seen. A job of more Python files than are
+    read gets another key each time.
+    """
+    environment = _environment()
+    return {job: _key(job, environment) for job in jobs}
+
+
+def _key(job: Job, environment: Sequence[str]) -> str:
+    files = input_files(job)
+    if len(files) > _MOST_SOURCES:
+        return secrets.token_hex(12)
+    contents = sorted((str(path), _digest(path)) for path in files)
+    text = json.dumps([asdict(job), contents, environment], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def input_files(job: Job) -> tuple[Path, ...]:
+    """Return the files that a job reads and that exist.
+
+    They are models with their external weights, a checkpoint, and for a SOURCE of the user's own
+    the Python files of its module, or package, and of those that it imports and that are not
+    installed.
+    """
+    found: list[Path] = []
+    for name in (job.file, job.reference):
+        if name and (name == job.file or name.endswith(".onnx")):
+            found.extend(_model_files(Path(name)))
+    if job.weights:
+        found.append(Path(job.weights))
+    for source in (job.source, job.reference or _named_source(job)):
+        found.extend(_source_files(source))
+    return tuple(path for path in dict.fromkeys(found) if _is_file(path))
+
+
+def _model_files(path: Path) -> tuple[Path, ...]:
+    from anysize.surgery import model_files
+
+    try:
+        return model_files(path)
+    except OSError:  # it changes at this moment
+        return (path,)
+
+
+def _named_source(job: Job) -> str:
+    """Return the SOURCE that a file says it is, which is its reference where none is given."""
+    from anysize.surgery import load_model, read_metadata
+
+    if not job.file:
+        return ""
+    try:
+        return read_metadata(load_model(job.file, weights="in_file")).model or ""
+    except ModelFileError:  # the job itself will say so
+        return ""
+
+
+def _source_files(source: str) -> list[Path]:
+    package, colon, _ = source.partition(":")
+    if not colon or package in _LIBRARIES or source.endswith(".onnx"):
+        return []
+    return list(islice(_python_files(package.partition(".")[0]), _MOST_SOURCES + 1))
+
+
+def _python_files(name: str) -> Iterator[Path]:
+    """Yield the files of a top-level module and of those it imports; nothing is imported here."""
+    importlib.invalidate_caches()
+    search = [str(Path.cwd()), *sys.path]
+    waiting, seen = [name], {name}
+    while waiting:
+        module = waiting.pop()
+        spec = _spec(module, search)
+        if spec is None or (_is_installed(spec) and module != name):
+            continue
+        for path in _files(spec):
+            yield path
+            if not _is_installed(spec):
+                new = _imported(path) - seen - {"anysize"}
+                seen |= new
+                waiting.extend(new)
+
+
+def _spec(name: str, search: Sequence[str]) -> ModuleSpec | None:
+    try:
+        return PathFinder.find_spec(name, search) or importlib.util.find_spec(name)
+    except (ImportError, ValueError, AttributeError):  # no name of a module
+        return None
+
+
+def _is_installed(spec: ModuleSpec) -> bool:
+    """Say whether a module is Python's own, or a package's with a version."""
+    places = [
+        Path(place) for place in (spec.origin, *(spec.submodule_search_locations or ())) if place
+    ]
+    own = sysconfig.get_path("stdlib")
+    return any(place.is_relative_to(own) or {*place.parts} & _INSTALLED for place in places)
+
+
+def _files(spec: ModuleSpec) -> Iterator[Path]:
+    if spec.submodule_search_locations is None:
+        yield Path(spec.origin or "")
+        return
+    for folder in spec.submodule_search_locations:
+        yield from Path(folder).rglob("*.py")
+
+
+def _imported(path: Path) -> set[str]:
+    """Return the top-level names that a file imports, and perhaps some that it only speaks of."""
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError:
+        return set()
+    lists = (first or others for first, others in _IMPORTS.findall(text))
+    names = (name.strip() for one in lists for name in one.split(","))
+    return {re.split(r"[.\s]", name)[0] for name in names} - {""}
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # its name is too long, for example
+        return False
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:  # the job itself will say so
+        return ""
+
+
+def _environment() -> list[str]:
+    """Name Python, the kind of machine, and every installed package with its version."""
+    return [sys.version, platform.system(), platform.machine(), *sorted(set(_packages()))]
+
+
+def _packages() -> Iterator[str]:
+    # setuptools puts packages of its own there when it is imported.
+    search = [entry for entry in sys.path if Path(entry).name != "_vendor"]
+    for found in metadata.distributions(path=search):
+        try:
+            yield f"{found.metadata['Name']} {found.version}"
+        except (TypeError, KeyError, OSError):  # a folder that pip left behind, with nothing in it
+            continue
