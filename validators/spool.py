@@ -1,12 +1,14 @@
 """Arrays on disk between the reference and the runtimes, so that memory does not grow with sizes.
 
 The reference answers once for each case, and every runtime reads those answers, in this process
-or in another: arrays are the only thing that crosses, as plain `.npy` files in a private temporary
-folder. The images lie there too, made once.
+or in another: arrays are the only thing that crosses, as plain `.npy` files in private temporary
+folders. The images lie there too, made once, in a folder of their own: workers are told of that one
+alone. A file that has changed since it was written is not believed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +19,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from anysize.errors import NotRunError, UsageError
 from anysize.validators.cases import Case
 
 __all__ = ["Spool"]
@@ -25,11 +28,11 @@ Array = NDArray[np.generic]
 
 
 class Spool:
-    """A folder of arrays, keyed by case and label; removed on leaving the `with` block."""
+    """Folders of arrays, keyed by case and label; removed on leaving the `with` block."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self._owned = folder is None
-        self.folder = folder or Path(tempfile.mkdtemp(prefix="anysize-"))
+    def __init__(self) -> None:
+        self._folders: dict[str, Path] = {}
+        self._digests: dict[tuple[Case, str], list[bytes]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -40,19 +43,45 @@ class Spool:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._owned:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in self._folders.values():
+            shutil.rmtree(folder, ignore_errors=True)
 
     def write(self, case: Case, label: str, arrays: Sequence[Array]) -> None:
-        """Store `arrays` under `label`, replacing what stood there."""
+        """Store `arrays` under `label`, replacing what stood there.
+
+        Raises:
+            UsageError: The temporary folder is full.
+        """
         self.remove(case, label)
         for place, array in enumerate(arrays):
-            np.save(self._path(case, label, place), array, allow_pickle=False)
+            path = self._path(case, label, place)
+            try:
+                np.save(path, array, allow_pickle=False)
+            except OSError as exc:  # NumPy says how many bytes it wrote, not why
+                raise UsageError(
+                    f"temporary folder {path.parent.parent}: {array.nbytes} bytes cannot be "
+                    f"written ({exc.strerror or exc}); set TMPDIR to a folder with more space"
+                ) from exc
+            self._digests.setdefault((case, label), []).append(_digest(path))
 
     def files(self, case: Case, label: str) -> tuple[Path, ...]:
-        """Return the files stored under `label`, in their order; () where there are none."""
-        found: list[Path] = []
-        while (path := self._path(case, label, len(found))).exists():
+        """Return the files stored under `label`, in their order; () where there are none.
+
+        Raises:
+            NotRunError: One is not what was stored.
+        """
+        found = []
+        for place, digest in enumerate(self._digests.get((case, label), ())):
+            path = self._path(case, label, place)
+            try:
+                is_same = _digest(path) == digest
+            except OSError:
+                is_same = False
+            if not is_same:
+                raise NotRunError(
+                    f"temporary file {path}: was changed by another process, which may be a "
+                    "runtime; run again, without the runtimes that are not yours"
+                )
             found.append(path)
         return tuple(found)
 
@@ -62,9 +91,16 @@ class Spool:
 
     def remove(self, case: Case, label: str) -> None:
         """Forget what is stored under `label`."""
-        for path in self.files(case, label):
-            path.unlink()
+        for place, _ in enumerate(self._digests.pop((case, label), ())):
+            self._path(case, label, place).unlink(missing_ok=True)
 
     def _path(self, case: Case, label: str, place: int) -> Path:
+        if label not in self._folders:
+            self._folders[label] = Path(tempfile.mkdtemp(prefix="anysize-"))
         name = f"{case.size}-b{case.batch}{'-bright' if case.is_bright else ''}"
-        return self.folder / f"{name}-{label}-{place}.npy"
+        return self._folders[label] / f"{name}-{place}.npy"
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "blake2b").digest()

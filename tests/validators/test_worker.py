@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -11,7 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anysize.errors import RuntimeFailedError, WorkerCrashedError, WorkerTimeoutError
+from anysize.errors import (
+    NotRunError,
+    RuntimeFailedError,
+    WorkerCrashedError,
+    WorkerTimeoutError,
+)
 from anysize.sizes import Size
 from anysize.validators import Verdict, validate_model
 from anysize.validators.runtimes import Runtime
@@ -78,7 +84,7 @@ def test_a_healthy_runtime_passes_in_a_worker_with_its_own_provenance_and_times(
         ("Raises", "error", "bad kernel"),
         ("WrongShape", "shape", "has shape (3, 1, 7), expected (1, 5)"),
         ("Text", "error", "output 'logits' has type <U1, not numbers"),
-        ("NoMapping", "error", "'list' object has no attribute 'items'"),
+        ("NoMapping", "error", "of no use: 'list' object has no attribute 'items'"),
         ("Nothing", "error", "no output at all"),
     ],
 )
@@ -148,10 +154,86 @@ def test_a_worker_that_answers_garbage_is_crashed_in_its_cell(validated, name, w
     assert words in wrong.message
 
 
+@pytest.mark.parametrize(
+    ("name", "verdict", "words"),
+    [
+        ("AnswersAPipe", "crashed", "is no regular file"),
+        ("AnswersTwice", "crashed", "two outputs of one name"),
+        ("LeavesADaemon", "pass", ""),
+    ],
+)
+def test_what_a_runtime_leaves_behind_harms_nobody(validated, name, verdict, words):
+    report = validated(name, run_s=20.0)
+    assert [cell.verdict for cell in report.cells] == ["pass", verdict, "pass"]
+    assert words in report.cells[1].message
+
+
+def test_a_runtime_that_removes_its_own_folder_fails_alone(validated):
+    report = validated("TidiesUp")  # ONNX Runtime's profile lay there, which later sizes miss
+    assert report.cells[1].verdict is Verdict.ERROR
+    assert "what it answers is of no use" in report.cells[1].message
+
+
+def test_a_process_with_a_session_of_its_own_ends_with_its_worker(validated, tmp_path):
+    before = set(Path("/proc").glob("[0-9]*"))
+    assert validated("LeavesADaemon").ok
+    ours = os.fsencode(tmp_path / "scratch")
+    for entry in set(Path("/proc").glob("[0-9]*")) - before:
+        with contextlib.suppress(OSError):
+            assert ours not in (entry / "environ").read_bytes()
+
+
+def test_a_full_memory_is_no_refusal_and_costs_one_cell(validated):
+    report = validated("FillsTheMemory", memory_bytes=6 << 30)
+    assert [cell.verdict for cell in report.cells] == ["pass", "error", "pass"]
+
+
+@pytest.mark.parametrize("name", ["Text", "NoMapping", "Nothing", "EatsMemory"])
+def test_what_is_no_answer_is_no_refusal_of_an_illegal_size(validated, name):
+    sizes = (Size(4, 9), Size(8, 8))
+    report = validated(name, sizes=sizes, memory_bytes=8 << 30)
+    assert [cell.verdict for cell in report.cells] == ["crashed", "pass"]
+    assert report.exit_code == 3
+
+
+def test_a_runtime_that_spoils_the_images_of_others_is_found(tiny, isolated):
+    path = tiny.fc_file(tiny.fc())
+    with pytest.raises(NotRunError, match="was changed by another process"):
+        validate_model(
+            path, tiny.fc(), runtimes=(isolated("SpoilsEveryInput"), "ort-cpu"), sizes=SIZES
+        )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the signal is Linux'")
+def test_a_worker_that_is_stuck_ends_with_its_parent(tmp_path):
+    script = (
+        "from anysize.validators.worker.process import Worker\n"
+        "import os, signal, sys\n"
+        "worker = Worker('misbehaving:Healthy')\n"
+        "worker.ask('describe', timeout_s=60.0)\n"
+        "print(worker._process.pid, flush=True)\n"
+        "os.kill(worker._process.pid, signal.SIGSTOP)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    paths = os.pathsep.join([str(FAKES), *(entry for entry in sys.path if entry)])
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": paths, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        check=False,
+        timeout=60,
+    )
+    worker = Path("/proc") / done.stdout.decode().strip()
+    end = time.monotonic() + 10
+    while worker.exists() and "\nState:\tZ" not in (worker / "status").read_text():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def test_an_answer_larger_than_memory_is_not_read(validated):
     (_, wrong, _) = validated("AnswersATerabyte").cells
-    assert wrong.verdict is Verdict.SHAPE
-    assert "has shape (1, 274877906944)" in wrong.message
+    assert wrong.verdict is Verdict.CRASHED
+    assert "is shorter than an array of shape (1, 274877906944)" in wrong.message
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ __all__ = [
     "Runtime",
     "Session",
     "TimedSession",
+    "as_numbers",
 ]
 
 
@@ -120,3 +121,17 @@ class Runtime(Protocol):
     def load(self, model_path: Path, *, threads: int) -> Session:
         """Load a model; any exception means that the runtime cannot, in its own words."""
         ...
+
+
+def as_numbers(name: str, answer: object) -> NDArray[np.generic]:
+    """Return what a session answers for an output; nothing is made an array of in silence.
+
+    Raises:
+        TypeError: It is no array, or one of something else than numbers.
+    """
+    if not isinstance(answer, (np.ndarray, np.generic)):
+        raise TypeError(f"output {name!r} is a {type(answer).__name__}, expected a NumPy array")
+    output = np.asarray(answer)
+    if output.dtype.kind not in "biuf":
+        raise TypeError(f"output {name!r} has type {output.dtype}, not numbers")
+    return output

@@ -8,15 +8,19 @@ Third parties add theirs through the entry point group `anysize.runtimes`:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Final
+
+from anysize.validators.words import cleaned
 
 __all__ = ["GROUP", "RUNTIMES", "RuntimeEntry", "known_runtimes"]
 
 GROUP: Final = "anysize.runtimes"
 _MODULES: Final = "anysize.validators.runtimes"
 _RESERVED: Final = "all"
+_NAME: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +86,29 @@ def known_runtimes() -> dict[str, RuntimeEntry]:
     nobody.
     """
     known = dict(RUNTIMES)
-    found = sorted(metadata.entry_points(group=GROUP), key=lambda p: (p.name, p.value))
-    for point in found:
-        package = point.dist.name if point.dist is not None else "?"
-        version = point.dist.version if point.dist is not None else "?"
-        is_taken = point.name in known or point.name == _RESERVED
-        name = f"{point.name}@{package}" if is_taken else point.name
-        known[name] = RuntimeEntry(point.value, package, f"added by {package} {version}")
+    for point, package, version in sorted(_added(), key=lambda p: (p[0].name, p[0].value)):
+        name = cleaned(point.name, most=_NAME).replace(",", "-")  # lists of names have commas
+        name = f"{name}@{package}" if name in known or name == _RESERVED else name
+        known[name] = RuntimeEntry(_target(point), package, f"added by {package} {version}")
     return known
+
+
+def _added() -> Iterator[tuple[metadata.EntryPoint, str, str]]:
+    """Yield what each installed package adds; one whose metadata is damaged adds nothing."""
+    for distribution in metadata.distributions():
+        try:
+            points = distribution.entry_points.select(group=GROUP)
+            package = cleaned(distribution.metadata["Name"] or "?", most=_NAME)
+            version = cleaned(distribution.metadata["Version"] or "?", most=_NAME)
+        except Exception:  # noqa: S112  (whatever its parser trips over)
+            continue
+        for point in points:
+            yield point, package, version
+
+
+def _target(point: metadata.EntryPoint) -> str:
+    """Return `module:attribute`, without the extras that may stand behind it."""
+    try:
+        return f"{point.module}:{point.attr}"
+    except AttributeError:
+        return cleaned(point.value)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
+import os
+import shutil
+import stat
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +19,18 @@ from numpy.typing import NDArray
 from anysize.errors import NotRunError, RuntimeFailedError, WorkerCrashedError
 from anysize.validators.budget import PROFILES
 from anysize.validators.runtimes.protocol import Availability, Provenance, ProviderUse
+from anysize.validators.words import cleaned
 from anysize.validators.worker.limits import Limits, default_limits
 from anysize.validators.worker.process import Worker
 
 __all__ = ["IsolatedRuntime", "IsolatedSession"]
 
+_DESCRIBE_S: Final = 60.0  # a package that imports for ever keeps the others waiting
+_NAME: Final = 100  # letters of a version, a device or a provider
+_MOST_NAMES: Final = 1000
+_LONGEST_NAME: Final = 4096
+_IN_MEMORY: Final = 64 << 20
+_BLOCK: Final = 512  # bytes, of `stat`
 # A worker may serve several sessions: each has a number of its own.
 _SESSIONS = itertools.count(1)
 
@@ -48,20 +60,26 @@ class IsolatedRuntime:
         self.device = device
         self._target = target
         self._limits = limits or default_limits(device)
-        self._version = ""
+        self._are_default = limits is None
+        self._version: str | None = None
         self._spare: Worker | None = None  # it has imported the runtime, and no model yet
 
     def availability(self) -> Availability:
         """Ask the runtime, in a worker; one that dies of the question is not available."""
         self.close()
+        self._version = ""
         worker = Worker(self._target, memory_bytes=self._limits.memory_bytes)
         try:
-            reply = worker.ask("describe", timeout_s=self._limits.load_s)
+            reply = worker.ask("describe", timeout_s=min(self._limits.load_s, _DESCRIBE_S))
         except NotRunError as exc:
             worker.kill()
             return Availability(is_available=False, reason=str(exc))
+        device = self.device
         known = self._describe(reply)
-        if known.is_available:
+        if known.is_available and self._are_default and self.device != device:
+            worker.close()  # its limits are those of another device
+            self._limits = default_limits(self.device)
+        elif known.is_available:
             self._spare = worker
         else:
             worker.close()
@@ -69,9 +87,9 @@ class IsolatedRuntime:
 
     def version(self) -> str:
         """Return the version of the installed package."""
-        if not self._version:
+        if self._version is None:
             self.availability()
-        return self._version
+        return self._version or ""
 
     def load(self, model_path: Path, *, threads: int) -> IsolatedSession:
         """Load a model in a worker.
@@ -97,9 +115,9 @@ class IsolatedRuntime:
         if profile not in PROFILES:
             reason = f"its error profile {profile!r} is none of {', '.join(PROFILES)}"
             return Availability(is_available=False, reason=reason)
-        self.profile, self.device = profile, str(reply.get("device"))
-        self._version = str(reply.get("version", ""))
-        return Availability(reply.get("is_available") is True, str(reply.get("reason", "")))
+        self.profile, self.device = profile, cleaned(reply.get("device"), most=_NAME)
+        self._version = cleaned(reply.get("version", ""), most=_NAME)
+        return Availability(reply.get("is_available") is True, cleaned(reply.get("reason", "")))
 
 
 class IsolatedSession:
@@ -145,8 +163,12 @@ class IsolatedSession:
         self._revive()
         folder = self._worker.folder
         files = {name: folder / f"input-{place}.npy" for place, name in enumerate(inputs)}
-        for name, array in inputs.items():
-            np.save(files[name], array, allow_pickle=False)
+        try:
+            for name, array in inputs.items():
+                np.save(files[name], array, allow_pickle=False)
+        except OSError as exc:  # it is the worker's folder, too
+            self._worker.kill()
+            raise WorkerCrashedError(f"run: the worker's folder is of no use: {exc}") from exc
         return self.run_files(files)
 
     def run_files(self, inputs: Mapping[str, Path]) -> Mapping[str, NDArray[np.generic]]:
@@ -163,12 +185,9 @@ class IsolatedSession:
             timeout_s=self._limits.run_s,
         )
         try:
-            self.last_run_s = float(reply["run_s"])
-            outputs = {
-                str(name): _collect(worker.folder / f"output-{reply['number']}-{place}.npy")
-                for place, name in enumerate(reply["outputs"])
-            }
-        except (KeyError, TypeError, ValueError, OSError) as exc:
+            self.last_run_s = _seconds(reply["run_s"])
+            outputs = _outputs(reply, worker.folder)
+        except (ArithmeticError, EOFError, LookupError, OSError, TypeError, ValueError) as exc:
             worker.kill()
             raise WorkerCrashedError(f"run: the worker answered with garbage: {exc}") from exc
         if self._known is None:
@@ -216,21 +235,71 @@ class IsolatedSession:
     def _ask_provenance(self) -> Provenance:
         reply = self._worker.ask("provenance", self._number, timeout_s=self._limits.run_s)
         try:
+            uses = reply["providers"][:_MOST_NAMES]
             return Provenance(
-                providers=tuple(ProviderUse(**use) for use in reply["providers"]),
-                fallback_nodes=tuple(map(str, reply["fallback_nodes"])),
-                threads=reply["threads"],
-                tf32=reply["tf32"],
+                providers=tuple(_use(use["provider"], use["nodes"]) for use in uses),
+                fallback_nodes=tuple(map(cleaned, reply["fallback_nodes"][:_MOST_NAMES])),
+                threads=None if reply["threads"] is None else int(reply["threads"]),
+                tf32=None if reply["tf32"] is None else reply["tf32"] is True,
             )
-        except (KeyError, TypeError, ValueError) as exc:
+        except (ArithmeticError, LookupError, TypeError, ValueError) as exc:
             self._worker.kill()
             words = f"provenance: the worker answered with garbage: {exc}"
             raise WorkerCrashedError(words) from exc
 
 
+def _outputs(reply: Mapping[str, Any], folder: Path) -> dict[str, NDArray[np.generic]]:
+    names = list(map(str, reply["outputs"][: _MOST_NAMES + 1]))
+    if len(names) > _MOST_NAMES or any(len(name) > _LONGEST_NAME for name in names):
+        raise ValueError(f"{len(names)} outputs with long names")
+    if len(set(names)) < len(names):
+        raise ValueError(f"two outputs of one name: {', '.join(names)}")
+    files = (folder / f"output-{reply['number']}-{place}.npy" for place in range(len(names)))
+    return dict(zip(names, map(_collect, files), strict=True))
+
+
 def _collect(path: Path) -> NDArray[np.generic]:
-    """Map an output into memory: nothing is read of one that has the wrong shape."""
-    array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
-    with contextlib.suppress(OSError):  # Windows keeps files that are mapped
+    """Take an output over from the worker, whose file may be anything, and change at any time."""
+    handle = os.open(
+        path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+    )
+    with os.fdopen(handle, "rb") as stream:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"{path.name} is no regular file")
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0
+        shape, is_fortran, dtype = (
+            read if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )(stream)
+        if dtype.hasobject or min(shape, default=0) < 0:
+            raise ValueError(f"{path.name} holds {dtype} of shape {shape}")
+        needed = math.prod(shape) * dtype.itemsize
+        written = getattr(status, "st_blocks", status.st_size) * _BLOCK
+        if status.st_size - stream.tell() < needed or written < needed > _IN_MEMORY:
+            raise ValueError(f"{path.name} is shorter than an array of shape {shape}")
+        array = _copied(stream, dtype, math.prod(shape))
+    with contextlib.suppress(OSError):  # Windows keeps files that are open
         path.unlink()
-    return array
+    return array.reshape(shape, order="F" if is_fortran else "C")
+
+
+def _copied(stream: IO[bytes], dtype: np.dtype[Any], count: int) -> NDArray[np.generic]:
+    """Read elements; many of them into a file that nobody else has, of which only what is used."""
+    if count * dtype.itemsize <= _IN_MEMORY:
+        return np.frombuffer(stream.read(count * dtype.itemsize), dtype, count)
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(stream, copy)
+        copy.flush()
+        return np.memmap(copy, dtype, "r", shape=(count,))
+
+
+def _seconds(value: object) -> float:
+    seconds = float(str(value))
+    if not (math.isfinite(seconds) and seconds >= 0.0):
+        raise ValueError(f"a run of {value} s")
+    return seconds
+
+
+def _use(provider: object, nodes: object) -> ProviderUse:
+    return ProviderUse(cleaned(provider, most=_NAME), int(str(nodes)))

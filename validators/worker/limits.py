@@ -9,6 +9,9 @@ from dataclasses import dataclass
 __all__ = ["Limits", "default_limits", "limit_this_process"]
 
 
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a worker may take.
@@ -35,22 +38,43 @@ def default_limits(device: str) -> Limits:
 
 
 def limit_this_process(memory_bytes: int) -> None:
-    """Bound the address space of this process, and offer it first where memory runs out.
+    """Bound what this process may take, and offer it first where memory runs out.
+
+    It leaves no core file, and ends with the process that started it.
 
     Args:
-        memory_bytes: Of address space; 0 for no limit.
+        memory_bytes: Of address space, and of each file; 0 for no limit.
     """
-    if memory_bytes and sys.platform != "win32":
+    if sys.platform != "win32":
         import resource
 
-        _, most = resource.getrlimit(resource.RLIMIT_AS)
-        if most != resource.RLIM_INFINITY:
-            memory_bytes = min(memory_bytes, most)
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+        _lower(resource.RLIMIT_CORE, 0)
+        if memory_bytes:
+            _lower(resource.RLIMIT_AS, memory_bytes)
+            _lower(resource.RLIMIT_FSIZE, memory_bytes)
     if sys.platform == "linux":
         # The kernel ends the process with the highest score: the worker, and not who started it.
         try:
             with open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:  # noqa: PTH123
                 score.write("1000")
         except OSError:  # a container without /proc
-            return
+            pass
+        _end_with_parent()
+
+
+def _lower(kind: int, most: int) -> None:
+    import resource
+
+    _, allowed = resource.getrlimit(kind)
+    if allowed != resource.RLIM_INFINITY:
+        most = min(most, allowed)
+    resource.setrlimit(kind, (most, most))
+
+
+def _end_with_parent() -> None:
+    """Let the kernel kill this process where its parent dies, even one that is stuck."""
+    import ctypes
+    import signal
+
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -1,13 +1,13 @@
 """The parent's end of a worker: a child process that obeys commands, within limits of time.
 
 Commands go down the child's stdin and replies come up its stdout, one line of JSON each; arrays
-cross as `.npy` files. What the runtime prints goes to a file in a private folder, whose end is
-quoted when the process dies. The folder is the child's TMPDIR as well: nothing stays behind, even
-of a process that was killed.
+cross as `.npy` files. What the runtime prints goes to a file without a name, whose end is quoted
+when the process dies. The child has a private folder, its TMPDIR as well: nothing stays behind,
+even of a process that was killed.
 
 The child is not trusted. A reply is read only when one is due, so that a flood of them stands in
 the pipe; it must be short, JSON, and carry the number of its command. Whatever else comes is the
-end of the child.
+end of the child, and of every process that inherited its TMPDIR.
 """
 
 from __future__ import annotations
@@ -23,12 +23,19 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Final
 
-from anysize.errors import RuntimeFailedError, WorkerCrashedError, WorkerTimeoutError
+from anysize.errors import (
+    NoAnswerError,
+    RuntimeFailedError,
+    WorkerCrashedError,
+    WorkerTimeoutError,
+)
+from anysize.validators.words import cleaned
 
 __all__ = ["Worker"]
 
@@ -41,7 +48,7 @@ _BOOT: Final = (
 # Runtimes that call home unless they are told not to, before they are loaded.
 _QUIET: Final = {"ORT_DISABLE_TELEMETRY": "1"}
 _GRACE_S: Final = 5.0
-_LOG: Final = "output.log"
+_POLL_S: Final = 0.2
 _READ_BYTES: Final = 1 << 16
 _QUOTED_WORDS: Final = 300
 _REPLY_BYTES: Final = 1 << 20  # names and numbers, never arrays
@@ -60,23 +67,25 @@ class Worker:
 
     def __init__(self, target: str, *, memory_bytes: int = 0) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="anysize-worker-"))
-        self._log = self.folder / _LOG
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the worker)
         self._log_start = 0
         path = [entry for entry in sys.path if Path(entry).is_absolute()]
         arguments = [json.dumps(path), target, str(memory_bytes)]
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603  (our own interpreter)
-                [sys.executable, "-P", "-c", _BOOT, *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env={**_QUIET, **os.environ, "TMPDIR": str(self.folder)},
-                start_new_session=True,
-            )
+        self._process = subprocess.Popen(  # noqa: S603  (our own interpreter)
+            [sys.executable, "-P", "-c", _BOOT, *arguments],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env={**_QUIET, **os.environ, "TMPDIR": str(self.folder)},
+            start_new_session=True,
+        )
         self._numbers = itertools.count(1)
         assert self._process.stdout is not None
         self._line = _Line(self._process.stdout)
-        self._finish = weakref.finalize(self, _finish, self._process, self._line, self.folder)
+        self._finish = weakref.finalize(
+            self, _finish, self._process, self._line, self.folder, self._log
+        )
 
     @property
     def is_alive(self) -> bool:
@@ -90,10 +99,11 @@ class Worker:
 
         Raises:
             RuntimeFailedError: The runtime raised an exception; the message is its words.
+            NoAnswerError: It ran out of memory, or what it answers is of no use.
             WorkerCrashedError: The process ended, by itself or by a signal.
             WorkerTimeoutError: There was no reply in time.
         """
-        self._log_start = self._log.stat().st_size
+        self._log_start = os.fstat(self._log.fileno()).st_size
         number = next(self._numbers)
         request = {"number": number, "command": command, **(arguments or {})}
         assert self._process.stdin is not None
@@ -101,7 +111,7 @@ class Worker:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
         try:
-            answer = self._line.read(timeout_s)
+            answer = self._read(timeout_s)
         except queue.Empty:
             self.kill()
             raise WorkerTimeoutError(f"{command}: no answer within {timeout_s:g} s") from None
@@ -112,8 +122,11 @@ class Worker:
             self.kill()
             words = repr(answer[:_QUOTED_BYTES].decode(errors="replace"))
             raise WorkerCrashedError(f"{command}: the worker answered with garbage: {words}")
+        if "fatal" in reply:
+            self.kill()
+            raise NoAnswerError(cleaned(reply["fatal"]))
         if "error" in reply:
-            raise RuntimeFailedError(str(reply["error"]))
+            raise RuntimeFailedError(cleaned(reply["error"]))
         return reply
 
     def close(self) -> None:
@@ -122,13 +135,29 @@ class Worker:
             assert self._process.stdin is not None
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
-            with contextlib.suppress(queue.Empty):
-                self._line.read(_GRACE_S)  # nothing, as soon as the process has ended
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_GRACE_S)
+            _let_group_end(self._process.pid)
         self.kill()
 
     def kill(self) -> None:
         """End it and whatever it started, and remove its folder."""
         self._finish()
+
+    def _read(self, timeout_s: float) -> bytes:
+        """Wait for a reply, or for the end of a process that left its pipe to another one."""
+        self._line.want()
+        end = time.monotonic() + timeout_s
+        while True:
+            is_over = self._process.poll() is not None
+            left = end - time.monotonic()
+            try:
+                return self._line.get(max(0.0, min(left, _POLL_S)))
+            except queue.Empty:
+                if is_over:
+                    return b""
+                if left <= 0.0:
+                    raise
 
     def _post_mortem(self) -> str:
         """Say how the process ended, with what it said last; and clear up after it."""
@@ -141,10 +170,10 @@ class Worker:
         return f"{cause}; its last words: {words}" if words else cause
 
     def _last_words(self) -> str:
-        with self._log.open("rb") as log:
-            log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - _READ_BYTES))
-            text = log.read().decode(errors="replace")
-        words = " ".join(text.split(_BACKTRACE, maxsplit=1)[0].split())
+        handle = self._log.fileno()
+        start = max(self._log_start, os.fstat(handle).st_size - _READ_BYTES)
+        text = os.pread(handle, _READ_BYTES, start).decode(errors="replace")
+        words = cleaned(text.split(_BACKTRACE, maxsplit=1)[0], most=_READ_BYTES)
         return words if len(words) <= _QUOTED_WORDS else "…" + words[1 - _QUOTED_WORDS :]
 
 
@@ -165,31 +194,46 @@ class _Line:
     """The lines of a pipe, each read by a thread when it is asked for."""
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
+        self._handle = stream.fileno()
         self._wanted = threading.Semaphore(0)
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._is_closed = False
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
-    def read(self, timeout_s: float) -> bytes:
-        """Return the next line, or b"" at the end.
+    def want(self) -> None:
+        """Let the next line be read."""
+        self._wanted.release()
+
+    def get(self, timeout_s: float) -> bytes:
+        """Return the line that was wanted, or b"" at the end.
 
         Raises:
-            queue.Empty: There was none in time; the pipe is of no use any more.
+            queue.Empty: It has not come in time.
         """
-        self._wanted.release()
         return self._lines.get(timeout=timeout_s)
 
-    def close(self) -> None:
-        """End the thread, of a pipe whose other end is closed."""
+    def close(self) -> bool:
+        """Say whether the thread has ended, and the pipe can be closed.
+
+        A process that nobody knows of may hold the other end, and the thread waits for it.
+        """
         self._is_closed = True
         self._wanted.release()
-        self._thread.join(_GRACE_S)
+        self._thread.join(_POLL_S)
+        return not self._thread.is_alive()
 
     def _serve(self) -> None:
+        read = b""
         while self._wanted.acquire() and not self._is_closed:
-            self._lines.put(self._stream.readline(_REPLY_BYTES))
+            while b"\n" not in read and len(read) < _REPLY_BYTES:
+                with contextlib.suppress(OSError):
+                    if piece := os.read(self._handle, _READ_BYTES):
+                        read += piece
+                        continue
+                break
+            line, newline, read = read.partition(b"\n")
+            self._lines.put(line + newline)
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
@@ -200,16 +244,44 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     return reply if isinstance(reply, dict) else None
 
 
-def _finish(process: subprocess.Popen[bytes], line: _Line, folder: Path) -> None:
+def _finish(process: subprocess.Popen[bytes], line: _Line, folder: Path, log: IO[bytes]) -> None:
+    kin = _kin(folder)
     with contextlib.suppress(OSError):  # nobody is left in the group
         if hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
+    for number in kin:
+        with contextlib.suppress(OSError):
+            os.kill(number, signal.SIGKILL)
     process.wait()
-    line.close()
-    for stream in (process.stdin, process.stdout):
+    streams: list[IO[bytes] | None] = [process.stdin, log]
+    if line.close():
+        streams.append(process.stdout)
+    for stream in streams:
         if stream is not None:
             with contextlib.suppress(OSError):  # a command that was never read
                 stream.close()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _let_group_end(group: int) -> None:
+    """Wait a moment for what a process has started and what clears up behind it."""
+    if not hasattr(os, "killpg"):
+        return
+    end = time.monotonic() + 1.0
+    with contextlib.suppress(OSError):  # nobody is left
+        while time.monotonic() < end:
+            os.killpg(group, 0)
+            time.sleep(_POLL_S / 10)
+
+
+def _kin(folder: Path) -> list[int]:
+    """Find the processes, in whatever session, that were given `folder` as their TMPDIR."""
+    mark = b"\0TMPDIR=" + os.fsencode(folder) + b"\0"
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # gone, or somebody else's
+            if mark in b"\0" + entry.read_bytes():
+                found.append(int(entry.parent.name))
+    return found

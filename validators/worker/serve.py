@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import operator
 import os
 import queue
 import threading
@@ -15,8 +16,8 @@ from typing import IO, Any, Final
 
 import numpy as np
 
-from anysize.validators.references.protocol import one_line
-from anysize.validators.runtimes.protocol import Runtime, Session
+from anysize.validators.runtimes.protocol import Runtime, Session, as_numbers
+from anysize.validators.words import one_line
 from anysize.validators.worker.limits import limit_this_process
 
 __all__ = ["serve"]
@@ -45,13 +46,24 @@ def serve(target: str, memory_bytes: int) -> None:
         command = json.loads(line)
         try:
             reply = servant.obey(command)
+            encoded = json.dumps({**reply, "number": command["number"]})
         except Exception as exc:  # each runtime has exceptions of its own
-            reply = {"error": one_line(exc)}
-        reply["number"] = command["number"]
-        replies.write(json.dumps(reply).encode() + b"\n")
+            kind = "fatal" if _is_fatal(exc) else "error"
+            encoded = json.dumps({kind: one_line(exc), "number": command["number"]})
+        replies.write(encoded.encode() + b"\n")
         replies.flush()
     servant.close()
     os._exit(0)  # what is left are destructors, which take their time and crash at times
+
+
+class _GarbageError(Exception):
+    """A session answers with something that is no answer."""
+
+
+def _is_fatal(exc: Exception) -> bool:
+    """Whether nothing can be asked of this process any more; it is no way to refuse an input."""
+    is_full = isinstance(exc, MemoryError) or "bad_alloc" in str(exc)
+    return is_full or isinstance(exc, _GarbageError)
 
 
 def _read(pipe: IO[bytes], commands: queue.SimpleQueue[bytes | None]) -> None:
@@ -96,7 +108,7 @@ class _Servant:
     def _found(self) -> Runtime:
         if self._runtime is None:
             module, _, attribute = self._target.partition(":")
-            found = getattr(importlib.import_module(module), attribute)()
+            found = operator.attrgetter(attribute)(importlib.import_module(module))()
             if not isinstance(found, Runtime):
                 raise TypeError(f"{self._target} is not a Runtime")
             self._runtime = found
@@ -117,10 +129,13 @@ class _Servant:
         answers = self._sessions[session].run(arrays)
         run_s = time.perf_counter() - start
         names = []
-        for place, (name, answer) in enumerate(answers.items()):
-            output = np.asarray(answer)
-            if output.dtype.kind not in "biuf":
-                raise TypeError(f"output {name!r} has type {output.dtype}, not numbers")
-            np.save(folder / f"output-{number}-{place}.npy", output, allow_pickle=False)
-            names.append(str(name))
+        try:
+            for place, (name, answer) in enumerate(answers.items()):
+                output = as_numbers(name, answer)
+                np.save(folder / f"output-{number}-{place}.npy", output, allow_pickle=False)
+                names.append(str(name))
+        except Exception as exc:  # whatever it is, arrays by name it is not
+            raise _GarbageError(f"what it answers is of no use: {one_line(exc)}") from exc
+        if not names:
+            raise _GarbageError("it answers with no output at all")
         return {"outputs": names, "run_s": run_s}

@@ -6,11 +6,13 @@ Sessions that go wrong do so at images 9 pixels wide and at no others.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -259,3 +261,60 @@ class DividesByZeroInAnOriginal(DividesByZero):
 
     def load(self, model_path, *, threads):
         return Session(LiteralOrt().load(model_path, threads=threads), self.misbehave)
+
+
+class AnswersAPipe(SpoilsFiles):
+    """The reader of a pipe waits for somebody who writes."""
+
+    def spoil(self, path):
+        path.unlink()
+        os.mkfifo(path)
+
+
+class LeavesADaemon(Healthy):
+    """Its child holds the pipe of the replies open, in a session of its own."""
+
+    def misbehave(self):
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                time.sleep(60)
+            os._exit(0)
+        time.sleep(0.2)
+
+
+class TidiesUp(Healthy):
+    """Removes the folder that it was given, with all that lies in it."""
+
+    def misbehave(self):
+        shutil.rmtree(os.environ["TMPDIR"])
+
+
+class FillsTheMemory(Healthy):
+    """Keeps what it has been given; a new process has nothing."""
+
+    kept: ClassVar[list] = []
+
+    def misbehave(self):
+        while True:
+            self.kept.append(np.ones(1 << 24))
+
+
+class AnswersTwice(Healthy):
+    """Two outputs of one name."""
+
+    def misbehave(self):
+        class Twice(dict):
+            def items(self):
+                return [(name, array) for name, array in super().items() for _ in range(2)]
+
+        return Twice(logits=np.zeros((1, 5), np.float32))
+
+
+class SpoilsEveryInput(Healthy):
+    """Writes into the files that every runtime is given."""
+
+    def misbehave(self):
+        command = sys._getframe(2).f_locals["command"]
+        for path in command["inputs"].values():
+            Path(path).write_bytes(b"meow")
