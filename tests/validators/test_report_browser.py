@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from anysize.sizes import Size
-from anysize.validators import join, validate_model
+from anysize.validators import Verdict, join, validate_model
 
 FLAGS = (
     "--headless",
@@ -50,6 +50,25 @@ return found;
 """
 
 
+def flood(report):
+    """Forty cells of one kind, and nine kinds of which no two are alike; names are long."""
+    cell = report.cells[-1]
+    output = replace(cell.outputs[0], name="backbone.features.denseblock4/" * 8)
+    for number in range(40):
+        yield replace(cell, size=Size(8 + number, 8), outputs=(*cell.outputs, output))
+    for word in "abcdefghi":
+        words = {"verdict": Verdict.ERROR, "message": word * 200, "outputs": ()}
+        yield replace(cell, size=Size(ord(word), 8), runtime="ort-cpu", **words)
+
+
+def unfold(browser):
+    """Show everything that a link or a click would show."""
+    browser.execute_script(
+        "document.querySelectorAll('details').forEach(d => d.open = true);"
+        "document.querySelectorAll('.body, .unlisted').forEach(e => e.style.display = 'block')"
+    )
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
@@ -83,7 +102,12 @@ def pages(tmp_path_factory, request) -> dict[str, Path]:
         model=replace(bad.model, path=HOSTILE),
         reference=replace(bad.reference, argument="package.module:" + "long_name_" * 12),
     )
-    made = {"good": good, "bad": bad, "joined": join((good, bad))}
+    made = {
+        "good": good,
+        "bad": bad,
+        "joined": join((good, bad)),
+        "flood": replace(bad, cells=tuple(flood(bad))),
+    }
     for name, report in made.items():
         (folder / f"{name}.html").write_text(report.to_html(), encoding="utf-8")
     return {name: folder / f"{name}.html" for name in made}
@@ -104,7 +128,7 @@ def visit(browser, pages):
     return visit
 
 
-@pytest.mark.parametrize("name", ["good", "bad", "joined"])
+@pytest.mark.parametrize("name", ["good", "bad", "joined", "flood"])
 def test_the_page_loads_nothing_and_complains_of_nothing(visit, name):
     browser = visit(name)
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
@@ -130,9 +154,44 @@ def test_the_page_says_at_a_glance_what_came_out(visit):
 def test_a_failing_cell_leads_to_its_story(visit):
     browser = visit("bad")
     browser.find_elements("css selector", ".matrix td a")[-1].click()
-    story = browser.find_element("css selector", ".story:target")
-    assert "mismatch" in story.text
+    story = browser.find_element("css selector", ":target")
+    assert "Values outside the error budget" in story.text
     assert browser.execute_script("return arguments[0].checkVisibility()", story)
+
+
+def test_every_link_of_the_matrix_unfolds_its_story(visit):
+    browser = visit("flood")
+    links = browser.find_elements("css selector", ".matrix td a")
+    targets = [link.get_attribute("href").partition("#")[2] for link in links]
+    assert len(set(targets)) == 49
+    hidden = "return getComputedStyle(document.querySelector('.others .unlisted')).display"
+    assert browser.execute_script(hidden) == "none"
+    for target in targets:
+        browser.execute_script("location.hash = arguments[0]", target)
+        body = browser.find_element("css selector", ":target > .body")
+        assert browser.execute_script("return arguments[0].checkVisibility()", body), target
+        assert "Reproduce it" in body.text
+
+
+def test_the_first_stories_that_are_seen_are_of_all_runtimes(visit):
+    browser = visit("flood")
+    heads = browser.find_elements("css selector", ".story h4 b")[:2]
+    assert {head.text for head in heads} == {"ort-cpu", "onnx-reference"}
+    bodies = browser.find_elements("css selector", ".story:not(.folded) > .body")
+    assert all("Reproduce it" in body.text for body in bodies)
+    assert len(browser.find_elements("css selector", ".story.folded > h4")) == 4
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_long_name_and_a_long_command_push_nothing_out_of_view(visit, width):
+    browser = visit("flood", width=width)
+    unfold(browser)
+    wide = (
+        "return [...document.querySelectorAll('.outputs, pre')].map(e => e.closest('.scroll') || e)"
+        ".filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    )
+    assert browser.execute_script(wide) == 0
+    assert "would pass with" in browser.find_element("css selector", ".outputs").text or width < 500
 
 
 def test_names_are_shown_and_never_executed(visit):
@@ -142,10 +201,10 @@ def test_names_are_shown_and_never_executed(visit):
     assert browser.find_elements("css selector", "img, script") == []
 
 
-@pytest.mark.parametrize("name", ["good", "bad", "joined"])
+@pytest.mark.parametrize("name", ["good", "bad", "joined", "flood"])
 def test_a_phone_shows_the_page_without_scrolling_sideways(visit, name):
     browser = visit(name, width=375)
-    browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    unfold(browser)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 375
     assert browser.execute_script("return innerWidth") == 375
 
@@ -154,7 +213,7 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(visit, name):
 @pytest.mark.parametrize("name", ["good", "bad", "joined"])
 def test_text_stands_out_in_the_light_and_in_the_dark(visit, name, scheme):
     browser = visit(name, scheme=scheme)
-    browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    unfold(browser)
     colour = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     brightness = sum(map(int, re.findall(r"\d+", colour))) / 3
     assert (brightness > 200) == (scheme == "light")

@@ -15,6 +15,7 @@ from rich.console import Console
 from anysize.errors import UsageError
 from anysize.sizes import Size
 from anysize.validators import JoinedReport, Report, Verdict, join, validate_model
+from anysize.validators.budget import Tolerances
 from anysize.validators.report import Entry
 from anysize.validators.report.json_format import read_report
 from anysize.validators.report.levels import LEVELS, level_of
@@ -174,6 +175,12 @@ def test_a_failing_cell_comes_with_a_command_that_a_shell_takes_apart(bad):
     assert reproduce(replace(bad, tolerance="atol=0.1 rtol=0"), bad.cells[0]).endswith(
         "--atol 0.1 --rtol 0"
     )
+    per_output = str(Tolerances({"": 0.1, "my map:0": 1 / 3}, {}))
+    command = reproduce(replace(bad, tolerance=per_output), bad.cells[0])
+    assert shlex.split(command)[-8:] == [
+        *("--atol", "0.1", "--rtol", "0"),
+        *("--atol", f"my map:0:{1 / 3!r}", "--rtol", "my map:0:0"),
+    ]
 
 
 def test_a_reference_from_python_has_no_command(bad):
@@ -193,7 +200,7 @@ def test_markdown_escapes_what_it_quotes(bad):
     assert text.startswith("# ❌")
     rows = [line for line in text.splitlines() if line.startswith("| 10x")]
     assert len(rows) == len(Verdict)
-    assert "would pass with `--atol" in text
+    assert "logits: no tolerance would do" in text
 
 
 def test_markdown_of_a_good_report_is_short(good):

@@ -19,11 +19,16 @@ from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from anysize.errors import UsageError
+from anysize.files import read_regular
 from anysize.sizes import Size
-from anysize.validators.report.joined import JoinedReport, join
+from anysize.validators.report.joined import Entry, JoinedReport, join
 from anysize.validators.report.report import SCHEMA_VERSION, Report
 
 __all__ = ["read_report", "report_from_json", "report_to_json"]
+
+# A report of ten thousand cells has a tenth of it.
+_MAX_BYTES = 256 << 20
+_EXIT_CODES = (0, 1, 2, 3)
 
 _Record = TypeVar("_Record", Report, JoinedReport)
 
@@ -50,16 +55,16 @@ def read_report(path: Path) -> JoinedReport:
     """Read a file that holds one report or several.
 
     Raises:
-        UsageError: It cannot be read, is no report, or one of another schema version.
+        UsageError: It cannot be read, is no regular file, too large, no report, or one of another
+            schema version.
     """
     try:
-        content = _content(path.read_text(encoding="utf-8"))
+        content = _content(read_regular(path, most=_MAX_BYTES).decode())
         if "entries" in content:
             return _decode_as(JoinedReport, content)
         return join((_decode_as(Report, content),))
-    except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "is not text"
-        raise UsageError(f"report {path}: {reason}; give a file that --json wrote") from exc
+    except UnicodeDecodeError as exc:
+        raise UsageError(f"report {path}: is not text; give a file that --json wrote") from exc
     except UsageError as exc:
         raise UsageError(f"report {path}: {exc}; give a file that --json wrote") from exc
 
@@ -77,9 +82,21 @@ def _content(text: str) -> dict[str, Any]:
 
 def _decode_as(kind: type[_Record], content: dict[str, Any]) -> _Record:
     try:
-        return _decode(kind, content)  # type: ignore[no-any-return]
+        record: _Record = _decode(kind, content)
     except (KeyError, TypeError, ValueError, UsageError) as exc:
         raise UsageError(f"not a whole report of anysize: {exc!r} is missing or wrong") from exc
+    if isinstance(record, JoinedReport):
+        for entry in record.entries:
+            _check_exit_code(entry)
+    return record
+
+
+def _check_exit_code(entry: Entry) -> None:
+    """Refuse an entry that would count as green without anything that says so."""
+    if entry.exit_code not in _EXIT_CODES:
+        raise UsageError(f"job {entry.name!r}: exit code {entry.exit_code}, expected 0, 1, 2 or 3")
+    if entry.report is None and entry.exit_code == 0:
+        raise UsageError(f"job {entry.name!r}: exit code 0 without a report, expected 1, 2 or 3")
 
 
 def _encode(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
+from anysize.validators.printable import printable
 from anysize.validators.report.joined import Entry, JoinedReport
 from anysize.validators.report.report import Cell, Report
 from anysize.validators.verdicts import VERDICTS, Outcome
@@ -28,12 +29,12 @@ def to_junit(joined: JoinedReport) -> str:
 
 
 def _add_suite(root: ET.Element, entry: Entry) -> None:
-    name, report = _printable(entry.name), entry.report
+    name, report = printable(entry.name), entry.report
     cells = report.cells if report is not None else ()
     counts = dict.fromkeys(Outcome, 0)
     for cell in cells:
         counts[VERDICTS[cell.verdict].outcome] += 1
-    is_empty = entry.exit_code >= 2 and not counts[Outcome.NOT_RUN]
+    is_empty = report is None or (entry.exit_code >= 2 and not counts[Outcome.NOT_RUN])
     totals = {
         "tests": str(len(cells) + is_empty),
         "failures": str(counts[Outcome.FAILED]),
@@ -44,13 +45,14 @@ def _add_suite(root: ET.Element, entry: Entry) -> None:
     if report is not None:
         properties = ET.SubElement(suite, "properties")
         for key, value in _properties(report):
-            ET.SubElement(properties, "property", {"name": key, "value": _printable(value)})
+            attributes = {"name": printable(key), "value": printable(value)}
+            ET.SubElement(properties, "property", attributes)
         for cell in cells:
             _add_case(suite, cell, report)
     if is_empty:
         wanted = "a report" if report is None else "a cell passed"
         case = ET.SubElement(suite, "testcase", {"classname": name, "name": wanted})
-        words = _printable(entry.error) or "no cell passed"
+        words = printable(entry.error) or "no cell passed"
         ET.SubElement(case, "error", {"type": "nothing proved", "message": words})
 
 
@@ -62,6 +64,8 @@ def _properties(report: Report) -> list[tuple[str, str]]:
         ("reference", report.reference.title),
         ("seed", str(report.seed)),
         *runtimes,
+        *([("machine", report.machine)] if report.machine else []),
+        *(("note", note) for note in report.notes),
     ]
 
 
@@ -70,7 +74,7 @@ def _add_case(suite: ET.Element, cell: Cell, report: Report) -> None:
         suite,
         "testcase",
         {
-            "classname": _printable(f"{report.model.path}.{cell.runtime}"),
+            "classname": printable(f"{report.model.path}.{cell.runtime}"),
             "name": f"{cell.size} batch {cell.batch}",
             "time": f"{cell.run_s or 0.0:.6f}",
         },
@@ -78,22 +82,12 @@ def _add_case(suite: ET.Element, cell: Cell, report: Report) -> None:
     meaning = VERDICTS[cell.verdict]
     if meaning.outcome is not Outcome.GOOD:
         tag = "failure" if meaning.outcome is Outcome.FAILED else "error"
-        words = _printable(cell.message or meaning.text)
+        words = printable(cell.message or meaning.text)
         problem = ET.SubElement(case, tag, {"type": cell.verdict.value, "message": words})
         problem.text = f"{words}\n{meaning.advice}"
     lines = [
-        f"{output.name}: error {output.deviation.error:.3e}, budget {output.deviation.budget:.3e}"
-        for output in cell.outputs
+        f"{printable(o.name)}: error {o.deviation.error:.3e}, budget {o.deviation.budget:.3e}"
+        for o in cell.outputs
     ]
     if lines:
-        ET.SubElement(case, "system-out").text = _printable("\n".join(lines))
-
-
-def _printable(text: str) -> str:
-    """Replace characters that XML 1.0 cannot hold, which a runtime's words may contain."""
-    return "".join(
-        c
-        if c in "\t\n" or (c >= " " and not "\ud800" <= c <= "\udfff" and c not in "\ufffe\uffff")
-        else "\N{REPLACEMENT CHARACTER}"
-        for c in text
-    )
+        ET.SubElement(case, "system-out").text = "\n".join(lines)

@@ -52,7 +52,7 @@ def level_of(cell: Cell) -> Level:
     if cell.verdict is Verdict.PASS:
         return next((level for bound, level in _GOOD if ratio <= bound), _GOOD[-1][1])
     if cell.verdict is Verdict.MISMATCH:
-        return next(level for bound, level in _WRONG if ratio <= bound)
+        return next((level for bound, level in _WRONG if ratio <= bound), _WRONG[-1][1])
     if cell.verdict is Verdict.REJECTED:
         return _REJECTED
     outcome = VERDICTS[cell.verdict].outcome
@@ -60,10 +60,12 @@ def level_of(cell: Cell) -> Level:
 
 
 def ratio_text(ratio: float) -> str:
-    """Write an error as a multiple of its budget."""
+    """Write an error as a multiple of its budget; one that fails is rounded up, so never 1."""
     if not math.isfinite(ratio):
         return "(no budget)"
-    return f"{ratio:.2f}×" if ratio < 100 else f"{ratio:.1e}×"
+    if ratio <= 1.0:
+        return f"{ratio:.2f}×"
+    return f"{math.ceil(ratio * 100) / 100:.2f}×" if ratio < 100 else f"{ratio:.1e}×"
 
 
 def figure(cell: Cell) -> str:

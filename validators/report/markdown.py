@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 
+from anysize.validators.printable import printable
+from anysize.validators.report.fitting import Block, fit
 from anysize.validators.report.joined import Entry, JoinedReport
 from anysize.validators.report.levels import figure, level_of
 from anysize.validators.report.report import Cell, Report
-from anysize.validators.report.story import tell
+from anysize.validators.report.story import FailingGroup, Story, group_failing, shortened
 from anysize.validators.verdicts import VERDICTS
 
 __all__ = ["to_markdown"]
 
 # Letters that begin a tag, an entity, emphasis, a link, a table's column or a code span.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~&!])")
+# GitHub takes comments of up to 65,536 characters.
+_MOST = 60_000
+# Of that, for the line that says what is left out.
+_RESERVE = 500
+# Of one matrix, one story and one quotation.
+_MOST_ROWS = 100
+_MOST_OUTPUTS = 5
+_LONGEST = 1000
+# What is kept first: the jobs that failed, the first stories of each, then all the rest.
+_FIRST_STORIES = 3
+_FAILED_JOB, _FAILED_MATRIX, _STORY, _JOB, _MATRIX, _PROVENANCE, _LATER_STORY = range(7)
 
 
 def to_markdown(joined: JoinedReport) -> str:
-    """Write reports as Markdown with tables; every name and message is escaped."""
+    """Write reports as Markdown with tables; every name and message is escaped.
+
+    It stays below 60,000 characters: what has no room is counted.
+    """
     mark = "✅" if joined.ok else "❌"
     lines = [
         f"# {mark} {joined.headline()}",
@@ -29,35 +47,64 @@ def to_markdown(joined: JoinedReport) -> str:
         *(f"| {v.value} | {n} | {VERDICTS[v].text} |" for v, n in joined.counts()),
         "",
     ]
+    head = _lines(lines)
+    blocks: list[Block] = []
     for entry in joined.entries:
-        lines += _entry(entry)
-    return "\n".join(lines).rstrip() + "\n"
+        _add_entry(blocks, entry)
+    text, left_out = fit(blocks, _MOST - _RESERVE - len(head))
+    return f"{head}{_left_out(left_out)}{text}".rstrip() + "\n"
 
 
-def _entry(entry: Entry) -> list[str]:
-    report = entry.report
+def _left_out(counts: Counter[str]) -> str:
+    if not counts:
+        return ""
+    words = ", ".join(f"{count} of the {kind}" for kind, count in counts.items())
+    return (
+        f"Left out, to stay below {_MOST:,} characters: {words}. "
+        "The forms `--json` and `--html` of this report have them.\n\n"
+    )
+
+
+def _add_entry(blocks: list[Block], entry: Entry) -> None:
+    """Add one job's blocks: its heading, its matrix, its stories, and what it ran on."""
+    report, place, is_good = entry.report, len(blocks), entry.exit_code == 0
     lines = [f"## {_escape(entry.name)}", ""]
     if report is None:
-        return [*lines, f"Could not be used: {_escape(entry.error)}", ""]
+        lines += [f"Could not be used: {_escape(entry.error)}", ""]
+        blocks.append(Block(_lines(lines), "jobs", _FAILED_JOB))
+        return
     lines += [f"Against {_escape(report.reference.title)}.", ""]
-    lines += _matrix(report)
-    failing = [cell for cell in report.cells if not cell.is_good]
-    if failing:
-        lines += ["", "### What failed", ""]
-        lines += [line for cell in failing for line in _story(report, cell)]
-    return [*lines, "", *_provenance(report), ""]
+    lines += [line for note in report.notes for line in (f"Note: {_escape(note)}.", "")]
+    blocks.append(Block(_lines(lines), "jobs", _JOB if is_good else _FAILED_JOB))
+    matrix = _lines([*_matrix(report), ""])
+    blocks.append(Block(matrix, "matrices", _MATRIX if is_good else _FAILED_MATRIX, place))
+    after = place
+    for number, group in enumerate(group_failing(report)):
+        heading = [] if number else ["### What failed", ""]
+        rank = _STORY if number < _FIRST_STORIES else _LATER_STORY
+        blocks.append(Block(_lines([*heading, *_story(group)]), "stories", rank, after))
+        after = len(blocks) - 1
+    gap = [""] if after != place else []
+    provenance = _lines([*gap, *_provenance(report), ""])
+    blocks.append(Block(provenance, "lists of what it ran on", _PROVENANCE, place))
 
 
 def _matrix(report: Report) -> list[str]:
     names = [runtime.name for runtime in report.runtimes]
     found = {(cell.size, cell.batch, cell.runtime): cell for cell in report.cells}
+    rows = list(dict.fromkeys((cell.size, cell.batch) for cell in report.cells))
+    failing = {(cell.size, cell.batch) for cell in report.cells if not cell.is_good}
+    # Rows in which something failed are the last to be left out.
+    chosen = set(sorted(rows, key=lambda row: row not in failing)[:_MOST_ROWS])
     lines = [
         f"| size | batch | {' | '.join(map(_escape, names))} |",
         f"|---:|---:|{'---|' * len(names)}",
     ]
-    for size, batch in dict.fromkeys((cell.size, cell.batch) for cell in report.cells):
+    for size, batch in (row for row in rows if row in chosen):
         across = (_words(found.get((size, batch, name))) for name in names)
         lines.append(f"| {size} | {batch} | {' | '.join(across)} |")
+    if len(rows) > len(chosen):
+        lines += ["", f"And {len(rows) - len(chosen)} more rows, in `--json` and `--html`."]
     return lines
 
 
@@ -67,17 +114,33 @@ def _words(cell: Cell | None) -> str:
     return " ".join(filter(None, (level_of(cell).mark, cell.verdict.value, figure(cell))))
 
 
-def _story(report: Report, cell: Cell) -> list[str]:
-    story = tell(report, cell)
-    words = cell.message or story.meaning
-    lines = [f"- **{_escape(str(cell))}: {cell.verdict.value}**. {_escape(words)}"]
-    lines += [f"  - {_escape(o.name)}: would pass with `{o.tolerance}`" for o in story.outputs]
-    if story.diagnosis:
-        lines.append(f"  - Diagnosis: {_escape(story.diagnosis)}")
-    lines.append(f"  - What to do: {_escape(story.advice)}")
-    if story.command:
-        fence = "``" if "`" in story.command else "`"
-        lines.append(f"  - Reproduce it: {fence}{story.command}{fence}")
+def _story(group: FailingGroup) -> list[str]:
+    story, diagnosed = group.worst, group.diagnosed
+    words = story.message or story.words or story.meaning
+    more = f"; and {_escape(story.more)}" if story.more else ""
+    title = _escape(f"{story.cell}: {story.cell.verdict.value}")
+    lines = [f"- **{title}**. {_escape(words)}{more}"]
+    if group.also_at:
+        lines.append(f"  - Also at {group.also_at}")
+    lines += _tolerances(story)
+    if diagnosed is not None:
+        where = "" if diagnosed.cell == story.cell else f" of {_escape(str(diagnosed.cell))}"
+        lines.append(f"  - Diagnosis{where}: {_escape(diagnosed.diagnosis)}")
+    lines.append(f"  - What to do: {story.advice}")
+    if command := (diagnosed or story).command:
+        lines.append(f"  - Reproduce it: {_code(command)}")
+    return lines
+
+
+def _tolerances(story: Story) -> list[str]:
+    lines = []
+    for output in story.outputs[:_MOST_OUTPUTS]:
+        words = f"would pass with {_code(output.tolerance)}"
+        if output.tolerance == "none":
+            words = "no tolerance would do"
+        lines.append(f"  - {_escape(output.name)}: {words}")
+    if len(story.outputs) > _MOST_OUTPUTS:
+        lines.append(f"  - and {len(story.outputs) - _MOST_OUTPUTS} more outputs")
     return lines
 
 
@@ -90,18 +153,27 @@ def _provenance(report: Report) -> list[str]:
         row = (runtime.name, version, runtime.profile, ran or "nothing")
         lines.append(f"| {' | '.join(map(_escape, row))} |")
     packages = ", ".join(f"{package.package} {package.version}" for package in report.packages)
-    return [
-        *lines,
-        "",
-        (
-            f"SHA-256 `{report.model.sha256}`, opset {report.model.opset}, seed {report.seed}, "
-            f"{report.threads} thread(s); {packages}"
-        ),
-    ]
+    words = (
+        f"SHA-256 {_code(report.model.sha256)}, opset {report.model.opset}, seed {report.seed}, "
+        f"{report.threads} thread(s)"
+    )
+    parts = (words, _escape(packages), _escape(report.machine))
+    return [*lines, "", "; ".join(part for part in parts if part)]
+
+
+def _lines(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _code(text: str) -> str:
+    """Write a code span, whatever backticks are in it."""
+    text = printable(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    pad = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{pad}{text}{pad}{fence}"
 
 
 def _escape(text: str) -> str:
-    """Make letters that Markdown or HTML would read stand for themselves, on one line."""
-    return (
-        _SPECIAL.sub(r"\\\1", " ".join(text.split())).replace("\\<", "&lt;").replace("\\&", "&amp;")
-    )
+    """Make letters that Markdown or HTML would read stand for themselves, on one short line."""
+    line = printable(" ".join(shortened(text, _LONGEST).split()))
+    return _SPECIAL.sub(r"\\\1", line).replace("\\<", "&lt;").replace("\\&", "&amp;")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from anysize.validators.report.report import Cell, Report
+from anysize.validators.rounding import rounded_up
 
 __all__ = ["HEIGHT", "WIDTH", "Plot", "Point", "Series", "Tick", "error_plot", "latency_plot"]
 
@@ -79,6 +80,17 @@ class _Axis:
     start: float
     stop: float
 
+    @classmethod
+    def around(cls, low: float, high: float, start: float, stop: float) -> _Axis:
+        """Make an axis that is as long as it takes for two ticks to be on it."""
+        while len(_tick_values(low, high)) < 2:
+            below, above = _next_steps(low, high)
+            if low / below < above / high:
+                low = below
+            else:
+                high = above
+        return cls(low, high, start, stop)
+
     def place(self, value: float) -> float:
         value = min(max(value, self.low), self.high)
         share = math.log(value / self.low) / math.log(self.high / self.low)
@@ -94,7 +106,8 @@ def error_plot(report: Report) -> Plot | None:
     def value(cell: Cell) -> float | None:
         if cell.worst is None:
             return None
-        return min(max(cell.worst.deviation.ratio, _LEAST), _MOST)
+        ratio = cell.worst.deviation.ratio
+        return _MOST if math.isnan(ratio) else min(max(ratio, _LEAST), _MOST)
 
     # The batch that comes out worst speaks for its size.
     worst = _by_size(report.cells, value, max)
@@ -102,12 +115,12 @@ def error_plot(report: Report) -> Plot | None:
         return None
     values = [number for number, _ in worst.values()]
     x_axis = _area_axis(report.cells)
-    y_axis = _Axis(min(0.05, *values) / 1.5, max(3.0, *values) * 1.5, HEIGHT - BOTTOM, TOP)
+    y_axis = _Axis.around(min(0.05, *values) / 1.5, max(3.0, *values) * 1.5, HEIGHT - BOTTOM, TOP)
     return Plot(
         "Error over budget, by image area",
         "The largest error of each size as a multiple of its budget, on logarithmic axes; "
         "above the line marked 1 a cell fails. The numbers are those of the matrix.",
-        _series(report, worst, x_axis, y_axis, lambda v: f"{v:.2g} × the budget"),
+        _series(report, worst, x_axis, y_axis, _times_text),
         x_axis.ticks(_area_label),
         y_axis.ticks(lambda v: f"{v:g}×" if 1e-3 <= v < 1e4 else f"{v:.0e}×"),
         y_axis.place(1.0),
@@ -118,12 +131,12 @@ def latency_plot(report: Report) -> Plot | None:
     """Plot the time of a run over the image's area, at the smallest batch."""
     batch = min((cell.batch for cell in report.cells), default=1)
     cells = [cell for cell in report.cells if cell.batch == batch]
-    fastest = _by_size(cells, lambda cell: cell.run_s * 1e3 if cell.run_s else None, min)
+    fastest = _by_size(cells, _milliseconds, min)
     if not fastest:
         return None
     values = [number for number, _ in fastest.values()]
     x_axis = _area_axis(report.cells)
-    y_axis = _Axis(min(values) / 1.5, max(values) * 1.5, HEIGHT - BOTTOM, TOP)
+    y_axis = _Axis.around(min(values) / 1.5, max(values) * 1.5, HEIGHT - BOTTOM, TOP)
     return Plot(
         f"Milliseconds per run at batch {batch}, by image area",
         f"The faster of two runs of each size at batch {batch}, on logarithmic axes, measured "
@@ -132,6 +145,17 @@ def latency_plot(report: Report) -> Plot | None:
         x_axis.ticks(_area_label),
         y_axis.ticks(lambda v: f"{v:g}"),
     )
+
+
+def _times_text(ratio: float) -> str:
+    number = rounded_up(ratio) if ratio > 1.0 else f"{ratio:.2g}"
+    return f"{number} × the budget"
+
+
+def _milliseconds(cell: Cell) -> float | None:
+    if cell.run_s is None or not 0.0 < cell.run_s < math.inf:
+        return None
+    return cell.run_s * 1e3
 
 
 def _by_size(
@@ -172,23 +196,34 @@ def _series(
 
 def _area_axis(cells: Iterable[Cell]) -> _Axis:
     areas = [cell.size.area for cell in cells]
-    return _Axis(min(areas) / 1.2, max(areas) * 1.2, LEFT, WIDTH - RIGHT)
+    return _Axis.around(min(areas) / 1.2, max(areas) * 1.2, LEFT, WIDTH - RIGHT)
 
 
 def _area_label(area: float) -> str:
-    return f"{area:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    if area >= 1e6:
+        return f"{area / 1e6:g} M"
+    return f"{area:,g}".replace(",", " ")
 
 
 def _tick_values(low: float, high: float) -> list[float]:
     """Choose 1, 2, 5 × 10ⁿ between two values, or powers of ten, thinned to a readable number."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    powers = [10.0**n for n in range(first, last + 1) if low <= 10.0**n <= high]
+    steps = _steps(low, high)
+    powers = [value for value, digit in steps if digit == 1 and low <= value <= high]
     if len(powers) > 2:
         step = math.ceil(len(powers) / _MAX_TICKS)
         # 1 is the budget: it is always among them.
         anchor = powers.index(1.0) % step if 1.0 in powers else 0
         return powers[anchor::step]
-    digits = (1.0, 2.0, 5.0)
-    fine = [d * 10.0**n for n in range(first, last + 1) for d in digits]
-    found = [value for value in fine if low <= value <= high]
-    return found if len(found) >= 2 else [float(f"{low:.2g}") or low, float(f"{high:.2g}")]
+    return [value for value, _ in steps if low <= value <= high]
+
+
+def _next_steps(low: float, high: float) -> tuple[float, float]:
+    """Return the last step below a stretch and the first one above it."""
+    values = [value for value, _ in _steps(low, high)]
+    return max(v for v in values if v < low), min(v for v in values if v > high)
+
+
+def _steps(low: float, high: float) -> list[tuple[float, int]]:
+    """List 1, 2, 5 × 10ⁿ with their digits, from below `low` to above `high`."""
+    first, last = math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1
+    return [(float(f"{digit}e{n}"), digit) for n in range(first, last + 1) for digit in (1, 2, 5)]

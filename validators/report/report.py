@@ -160,12 +160,15 @@ class Report:
         reference: What it was compared with.
         seed: Of the images.
         vacuity_seed: Of the second images, which show that the reference depends on its input.
-        tolerance: `atol=… rtol=…` where the user gave one, else "".
+        tolerance: `atol=… rtol=…` where the user gave one, and `OUTPUT:atol=… OUTPUT:rtol=…` for
+            one of the outputs, quoted as a shell wants it; else "".
         threads: Threads that one operator may use.
         runtimes: In the order in which they were asked for.
         packages: Versions of what took part, by name.
         cells: By runtime, then size, then batch.
         schema_version: Of the JSON form.
+        notes: What is not checked, or proves less than it seems.
+        machine: System, architecture and processor that it ran on; "" where that is not known.
     """
 
     model: ModelRecord
@@ -178,6 +181,8 @@ class Report:
     packages: tuple[PackageVersion, ...]
     cells: tuple[Cell, ...]
     schema_version: int = SCHEMA_VERSION
+    notes: tuple[str, ...] = ()
+    machine: str = ""
 
     @property
     def exit_code(self) -> int:

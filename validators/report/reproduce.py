@@ -10,6 +10,9 @@ from anysize.validators.report.report import Cell, Report
 __all__ = ["reproduce"]
 
 
+_PROFILE_OPTIONS = {"float16": "--half", "tf32": "--tf32"}
+
+
 def reproduce(report: Report, cell: Cell) -> str:
     """Return a command that judges this cell again; "" where the reference has no name for one.
 
@@ -39,8 +42,33 @@ def reproduce(report: Report, cell: Cell) -> str:
         words += ["--seed", str(report.seed)]
     if report.reference.arbiter != "float64":
         words += ["--arbiter", report.reference.arbiter]
-    # A tolerance is recorded as `atol=… rtol=…`.
-    for option in report.tolerance.split():
-        name, _, value = option.partition("=")
-        words += [f"--{name}", value]
-    return shlex.join(words)
+    profiles = {runtime.name: runtime.profile for runtime in report.runtimes}
+    if (option := _PROFILE_OPTIONS.get(profiles.get(cell.runtime, ""))) is not None:
+        words += [option]
+    try:
+        tolerances = shlex.split(report.tolerance)
+    except ValueError:  # a report that somebody else wrote
+        return ""
+    for tolerance in tolerances:
+        option, _, number = tolerance.rpartition("=")
+        output, colon, name = option.rpartition(":")
+        words += [f"--{name}", f"{output}{colon}{number}"]
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    """Quote a word for a shell; what is not printable in it is written by its code."""
+    if word.isprintable():
+        return shlex.quote(word)
+    return f"$'{''.join(map(_escaped, word))}'"
+
+
+def _escaped(letter: str) -> str:
+    if letter in "\\'":
+        return f"\\{letter}"
+    if letter.isprintable():
+        return letter
+    # Python stands these letters in for the bytes of a name that is not UTF-8.
+    is_byte = "\udc80" <= letter <= "\udcff"
+    codes = letter.encode("utf-8", "surrogateescape" if is_byte else "surrogatepass")
+    return "".join(f"\\x{code:02x}" for code in codes)

@@ -1,17 +1,45 @@
-"""A failing cell's story: what happened, where, by how much, and what to do."""
+"""A failing cell's story: what happened, where, by how much, and what to do.
+
+Cells of one runtime that fail in one and the same way are a group, whose story is told once.
+"""
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 
 from anysize.validators.parity import OutputResult
 from anysize.validators.report.levels import ratio_text
 from anysize.validators.report.report import Cell, Report
 from anysize.validators.report.reproduce import reproduce
-from anysize.validators.verdicts import VERDICTS, Verdict
+from anysize.validators.rounding import rounded_up
+from anysize.validators.verdicts import VERDICTS, Outcome, Verdict
 
-__all__ = ["Story", "WrongOutput", "stories", "tell", "tolerance_text"]
+__all__ = [
+    "FailingGroup",
+    "Story",
+    "WrongOutput",
+    "group_failing",
+    "needed_atol",
+    "shortened",
+    "tell",
+    "tolerance_text",
+]
+
+# So many cells of a group, and so many outputs of a cell, are called by name in one line.
+_LISTED_CELLS = 4
+_LISTED_OUTPUTS = 3
+_LONGEST_NAME = 60
+# Numbers, lists of them, and names, in which the messages of one group may differ.
+_NUMBER = r"[-+]?(?:0x[0-9a-f]+|\d[\d.]*(?:e[-+]?\d+)?|\b(?:nan|inf)\b)"
+_NUMBERS = re.compile(f"(?:{_NUMBER},? ?)+", re.IGNORECASE)
+_NAMES = re.compile(r"'[^']*'|\"[^\"]*\"")
+# A tolerance is judged vacuous where twice as much is all that the output varies by, as a share
+# of its largest value; for values that keep their sign that is 1 at most.
+_LARGEST_SHARE = 0.5
 
 # Verdicts whose message quotes the runtime rather than the comparison.
 _QUOTED = (
@@ -46,7 +74,9 @@ class Story:
     Attributes:
         cell: The cell.
         meaning: Of its verdict.
-        message: Of the comparison; "" where the runtime's own words say it.
+        message: Of the comparison, about the worst output; "" where the runtime's own words say
+            it.
+        more: The other outputs that are wrong, in a few words; "" where there is none.
         words: The runtime's own; "" where it answered.
         outputs: The numbers of each output that is wrong.
         advice: What to do.
@@ -57,6 +87,7 @@ class Story:
     cell: Cell
     meaning: str
     message: str
+    more: str
     words: str
     outputs: tuple[WrongOutput, ...]
     advice: str
@@ -64,9 +95,45 @@ class Story:
     command: str
 
 
-def stories(report: Report) -> tuple[Story, ...]:
-    """Tell the story of each cell that is not good, in the order of the cells."""
-    return tuple(tell(report, cell) for cell in report.cells if not cell.is_good)
+@dataclass(frozen=True, slots=True)
+class FailingGroup:
+    """Cells of one runtime that are not good, with one verdict and one reason.
+
+    Attributes:
+        worst: The story of the cell with the largest error, or of the first cell.
+        others: The other cells, in the order of the report.
+        diagnosed: The story of the first cell with a diagnosis; None where there is none.
+    """
+
+    worst: Story
+    others: tuple[Cell, ...]
+    diagnosed: Story | None
+
+    @property
+    def also_at(self) -> str:
+        """Where the same happens, in a few words; "" where it does nowhere else."""
+        named = [f"{cell.size} batch {cell.batch}" for cell in self.others[:_LISTED_CELLS]]
+        return _listed(named, len(self.others))
+
+
+def group_failing(report: Report) -> tuple[FailingGroup, ...]:
+    """Group the cells that are not good by runtime, verdict and reason.
+
+    A mismatch is told by its numbers, so that two of them differ only by what the message says
+    besides. Of a runtime, failed comparisons come before what did not run; the first groups of all
+    runtimes come before the second one of any.
+    """
+    groups: dict[tuple[str, Verdict, str], list[Cell]] = {}
+    for cell in report.cells:
+        if not cell.is_good:
+            groups.setdefault((cell.runtime, cell.verdict, _reason(cell)), []).append(cell)
+    by_runtime: dict[str, list[list[Cell]]] = {}
+    for (runtime, _, _), cells in groups.items():
+        by_runtime.setdefault(runtime, []).append(cells)
+    for found in by_runtime.values():
+        found.sort(key=lambda cells: VERDICTS[cells[0].verdict].outcome is Outcome.NOT_RUN)
+    ordered = chain.from_iterable(zip_longest(*by_runtime.values()))
+    return tuple(_group(report, cells) for cells in ordered if cells)
 
 
 def tell(report: Report, cell: Cell) -> Story:
@@ -77,6 +144,7 @@ def tell(report: Report, cell: Cell) -> Story:
         cell=cell,
         meaning=VERDICTS[cell.verdict].text,
         message="" if is_quoted else cell.message,
+        more=_more(cell, wrong),
         words=cell.message if is_quoted else "",
         outputs=tuple(_numbers(output) for output in wrong),
         advice=cell.advice,
@@ -85,14 +153,67 @@ def tell(report: Report, cell: Cell) -> Story:
     )
 
 
-def tolerance_text(needed_atol: float) -> str:
+def needed_atol(outputs: Iterable[OutputResult]) -> float:
+    """Return the smallest `atol` with which all outputs would pass; infinite where none would do.
+
+    None does for an output that is compared exactly, or where it would have to be so large that
+    agreement within it proves nothing.
+    """
+    found = tuple(outputs)
+    needed = max((_needed(output) for output in found), default=0.0)
+    scales = [output.deviation.scale for output in found if output.deviation.scale > 0.0]
+    return math.inf if scales and needed >= _LARGEST_SHARE * min(scales) else needed
+
+
+def tolerance_text(needed: float) -> str:
     """Write the tolerance that would have passed, rounded up so that it really would."""
-    if not math.isfinite(needed_atol):
+    if not math.isfinite(needed):
         return "none"
-    if needed_atol == 0.0:
-        return "any"
-    step = 10.0 ** (math.floor(math.log10(needed_atol)) - 2)
-    return f"--atol {math.ceil(needed_atol / step) * step:.3g}"
+    return f"--atol {rounded_up(needed)}" if needed else "any"
+
+
+def shortened(text: str, most: int) -> str:
+    """Cut text that is too long in its middle: a file may give its outputs names of megabytes."""
+    return text if len(text) <= most else f"{text[: most // 2]} … {text[len(text) - most // 2 :]}"
+
+
+def _group(report: Report, cells: list[Cell]) -> FailingGroup:
+    worst = max(cells, key=lambda cell: cell.worst.deviation.ratio if cell.worst else -1.0)
+    diagnosed = next((cell for cell in cells if cell.diagnosis is not None), None)
+    return FailingGroup(
+        worst=tell(report, worst),
+        others=tuple(cell for cell in cells if cell is not worst),
+        diagnosed=None if diagnosed is None else tell(report, diagnosed),
+    )
+
+
+def _reason(cell: Cell) -> str:
+    """Return the message without what differs from one size and batch to the next."""
+    text = _NUMBERS.sub("#", cell.message)
+    return _NAMES.sub("''", text) if cell.verdict is Verdict.MISMATCH else text
+
+
+def _more(cell: Cell, wrong: list[OutputResult]) -> str:
+    others = [output.name for output in wrong if output is not cell.worst]
+    if not others or cell.verdict is not Verdict.MISMATCH:
+        return ""
+    named = [repr(shortened(name, _LONGEST_NAME)) for name in others[:_LISTED_OUTPUTS]]
+    plural = "s" if len(others) > 1 else ""
+    return f"{len(others)} more output{plural}: {_listed(named, len(others))}"
+
+
+def _listed(named: list[str], count: int) -> str:
+    left = count - len(named)
+    return ", ".join(named) + (f" and {left} more" if left else "")
+
+
+def _needed(output: OutputResult) -> float:
+    deviation = output.deviation
+    # Whole numbers have no budget, no class axis, and differ by whole numbers.
+    is_exact = deviation.budget == 0.0 and output.top1_agreement is None
+    if not deviation.is_within and is_exact and float(deviation.error).is_integer():
+        return math.inf
+    return deviation.needed_atol
 
 
 def _numbers(output: OutputResult) -> WrongOutput:
@@ -105,6 +226,6 @@ def _numbers(output: OutputResult) -> WrongOutput:
         error=f"{deviation.error:.3g}",
         ratio=ratio_text(deviation.ratio),
         budget=f"{deviation.budget:.3g}",
-        tolerance=tolerance_text(deviation.needed_atol),
+        tolerance=tolerance_text(needed_atol((output,))),
         top1="—" if agreement is None else f"{agreement:.1%}",
     )

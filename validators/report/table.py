@@ -1,39 +1,51 @@
-"""The table on the terminal: sizes down, runtimes across, and a line for each failing cell."""
+"""The table on the terminal: sizes down, runtimes across, and a story for each way to fail."""
 
 from __future__ import annotations
+
+import math
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from anysize.validators.printable import printable
 from anysize.validators.report.joined import JoinedReport
 from anysize.validators.report.levels import figure
 from anysize.validators.report.report import Cell, Report, RuntimeRecord
-from anysize.validators.report.reproduce import reproduce
+from anysize.validators.report.story import FailingGroup, group_failing, needed_atol, shortened
+from anysize.validators.rounding import rounded_up
 from anysize.validators.verdicts import VERDICTS, Outcome, Verdict
 
 __all__ = ["joined_table", "print_report", "report_table"]
 
 # Below this the last column of the numbers does not fit.
 _WIDE = 110
-# Of a table: size and batch with their borders, and what a column has beside its text.
-_SIZE_COLUMNS, _PADDING = 23, 3
+_HEADINGS = ("runtime", "version", "profile", "budget", "error", "needed", "top-1")
+# Between two columns of the numbers.
+_GAP = 2
+# What a column of the matrix has beside its text, and the matrix beside its columns.
+_PADDING, _BORDER = 3, 1
 _STYLES = {Outcome.GOOD: "green", Outcome.FAILED: "bold red", Outcome.NOT_RUN: "yellow"}
+# A terminal is scrolled back to the first ones; each is at most this long.
+_MOST_STORIES = 20
+_LONGEST = 1000
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Print the table, the numbers behind it and the failing cells."""
+    """Print the table, the numbers behind it and what failed."""
     console.print(report_table(report, console.width))
 
 
 def report_table(report: Report, width: int = 160) -> RenderableType:
     """Draw a report for a terminal of `width` columns; verdicts are words first, colours second."""
     parts: list[RenderableType] = [*_matrices(report, width), _legend(report)]
-    parts.append(_numbers(report, is_wide=width >= _WIDE))
-    if width < _WIDE:
-        parts.append(_ran_on(report))
-    failing = [cell for cell in report.cells if not cell.is_good]
-    parts.extend(_story(report, cell) for cell in failing)
+    parts.extend(_numbers(report, width))
+    parts.extend(_text(f"note: {note}") for note in report.notes)
+    groups = group_failing(report)
+    parts.extend(_story(group) for group in groups[:_MOST_STORIES])
+    if len(groups) > _MOST_STORIES:
+        left = len(groups) - _MOST_STORIES
+        parts.append(_text(f"and {left} more stories, which --html and --json tell"))
     parts.append(_conclusion(report))
     return Group(*parts)
 
@@ -45,11 +57,16 @@ def joined_table(joined: JoinedReport, width: int) -> RenderableType:
         if entry.report is not None:
             parts.append(report_table(entry.report, width))
         else:
-            parts.append(Text(f"{entry.name}: {entry.error}", style=_STYLES[Outcome.FAILED]))
+            parts.append(_text(f"{entry.name}: {entry.error}", _STYLES[Outcome.FAILED]))
     if len(joined.entries) > 1:
         words = f"{len(joined.entries)} jobs: {joined.headline()}; {joined.reason()}"
-        parts.append(Text(words, style="green" if joined.ok else "bold red"))
+        parts.append(_text(words, "green" if joined.ok else "bold red"))
     return Group(*parts)
+
+
+def _text(words: str, style: str = "") -> Text:
+    """Write words of others; neither the terminal nor rich's markup reads anything in them."""
+    return Text(printable(words), style)
 
 
 def _matrices(report: Report, width: int) -> list[Table]:
@@ -57,17 +74,20 @@ def _matrices(report: Report, width: int) -> list[Table]:
     names = [runtime.name for runtime in report.runtimes]
     found = {(cell.size, cell.batch, cell.runtime): cell for cell in report.cells}
     rows = list(dict.fromkeys((cell.size, cell.batch) for cell in report.cells))
+    longest = max([len("size"), *(len(str(size)) for size, _ in rows)])
+    width -= _BORDER + longest + len("batch") + 2 * _PADDING
     columns = {
-        name: [_verdict(found.get((size, batch, name))) for size, batch in rows] for name in names
+        name: [_verdict(found.get((size, batch, name)), width - _PADDING) for size, batch in rows]
+        for name in names
     }
-    title: str | None = f"{report.model.path} against {report.reference.name}"
+    title: Text | None = _text(f"{report.model.path} against {report.reference.name}")
     tables = []
-    for group in _groups(columns, width - _SIZE_COLUMNS):
-        table = Table(title=Text(title) if title else None, title_style="bold")
+    for group in _groups(columns, width):
+        table = Table(title=title, title_style="bold")
         table.add_column("size", justify="right", no_wrap=True)
         table.add_column("batch", justify="right", no_wrap=True)
         for name in group:
-            table.add_column(Text(name), no_wrap=True)
+            table.add_column(_text(name), no_wrap=True)
         for place, (size, batch) in enumerate(rows):
             table.add_row(str(size), str(batch), *(columns[name][place] for name in group))
         tables.append(table)
@@ -89,18 +109,22 @@ def _groups(columns: dict[str, list[Text]], width: int) -> list[list[str]]:
     return groups
 
 
-def _verdict(cell: Cell | None) -> Text:
+def _verdict(cell: Cell | None, most: int) -> Text:
+    """Write a cell; the number is left out where it does not fit."""
     if cell is None:
         return Text("")
     style = _STYLES[VERDICTS[cell.verdict].outcome]
     text = Text(cell.verdict.value, style=style)
-    if number := figure(cell):
+    number = figure(cell)
+    if number and len(text) + 1 + len(number) <= most:
         text.append(f" {number}", style="dim")
     return text
 
 
 def _legend(report: Report) -> Text:
-    legend = Text("× is the largest error as a multiple of its budget\n", style="dim")
+    legend = Text("× is the largest error as a multiple of its budget", style="dim")
+    requested = printable(report.tolerance)
+    legend.append(f", which is {requested} by request\n" if requested else "\n")
     for verdict in Verdict:
         if any(cell.verdict is verdict for cell in report.cells):
             meaning = VERDICTS[verdict]
@@ -109,29 +133,57 @@ def _legend(report: Report) -> Text:
     return legend
 
 
-def _numbers(report: Report, *, is_wide: bool) -> Table:
+def _numbers(report: Report, width: int) -> list[RenderableType]:
+    """Draw the numbers of each runtime as a table, or as lines where a table does not fit."""
+    rows = [_row(report, runtime) for runtime in report.runtimes]
+    columns = zip(_HEADINGS, *rows, strict=True)
+    needed = sum(max(map(len, column)) + _GAP for column in columns) - _GAP
+    if needed > width:
+        return [*(_line(row) for row in rows), *_ran_on(report)]
+    is_wide = width >= _WIDE
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("runtime", "version", "profile", "budget", "error", "needed", "top-1"):
+    for heading in _HEADINGS:
         table.add_column(heading, no_wrap=True)
     if is_wide:
         table.add_column("ran on")
-    for runtime in report.runtimes:
-        cells = [c for c in report.cells if c.runtime == runtime.name and c.worst is not None]
-        worst = max(cells, key=_severity, default=None)
-        row = (
-            runtime.name,
-            runtime.version or "not installed",
-            report.tolerance or runtime.profile,
-            *_figures(worst),
-        )
-        table.add_row(*row, *([_providers(runtime)] if is_wide else []))
-    return table
+    for runtime, row in zip(report.runtimes, rows, strict=True):
+        across = [*row, _providers(runtime)] if is_wide else row
+        table.add_row(*map(_text, across))
+    return [table, *([] if is_wide else _ran_on(report))]
 
 
-def _ran_on(report: Report) -> Text:
+def _row(report: Report, runtime: RuntimeRecord) -> tuple[str, ...]:
+    """Write a runtime's worst cell under `_HEADINGS`, and the tolerance for all of its cells."""
+    cells = [c for c in report.cells if c.runtime == runtime.name and c.worst is not None]
+    worst = max(cells, key=_severity, default=None)
+    row = (runtime.name, runtime.version or "not installed", runtime.profile)
+    if worst is None or worst.worst is None:
+        return (*row, "", "", "", "")
+    deviation, agreement = worst.worst.deviation, worst.worst.top1_agreement
+    needed = needed_atol(output for cell in cells for output in cell.outputs)
+    return (
+        *row,
+        f"{deviation.budget:.2e}",
+        f"{deviation.error:.2e}",
+        f"atol {rounded_up(needed, '.2e')}" if math.isfinite(needed) else "no atol",
+        "" if agreement is None else f"{agreement:.1%}",
+    )
+
+
+def _line(row: tuple[str, ...]) -> Text:
+    """Write a row as a sentence, for a terminal that is too narrow for columns."""
+    name, version, profile, *figures = row
+    words = [f"{h} {figure}" for h, figure in zip(_HEADINGS[3:], figures, strict=True) if figure]
+    return _text(f"{name} {version} {profile}: {', '.join(words) or 'nothing was measured'}")
+
+
+def _ran_on(report: Report) -> list[Text]:
     """Say what each runtime ran on, below the numbers where a terminal is narrow."""
-    lines = [f"{r.name} ran on {_providers(r)}" for r in report.runtimes if r.provenance.providers]
-    return Text("\n".join(lines))
+    return [
+        _text(f"{runtime.name} ran on {_providers(runtime)}")
+        for runtime in report.runtimes
+        if runtime.provenance.providers
+    ]
 
 
 def _providers(runtime: RuntimeRecord) -> str:
@@ -143,26 +195,22 @@ def _severity(cell: Cell) -> float:
     return cell.worst.deviation.ratio if cell.worst is not None else -1.0
 
 
-def _figures(cell: Cell | None) -> tuple[str, str, str, str]:
-    if cell is None or cell.worst is None:
-        return ("", "", "", "")
-    deviation, agreement = cell.worst.deviation, cell.worst.top1_agreement
-    return (
-        f"{deviation.budget:.2e}",
-        f"{deviation.error:.2e}",
-        f"atol {deviation.needed_atol:.2e}",
-        "" if agreement is None else f"{agreement:.1%}",
-    )
-
-
-def _story(report: Report, cell: Cell) -> Text:
-    text = Text(f"{cell}: ")
-    text.append(cell.verdict.value, style=_STYLES[VERDICTS[cell.verdict].outcome])
-    text.append(f": {cell.message or VERDICTS[cell.verdict].text}; {cell.advice}")
-    if cell.diagnosis is not None:
-        text.append(f"\n  diagnosis: {cell.diagnosis.text}")
-        if command := reproduce(report, cell):
-            text.append(f"\n  reproduce: {command}")
+def _story(group: FailingGroup) -> Text:
+    story, diagnosed = group.worst, group.diagnosed
+    verdict = story.cell.verdict
+    words = shortened(story.message or story.words or story.meaning, _LONGEST)
+    more = f"; and {story.more}" if story.more else ""
+    text = _text(f"{story.cell}: ")
+    text.append(verdict.value, style=_STYLES[VERDICTS[verdict].outcome])
+    text.append(printable(f": {words}{more}; {story.advice}"))
+    if group.also_at:
+        text.append(f"\n  also at {group.also_at}")
+    if diagnosed is not None:
+        where = "" if diagnosed.cell == story.cell else f" of {diagnosed.cell}"
+        text.append(f"\n  diagnosis{printable(where)}: ")
+        text.append(printable(shortened(diagnosed.diagnosis, _LONGEST)))
+        if diagnosed.command:
+            text.append(f"\n  reproduce: {printable(diagnosed.command)}")
     return text
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, cast
+
+from anysize.validators.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,30 +23,68 @@ Progress = Callable[[int, int, str], None]
 # Work of many short steps says a line this often where there is no terminal, not one a step.
 _SECONDS_BETWEEN_LINES = 2.0
 _FEW_STEPS = 20
+# Letters of our tables for an encoding that lacks them.
+_PLAIN = {"×": "x", "≤": "<=", "—": "-", "–": "-", "…": "...", "✓": "+", "✕": "x", "⊘": "o"}
+
+
+class _AnyEncoding:
+    """A text stream that writes what its encoding lacks in other letters, and never fails at it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(_encodable(text, self._stream.encoding, likes=_PLAIN))
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
 
 
 def result(text: str) -> None:
-    """Print a result; what the terminal's encoding lacks is escaped."""
+    """Print a result; what the terminal's encoding lacks is escaped, as JSON does it."""
     if sys.stdout is not None:  # it is None where the shell closed it
-        encoding = sys.stdout.encoding or "utf-8"
-        sys.stdout.write(f"{text}\n".encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.write(_encodable(f"{text}\n", sys.stdout.encoding, likes={}))
 
 
 def note(text: str) -> None:
     """Print one line that is not a result; what is not printable in it becomes a question mark."""
     if sys.stderr is not None:
-        line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+        line = printable(" ".join(text.split()))
         with contextlib.suppress(OSError):  # nobody is left to tell
             sys.stderr.write(f"{line}\n")
             sys.stderr.flush()
 
 
 def results_console() -> Console:
-    """Return the rich console for tables on stdout; plain and wide where it is not a terminal."""
+    """Return the rich console for tables on stdout; plain and wide where it is not a terminal.
+
+    An encoding that lacks a letter gets another one for it; the lines of tables are rich's to
+    replace.
+    """
     from rich.console import Console
 
     terminal = sys.stdout is not None and sys.stdout.isatty()
-    return Console(file=sys.stdout, width=None if terminal else 160, soft_wrap=not terminal)
+    stream = None if sys.stdout is None else cast("TextIO", _AnyEncoding(sys.stdout))
+    return Console(file=stream, width=None if terminal else 160, soft_wrap=not terminal)
+
+
+def _encodable(text: str, encoding: str | None, *, likes: Mapping[str, str]) -> str:
+    """Replace what an encoding lacks: by letters that are like it, or by its code."""
+    encoding = encoding or "utf-8"
+    if _is_in(encoding, text):
+        return text
+    return "".join(
+        letter if _is_in(encoding, letter) else likes.get(letter) or json.dumps(letter)[1:-1]
+        for letter in text
+    )
+
+
+def _is_in(encoding: str, text: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -94,7 +135,7 @@ def _bar() -> Iterator[Progress]:
         task = bar.add_task("starting", total=None)
 
         def show(done: int, total: int, text: str) -> None:
-            bar.update(task, completed=done, total=total or None, description=text)
+            bar.update(task, completed=done, total=total or None, description=printable(text))
 
         yield show
 

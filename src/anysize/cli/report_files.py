@@ -47,13 +47,17 @@ class ReportFiles:
         """Refuse what cannot be written, before any work is done for it.
 
         Raises:
-            UsageError: A path cannot be written, is one of `inputs` or is named twice, or the
-                page needs a package that is missing.
+            UsageError: A path is empty, cannot be written, is one of `inputs` or is named twice,
+                or the page needs a package that is missing.
         """
         from anysize.files import check_output_path
 
+        if self.json == "":
+            raise UsageError("--json '': expected the name of a file, or - for stdout")
         seen: dict[Path, str] = {}
         for option, path in self._named():
+            if path == Path("-"):
+                raise UsageError(f"--{option} -: only --json writes to stdout; name a file")
             check_output_path(path, inputs=inputs)
             other = seen.setdefault(path.resolve(), option)
             if other != option:
@@ -62,6 +66,11 @@ class ReportFiles:
             from anysize.validators.report.page import require_jinja
 
             require_jinja()
+
+    @property
+    def names_any(self) -> bool:
+        """Whether a file is to be written."""
+        return bool(self._named())
 
     def write(self, report: Report | JoinedReport) -> None:
         """Write every file that was asked for, each whole or not at all."""

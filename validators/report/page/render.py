@@ -9,9 +9,10 @@ from importlib import resources
 
 from anysize import __version__
 from anysize.errors import UsageError
+from anysize.validators.printable import printable
 from anysize.validators.report.joined import JoinedReport
 from anysize.validators.report.levels import LEVELS, level_of
-from anysize.validators.report.page.views import LISTED_STORIES, bar, view
+from anysize.validators.report.page.views import bar, view
 from anysize.validators.report.plots import HEIGHT, WIDTH
 from anysize.validators.verdicts import VERDICTS
 
@@ -44,7 +45,11 @@ def to_html(joined: JoinedReport) -> str:
     files = resources.files(__package__)
     style = files.joinpath("page.css").read_text(encoding="utf-8")
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_printable,
     )
     template = environment.from_string(files.joinpath("page.html.j2").read_text(encoding="utf-8"))
     runtimes = tuple(dict.fromkeys(r.name for one in joined.reports for r in one.runtimes))
@@ -54,7 +59,6 @@ def to_html(joined: JoinedReport) -> str:
         entries=[view(entry, number, runtimes) for number, entry in enumerate(joined.entries)],
         runtimes=runtimes,
         bar=bar(joined),
-        listed_stories=LISTED_STORIES,
         legend=[level for level in LEVELS if level.name in seen],
         meanings=VERDICTS,
         style=style,
@@ -65,3 +69,8 @@ def to_html(joined: JoinedReport) -> str:
         height=HEIGHT,
         version=__version__,
     )
+
+
+def _printable(value: object) -> object:
+    """Replace control characters in words of others; what is markup already has none."""
+    return printable(value) if type(value) is str else value

@@ -8,13 +8,13 @@ from anysize.validators.report.joined import Entry, JoinedReport
 from anysize.validators.report.levels import Level, figure, level_of
 from anysize.validators.report.plots import Plot, error_plot, latency_plot
 from anysize.validators.report.report import Cell, Report
-from anysize.validators.report.story import Story, tell
+from anysize.validators.report.story import FailingGroup, Story, group_failing, tell
 from anysize.validators.verdicts import VERDICTS, Outcome, Verdict
 
 __all__ = [
-    "LISTED_STORIES",
     "CellView",
     "EntryView",
+    "GroupView",
     "Overview",
     "Row",
     "Segment",
@@ -25,9 +25,9 @@ __all__ = [
 
 # Of the bar, in its own units.
 _BAR_WIDTH = 1000.0
-# So many stories are unfolded from the start, and so many have a line on the page.
-_OPEN_STORIES = 1
-LISTED_STORIES = 12
+# So many groups are unfolded from the start, and so many of a group's other cells have a link.
+_OPEN_GROUPS = 6
+_LISTED_CELLS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,28 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class StoryView:
-    """A story, its anchor, and whether it is unfolded from the start."""
+    """A story, its anchor, and whether it has a link of its own; the matrix leads to all."""
 
     anchor: str
     level: Level
     story: Story
+    figure: str
+    is_listed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class GroupView:
+    """A group of failing cells: the worst one, the others, and whether it is unfolded."""
+
+    worst: StoryView
+    others: tuple[StoryView, ...]
+    diagnosed: StoryView | None
     is_open: bool
+
+    @property
+    def unlisted(self) -> int:
+        """How many of the others only the matrix leads to."""
+        return sum(not other.is_listed for other in self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +95,7 @@ class EntryView:
     entry: Entry
     status: str
     rows: tuple[Row, ...]
-    stories: tuple[StoryView, ...]
+    groups: tuple[GroupView, ...]
     plots: tuple[Plot, ...]
     overview: tuple[Overview | None, ...]
 
@@ -110,9 +126,9 @@ def view(entry: Entry, number: int, runtimes: tuple[str, ...]) -> EntryView:
         entry=entry,
         status=_status(report),
         rows=_rows(report, anchors),
-        stories=tuple(
-            StoryView(name, level_of(cell), tell(report, cell), place < _OPEN_STORIES)
-            for place, (cell, name) in enumerate(anchors.items())
+        groups=tuple(
+            _group(report, group, anchors, is_open=place < _OPEN_GROUPS)
+            for place, group in enumerate(group_failing(report))
         ),
         plots=tuple(p for p in (error_plot(report), latency_plot(report)) if p is not None),
         overview=tuple(_overview(report, name) for name in runtimes),
@@ -132,6 +148,27 @@ def bar(joined: JoinedReport) -> tuple[Segment, ...]:
         )
         x += width
     return tuple(segments)
+
+
+def _group(
+    report: Report, group: FailingGroup, anchors: dict[Cell, str], *, is_open: bool
+) -> GroupView:
+    worst, found = group.worst, group.diagnosed
+    is_elsewhere = found is not None and found.cell != worst.cell
+    return GroupView(
+        worst=_story(worst, anchors),
+        others=tuple(
+            _story(tell(report, cell), anchors, is_listed=place < _LISTED_CELLS)
+            for place, cell in enumerate(group.others)
+        ),
+        diagnosed=_story(found, anchors) if found is not None and is_elsewhere else None,
+        is_open=is_open,
+    )
+
+
+def _story(story: Story, anchors: dict[Cell, str], *, is_listed: bool = True) -> StoryView:
+    cell = story.cell
+    return StoryView(anchors[cell], level_of(cell), story, figure(cell), is_listed)
 
 
 def _status(report: Report) -> str:
