@@ -4,6 +4,11 @@ With s = max |y64| over an output, the reference's own error is e_ref = max |y32
 runtime passes when max |y − y64| / s ≤ factor · max(e_ref, floor): eight times what PyTorch itself
 loses to float32, or eight times four float32 steps where PyTorch happens to lose less.
 
+Some outputs hold fill values among their scores, such as the −1e9 or the lowest float32 of a mask.
+They are written, not computed: the same in float32 and in float64, but for one rounding, at least
+1e4, and more than a thousand times as large as all the rest. Each of them is its own scale; s is
+the largest of the rest.
+
 A file in half precision is judged by the profile `float16` on every runtime. Its e_ref is that of
 the module with float16 weights whose layers read float16 values (`references.rounded`): one
 rounding for each layer with weights. A runtime may round after every operator, of which up to four
@@ -19,26 +24,39 @@ strict profile with a floor sixteen times as high.
 
 from __future__ import annotations
 
+import math
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anysize.errors import UsageError
+
 __all__ = [
+    "ALL_OUTPUTS",
     "EPS16",
     "EPS32",
     "PROFILES",
     "Deviation",
+    "PerOutput",
     "Profile",
     "Tolerance",
+    "Tolerances",
     "exact_deviation",
+    "fill_values",
     "float_deviation",
 ]
 
 EPS32 = float(np.finfo(np.float32).eps)
 EPS16 = float(np.finfo(np.float16).eps)
 EPS_TF32 = 2.0**-10  # ten bits behind the point
+
+_MAX32 = float(np.finfo(np.float32).max)
+# How large a value is that was written, and how far it stands above all the rest.
+_LEAST_FILL, _FILL_RATIO = 1e4, 1024.0
 
 Array = NDArray[np.generic]
 
@@ -71,8 +89,73 @@ class Tolerance:
     atol: float
     rtol: float
 
+
+# A number for all outputs, or numbers by output; `ALL_OUTPUTS` is for those that are not named.
+PerOutput = float | Mapping[str, float]
+ALL_OUTPUTS = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerances:
+    """Tolerances of the user's own, by output; an output that has none is left to its budget.
+
+    Attributes:
+        atol: By output, `ALL_OUTPUTS` for those that are not named.
+        rtol: As well. Of an output with only one of the two, the other one is 0.
+    """
+
+    atol: Mapping[str, float]
+    rtol: Mapping[str, float]
+
+    @classmethod
+    def of(
+        cls, atol: PerOutput | None, rtol: PerOutput | None, outputs: Mapping[str, bool]
+    ) -> Tolerances:
+        """Check what the user gave.
+
+        Args:
+            atol: A number, or numbers by output.
+            rtol: As well.
+            outputs: Whether an output of the file, by its name, is a floating-point one.
+
+        Raises:
+            UsageError: A number is negative or not finite, an output does not exist, or is
+                compared exactly.
+        """
+        given = []
+        for option, value in (("atol", atol), ("rtol", rtol)):
+            numbers = dict(value) if isinstance(value, Mapping) else {ALL_OUTPUTS: value}
+            for output, number in numbers.items():
+                if number is None:
+                    continue
+                if output != ALL_OUTPUTS and not outputs.get(output):
+                    raise UsageError(
+                        f"--{option} {output}:{number:g}: output {output!r} is compared exactly"
+                        if output in outputs
+                        else f"--{option} {output}:{number:g}: the file has no such output; it has "
+                        f"{', '.join(outputs)}"
+                    )
+                if not (math.isfinite(number) and number >= 0.0):
+                    raise UsageError(f"--{option} {number}: expected a number from 0 on")
+            given.append({name: float(n) for name, n in numbers.items() if n is not None})
+        return cls(*given)
+
+    def for_output(self, name: str) -> Tolerance | None:
+        """Return what an output is judged by; None for its error budget."""
+        found = [numbers.get(name, numbers.get(ALL_OUTPUTS)) for numbers in (self.atol, self.rtol)]
+        if found == [None, None]:
+            return None
+        return Tolerance(found[0] or 0.0, found[1] or 0.0)
+
     def __str__(self) -> str:
-        return f"atol={self.atol:g} rtol={self.rtol:g}"
+        """As words `atol=A rtol=R`, and `NAME:atol=A NAME:rtol=R`, quoted as a shell wants them."""
+        words = []
+        for name in dict.fromkeys((*self.atol, *self.rtol)):
+            tolerance, prefix = self.for_output(name), f"{name}:" if name else ""
+            assert tolerance is not None
+            words += [f"{prefix}atol={_exact(tolerance.atol)}"]
+            words += [f"{prefix}rtol={_exact(tolerance.rtol)}"]
+        return shlex.join(words)
 
 
 PROFILES: dict[str, Profile] = {
@@ -96,7 +179,7 @@ class Deviation:
             element.
         ratio: The largest error as a multiple of its budget; the output passes when it is ≤ 1.
         reference_error: e_ref; 0 without an arbiter.
-        scale: s, the largest absolute value of the arbiter.
+        scale: s, the largest absolute value of the arbiter, fill values left out.
         needed_atol: The smallest atol (with the `Tolerance`'s rtol, else rtol 0) that would pass.
         index: Place of the worst element; () for a scalar or an empty output.
         got: Its value.
@@ -149,14 +232,16 @@ def float_deviation(
         return _EQUAL
     answer = got.astype(np.float64)
     reference = float32.astype(np.float64)
-    truth = reference if float64 is None or tolerance else float64.astype(np.float64)
+    truth = reference if float64 is None or tolerance else _in_range(float64, float32.dtype)
     compared = np.isfinite(reference) & np.isfinite(truth)
-    scale = _largest(np.abs(truth), compared)
+    fills = fill_values(float32, None if tolerance else float64)
+    scale = _largest(np.abs(truth), compared & ~fills)
+    scales = np.where(fills, np.abs(truth), scale)
     with np.errstate(all="ignore"):  # Inf − Inf: such elements are in `alien` or left out
-        own = _largest(np.abs(reference - truth), compared) / scale if scale > 0.0 else 0.0
+        own = _largest(np.abs(reference - truth) / scales, compared) if scale > 0.0 else 0.0
         if rounded is not None and scale > 0.0:
-            coarse = np.abs(rounded.astype(np.float64) - truth)
-            own = max(own, _largest(coarse, compared & np.isfinite(coarse)) / scale)
+            coarse = np.abs(rounded.astype(np.float64) - truth) / scales
+            own = max(own, _largest(coarse, compared & np.isfinite(coarse)))
         distance = np.where(compared, np.abs(answer - truth), 0.0)
         to_reference = np.abs(answer - reference)
         slack = tolerance.rtol * np.abs(reference) if tolerance else np.zeros_like(reference)
@@ -172,8 +257,9 @@ def float_deviation(
         error, budget = float(distance.flat[place]), float(allowed.flat[place])
         ratio = float(excess.flat[place])
     else:
-        place = int(np.argmax(distance))
-        error = float(_quotient(distance.flat[place], np.float64(scale)))
+        errors = _quotient(distance, scales)
+        place = int(np.argmax(errors))
+        error = float(errors.flat[place])
         budget = profile.budget(own)
         ratio = error / budget
     return Deviation(
@@ -188,6 +274,26 @@ def float_deviation(
         expected=float(truth.flat[place]),
         non_finite=bool(alien.any()),
     )
+
+
+def fill_values(float32: Array, float64: Array | None) -> NDArray[np.bool_]:
+    """Find the elements that a network writes into its output, such as the −1e9 of a mask."""
+    reference = float32.astype(np.float64)
+    truth = reference if float64 is None else _in_range(float64, float32.dtype)
+    with np.errstate(all="ignore"):
+        is_finite = np.isfinite(reference) & np.isfinite(truth)
+        is_written = is_finite & (truth.astype(float32.dtype) == float32)
+        is_large = is_written & (np.abs(truth) >= _LEAST_FILL)
+        rest = _largest(np.abs(truth), is_finite & ~is_large)
+        return np.asarray(is_large & (np.abs(truth) > _FILL_RATIO * rest) & (rest > 0.0))
+
+
+def _in_range(float64: Array, dtype: Any) -> NDArray[np.float64]:
+    """Return the arbiter's answer; the lowest float64 of a mask becomes the lowest float32."""
+    truth = float64.astype(np.float64)
+    if dtype != np.float32:
+        return truth
+    return np.where(np.isfinite(truth), np.clip(truth, -_MAX32, _MAX32), truth)
 
 
 def exact_deviation(got: Array, expected: Array) -> Deviation:
@@ -220,6 +326,11 @@ def _same(answer: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArra
 
 def _largest(values: NDArray[np.float64], where: NDArray[np.bool_]) -> float:
     return float(np.max(values, where=where, initial=0.0))
+
+
+def _exact(number: float) -> str:
+    short = f"{number:g}"
+    return short if float(short) == number else repr(number)
 
 
 def _quotient(distance: Any, allowed: Any) -> NDArray[np.float64]:

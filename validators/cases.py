@@ -11,7 +11,7 @@ from anysize.sizes import Size
 __all__ = ["MAX_BATCH", "Case", "plan_cases"]
 
 # Beyond this a batch is a typo: its images alone would fill the memory.
-MAX_BATCH = 4096
+MAX_BATCH = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +33,16 @@ class Case:
         return f"{self.size} batch {self.batch}{' bright' if self.is_bright else ''}"
 
 
-def plan_cases(sizes: Iterable[Size], batches: Iterable[int]) -> tuple[Case, ...]:
+def plan_cases(sizes: Iterable[Size], batches: Iterable[int] | int) -> tuple[Case, ...]:
     """Cross sizes with batches, from the smallest image to the largest, without repeats.
 
     Raises:
         UsageError: Nothing is left, or a batch is out of range.
     """
-    batches = tuple(dict.fromkeys(batches))
+    batches = (batches,) if isinstance(batches, int) else tuple(dict.fromkeys(batches))
     for batch in batches:
-        if not 1 <= batch <= MAX_BATCH:
-            raise UsageError(f"batch {batch}: expected 1 to {MAX_BATCH}")
+        if type(batch) is not int or not 1 <= batch <= MAX_BATCH:
+            raise UsageError(f"batch {batch}: expected a whole number from 1 to {MAX_BATCH}")
     ordered = sorted(set(sizes), key=lambda size: (size.area, size.height))
     cases = tuple(Case(size, batch) for size in ordered for batch in sorted(batches))
     if not cases:

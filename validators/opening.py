@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anysize.errors import WorkerCrashedError, WorkerTimeoutError
-from anysize.validators.references.protocol import one_line
 from anysize.validators.report.report import RuntimeRecord
-from anysize.validators.runtimes.protocol import Provenance, Runtime, Session
+from anysize.validators.runtimes.protocol import Availability, Provenance, Runtime, Session
 from anysize.validators.verdicts import Verdict
+from anysize.validators.words import one_line
 
 __all__ = ["Opened", "failure", "open_runtime"]
 
@@ -45,7 +45,10 @@ def open_runtime(runtime: Runtime, model_path: Path, *, threads: int, profile: s
         threads: Threads that one operator may use.
         profile: The error profile that the file asks for; the runtime's own by default.
     """
-    availability = runtime.availability()
+    try:
+        availability = runtime.availability()
+    except Exception as exc:  # a caller's own object may do anything
+        availability = Availability(is_available=False, reason=one_line(exc))
     record = RuntimeRecord(
         runtime.name, "", runtime.device, profile or runtime.profile, Provenance()
     )

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anysize.validators.budget import (
+    PROFILES,
     Deviation,
     Profile,
     Tolerance,
+    Tolerances,
     exact_deviation,
     float_deviation,
 )
 from anysize.validators.verdicts import Verdict
 
-__all__ = ["VACUITY_RATIO", "Expected", "Judgement", "OutputResult", "judge", "variation"]
+__all__ = [
+    "STRICTEST_LIMIT",
+    "VACUITY_RATIO",
+    "Expected",
+    "Judgement",
+    "OutputResult",
+    "judge",
+    "variation",
+]
 
 Array = NDArray[np.generic]
 
@@ -25,6 +35,10 @@ Array = NDArray[np.generic]
 # half of their distance v; it passes where v ≤ 2 · budget. For the comparison to notice an error of
 # one eighth of what the input contributes, v must be eight times that: 16 budgets.
 VACUITY_RATIO = 16.0
+# Below it no profile and no tolerance lets an output count as varying.
+STRICTEST_LIMIT = VACUITY_RATIO * PROFILES["strict"].budget(0.0)
+# Of an output whose values keep their sign, from nothing to its largest one.
+_LARGEST_VARIATION = 1.0
 # Against a tolerance of the user's own, only the midpoint itself is ruled out.
 VACUITY_RATIO_TOLERANCE = 2.0
 
@@ -79,7 +93,7 @@ def judge(
     expected: Expected,
     *,
     profile: Profile,
-    tolerance: Tolerance | None = None,
+    tolerances: Tolerances | None = None,
 ) -> Judgement:
     """Compare all outputs: first names, order, number, shapes and types; then the values.
 
@@ -87,11 +101,11 @@ def judge(
     is compared whatever it is called, and so are the outputs of a reference without names, by
     position.
     """
-    complaint = _structure(got, expected)
+    complaint = _structure(got, expected, profile)
     if complaint:
         return Judgement(Verdict.SHAPE, complaint)
     results = tuple(
-        _compare(name, output, expected, place, profile, tolerance)
+        _compare(name, output, expected, place, profile, _own(tolerances, name))
         for place, (name, output) in enumerate(got.items())
     )
     wrong = [result for result in results if not result.deviation.is_within]
@@ -99,7 +113,18 @@ def judge(
         worst = max(wrong, key=lambda result: result.deviation.ratio)
         return Judgement(Verdict.MISMATCH, _describe(worst, got, expected), results)
     for result, varies in zip(results, expected.variations, strict=True):
-        limit = _vacuity_limit(result.deviation, profile, tolerance)
+        limit = _vacuity_limit(result.deviation, profile, _own(tolerances, result.name))
+        if varies <= limit and limit >= _LARGEST_VARIATION:
+            message = (
+                f"reference output {result.name!r} differs by "
+                f"{result.deviation.reference_error:.1e} of its largest value between float32 and "
+                "float64, so that nothing can be compared with it; give --arbiter none where the "
+                "float64 one is wrong"
+            )
+            return Judgement(Verdict.VACUOUS, message, results)
+        if varies <= limit == 0.0:
+            message = f"reference output {result.name!r} is the same for every image that was tried"
+            return Judgement(Verdict.VACUOUS, message, results)
         if varies <= limit:
             message = (
                 f"reference output {result.name!r} varies by {varies:.1e} of its largest value "
@@ -109,7 +134,7 @@ def judge(
     return Judgement(Verdict.PASS, "", results)
 
 
-def variation(first: Array, second: Array) -> float:
+def variation(first: Array, second: Array, fills: NDArray[np.bool_] | None = None) -> float:
     """Measure how much an output of the reference varies, relative to its largest value.
 
     It is the smaller of two: the largest change from one seed's input to another's, and the spread
@@ -120,6 +145,8 @@ def variation(first: Array, second: Array) -> float:
         first: The output for one seed, `(batch, ...)`.
         second: The output for the other seed, of the same rank; items beyond the shorter batch are
             left out.
+        fills: Elements of `first` that are left out (see `budget.fill_values`), and of `second`
+            where they are as large.
     """
     if first.size == 0 or second.size == 0:
         return 0.0
@@ -129,6 +156,9 @@ def variation(first: Array, second: Array) -> float:
     if a.shape != b.shape:
         return np.inf  # the output's shape follows the input's values
     finite = np.isfinite(a) & np.isfinite(b)
+    if fills is not None and fills.any():
+        lowest_fill = np.min(np.abs(first[fills]))
+        finite &= ~(fills[:batch] if first.ndim else fills) & (np.abs(b) < lowest_fill)
     scale = float(np.max(np.abs(a), where=finite, initial=0.0))
     if scale == 0.0:
         return 0.0
@@ -142,6 +172,10 @@ def variation(first: Array, second: Array) -> float:
     return change / scale
 
 
+def _own(tolerances: Tolerances | None, output: str) -> Tolerance | None:
+    return None if tolerances is None else tolerances.for_output(output)
+
+
 def _vacuity_limit(deviation: Deviation, profile: Profile, tolerance: Tolerance | None) -> float:
     if tolerance is None:
         return VACUITY_RATIO * deviation.budget
@@ -152,18 +186,16 @@ def _vacuity_limit(deviation: Deviation, profile: Profile, tolerance: Tolerance 
     return max(strictest, VACUITY_RATIO_TOLERANCE * allowed)
 
 
-def _structure(got: Mapping[str, Array], expected: Expected) -> str:
+def _structure(got: Mapping[str, Array], expected: Expected, profile: Profile) -> str:
     names = tuple(got)
     if len(names) != len(expected.float32):
-        wanted = f": {', '.join(expected.names)}" if expected.names else ""
-        return (
-            f"{len(names)} output(s): {', '.join(names)}; expected {len(expected.float32)}{wanted}"
-        )
+        wanted = f": {_listed(expected.names)}" if expected.names else ""
+        return f"{len(names)} output(s): {_listed(names)}; expected {len(expected.float32)}{wanted}"
     if expected.names and len(names) > 1 and names != expected.names:
         same = sorted(names) == sorted(expected.names)
         return (
-            f"outputs are {'in the order' if same else 'called'} {', '.join(names)}; "
-            f"expected {', '.join(expected.names)}"
+            f"outputs are {'in the order' if same else 'called'} {_listed(names)}; expected "
+            f"{_listed(expected.names)}, such as output_names of torch.onnx.export gives"
         )
     for (name, output), wanted32 in zip(got.items(), expected.float32, strict=True):
         if output.shape != wanted32.shape:
@@ -171,7 +203,8 @@ def _structure(got: Mapping[str, Array], expected: Expected) -> str:
                 f"output {name!r} has shape {_shape(output)}, expected {_shape(wanted32)}"
                 f"{_shape_hint(output, wanted32)}"
             )
-        if output.dtype != wanted32.dtype:
+        is_half = output.dtype == np.float16 and wanted32.dtype == np.float32
+        if output.dtype != wanted32.dtype and not (is_half and profile.name == "float16"):
             return f"output {name!r} is {output.dtype}, expected {wanted32.dtype}"
     return ""
 
@@ -179,7 +212,14 @@ def _structure(got: Mapping[str, Array], expected: Expected) -> str:
 def _shape_hint(output: Array, wanted: Array) -> str:
     if output.ndim and wanted.ndim and output.shape[1:] == wanted.shape[1:]:
         return "; the batch is not kept, as when a Reshape folds space into it"
+    if output.ndim == wanted.ndim:
+        return "; look for a Reshape or a pooling window that was baked at another size"
     return ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Write names on one line, whatever is in them."""
+    return ", ".join(" ".join(name.split()) for name in names)
 
 
 def _shape(array: Array) -> str:

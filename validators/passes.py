@@ -10,29 +10,31 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anysize.validators.budget import PROFILES, Profile, Tolerance
+from anysize.errors import NoAnswerError
+from anysize.validators.budget import PROFILES, Profile, Tolerances
 from anysize.validators.cases import Case
 from anysize.validators.expectation import (
     FLOAT32,
     FLOAT64,
     ROUNDED,
     CaseExpectation,
-    ImageSpec,
     input_files,
     read_inputs,
 )
-from anysize.validators.inputs import BRIGHTNESS
+from anysize.validators.images import BRIGHTNESS
 from anysize.validators.opening import Opened, failure
 from anysize.validators.parity import Expected, Judgement, judge
-from anysize.validators.references.protocol import one_line
 from anysize.validators.report.report import Cell, RuntimeRecord
-from anysize.validators.runtimes.protocol import FileSession, Session, TimedSession
+from anysize.validators.runtimes.protocol import FileSession, Session, TimedSession, as_numbers
+from anysize.validators.signature import GraphInputs
 from anysize.validators.spool import Spool
 from anysize.validators.verdicts import Verdict
+from anysize.validators.words import one_line
 
 __all__ = ["RuntimeResult", "run_opened"]
 
@@ -53,21 +55,22 @@ class RuntimeResult:
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """One run: the outputs, or how it failed and the runtime's words."""
+    """One run: the outputs, or how it failed, whether to refuse the input, and the words."""
 
     outputs: Mapping[str, Array] | None
     words: str = ""
     run_s: float = 0.0
     failure: Verdict = Verdict.ERROR
+    is_refusal: bool = True
 
 
 def run_opened(
     opened: Opened,
     expectations: Sequence[CaseExpectation],
     *,
-    images: ImageSpec,
+    spec: GraphInputs,
     spool: Spool,
-    tolerance: Tolerance | None = None,
+    tolerances: Tolerances | None = None,
     step: Callable[[str], None],
 ) -> RuntimeResult:
     """Run and judge all cases, and close the session; whatever happens becomes a verdict.
@@ -75,9 +78,9 @@ def run_opened(
     Args:
         opened: The runtime, with a session or the reason why it has none.
         expectations: From the smallest size on.
-        images: What the graph takes.
+        spec: What the graph takes.
         spool: Holds images and expected outputs.
-        tolerance: Replaces the error budget.
+        tolerances: Replace the error budget.
         step: Called before each run with what is being done.
     """
     record, session = opened.record, opened.session
@@ -89,7 +92,7 @@ def run_opened(
         )
         return RuntimeResult(record, cells)
     try:
-        passes = _Passes(session, record, images, spool, tolerance, step)
+        passes = _Passes(session, record, spec, spool, tolerances, step)
         up = [passes.run(expectation, repeats=None) for expectation in expectations]
         down: list[Cell] = []
         bright: Cell | None = None
@@ -113,17 +116,17 @@ class _Passes:
         self,
         session: Session,
         record: RuntimeRecord,
-        images: ImageSpec,
+        spec: GraphInputs,
         spool: Spool,
-        tolerance: Tolerance | None,
+        tolerances: Tolerances | None,
         step: Callable[[str], None],
     ) -> None:
         self._session = session
         self._name = record.name
         self._profile: Profile = PROFILES[record.profile]
-        self._images = images
+        self._spec = spec
         self._spool = spool
-        self._tolerance = tolerance
+        self._tolerances = tolerances
         self._step = step
 
     def run(self, expectation: CaseExpectation, *, repeats: Cell | None) -> Cell:
@@ -157,35 +160,33 @@ class _Passes:
 
     def _attempt(self, case: Case) -> _Attempt:
         session = self._session
+        run: Callable[[], Mapping[str, Array]]
+        if isinstance(session, FileSession):
+            run = partial(session.run_files, input_files(self._spool, case, self._spec))
+        else:
+            run = partial(session.run, read_inputs(self._spool, case, self._spec))
         start = time.perf_counter()
         try:
-            if isinstance(session, FileSession):
-                answers = session.run_files(input_files(self._spool, case, self._images))
-            else:
-                answers = session.run(read_inputs(self._spool, case, self._images))
+            answers = run()
             run_s = time.perf_counter() - start
             if isinstance(session, TimedSession):
                 run_s = session.last_run_s
-            outputs = {name: np.asarray(answer) for name, answer in answers.items()}
+        except (MemoryError, NoAnswerError) as exc:
+            return _Attempt(None, one_line(exc), is_refusal=False)
         except Exception as exc:  # the runtime's own words become the verdict's message
             return _Attempt(None, one_line(exc), failure=failure(exc, otherwise=Verdict.ERROR))
-        complaint = _unusable(outputs)
-        return _Attempt(None, complaint) if complaint else _Attempt(outputs, run_s=run_s)
+        try:
+            outputs = {name: as_numbers(name, answer) for name, answer in answers.items()}
+        except Exception as exc:  # whatever it is, arrays by name it is not
+            words = f"what it answers is of no use: {one_line(exc)}"
+            return _Attempt(None, words, is_refusal=False)
+        if not outputs:
+            return _Attempt(None, "it answers with no output at all", is_refusal=False)
+        return _Attempt(outputs, run_s=run_s)
 
     def _judge(self, attempt: _Attempt, expectation: CaseExpectation) -> Judgement:
-        rejection = expectation.rejection
-        if rejection is not None:
-            if attempt.outputs is None:
-                message = f"reference: {rejection}; runtime: {attempt.words}"
-                is_dead = attempt.failure in _DEAD  # that is no way to say no
-                return Judgement(attempt.failure if is_dead else Verdict.REJECTED, message)
-            if all(output.size == 0 for output in attempt.outputs.values()):
-                message = f"reference: {rejection}; runtime: all outputs are empty"
-                return Judgement(Verdict.REJECTED, message)
-            shapes = ", ".join(f"{n} {list(o.shape)}" for n, o in attempt.outputs.items())
-            return Judgement(
-                Verdict.ACCEPTED, f"reference: {rejection}; runtime answers with {shapes}"
-            )
+        if expectation.rejection is not None:
+            return _judge_rejected(attempt, expectation)
         if attempt.outputs is None:
             return Judgement(attempt.failure, attempt.words)
         expected = Expected(
@@ -195,15 +196,21 @@ class _Passes:
             expectation.variations,
             self._spool.read(expectation.case, ROUNDED) or None,
         )
-        return judge(attempt.outputs, expected, profile=self._profile, tolerance=self._tolerance)
+        return judge(attempt.outputs, expected, profile=self._profile, tolerances=self._tolerances)
 
 
-def _unusable(outputs: Mapping[str, Array]) -> str:
-    """Say why what a runtime answered cannot be compared, or ""."""
-    for name, output in outputs.items():
-        if output.dtype.kind not in "biuf":
-            return f"output {name!r} has type {output.dtype}, not numbers"
-    return "" if outputs else "no output at all"
+def _judge_rejected(attempt: _Attempt, expectation: CaseExpectation) -> Judgement:
+    outputs, words = attempt.outputs, attempt.words
+    if outputs is not None and all(output.size == 0 for output in outputs.values()):
+        outputs, words = None, "all outputs are empty"
+    reference = f"reference: {expectation.rejection}"
+    if outputs is not None:
+        shapes = ", ".join(f"{name} {list(output.shape)}" for name, output in outputs.items())
+        return Judgement(Verdict.ACCEPTED, f"{reference}; runtime answers with {shapes}")
+    if attempt.failure in _DEAD or not attempt.is_refusal:  # that is no way to say no
+        failure = attempt.failure if attempt.failure in _DEAD else Verdict.CRASHED
+        return Judgement(failure, f"{reference}; runtime: {words}")
+    return Judgement(Verdict.REJECTED, f"{reference}; runtime: {words}")
 
 
 def _merge(up: Cell, down: Cell) -> Cell:

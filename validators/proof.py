@@ -23,11 +23,12 @@ from anysize.errors import SourceError, UnsupportedModelError, UsageError
 from anysize.sizes import Size
 from anysize.validators.budget import PROFILES
 from anysize.validators.cases import Case
-from anysize.validators.expectation import Arbiter, variations
-from anysize.validators.inputs import make_images
+from anysize.validators.expectation import Arbiter
+from anysize.validators.images import make_images
 from anysize.validators.parity import Expected, Judgement, judge
 from anysize.validators.references.protocol import Reference, Rejected
 from anysize.validators.report.report import Cell
+from anysize.validators.vacuity import variations
 from anysize.validators.verdicts import Verdict, exit_code
 
 if TYPE_CHECKING:
@@ -323,7 +324,7 @@ def _ask(question: _Question, images: _Images) -> _Expected:
             other: tuple[Array, ...] | Rejected = tuple(np.roll(one, 1, axis=0) for one in answer)
         else:
             other = original.run({_NAME: images.of(case, other=True)}, "float32")
-        varies = variations(answer, other)
+        varies = variations(answer, other, whole=np.inf)
         if question.ranks:
             pairs = zip(answer, question.ranks, strict=False)
             answer = tuple(a[..., None, None] if r == a.ndim + 2 else a for a, r in pairs)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import os
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata as packages
@@ -14,21 +16,25 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from anysize.errors import UnsupportedModelError, UsageError
+from anysize.errors import ModelFileError, UsageError
 from anysize.sizes import Size, SizeRange
 from anysize.validators.auto_sizes import auto_sizes
-from anysize.validators.budget import Tolerance
+from anysize.validators.budget import PerOutput, Tolerances
 from anysize.validators.cases import Case, plan_cases
 from anysize.validators.expectation import (
     Arbiter,
-    ImageSpec,
+    CaseExpectation,
     compute_expectations,
-    given_case,
-    make_inputs,
+    read_inputs,
 )
 from anysize.validators.opening import open_runtime
 from anysize.validators.passes import run_opened
-from anysize.validators.references import Reference, choose_reference, module_device
+from anysize.validators.references import (
+    Reference,
+    choose_reference,
+    module_device,
+    own_training_size,
+)
 from anysize.validators.report import (
     ModelRecord,
     PackageVersion,
@@ -36,7 +42,9 @@ from anysize.validators.report import (
     Report,
 )
 from anysize.validators.runtimes import Runtime, get_runtime
+from anysize.validators.signature import float_outputs, given_case, graph_inputs
 from anysize.validators.spool import Spool
+from anysize.validators.words import cleaned
 
 if TYPE_CHECKING:
     import onnx
@@ -45,9 +53,10 @@ if TYPE_CHECKING:
     from anysize.surgery.metadata import FileMetadata
     from anysize.validators.worker import Limits
 
-__all__ = ["Progress", "image_spec", "validate_model"]
+__all__ = ["Progress", "validate_model"]
 
-_FLOAT16 = 10  # onnx.TensorProto.FLOAT16
+_COULD_BE_HALF = "most weights are float16; --half judges the file as half precision"
+_FLOAT, _FLOAT16 = 1, 10  # onnx.TensorProto.FLOAT, FLOAT16
 _PACKAGES = (
     "anysize",
     "iree-base-compiler",
@@ -78,15 +87,17 @@ def validate_model(
     *,
     runtimes: Sequence[str | Runtime] = ("ort-cpu",),
     sizes: Sequence[Size] | Literal["auto"] = "auto",
-    batches: Sequence[int] = (1, 2),
+    batches: Sequence[int] | int = (1, 2),
     seed: int = 0,
-    atol: float | None = None,
-    rtol: float | None = None,
+    atol: PerOutput | None = None,
+    rtol: PerOutput | None = None,
     arbiter: Arbiter = "float64",
     name: str = "",
     threads: int = 0,
     limits: Limits | None = None,
     tf32: bool = False,
+    half: bool = False,
+    bright: bool = True,
     inputs: Mapping[str, NDArray[np.generic]] | None = None,
     bisect: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -107,13 +118,17 @@ def validate_model(
         sizes: Of the images, or `auto`.
         batches: Numbers of images.
         seed: Of the images.
-        atol: With `rtol`, replaces the error budget by |y − ref| ≤ atol + rtol · |ref|.
+        atol: With `rtol`, replaces the error budget by |y − ref| ≤ atol + rtol · |ref|, for all
+            outputs or for those that are named; the name "" stands for all that are not.
         rtol: See `atol`; either one alone makes the other 0.
         arbiter: `float64`, or `none` to let the float32 reference stand in for it.
         name: How the report calls a module.
         threads: Threads that one operator may use; 0 takes all that this process may use.
         limits: Of the worker processes of runtimes given by name; None for the default ones.
         tf32: Allow TF32 on the runtimes that have it, and judge them by its error profile.
+        half: Judge a file with float16 weights by the error profile `float16`; one that says so
+            itself, or takes float16 images, is anyway.
+        bright: Add a case of other, brighter images.
         inputs: Arrays for the graph's inputs, by name; they replace seeded images, sizes and
             batches.
         bisect: A folder. Each runtime's first failing cell is diagnosed, and its images are
@@ -130,31 +145,41 @@ def validate_model(
     from anysize.surgery import load_model, read_metadata, trained_size
 
     path = Path(path)
-    tolerance = _tolerance(atol, rtol)
     _check(arbiter, seed)
     found = _found(runtimes, limits=limits, tf32=tf32)
     model = load_model(path, weights="in_file")
+    state, sha256 = _state(path, model), _sha256(path)
+    outputs = float_outputs(model)
+    tolerances = Tolerances.of(atol, rtol, outputs)
     metadata = read_metadata(model)
-    images = image_spec(model, seed)
+    spec = graph_inputs(model, seed)
     threads = threads or _usable_cpus()
     original = choose_reference(model, reference, name=name, threads=threads)
-    training = trained_size(model) or getattr(reference, "training_size", None)
+    training = trained_size(model) or own_training_size(reference)
     if inputs is not None:
-        cases: tuple[Case, ...] = (given_case(inputs, images),)
+        case, inputs = given_case(inputs, spec)
+        cases: tuple[Case, ...] = (case,)
     else:
+        spec.require_made()
         chosen = _auto(metadata, training) if sizes == "auto" else sizes
         cases = plan_cases(chosen, batches)
-    is_half = "float16" in (metadata.precision, images.dtype) and _has_float16(model)
+    has_float16 = _has_float16(model)
+    if half and not has_float16:
+        raise UsageError(f"half: most weights of {path} are float32; leave it out")
+    is_half = has_float16 and (half or "float16" in (metadata.precision, spec.dtype))
+    notes = [_COULD_BE_HALF] if has_float16 and not is_half else []
     rounded = _rounded(model, reference, name=name) if is_half else None
     # Each runtime loads, runs every case twice, and once on bright images.
-    is_bright = inputs is None and not is_half
+    is_bright = bright and inputs is None and not is_half
     steps = _Steps(progress, total=len(cases) + len(found) * (2 * len(cases) + 1 + is_bright))
+    if not bright and inputs is None:
+        notes.append("no case has brighter images, by request")
     with Spool() as spool:
         try:
             expectations = compute_expectations(
                 cases,
                 original,
-                images=images,
+                spec=spec,
                 declared=_declared(metadata),
                 arbiter=arbiter,
                 spool=spool,
@@ -162,6 +187,9 @@ def validate_model(
                 training=training,
                 rounded=rounded,
                 given=inputs,
+                is_asked_for=sizes != "auto",
+                bright=bright,
+                note=notes.append,
             )
         finally:
             original.close()
@@ -177,39 +205,43 @@ def validate_model(
                 run_opened(
                     opened,
                     expectations,
-                    images=images,
+                    spec=spec,
                     spool=spool,
-                    tolerance=tolerance,
+                    tolerances=tolerances,
                     step=steps,
                 )
             )
-    report = Report(
-        model=_model_record(path, model, metadata),
-        reference=ReferenceRecord(
-            original.name, original.kind, arbiter, device=module_device(reference)
-        ),
-        seed=seed,
-        vacuity_seed=images.vacuity_seed,
-        tolerance=str(tolerance) if tolerance else "",
-        threads=threads,
-        runtimes=tuple(result.record for result in results),
-        packages=_package_versions(),
-        cells=tuple(cell for result in results for cell in result.cells),
-    )
-    if bisect is None:
-        return report
-    from anysize.validators.diagnosis import bisect_report
+        if _state(path, model) != state:
+            raise ModelFileError(f"{path}: changed while it was validated; run again")
+        report = Report(
+            model=_model_record(path, model, metadata, sha256),
+            reference=ReferenceRecord(
+                original.name, original.kind, arbiter, device=module_device(reference)
+            ),
+            seed=seed,
+            vacuity_seed=spec.vacuity_seed,
+            tolerance=str(tolerances),
+            threads=threads,
+            runtimes=tuple(result.record for result in results),
+            packages=_package_versions(),
+            cells=tuple(cell for result in results for cell in result.cells),
+            notes=(*notes, *_notes(expectations, outputs)),
+            machine=_machine(),
+        )
+        if bisect is None:
+            return report
+        from anysize.validators.diagnosis import bisect_report
 
-    return bisect_report(
-        report,
-        path,
-        runtimes=found,
-        inputs_of=lambda cell: (
-            inputs or make_inputs(Case(cell.size, cell.batch, cell.is_bright), images, seed)
-        ),
-        folder=bisect,
-        step=steps,
-    )
+        return bisect_report(
+            report,
+            path,
+            runtimes=found,
+            inputs_of=lambda cell: read_inputs(
+                spool, Case(cell.size, cell.batch, cell.is_bright), spec
+            ),
+            folder=bisect,
+            step=steps,
+        )
 
 
 def _check(arbiter: str, seed: int) -> None:
@@ -227,12 +259,50 @@ def _found(
     return [get_runtime(r, limits=limits, tf32=tf32) if isinstance(r, str) else r for r in runtimes]
 
 
-def _model_record(path: Path, model: onnx.ModelProto, metadata: FileMetadata) -> ModelRecord:
+def _notes(expectations: Sequence[CaseExpectation], outputs: Mapping[str, bool]) -> tuple[str, ...]:
+    """Say what the reader of the verdicts has to know."""
+    notes = []
+    if all(one.rejection is not None for one in expectations):
+        notes.append(f"the reference takes none of these inputs: {expectations[0].rejection}")
+    if not any(outputs.values()):
+        notes.append(
+            "every output is a whole number, such as a label: two networks agree on most of them; "
+            "let the file hand out its scores as well"
+        )
+    return tuple(notes)
+
+
+def _state(path: Path, model: onnx.ModelProto) -> tuple[tuple[int, ...], ...]:
+    """Return what changes with the files of a model: their numbers, sizes and times."""
+    from anysize.surgery.tensors import all_tensors, is_external
+
+    names = {
+        entry.value
+        for tensor in all_tensors(model)
+        if is_external(tensor)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    files = (path, *(path.parent / name for name in sorted(names)))
+    found: list[tuple[int, ...]] = []
+    for file in files:
+        try:
+            status = file.stat()
+        except OSError:
+            found.append(())
+            continue
+        found.append((status.st_ino, status.st_size, status.st_mtime_ns))
+    return tuple(found)
+
+
+def _model_record(
+    path: Path, model: onnx.ModelProto, metadata: FileMetadata, sha256: str
+) -> ModelRecord:
     from anysize.surgery.graph import opset_version
 
     return ModelRecord(
         path=path.as_posix(),
-        sha256=_sha256(path),
+        sha256=sha256,
         opset=opset_version(model),
         head=metadata.head,
         min_size=metadata.min_size,
@@ -254,15 +324,6 @@ class _Steps:
         self._done += 1
 
 
-def _tolerance(atol: float | None, rtol: float | None) -> Tolerance | None:
-    for option, value in (("atol", atol), ("rtol", rtol)):
-        if value is not None and not (math.isfinite(value) and value >= 0.0):
-            raise UsageError(f"--{option} {value}: expected a number from 0 on")
-    if atol is None and rtol is None:
-        return None
-    return Tolerance(atol or 0.0, rtol or 0.0)
-
-
 def _rounded(
     model: onnx.ModelProto, reference: Reference | nn.Module | Path | str, *, name: str
 ) -> Reference | None:
@@ -275,61 +336,19 @@ def _rounded(
 
 
 def _has_float16(model: onnx.ModelProto) -> bool:
-    """Whether a file that says half precision has any: its word alone buys no larger budget."""
-    return any(tensor.data_type == _FLOAT16 for tensor in model.graph.initializer)
+    """Whether most weights are in half precision: a file's word alone buys no larger budget."""
+    counts = {_FLOAT16: 0, _FLOAT: 0}
+    read = {name for node in model.graph.node for name in node.input}
+    for tensor in model.graph.initializer:
+        if tensor.name in read and tensor.data_type in counts:
+            counts[tensor.data_type] += math.prod(tensor.dims)
+    return counts[_FLOAT16] > counts[_FLOAT]
 
 
 def _declared(metadata: FileMetadata) -> SizeRange | None:
     if metadata.min_size is None and metadata.max_size is None:
         return None
     return SizeRange(metadata.min_size or Size(1, 1), metadata.max_size)
-
-
-def image_spec(model: onnx.ModelProto, seed: int) -> ImageSpec:
-    """Say which images a graph takes, and whether it takes regions of them.
-
-    Raises:
-        UnsupportedModelError: It takes something else than one image in float32 or float16, and
-            behind it perhaps float32 regions `rois` `(count, 5)`.
-    """
-    import onnx
-
-    from anysize.surgery.graph import image_input
-
-    image = image_input(model)
-    filled = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in filled]
-    others = [value for value in inputs if value.name != image.name]
-    rois = others[0].name if others and inputs[0] is image and _is_regions(others[0]) else None
-    others = others[1:] if rois else others
-    if others:
-        raise UnsupportedModelError(
-            f"input {others[0].name!r}: cannot be made up; expected a graph whose only input is "
-            f"the image, {image.name!r}, or the image and then float32 rois (count, 5)"
-        )
-    declared = image.type.tensor_type
-    dtype = {onnx.TensorProto.FLOAT: "float32", _FLOAT16: "float16"}.get(declared.elem_type)
-    if dtype is None:
-        got = onnx.TensorProto.DataType.Name(declared.elem_type)
-        raise UnsupportedModelError(
-            f"input {image.name!r}: is {got}, expected FLOAT or FLOAT16; keep the input in float32"
-        )
-    channels = declared.shape.dim[1].dim_value
-    if not 1 <= channels <= 65536:
-        raise UnsupportedModelError(
-            f"input {image.name!r}: channels are {channels or 'not declared'}, expected a number "
-            "from 1 to 65536 in axis 1"
-        )
-    return ImageSpec(image.name, channels, seed, seed + 1, rois, dtype)
-
-
-def _is_regions(value: onnx.ValueInfoProto) -> bool:
-    """Whether an input is `rois`: batch index, x1, y1, x2, y2 in pixels, for any count of them."""
-    declared = value.type.tensor_type
-    dims = declared.shape.dim
-    is_float = declared.elem_type == 1  # onnx.TensorProto.FLOAT
-    is_free = len(dims) == 2 and dims[0].dim_value == 0 and dims[1].dim_value == 5
-    return value.name == "rois" and is_float and is_free
 
 
 def _auto(metadata: FileMetadata, training: Size | None) -> tuple[Size, ...]:
@@ -349,6 +368,16 @@ def _usable_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _machine() -> str:
+    """Name the system, the architecture and the processor, as far as they are known."""
+    found = [platform.system(), platform.machine()]
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        models = (line.partition(":")[2] for line in lines if line.startswith("model name"))
+        found.append(cleaned(next(models, "")))
+    return ", ".join(filter(None, found))
 
 
 def _sha256(path: Path) -> str:

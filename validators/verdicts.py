@@ -60,24 +60,24 @@ VERDICTS: dict[Verdict, Meaning] = {
     Verdict.SHAPE: Meaning(
         Outcome.FAILED,
         "an output is missing, extra, or of another shape or type",
-        "look for a Reshape or a pooling window that was baked at another size, or for an output "
-        "that was added or left out",
+        "let the file hand out what its original does: outputs of the same shapes and types",
     ),
     Verdict.ACCEPTED: Meaning(
         Outcome.FAILED,
         "the reference rejects this size and the runtime answers all the same",
-        "the answer means nothing; export or rewrite again, so that the graph guards its sizes",
+        "nothing says that the answer is right: let the graph guard its sizes, or compare it with "
+        "an original that takes them",
     ),
     Verdict.ERROR: Meaning(
         Outcome.FAILED,
         "the reference accepts this size and the runtime fails on it",
-        "the graph does not take this size; free its axes with `anysize export` or "
+        "free the graph's axes, batch, height and width, with `anysize export` or "
         "`anysize rewrite`",
     ),
     Verdict.VACUOUS: Meaning(
         Outcome.FAILED,
         "the reference hardly depends on its input, so agreement proves nothing",
-        "use trained weights, another --seed of the model, or a tighter tolerance",
+        "use trained weights, another --seed, or a tighter tolerance",
     ),
     Verdict.UNSUPPORTED: Meaning(
         Outcome.NOT_RUN,
@@ -96,7 +96,7 @@ VERDICTS: dict[Verdict, Meaning] = {
         Outcome.NOT_RUN, "the runtime ran out of time", "try smaller sizes or a longer limit"
     ),
     Verdict.UNAVAILABLE: Meaning(
-        Outcome.NOT_RUN, "the runtime is not installed", "`anysize runtimes` says how to install it"
+        Outcome.NOT_RUN, "the runtime cannot run here", "`anysize runtimes` says what it needs"
     ),
 }
 

@@ -10,6 +10,7 @@ __all__ = [
     "ExportError",
     "MapSizeError",
     "ModelFileError",
+    "NoAnswerError",
     "NotRunError",
     "RuntimeFailedError",
     "SourceError",
@@ -94,6 +95,10 @@ class NotRunError(AnysizeError):
 
 class RuntimeFailedError(NotRunError):
     """A runtime in a worker process raised an exception; the message is its own words."""
+
+
+class NoAnswerError(RuntimeFailedError):
+    """A runtime ran out of memory or answered with no numbers: no way to refuse an input."""
 
 
 class WorkerCrashedError(NotRunError):

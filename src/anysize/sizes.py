@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from anysize.errors import UsageError
 
-__all__ = ["MAX_SIDE", "Size", "SizeRange", "parse_sizes"]
+__all__ = ["MAX_SIDE", "Size", "SizeRange", "parse_sizes", "to_sizes"]
 
 # A side beyond this is a typo or an attack: one float32 RGB image of 65536×65536 is 48 GiB.
 MAX_SIDE = 65536
@@ -94,3 +96,32 @@ def parse_sizes(text: str) -> tuple[Size, ...]:
     if not entries:
         raise UsageError(f"sizes {text!r}: expected a list such as 224x224,256x320")
     return tuple(dict.fromkeys(Size.parse(entry) for entry in entries))
+
+
+def to_sizes(
+    sizes: str | Sequence[Size | str | Sequence[int]],
+) -> tuple[Size, ...] | Literal["auto"]:
+    """Read sizes as callers give them: text as `parse_sizes` takes it, Size, or (height, width).
+
+    Raises:
+        UsageError: One is none of these.
+    """
+    if isinstance(sizes, str):
+        return "auto" if sizes.strip() == "auto" else parse_sizes(sizes)
+    if isinstance(sizes, Size):
+        return (sizes,)
+    found: list[Size] = []
+    for size in sizes:
+        if isinstance(size, Size):
+            found.append(size)
+        elif isinstance(size, str):
+            found.append(Size.parse(size))
+        elif [type(side) for side in _listed(size)] == [int, int]:
+            found.append(Size(*size))
+        else:
+            raise UsageError(f"size {size!r}: expected a Size, HEIGHTxWIDTH, or (height, width)")
+    return tuple(found)
+
+
+def _listed(value: object) -> tuple[object, ...]:
+    return tuple(value) if isinstance(value, (list, tuple)) else ()

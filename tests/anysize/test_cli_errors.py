@@ -209,7 +209,7 @@ WRONG = [
     Bad("rewrite good.onnx -o out.onnx --to spp", "expected fcn"),
     Bad("rewrite channels.onnx -o out.onnx", "channels are not declared"),
     Bad("rewrite two.onnx -o out.onnx", "cannot be proved: input 'other'"),
-    Bad("rewrite double.onnx -o out.onnx", "is DOUBLE, expected FLOAT or FLOAT16"),
+    Bad("rewrite double.onnx -o out.onnx", "is float64, expected float32 or float16"),
     # outputs
     Bad("rewrite good.onnx -o nofolder/out.onnx", "folder nofolder does not exist"),
     Bad("rewrite good.onnx -o folder", "is a folder; name a file in it"),
@@ -233,8 +233,12 @@ WRONG = [
     Bad("validate good.onnx --reference good.onnx --batch 1.5", "expected whole numbers"),
     Bad("validate good.onnx --reference good.onnx --atol nan", "--atol nan: expected a number"),
     Bad("validate good.onnx --reference good.onnx --rtol -1", "--rtol -1.0: expected a number"),
-    Bad("validate two.onnx --reference two.onnx", "input 'other': cannot be made up"),
-    Bad("validate double.onnx --reference double.onnx", "is DOUBLE, expected FLOAT"),
+    Bad("validate good.onnx --reference good.onnx --rtol map:1", "the file has no such output"),
+    Bad("validate good.onnx --reference good.onnx --atol x", "--atol x: expected a number such"),
+    Bad("validate good.onnx --reference good.onnx --atol 1 --atol 2", "given twice for all"),
+    Bad("validate good.onnx --reference good.onnx --half", "most weights of good.onnx are float32"),
+    Bad("validate two.onnx --reference good.onnx", "good.onnx: takes 1 input(s), got 2"),
+    Bad("validate double.onnx --reference double.onnx", "ONNX Runtime cannot load it"),
     # pictures
     Bad("heatmap good.onnx image.png -o out.png", "has no class map"),
     Bad("heatmap any.onnx missing.png -o out.png", "cannot be read: No such file"),

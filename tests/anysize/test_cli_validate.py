@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 
+import numpy as np
 import onnx
 import onnx.numpy_helper
 import pytest
@@ -103,6 +104,49 @@ def test_the_tolerance_can_be_replaced(digits_files, run):
     assert run("validate", digits_files["gap"], *options).code == 1
     options = ("--atol", "1e-3", "--sizes", "64x64", "--arbiter", "none")
     assert run("validate", digits_files["gap"], *options).code == 0
+
+
+def test_the_tolerance_of_one_output_can_be_replaced(run, tmp_path):
+    path = tmp_path / "cam.onnx"
+    anysize.export("lenet", path, head="cam", verify=False)
+    options = ("--sizes", "32x32", "--batch", "1", "--json", "-")
+    done = run("validate", path, "--atol", "map:0", *options)
+    assert done.code == 1
+    (cell,) = json.loads(done.out)["cells"]
+    within = {o["name"]: o["deviation"]["ratio"] for o in cell["outputs"]}
+    assert within["logits"] < 1
+    assert within["map"] == "Infinity"
+    done = run("validate", path, "--atol", "0", "--atol", "map:1e-3", *options)
+    (cell,) = json.loads(done.out)["cells"]
+    within = {o["name"]: o["deviation"]["ratio"] for o in cell["outputs"]}
+    assert within["logits"] == "Infinity"
+    assert within["map"] < 1
+
+
+def test_a_report_does_not_overwrite_external_weights(run, tmp_path):
+    path = tmp_path / "m.onnx"
+    anysize.export("lenet", path, head="cam", verify=False, external_data="always")
+    (weights,) = (one for one in tmp_path.iterdir() if one != path)
+    before = weights.read_bytes()
+    done = run("validate", path, "--sizes", "32x32", "--json", weights)
+    assert done.code == 2
+    assert "would overwrite the input" in done.err
+    assert weights.read_bytes() == before
+
+
+def test_a_folder_that_no_input_can_be_saved_in_is_refused_at_once(digits_files, tmp_path):
+    with pytest.raises(anysize.AnysizeError, match="is no folder; create it first"):
+        anysize.validate(digits_files["gap"], sizes="32x32", bisect=tmp_path / "missing")
+
+
+def test_python_takes_the_words_of_the_command_line(digits_files):
+    report = anysize.validate(digits_files["gap"], sizes=["32x32", (41, 37)], batches=1)
+    assert report.ok
+    assert [str(cell.size) for cell in report.cells] == ["32x32", "41x37"]
+    inputs = {"input": np.random.default_rng(0).normal(size=(2, 1, 32, 40)).astype(np.float32)}
+    assert anysize.validate(digits_files["gap"], inputs=inputs).cells[0].batch == 2
+    with pytest.raises(anysize.AnysizeError, match="got ModelProto, expected the path"):
+        anysize.validate(onnx.load(digits_files["gap"]))
 
 
 def test_a_reference_on_a_device_that_does_not_compute_exits_3(digits_files, run):

@@ -53,6 +53,53 @@ def test_it_is_validated_against_its_original(half, run, to):
     assert {record["profile"] for record in report["runtimes"]} == {"float16"}
 
 
+def test_it_is_compared_with_an_original_in_float32(half, run):
+    model = onnx.load(half)
+    wide = onnx.ModelProto()
+    wide.CopyFrom(model)
+    for value in (*wide.graph.input, *wide.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    for tensor in wide.graph.initializer:
+        values = numpy_helper.to_array(tensor).astype(np.float32)
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    original = half.with_name("wide.onnx")
+    onnx.save(wide, original)
+    options = ("--reference", original, "--sizes", "16x16", "--batch", "1", "--json", "-")
+    done = run("validate", half, *options)
+    assert done.code == 0, done.out
+
+
+@pytest.mark.parametrize("says", [False, True], ids=["silent", "--half"])
+def test_float16_inside_is_half_precision_where_somebody_says_so(half, run, says):
+    """As converters write it that keep the types of input and output."""
+    model = onnx.load(half)
+    graph = model.graph
+    for (value,) in (graph.input, graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+        value.name = f"{value.name}32"
+    narrow = onnx.helper.make_node("Cast", ["image32"], ["image"], to=onnx.TensorProto.FLOAT16)
+    wide = onnx.helper.make_node("Cast", ["scores"], ["scores32"], to=onnx.TensorProto.FLOAT)
+    nodes = [narrow, *graph.node, wide]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    path = half.with_name("inside.onnx")
+    onnx.save(model, path)
+    original = half.with_name("wide.onnx")
+    for tensor in graph.initializer:
+        values = numpy_helper.to_array(tensor).astype(np.float32) * np.float32(1.0002)
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    for node in graph.node:
+        if node.op_type == "Cast":
+            node.attribute[0].i = onnx.TensorProto.FLOAT
+    onnx.save(model, original)
+    options = ("--reference", original, "--sizes", "16x16", "--batch", "1", "--json", "-")
+    done = run("validate", path, *options, *(["--half"] if says else []))
+    report = json.loads(done.out)
+    assert done.code == (0 if says else 1)
+    assert report["runtimes"][0]["profile"] == ("float16" if says else "strict")
+    assert any("--half judges the file" in note for note in report["notes"]) == (not says)
+
+
 def test_a_wrong_bias_is_found(half, run):
     path = half.with_name("any.onnx")
     assert run("rewrite", half, "-o", path, "--no-verify").code == 0

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anysize.errors import UsageError
-from anysize.sizes import MAX_SIDE, Size, SizeRange, parse_sizes
+from anysize.sizes import MAX_SIDE, Size, SizeRange, parse_sizes, to_sizes
 
 SIDES = st.integers(1, MAX_SIDE)
 SIZES = st.builds(Size, SIDES, SIDES)
@@ -46,6 +46,23 @@ def test_a_bounded_range_is_the_product_of_its_axes(a, b, size):
 def test_a_range_that_ends_before_it_begins_is_refused():
     with pytest.raises(UsageError, match="below the smallest"):
         SizeRange(Size(4, 4), Size(3, 9))
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    ["8x9,10x11", ["8x9", (10, 11)], (Size(8, 9), [10, 11])],
+    ids=str,
+)
+def test_callers_give_sizes_as_they_like(sizes):
+    assert to_sizes(sizes) == (Size(8, 9), Size(10, 11))
+
+
+def test_what_is_no_size_is_said():
+    assert to_sizes("auto") == "auto"
+    assert to_sizes(Size(8, 9)) == (Size(8, 9),)
+    for wrong in ([8, 9], [(8, 9, 10)], [(8.0, 9.0)], [None]):
+        with pytest.raises(UsageError, match=r"expected a Size, HEIGHTxWIDTH, or \("):
+            to_sizes(wrong)
 
 
 def test_a_list_of_sizes_keeps_its_order_and_drops_repeats():

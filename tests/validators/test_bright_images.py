@@ -10,11 +10,11 @@ from torch import nn
 from anysize.sizes import Size
 from anysize.validators import Verdict, validate_model
 from anysize.validators.cases import Case
-from anysize.validators.expectation import ImageSpec, make_inputs
-from anysize.validators.inputs import BRIGHTNESS
+from anysize.validators.images import BRIGHTNESS
+from anysize.validators.signature import GraphInputs, make_inputs
 
 SIZES = (Size(8, 8), Size(9, 10), Size(11, 11))
-SPEC = ImageSpec("input", 3, seed=0, vacuity_seed=1)
+SPEC = GraphInputs("input", 3, seed=0, vacuity_seed=1)
 
 
 def clipped(graph, image):
@@ -24,7 +24,7 @@ def clipped(graph, image):
 
 def test_bright_images_are_brighter_and_others():
     usual, bright = (
-        make_inputs(Case(Size(9, 10), 1, is_bright=is_bright), SPEC, 0)["input"]
+        make_inputs(Case(Size(9, 10), 1, is_bright=is_bright), SPEC, int(is_bright))["input"]
         for is_bright in (False, True)
     )
     assert bright.dtype == np.float32
@@ -44,6 +44,13 @@ def test_a_value_that_is_limited_is_found_at_one_of_the_sizes(tiny, tmp_path):
     given = dict(np.load(wrong.diagnosis.inputs))
     again = validate_model(path, tiny.fc(), inputs=given)
     assert [cell.verdict for cell in again.cells] == [Verdict.MISMATCH]
+
+
+def test_a_report_says_that_bright_images_were_left_out(tiny):
+    path = tiny.fc_file(tiny.fc(), image=clipped)
+    report = validate_model(path, tiny.fc(), sizes=SIZES, bright=False)
+    assert report.ok
+    assert report.notes == ("no case has brighter images, by request",)
 
 
 def test_bright_scores_need_not_vary(tiny):
@@ -73,6 +80,33 @@ def test_bright_images_say_nothing_of_a_reference_that_is_unsure_of_them(tiny):
     assert not sure.ok
     assert unsure.ok
     assert not any(cell.is_bright for cell in unsure.cells)
+    (note,) = unsure.notes
+    assert note.startswith("no case has brighter images: the reference itself is less sure")
+
+
+class Masked(nn.Module):
+    """TinyFc whose largest score is masked."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images):
+        scores = self.inner(images)
+        return scores.masked_fill(scores == scores.amax(1, keepdim=True), -float("inf"))
+
+
+def test_a_mask_of_infinities_leaves_the_bright_case_as_it_is(tiny):
+    def masked(graph, scores):
+        largest = graph.add("ReduceMax", scores, axes=[1])
+        mask = graph.add("Equal", scores, largest)
+        return graph.add("Where", mask, graph.constant(-np.inf), scores)
+
+    path = tiny.fc_file(tiny.fc(), tail=masked)
+    assert validate_model(path, Masked(tiny.fc()).eval(), sizes=SIZES).ok
+    path = tiny.fc_file(tiny.fc(), tail=masked, image=clipped)
+    report = validate_model(path, Masked(tiny.fc()).eval(), sizes=SIZES)
+    assert [cell.is_bright for cell in report.cells if not cell.is_good] == [True]
 
 
 def test_a_reference_that_rejects_everything_has_no_bright_case(tiny):
@@ -90,6 +124,8 @@ def test_a_file_is_not_judged_as_half_precision_for_saying_so(tiny, claims):
     if claims:
         model = onnx.load(path)
         model.metadata_props.add(key="anysize.precision", value="float16")
+        unread = onnx.numpy_helper.from_array(np.zeros(10**4, np.float16), "unread")
+        model.graph.initializer.append(unread)
         onnx.save(model, path)
     report = validate_model(path, tiny.fc(), sizes=SIZES)
     assert {cell.verdict for cell in report.cells} == {Verdict.MISMATCH}

@@ -13,6 +13,7 @@ from anysize.validators.budget import (
     PROFILES,
     Tolerance,
     exact_deviation,
+    fill_values,
     float_deviation,
 )
 
@@ -42,6 +43,7 @@ def test_the_verdict_is_the_published_inequality(truth, own, noise, seed):
     got = (y64 * (1 + noise * generator.uniform(-1, 1, y64.shape))).astype(np.float32)
     s = np.abs(y64).max()
     assume(s > 0)
+    assume(not fill_values(y32, y64).any())
     e_ref = np.abs(y32.astype(np.float64) - y64).max() / s
     error = np.abs(got.astype(np.float64) - y64).max() / s
     deviation = strict(got, y32, y64)
@@ -56,6 +58,8 @@ def test_a_power_of_two_changes_no_verdict(truth, exponent):
     got = truth * np.float32(1 + 1e-5)
     scale = np.float32(2.0**exponent)
     assume(np.abs(truth).max() > 1e-20)
+    assume(not fill_values(truth, truth.astype(np.float64)).any())
+    assume(not fill_values(truth * scale, (truth * scale).astype(np.float64)).any())
     before = strict(got, truth, truth.astype(np.float64))
     after = strict(got * scale, truth * scale, (truth * scale).astype(np.float64))
     assert before.ratio == pytest.approx(after.ratio, rel=1e-6)
@@ -135,6 +139,35 @@ def test_a_reference_with_a_large_error_of_its_own_widens_the_budget():
     got = np.array([1.0, 2.01], np.float32)
     assert strict(got, reference, truth).is_within
     assert not strict(got, truth.astype(np.float32), truth).is_within
+
+
+@pytest.mark.parametrize("fill", [-1e9, float(np.finfo(np.float32).min), 65504.0])
+def test_a_fill_value_hides_nothing(fill):
+    truth = np.random.default_rng(0).standard_normal((2, 40))
+    truth[:, ::7] = fill
+    reference = truth.astype(np.float32)
+    wide = np.where(truth < -1e30, np.finfo(np.float64).min, truth)
+    assert np.array_equal(fill_values(reference, wide), truth == fill)
+    assert strict(reference, reference, wide).ratio <= 1 / 8 + 1e-9
+    off = (truth * np.where(truth == fill, 1.0, 1.0001)).astype(np.float32)
+    found = strict(off, reference, wide)
+    assert found.scale < 10
+    assert not found.is_within
+    halved = np.where(truth == fill, reference / 2, reference)
+    assert not strict(halved, reference, wide).is_within
+
+
+def test_a_mask_that_is_added_is_a_fill_value():
+    truth = np.random.default_rng(0).standard_normal((2, 40))
+    truth[:, ::7] -= 1e9
+    reference = truth.astype(np.float32)
+    assert np.array_equal(fill_values(reference, truth), truth < -1e8)
+    assert strict(reference, reference, truth).budget < 1e-5
+
+
+def test_saturated_probabilities_are_no_fill_values():
+    probabilities = np.array([[1.0, 1e-20, 1e-22]])
+    assert not fill_values(probabilities.astype(np.float32), probabilities).any()
 
 
 def test_an_empty_output_has_nothing_to_be_wrong():

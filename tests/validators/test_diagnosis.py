@@ -125,6 +125,33 @@ def test_a_wrong_graph_is_not_blamed_on_the_runtime(tiny, diagnosed):
         assert found.text.startswith("the graph is wrong, not the runtime")
 
 
+def test_a_wrong_graph_is_to_blame_where_the_runtime_is_only_a_little_off(tiny, tmp_path):
+    """A runtime is asked to be as near to the graph as float32 is; the graph may be far off."""
+
+    def nearly(model):
+        for tensor in model.graph.initializer:
+            values = onnx.numpy_helper.to_array(tensor)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values * np.float32(1.001), tensor.name))
+
+    path = tiny.fc_file(tiny.fc(), bias=False)
+    report = validate_model(
+        path, tiny.fc(), runtimes=(Errs(nearly),), sizes=SIZES, batches=(2,), bisect=tmp_path
+    )
+    found = report.cells[0].diagnosis
+    assert found.culprit is Culprit.GRAPH
+    assert "in float64, too, it is far from what the reference computes" in found.text
+
+
+def test_a_graph_that_draws_numbers_is_random(tiny, diagnosed):
+    def noise(graph, logits):
+        return graph.add("Add", logits, graph.add("RandomNormalLike", logits))
+
+    found = diagnosed(tiny.fc_file(tiny.fc(), tail=noise), "ort-cpu")
+    assert found.culprit is Culprit.GRAPH
+    assert found.operator == "RandomNormalLike"
+    assert "makes other numbers in each run" in found.text
+
+
 def test_an_optimisation_is_told_from_a_wrong_node(tiny, diagnosed):
     found = diagnosed(tiny.fc_file(tiny.fc()), Errs(leaky_where_it_is_not_watched))
     assert found.culprit is Culprit.OPTIMISATION

@@ -309,6 +309,10 @@ def _resizes() -> list[Case]:
             cases += across(
                 "Resize", opsets, np.zeros(0, np.float32), scales, attributes=attributes
             )
+            if mode == "linear":
+                broken = np.array([1.0, 1.0, 1.75, 2.25], np.float32)  # 8.75 and 15.75 cells
+                inputs = (np.zeros(0, np.float32), broken)
+                cases += across("Resize", opsets, *inputs, attributes=attributes, terms=64)
             sizes = ints(2, 3, 9, 4)
             cases += across("Resize", since(13), None, None, sizes, attributes=attributes)
     return cases

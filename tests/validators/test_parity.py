@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anysize.validators.budget import PROFILES, Tolerance
+from anysize.validators.budget import PROFILES, Tolerances
 from anysize.validators.parity import Expected, judge, variation
 from anysize.validators.verdicts import Verdict
 
@@ -71,10 +71,10 @@ def test_a_reference_that_hardly_varies_proves_nothing(varies, verdict):
 
 def test_a_tolerance_that_a_constant_would_meet_proves_nothing():
     answer = expected(LOGITS, varies=0.1)
-    loose, tight = Tolerance(0.06, 0.0), Tolerance(0.01, 0.0)
+    loose, tight = Tolerances({"": 0.06}, {}), Tolerances({"": 0.01}, {})
     got = {"logits": LOGITS}
-    assert judge(got, answer, profile=STRICT, tolerance=loose).verdict is Verdict.VACUOUS
-    assert judge(got, answer, profile=STRICT, tolerance=tight).verdict is Verdict.PASS
+    assert judge(got, answer, profile=STRICT, tolerances=loose).verdict is Verdict.VACUOUS
+    assert judge(got, answer, profile=STRICT, tolerances=tight).verdict is Verdict.PASS
 
 
 def test_a_mismatch_is_told_before_vacuity():

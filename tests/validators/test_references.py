@@ -13,7 +13,7 @@ from anysize.errors import ModelFileError, NotRunError, SourceError
 from anysize.sizes import Size
 from anysize.surgery import load_model
 from anysize.validators import Verdict, validate_model
-from anysize.validators.inputs import make_images
+from anysize.validators.images import make_images
 from anysize.validators.references import Rejected, WindowsReference, choose_reference
 from anysize.validators.references.float64_graph import to_float64
 from anysize.validators.references.module import ModuleReference
@@ -76,6 +76,79 @@ def test_something_else_than_tensors_is_refused():
         ModuleReference(Answers(lambda x: "cat").eval()).run(IMAGES, "float32")
 
 
+@pytest.mark.parametrize(
+    "error", [AssertionError, AttributeError, IndexError, KeyError, TypeError, ZeroDivisionError]
+)
+def test_a_module_may_refuse_a_size_with_any_exception(error):
+    def refuse(images):
+        raise error("not this size")
+
+    answer = ModuleReference(Answers(refuse).eval()).run(IMAGES, "float32")
+    assert isinstance(answer, Rejected)
+    assert "not this size" in answer.reason
+
+
+def test_a_module_that_ends_the_program_is_refused():
+    def leave(images):
+        raise SystemExit(0)
+
+    with pytest.raises(SourceError, match=r"ends the program, by sys\.exit"):
+        ModuleReference(Answers(leave).eval()).run(IMAGES, "float32")
+
+
+def test_a_module_that_takes_other_inputs_is_told_from_one_that_refuses_them():
+    with pytest.raises(SourceError, match=r"cannot be called with 2 input\(s\)"):
+        ModuleReference(Answers(torch.sigmoid).eval()).run(
+            {**IMAGES, "rois": np.zeros(3)}, "float32"
+        )
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_a_module_may_write_to_its_input(precision):
+    reference = ModuleReference(Answers(lambda x: x.sub_(0.25).mean((2, 3))).eval())
+    before = IMAGES["input"].copy()
+    (first,), (second,) = reference.run(IMAGES, precision), reference.run(IMAGES, precision)
+    assert np.array_equal(first, second)
+    assert np.array_equal(IMAGES["input"], before)
+
+
+def test_what_the_process_allows_itself_does_not_reach_the_reference(tiny):
+    reference = ModuleReference(tiny.fc())
+    (expected,) = reference.run(IMAGES, "float32")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        (answer,) = reference.run(IMAGES, "float32")
+    assert np.array_equal(answer, expected)
+
+
+def test_a_tensor_that_numpy_does_not_have_is_refused():
+    with pytest.raises(SourceError, match=r"\(bfloat16, strided\); let it return \.float\(\)"):
+        ModuleReference(Answers(lambda images: images.bfloat16()).eval()).run(IMAGES, "float32")
+
+
+@pytest.mark.parametrize(
+    "cast",
+    [
+        lambda images: images.float(),
+        lambda images: images.to(torch.float32),
+        lambda images: images + torch.full((1,), 0.1),
+        lambda images: torch.softmax(images, 1, dtype=torch.float32),
+    ],
+    ids=["float", "to", "default", "dtype"],
+)
+def test_whatever_asks_for_float32_gets_float64_of_the_arbiter(cast):
+    (answer,) = ModuleReference(Answers(cast).eval()).run(IMAGES, "float64")
+    assert answer.dtype == np.float64
+    exact = cast(torch.from_numpy(IMAGES["input"]).double())
+    assert np.abs(answer - exact.numpy()).max() < 1e-7
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_float64_answer_without_numbers_is_the_reference_s_fault(tiny):
+    narrow = Answers(lambda x: x.mean((2, 3)) / (x.dtype == torch.float32)).eval()
+    with pytest.raises(SourceError, match="NaN or Inf in float64; give --arbiter none"):
+        validate_model(tiny.fc_file(tiny.fc()), narrow, sizes=(SIZE,))
+
+
 def test_exhausted_memory_is_no_rejection():
     def exhaust(images):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
@@ -132,6 +205,34 @@ def test_a_graph_for_one_item_answers_for_each_item_of_a_batch(tiny):
     np.testing.assert_allclose(
         fixed.run(IMAGES, "float32")[0], free.run(IMAGES, "float32")[0], atol=1e-6
     )
+
+
+def test_a_graph_for_one_image_cannot_be_asked_for_more_where_something_has_no_batch(tiny):
+    def edited(change):
+        path = tiny.fc_file(tiny.fc(), batch=1)
+        model = onnx.load(path)
+        change(model.graph)
+        onnx.save(model, path)
+        return onnx_reference(path)
+
+    def scalar(graph):
+        graph.node.append(helper.make_node("ReduceSum", ["logits"], ["sum"], keepdims=0))
+        graph.output.append(helper.make_tensor_value_info("sum", TensorProto.FLOAT, []))
+
+    def regions(graph):
+        graph.input.append(helper.make_tensor_value_info("rois", TensorProto.FLOAT, ["n", 5]))
+
+    with pytest.raises(SourceError, match="output without a batch axis; give --batch 1"):
+        edited(scalar).run(IMAGES, "float32")
+    with pytest.raises(SourceError, match="reads beside it has no batch axis; give --batch 1"):
+        edited(regions).run({**IMAGES, "rois": np.zeros((2, 5), np.float32)}, "float32")
+
+
+def test_a_graph_that_declares_its_size_is_not_asked_about_others(tiny):
+    fixed = onnx_reference(tiny.fc_file(tiny.fc(), side=8))
+    images = {"input": make_images(Size(9, 9), 1, channels=3, seed=0)}
+    answer = fixed.run(images, "float32")
+    assert answer == Rejected("fc.onnx declares images of 8x8 and cannot be asked about others")
 
 
 def test_a_graph_rejects_what_onnx_runtime_refuses(tiny):

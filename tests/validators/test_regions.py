@@ -17,8 +17,9 @@ from anysize.models import HeadOptions
 from anysize.models.operators import roi_align
 from anysize.sizes import Size
 from anysize.validators import Verdict, validate_model
+from anysize.validators.cases import Case
 from anysize.validators.regions import make_regions
-from anysize.validators.validate import image_spec
+from anysize.validators.signature import graph_inputs, make_inputs
 
 SIDES = st.integers(1, 300)
 
@@ -69,8 +70,10 @@ IMAGE = value("input", ["batch", 3, "height", "width"])
 
 
 def test_an_image_and_its_regions_are_accepted():
-    assert image_spec(graph(IMAGE, value("rois", ["count", 5])), 0).rois == "rois"
-    assert image_spec(graph(IMAGE), 0).rois is None
+    spec = graph_inputs(graph(IMAGE, value("rois", ["count", 5])), 0)
+    spec.require_made()
+    assert [other.is_regions for other in spec.others] == [True]
+    assert make_inputs(Case(Size(8, 9), 2), spec, 0)["rois"].shape == (9, 5)
 
 
 @pytest.mark.parametrize(
@@ -83,9 +86,9 @@ def test_an_image_and_its_regions_are_accepted():
     ],
     ids=["name", "columns", "fixed", "type"],
 )
-def test_another_second_input_is_refused(other):
-    with pytest.raises(UnsupportedModelError, match=r"rois \(count, 5\)"):
-        image_spec(graph(IMAGE, other), 0)
+def test_another_second_input_is_not_taken_for_regions(other):
+    with pytest.raises(UnsupportedModelError, match=r"give arrays with --inputs"):
+        graph_inputs(graph(IMAGE, other), 0).require_made()
 
 
 class Regions(nn.Module):

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
-from anysize.errors import ModelFileError, SourceError, UnsupportedModelError, UsageError
+from anysize.errors import (
+    ModelFileError,
+    NotRunError,
+    SourceError,
+    UnsupportedModelError,
+    UsageError,
+)
 from anysize.sizes import Size
 from anysize.validators import Verdict, validate_model
+from anysize.validators.cases import Case
+from anysize.validators.images import make_images
+from anysize.validators.runtimes.ort_cpu import OrtCpu
 from anysize.validators.spool import Spool
 
 SIZE = Size(8, 8)
@@ -39,6 +53,114 @@ def test_an_answer_outside_the_declared_sizes_is_accepted_even_if_pytorch_would_
     assert "the file declares sizes 8x8 to 9x9" in found["10x10"].message
 
 
+def test_a_report_says_which_sizes_the_file_alone_rejects(tiny):
+    metadata = {"anysize.size": "8x8", "anysize.min_size": "8x8", "anysize.max_size": "8x8"}
+    path = tiny.fc_file(tiny.fc(), side=8, metadata=metadata)
+    report = validate_model(path, tiny.fc(), sizes=(SIZE, Size(9, 9), Size(20, 20)))
+    found = {str(cell.size): cell for cell in report.cells if cell.batch == 1}
+    assert found["8x8"].verdict is Verdict.PASS
+    assert found["9x9"].verdict is found["20x20"].verdict is Verdict.REJECTED
+    assert "the file declares sizes 8x8 to 8x8" in found["9x9"].message
+    (note,) = report.notes
+    assert note.endswith("so that it must reject 9x9; the reference takes them")
+    assert not validate_model(path, tiny.fc()).notes  # auto asks for some on purpose
+
+
+def test_a_reference_that_takes_nothing_is_named(tiny):
+    class Gray(TinyFcLike):
+        def forward(self, images):
+            raise AssertionError("expected one channel")
+
+    report = validate_model(tiny.fc_file(tiny.fc()), Gray().eval(), sizes=(SIZE,))
+    assert {cell.verdict for cell in report.cells} == {Verdict.ACCEPTED}
+    assert report.notes == ("the reference takes none of these inputs: expected one channel",)
+
+
+class TinyFcLike(nn.Module):
+    """A module of the user's own."""
+
+
+class Labels(nn.Module):
+    """TinyFc with the label of its scores, behind them or alone."""
+
+    def __init__(self, inner, *, is_alone):
+        super().__init__()
+        self.inner, self.is_alone = inner, is_alone
+
+    def forward(self, images):
+        scores = self.inner(images)
+        return scores.argmax(1) if self.is_alone else (scores, scores.argmax(1))
+
+
+def labelled(tiny, module, *, is_alone, is_constant):
+    """TinyFc as a graph with the label of its scores, or with the one that the first image has."""
+    path = tiny.fc_file(module)
+    model = onnx.load(path)
+    graph = model.graph
+    scores = "logits"
+    if is_constant:
+        first = make_images(SIZE, 1, channels=3, seed=0)
+        label = int(module(torch.from_numpy(first)).argmax())
+        graph.initializer.append(numpy_helper.from_array(np.float32(0), "zero"))
+        graph.initializer.append(numpy_helper.from_array(np.eye(5)[label] + 0.0, "hot64"))
+        graph.node.append(helper.make_node("Cast", ["hot64"], ["hot"], to=TensorProto.FLOAT))
+        graph.node.append(helper.make_node("Mul", ["logits", "zero"], ["nothing"]))
+        graph.node.append(helper.make_node("Add", ["nothing", "hot"], ["other"]))
+        scores = "other"
+    graph.node.append(helper.make_node("ArgMax", [scores], ["label"], axis=1, keepdims=0))
+    kept = [] if is_alone else [*graph.output]
+    del graph.output[:]
+    graph.output.extend([*kept, helper.make_tensor_value_info("label", TensorProto.INT64, ["n"])])
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("is_alone", [False, True], ids=["behind scores", "alone"])
+def test_a_label_is_compared_on_images_that_have_others(tiny, is_alone):
+    module = tiny.fc()
+    with torch.no_grad():  # the first class where features are strong, as on bright images
+        module.linear.weight.zero_()
+        module.linear.weight[0] = 1.0
+        module.linear.bias[:] = torch.tensor([0.0, 15.0, -9.0, -8.0, -7.0])
+    for is_constant, verdicts in (
+        (False, {Verdict.PASS}),
+        (True, {Verdict.PASS, Verdict.MISMATCH}),
+    ):
+        path = labelled(tiny, module, is_alone=is_alone, is_constant=is_constant)
+        original = Labels(module, is_alone=is_alone).eval()
+        report = validate_model(path, original, sizes=(SIZE, Size(9, 10)))
+        assert {cell.verdict for cell in report.cells} == verdicts
+        assert bool(report.notes) == is_alone
+
+
+def test_a_label_that_no_image_changes_proves_nothing(tiny):
+    module = tiny.fc()
+    with torch.no_grad():
+        module.linear.bias[1] = 1e3
+    path = labelled(tiny, module, is_alone=False, is_constant=True)
+    report = validate_model(path, Labels(module, is_alone=False).eval(), sizes=(SIZE,))
+    assert {cell.verdict for cell in report.cells} == {Verdict.VACUOUS}
+    assert "'label' is the same for every image" in report.cells[0].message
+
+
+def test_an_output_that_is_listed_twice_is_refused(tiny):
+    path = edited(tiny, lambda graph: graph.output.append(graph.output[0]))
+    with pytest.raises(ModelFileError, match="has 2 outputs called 'logits', expected one"):
+        validate_model(path, tiny.fc(), sizes=(SIZE,))
+
+
+def test_a_sequence_is_no_tensor(tiny):
+    def wrapped(graph):
+        graph.node.append(helper.make_node("SequenceConstruct", ["logits"], ["list"]))
+        del graph.output[:]
+        graph.output.append(helper.make_tensor_sequence_value_info("list", TensorProto.FLOAT, None))
+
+    path = edited(tiny, wrapped)
+    for subject, original in ((path, tiny.fc()), (tiny.fc_file(tiny.fc(), name="b.onnx"), path)):
+        with pytest.raises(UnsupportedModelError, match="output 'list': is a sequence"):
+            validate_model(subject, original, sizes=(SIZE,))
+
+
 def test_auto_takes_a_static_input_as_the_training_size(tiny):
     report = validate_model(tiny.fc_file(tiny.fc(), batch=1, side=8), tiny.fc(), batches=(1,))
     assert any(cell.size == SIZE and cell.verdict is Verdict.PASS for cell in report.cells)
@@ -56,6 +178,30 @@ def test_a_tolerance_replaces_the_budget(tiny):
     assert report.ok
     assert report.tolerance == "atol=0 rtol=0.002"
     assert validate_model(path, tiny.fc(), sizes=(SIZE,), atol=1e-7).exit_code == 1
+
+
+def test_a_tolerance_for_one_output_leaves_the_others_to_their_budget(tiny):
+    def coarse(name):
+        """Both outputs, one of them wrong by a part in a thousand."""
+        path = tiny.cam_file(tiny.cam())
+        model = onnx.load(path)
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(1.001), "factor"))
+        for node in model.graph.node:
+            node.output[:] = [f"{o}_right" if o == name else o for o in node.output]
+            node.input[:] = [f"{i}_right" if i == name else i for i in node.input]
+        model.graph.node.append(helper.make_node("Mul", [f"{name}_right", "factor"], [name]))
+        onnx.save(model, path)
+        return path
+
+    options = {"sizes": (SIZE,), "rtol": {"map": 2e-3}}
+    report = validate_model(coarse("map"), tiny.cam(), **options)
+    assert report.ok
+    assert report.tolerance == "map:atol=0 map:rtol=0.002"
+    assert report.cells[0].outputs[0].deviation.budget < 1e-5
+    assert validate_model(coarse("logits"), tiny.cam(), **options).exit_code == 1
+    options["rtol"] = {"": 2e-3, "map": 0.0}
+    assert validate_model(coarse("logits"), tiny.cam(), **options).exit_code == 1
+    assert validate_model(coarse("logits"), tiny.cam(), sizes=(SIZE,), rtol={"": 2e-3}).ok
 
 
 def test_a_tolerance_that_nothing_could_fail_is_vacuous(tiny):
@@ -87,17 +233,55 @@ def test_no_array_is_left_behind(tiny, tmp_path, monkeypatch):
     assert set(tmp_path.iterdir()) == before | {path}
 
 
+def test_a_full_temporary_folder_is_named(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError("27380 requested and 7664 written")
+
+    monkeypatch.setattr("numpy.save", full)
+    with Spool() as spool, pytest.raises(UsageError, match="set TMPDIR to a"):
+        spool.write(Case(SIZE, 1), "answer", (np.arange(3),))
+
+
 def test_a_spool_forgets_what_is_replaced(tmp_path):
-    import numpy as np
-
-    from anysize.validators.cases import Case
-
     case, array = Case(SIZE, 1), np.arange(3)
-    with Spool(tmp_path) as spool:
+    with Spool() as spool:
         spool.write(case, "answer", (array, array))
         spool.write(case, "answer", (array,))
         assert len(spool.read(case, "answer")) == 1
         assert spool.read(case, "nothing") == ()
+
+
+def test_a_spool_does_not_believe_a_file_that_was_changed():
+    case = Case(SIZE, 1)
+    for change in (Path.unlink, lambda path: path.write_bytes(b"meow")):
+        with Spool() as spool:
+            spool.write(case, "float64", (np.arange(3),))
+            (path,) = spool.files(case, "float64")
+            change(path)
+            with pytest.raises(NotRunError, match="was changed by another process"):
+                spool.read(case, "float64")
+
+
+def test_truth_does_not_lie_beside_the_inputs():
+    with Spool() as spool:
+        for label in ("inputs", "float32"):
+            spool.write(Case(SIZE, 1), label, (np.arange(3),))
+        folders = {spool.files(Case(SIZE, 1), label)[0].parent for label in ("inputs", "float32")}
+        assert len(folders) == 2
+    assert not any(folder.exists() for folder in folders)
+
+
+def test_a_file_that_changes_while_it_is_validated_is_refused(tiny):
+    path = tiny.fc_file(tiny.fc())
+
+    class Swaps(OrtCpu):
+        def load(self, model_path, *, threads):
+            session = super().load(model_path, threads=threads)
+            tiny.fc_file(tiny.fc(), bias=False)
+            return session
+
+    with pytest.raises(ModelFileError, match="changed while it was validated"):
+        validate_model(path, tiny.fc(), runtimes=(Swaps(),), sizes=(SIZE,))
 
 
 @pytest.mark.parametrize(
@@ -107,9 +291,10 @@ def test_a_spool_forgets_what_is_replaced(tmp_path):
         ({"runtimes": ("tensorflow",)}, "known are ort-cpu"),
         ({"sizes": ()}, "no size or no batch"),
         ({"batches": ()}, "no size or no batch"),
-        ({"batches": (0,)}, "batch 0: expected 1 to"),
+        ({"batches": (0,)}, "batch 0: expected a whole number from 1 to"),
         ({"atol": -1.0}, "--atol -1.0: expected a number from 0 on"),
         ({"rtol": float("nan")}, "--rtol nan: expected a number from 0 on"),
+        ({"rtol": {"map": 0.1}}, "--rtol map:0.1: the file has no such output; it has logits"),
         ({"arbiter": "float128"}, "arbiter 'float128': expected float64 or none"),
         ({"seed": -1}, "seed -1: expected"),
     ],
@@ -141,9 +326,9 @@ def edited(tiny, change):
     return path
 
 
-def test_another_input_than_one_float32_image_is_refused(tiny):
+def test_an_input_that_nobody_can_make_up_is_refused(tiny):
     def second_input(graph):
-        graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [None, 5]))
+        graph.input.append(helper.make_tensor_value_info("mask", TensorProto.INT64, [None, 5]))
 
     def free_channels(graph):
         graph.input[0].type.tensor_type.shape.dim[1].dim_param = "channels"

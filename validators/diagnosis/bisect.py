@@ -8,6 +8,7 @@ wrong: a runtime that agrees with it everywhere is not to blame.
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,11 +29,11 @@ from anysize.validators.diagnosis.intermediates import (
     tensors_of,
     truncated,
 )
-from anysize.validators.references.protocol import one_line
 from anysize.validators.report.diagnosis import Culprit, Diagnosis
 from anysize.validators.report.report import Cell, Report
 from anysize.validators.runtimes import Runtime, Session
 from anysize.validators.verdicts import Verdict
+from anysize.validators.words import one_line
 
 __all__ = ["bisect_report", "diagnose"]
 
@@ -40,6 +41,14 @@ Array = NDArray[np.generic]
 
 _VALUES = (Verdict.MISMATCH, Verdict.SHAPE)
 _FAILURES = (Verdict.ERROR, Verdict.UNSUPPORTED)
+
+
+_RANDOM = frozenset(
+    {
+        "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
+        "RandomUniformLike",
+    }
+)  # fmt: skip
 
 
 def bisect_report(
@@ -81,7 +90,8 @@ def bisect_report(
             profile=PROFILES[record.profile],
             threads=report.threads,
         )
-        saved = folder / f"{path.stem}-{cell.runtime}-{cell.size}-b{cell.batch}.npz"
+        name = re.sub(r"[^\w.@-]", "-", cell.runtime)  # a package may call its runtime as it likes
+        saved = folder / f"{path.stem}-{name}-{cell.size}-b{cell.batch}.npz"
         save_inputs(inputs, saved)
         found[cell] = replace(diagnosis, inputs=str(saved))
     cells = tuple(replace(c, diagnosis=found[c]) if c in found else c for c in report.cells)
@@ -112,9 +122,10 @@ def diagnose(
     if cell.verdict not in (*_VALUES, *_FAILURES):
         raise UsageError(f"{cell}: {cell.verdict.value} has no first wrong tensor")
     with tempfile.TemporaryDirectory(prefix="anysize-bisect-") as folder:
-        search = _Search(runtime, load_model(path), path, inputs, profile, threads, Path(folder))
-        look = search.for_failure if cell.verdict in _FAILURES else search.for_values
         try:
+            model = load_model(path)
+            search = _Search(runtime, model, path, inputs, profile, threads, Path(folder))
+            look = search.for_failure if cell.verdict in _FAILURES else search.for_values
             return look(cell)
         except Exception as exc:  # the evaluator raises whatever an operator's class raises
             text = f"no diagnosis: the graph cannot be followed ({one_line(exc)})"
@@ -136,9 +147,19 @@ class _Search:
     def for_values(self, cell: Cell) -> Diagnosis:
         """Find the first tensor with a wrong value."""
         outputs = tuple(output.name for output in self.model.graph.output)
+        if (random := _random_node(self.model)) is not None:
+            where = f"node {random.name or random.output[0]!r} ({random.op_type})"
+            text = f"the graph is wrong, not the runtime: {where} makes other numbers in each run"
+            return Diagnosis(Culprit.GRAPH, text, random.name, random.op_type, random.output[0])
         answer = self._run(self.model)
         if self._first_wrong([Tensor(name, 0, "", "") for name in outputs], answer) is None:
             return _not_the_runtime(cell, answer)
+        if self._is_the_graph(cell):
+            return Diagnosis(
+                Culprit.GRAPH,
+                "the graph is wrong, not the runtime: in float64, too, it is far from what the "
+                "reference computes; the runtime adds less than that",
+            )
         tensors = tensors_of(self.model)
         for batch in batches(tensors):
             got = self._run(shown(self.model, [tensor.name for tensor in batch]))
@@ -183,6 +204,15 @@ class _Search:
             return Diagnosis(Culprit.GRAPH, text, name, node.op_type, made[0])
         text = f"runtime wrong: without {where} it does not fail, with it it does"
         return Diagnosis(Culprit.RUNTIME, text, name, node.op_type, made[0])
+
+    def _is_the_graph(self, cell: Cell) -> bool:
+        """Whether the worst element is off by the graph's meaning more than by the runtime."""
+        if cell.worst is None:
+            return False
+        deviation = cell.worst.deviation
+        meant = self._evaluate([cell.worst.name], is_double=True)[cell.worst.name]
+        value = float(meant[deviation.index])
+        return abs(value - deviation.expected) > abs(value - deviation.got)
 
     def _first_wrong(
         self, tensors: Sequence[Tensor], got: Mapping[str, Array]
@@ -243,6 +273,16 @@ class _Search:
             self._load(model, self.runtime).close()
             return False
         return True
+
+
+def _random_node(model: onnx.ModelProto) -> onnx.NodeProto | None:
+    """Return the first node that draws numbers which an output is computed from."""
+    from anysize.surgery.graph import GraphView
+
+    view = GraphView(model)
+    behind = view.upstream(*(output.name for output in model.graph.output))
+    drawing = (view.node(index) for index in sorted(behind))
+    return next((node for node in drawing if node.op_type in _RANDOM), None)
 
 
 def _not_the_runtime(cell: Cell, answer: Mapping[str, Array]) -> Diagnosis:

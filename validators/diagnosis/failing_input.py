@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import stat
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from anysize.errors import UsageError
 from anysize.files import atomic_output
-from anysize.validators.references.protocol import one_line
+from anysize.validators.words import one_line
 
 __all__ = ["load_inputs", "save_inputs"]
 
@@ -19,6 +21,10 @@ Array = NDArray[np.generic]
 
 # A compressed file may claim any size.
 _MAX_BYTES = 4 << 30
+# RuntimeError: it is encrypted, or compressed in a way that Python lacks.
+_UNREADABLE = (
+    OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error
+)  # fmt: skip
 
 
 def save_inputs(inputs: Mapping[str, Array], path: Path) -> None:
@@ -31,16 +37,19 @@ def load_inputs(path: Path) -> dict[str, Array]:
     """Read what `save_inputs` wrote.
 
     Raises:
-        UsageError: The file is unreadable, too large, or holds something else than numbers.
+        UsageError: The file is unreadable, no regular file, too large, or holds something else
+            than numbers.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise UsageError(f"inputs {path}: is no regular file; expected an .npz file of arrays")
         with zipfile.ZipFile(path) as archive:
             claimed = sum(entry.file_size for entry in archive.infolist())
         if claimed > _MAX_BYTES:
             raise UsageError(f"inputs {path}: {claimed} bytes, expected at most {_MAX_BYTES}")
         with np.load(path, allow_pickle=False) as content:
             arrays = {name: np.asarray(content[name]) for name in content.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as exc:
+    except _UNREADABLE as exc:
         raise UsageError(
             f"inputs {path}: cannot be read ({one_line(exc)}); expected an .npz file of arrays"
         ) from exc

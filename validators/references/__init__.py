@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from anysize.validators.references.choose import choose_reference
-from anysize.validators.references.module import module_device
+from anysize.validators.references.module import (
+    module_device,
+    own_output_names,
+    own_training_size,
+)
 from anysize.validators.references.protocol import FcOriginal, Precision, Reference, Rejected
 from anysize.validators.references.windows import Layout, WindowsReference
 
@@ -16,4 +20,6 @@ __all__ = [
     "WindowsReference",
     "choose_reference",
     "module_device",
+    "own_output_names",
+    "own_training_size",
 ]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anysize.errors import DeclinedError, SourceError, UsageError
-from anysize.sizes import Size
 from anysize.validators.references.converted import CONVERTED, converted_reference
 from anysize.validators.references.protocol import FcOriginal, Reference
 from anysize.validators.references.several_heads import Part, SeveralHeads
@@ -78,9 +77,11 @@ def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Referenc
     from anysize.surgery.metadata import read_metadata
     from anysize.validators.references.converted_graph import converted_graph
     from anysize.validators.references.onnx_graph import OnnxReference, external_folder
+    from anysize.validators.signature import float_outputs
 
     model = load_model(path)
     image_input(model)  # a graph without one would "reject" every size
+    float_outputs(model)
     refuse_oversized(model, path)
     folder = external_folder(model, path)
     whole = OnnxReference(model, name=path.name, folder=folder, path=path, threads=threads)
@@ -154,7 +155,9 @@ def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Re
 
 def _adds_outputs(module: nn.Module, candidate: onnx.ModelProto) -> bool:
     """Whether the file hands out maps beside the module's own outputs."""
-    own = getattr(module, "output_names", None)
+    from anysize.validators.references.module import own_output_names
+
+    own = own_output_names(module)
     return own is not None and len(own) != len(candidate.graph.output)
 
 
@@ -162,9 +165,10 @@ def _eager_halves(candidate: onnx.ModelProto, module: nn.Module, name: str) -> E
     """Cut a module that was exported with another head than its own."""
     from anysize.surgery import image_input, trained_size
     from anysize.validators.references.eager_fc import EagerFc
+    from anysize.validators.references.module import own_training_size
 
-    size = trained_size(candidate) or getattr(module, "training_size", None)
-    if not isinstance(size, Size):
+    size = trained_size(candidate) or own_training_size(module)
+    if size is None:
         raise UsageError(
             "the file does not say its training size, so its reference cannot be cut at the "
             "feature map; give --reference ORIGINAL.onnx"

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from anysize.errors import DeclinedError, SourceError
 from anysize.sizes import Size
-from anysize.validators.inputs import make_images
+from anysize.validators.images import make_images
 from anysize.validators.references.calls import CallMode, Stopped, record
 from anysize.validators.references.eager_cut import Cut, find_cut
 from anysize.validators.references.module import ModulePair, module_name, to_arrays
-from anysize.validators.references.protocol import Precision, Rejected, one_line
+from anysize.validators.references.protocol import Precision, Rejected
+from anysize.validators.words import one_line
 
 if TYPE_CHECKING:
     from torch import nn

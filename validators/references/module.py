@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anysize.errors import NotRunError, SourceError
+from anysize.sizes import Size
 from anysize.validators.references.exact_products import exact_products
-from anysize.validators.references.protocol import Precision, Rejected, one_line
+from anysize.validators.references.protocol import Precision, Rejected
+from anysize.validators.words import one_line
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["ModuleFc", "ModulePair", "ModuleReference", "module_device", "module_name"]
+__all__ = [
+    "ModuleFc",
+    "ModulePair",
+    "ModuleReference",
+    "module_device",
+    "module_name",
+    "own_output_names",
+    "own_training_size",
+]
 
 Array = NDArray[np.generic]
 
@@ -50,33 +61,32 @@ class ModulePair:
         """Run `method(module)` on arrays cast to `precision`.
 
         Returns:
-            What the module returns, or `Rejected` where it raises as PyTorch does for a size that
-            it cannot take (RuntimeError, ValueError).
+            What the module returns, or `Rejected` where it raises.
 
         Raises:
             NotRunError: The memory is exhausted, which is no property of the size.
-            SourceError: The module takes another number of inputs.
+            SourceError: The module takes other inputs.
         """
         import torch
 
         module = self._in(precision)
         device = next((p.device for p in module.parameters()), torch.device("cpu"))
-        tensors = [torch.from_numpy(_writable(array, precision)).to(device) for array in arrays]
+        tensors = [torch.from_numpy(_copied(array, precision)).to(device) for array in arrays]
+        _refuse_other_arguments(method(module), tensors, self.name)
         try:
-            with torch.inference_mode(), exact_products():
+            with _computing(precision):
                 return method(module)(*tensors)
-        except (RuntimeError, ValueError, MemoryError) as exc:
+        except SourceError:  # of whoever watches the call
+            raise
+        except SystemExit as exc:
+            raise SourceError(f"reference {self.name}: ends the program, by sys.exit()") from exc
+        except Exception as exc:  # a module checks its input in whatever way it likes
             if _is_out_of_memory(exc):
                 raise NotRunError(
                     f"reference {self.name}: out of memory at {list(arrays[0].shape)}; give "
                     f"smaller --sizes or --batch ({one_line(exc)})"
                 ) from exc
             return Rejected(one_line(exc))
-        except TypeError as exc:
-            raise SourceError(
-                f"reference {self.name}: cannot be called with {len(tensors)} input(s), which is "
-                f"what the file takes ({one_line(exc)})"
-            ) from exc
 
     def close(self) -> None:
         """Drop the float64 copy."""
@@ -86,8 +96,10 @@ class ModulePair:
         if precision == "float32":
             return self._float32
         if self._float64 is None:
+            from anysize.validators.references.doubled import doubled
+
             try:
-                self._float64 = _doubled(self._float32)
+                self._float64 = doubled(self._float32)
             except (RuntimeError, TypeError, ValueError) as exc:
                 raise SourceError(
                     f"reference {self.name}: cannot be copied to float64 ({one_line(exc)}); "
@@ -119,8 +131,7 @@ class ModuleReference:
         output_names: tuple[str, ...] | None = None,
     ) -> None:
         self.name = name or module_name(module)
-        own_names = getattr(module, "output_names", None)
-        self.output_names = output_names or (tuple(own_names) if own_names else None)
+        self.output_names = output_names or own_output_names(module)
         self._pair = ModulePair(module, name=self.name)
 
     def run(
@@ -195,17 +206,20 @@ class ModuleFc:
         self._pair.close()
 
 
-def _doubled(module: nn.Module) -> nn.Module:
-    """Copy a module in float64, without a copy of its float32 weights in between."""
-    from torch import nn
+@contextlib.contextmanager
+def _computing(precision: Precision) -> Iterator[None]:
+    """Compute in `precision`, whatever this process allows itself elsewhere."""
+    import torch
 
-    memo: dict[int, object] = {}
-    for parameter in module.parameters():
-        needs = parameter.requires_grad
-        memo[id(parameter)] = nn.Parameter(parameter.detach().double(), requires_grad=needs)
-    for buffer in module.buffers():
-        memo[id(buffer)] = buffer.double() if buffer.is_floating_point() else buffer.clone()
-    return copy.deepcopy(module, memo).double()
+    from anysize.validators.references.doubled import double_precision
+
+    with (
+        torch.inference_mode(),
+        torch.autocast("cpu", enabled=False),
+        torch.autocast("cuda", enabled=False),
+        double_precision() if precision == "float64" else exact_products(),
+    ):
+        yield
 
 
 def to_arrays(answer: Any, name: str) -> tuple[Array, ...]:
@@ -220,19 +234,44 @@ def to_arrays(answer: Any, name: str) -> tuple[Array, ...]:
         values = tuple(answer)
     else:
         values = (answer,)
+    arrays = []
     for value in values:
         if not isinstance(value, torch.Tensor):
             raise SourceError(
                 f"reference {name}: returns {type(value).__name__}, expected a tensor, or a flat "
                 "tuple or dict of tensors"
             )
-    return tuple(value.detach().cpu().numpy().copy() for value in values)
+        try:
+            arrays.append(value.detach().cpu().resolve_conj().resolve_neg().numpy().copy())
+        except (TypeError, RuntimeError) as exc:  # bfloat16, sparse, quantised
+            kind = str(value.dtype).removeprefix("torch.")
+            raise SourceError(
+                f"reference {name}: returns a tensor that NumPy cannot hold ({kind}, "
+                f"{str(value.layout).removeprefix('torch.')}); let it return .float()"
+            ) from exc
+    return tuple(arrays)
 
 
 def module_name(module: nn.Module) -> str:
     """Return a module's own name, or that of its class."""
     own = getattr(module, "name", None)
     return own if isinstance(own, str) and own else type(module).__name__
+
+
+def own_output_names(module: nn.Module) -> tuple[str, ...] | None:
+    """Return the names that a module has for its outputs in `output_names`, if it has any."""
+    names = getattr(module, "output_names", None)
+    is_list = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+    return tuple(names) if is_list and names else None
+
+
+def own_training_size(module: object) -> Size | None:
+    """Return the size that a module says it was made for, in `training_size`: Size, (h, w) or n."""
+    declared = getattr(module, "training_size", None)
+    sides = (declared, declared) if isinstance(declared, int) else declared
+    if isinstance(sides, (list, tuple)) and len(sides) == 2 and {*map(type, sides)} == {int}:
+        return Size(*sides)
+    return declared if isinstance(declared, Size) else None
 
 
 def module_device(original: object) -> str:
@@ -263,10 +302,24 @@ def _refuse_other_types(module: nn.Module, name: str) -> None:
             )
 
 
-def _writable(array: Array, precision: Precision) -> Array:
-    """Cast a floating-point array; PyTorch warns of arrays that it could not write to."""
+def _copied(array: Array, precision: Precision) -> Array:
+    """Cast a floating-point array; a module may write to what it is given."""
     is_floating = np.issubdtype(array.dtype, np.floating)
-    return np.require(array, precision if is_floating else array.dtype, ["C", "W"])
+    return np.array(array, precision if is_floating else array.dtype, order="C")
+
+
+def _refuse_other_arguments(called: Callable[..., Any], tensors: Sequence[Any], name: str) -> None:
+    """Tell a file with other inputs than the module from an error inside the module."""
+    forward = getattr(called, "forward", called)
+    try:
+        inspect.signature(forward).bind(*tensors)
+    except TypeError as exc:
+        raise SourceError(
+            f"reference {name}: cannot be called with {len(tensors)} input(s), which is what the "
+            f"file takes ({one_line(exc)})"
+        ) from exc
+    except ValueError:  # what is compiled has no signature
+        return
 
 
 def _is_out_of_memory(exc: Exception) -> bool:

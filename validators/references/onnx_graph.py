@@ -17,7 +17,9 @@ from anysize.errors import (
     WorkerCrashedError,
     WorkerTimeoutError,
 )
-from anysize.validators.references.protocol import Precision, Rejected, one_line
+from anysize.surgery.graph import static_size
+from anysize.validators.references.protocol import Precision, Rejected
+from anysize.validators.words import one_line
 
 if TYPE_CHECKING:
     import onnx
@@ -28,6 +30,7 @@ __all__ = ["GraphPair", "OnnxReference", "external_folder"]
 
 Array = NDArray[np.generic]
 
+_IMAGE_RANK = 4
 # What NumPy and ONNX Runtime say, in a process whose memory has a limit.
 _EXHAUSTED = ("allocate", "bad_alloc", "MemoryError")
 
@@ -169,7 +172,8 @@ class OnnxReference:
     ) -> None:
         self.name = name
         self.output_names: tuple[str, ...] | None = tuple(o.name for o in model.graph.output)
-        self._takes_one = _declares_batch_one(model)
+        self._declared = _first_axes(model)
+        self._size = static_size(model)
         self._pair = GraphPair(model, name=name, folder=folder, path=path, threads=threads)
 
     def run(
@@ -177,14 +181,36 @@ class OnnxReference:
     ) -> tuple[Array, ...] | Rejected:
         """Run the graph on the inputs, by position."""
         arrays = tuple(inputs.values())
-        if not self._takes_one or len(arrays[0]) == 1:
+        sides = next((array.shape[2:] for array in arrays if array.ndim == _IMAGE_RANK), ())
+        if self._size is not None and sides != (self._size.height, self._size.width):
+            return Rejected(
+                f"{self.name} declares images of {self._size} and cannot be asked about others"
+            )
+        # Of inputs that it declares 1 long.
+        lengths = [len(a) for a, axis in zip(arrays, self._declared, strict=False) if axis == 1]
+        batch = max(lengths, default=1)
+        if batch == 1 or len(arrays) != len(self._declared):
             return self._pair.run(arrays, precision)
+        if 0 in self._declared:
+            raise SourceError(
+                f"reference {self.name}: takes one image, and what it reads beside it has no batch "
+                "axis; give --batch 1"
+            )
         items: list[tuple[Array, ...]] = []
-        for item in range(len(arrays[0])):
-            answer = self._pair.run(tuple(array[item : item + 1] for array in arrays), precision)
+        for item in range(batch):
+            one = (
+                array[item : item + 1] if axis == 1 and len(array) == batch else array
+                for array, axis in zip(arrays, self._declared, strict=True)
+            )
+            answer = self._pair.run(tuple(one), precision)
             if isinstance(answer, Rejected):
                 return answer
             items.append(answer)
+        if any(output.ndim == 0 for output in items[0]):
+            raise SourceError(
+                f"reference {self.name}: takes one image, and has an output without a batch axis; "
+                "give --batch 1"
+            )
         return tuple(np.concatenate(parts) for parts in zip(*items, strict=True))
 
     def close(self) -> None:
@@ -207,10 +233,8 @@ def _float_type(value: onnx.ValueInfoProto) -> np.dtype[Any]:
     return np.dtype(kind if np.issubdtype(kind, np.floating) else np.float32)
 
 
-def _declares_batch_one(model: onnx.ModelProto) -> bool:
+def _first_axes(model: onnx.ModelProto) -> list[int]:
+    """Return the declared length of each input's first axis; 0 for any length, -1 for a scalar."""
     filled = {tensor.name for tensor in model.graph.initializer}
-    values = [value for value in model.graph.input if value.name not in filled]
-    if not values:
-        return False
-    dims = values[0].type.tensor_type.shape.dim
-    return len(dims) > 0 and dims[0].dim_value == 1
+    shapes = [v.type.tensor_type.shape.dim for v in model.graph.input if v.name not in filled]
+    return [int(dims[0].dim_value) if len(dims) else -1 for dims in shapes]

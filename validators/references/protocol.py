@@ -9,12 +9,10 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FcOriginal", "Precision", "Reference", "Rejected", "one_line"]
+__all__ = ["FcOriginal", "Precision", "Reference", "Rejected"]
 
 Array = NDArray[np.generic]
 Precision = Literal["float32", "float64"]
-
-_MAX_WORDS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +85,3 @@ class FcOriginal(Protocol):
     def close(self) -> None:
         """Release what it holds."""
         ...
-
-
-def one_line(exc: BaseException) -> str:
-    """Return the words of an exception on one line, cut to a readable length."""
-    words = " ".join(str(exc).split()) or type(exc).__name__
-    return words if len(words) <= _MAX_WORDS else words[: _MAX_WORDS - 1] + "…"

@@ -13,7 +13,7 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from anysize.errors import SourceError
-from anysize.validators.references.protocol import one_line
+from anysize.validators.words import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -11,7 +11,6 @@ from anysize.cli.console import progress, result, results_console
 from anysize.cli.options import Seed, Weights
 from anysize.cli.report_files import Html, Json, Junit, Markdown, ReportFiles
 from anysize.errors import UsageError
-from anysize.sizes import parse_sizes
 
 __all__ = ["validate"]
 
@@ -26,6 +25,22 @@ def _batches(text: str) -> tuple[int, ...]:
     if not batches or not all(1 <= batch <= 1024 for batch in batches):
         raise UsageError(f"batch {text!r}: expected whole numbers from 1 to 1024, such as 1,2")
     return batches
+
+
+def _per_output(option: str, texts: list[str] | None) -> dict[str, float] | None:
+    """Read `NUMBER` and `OUTPUT:NUMBER`; an output's name may hold colons."""
+    numbers: dict[str, float] = {}
+    for text in texts or ():
+        output, _, number = text.rpartition(":")
+        if output in numbers:
+            raise UsageError(f"--{option} {text}: was given twice for {output or 'all outputs'}")
+        try:
+            numbers[output] = float(number)
+        except ValueError as error:
+            raise UsageError(
+                f"--{option} {text}: expected a number such as 1e-4, or OUTPUT:1e-4 for one output"
+            ) from error
+    return numbers or None
 
 
 def validate(
@@ -43,8 +58,17 @@ def validate(
     sizes: Annotated[str, typer.Option(help="HEIGHTxWIDTH, comma-separated, or auto.")] = _SIZES,
     batch: Annotated[str, typer.Option(help="Images in a batch, comma-separated.")] = _BATCH,
     seed: Seed = 0,
-    atol: Annotated[float | None, typer.Option(help="Replaces the error budget.")] = None,
-    rtol: Annotated[float | None, typer.Option(help="Replaces the error budget.")] = None,
+    atol: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[OUTPUT:]A",
+            help="With --rtol, replaces the error budget; with OUTPUT: that of one output "
+            "(may be repeated).",
+        ),
+    ] = None,
+    rtol: Annotated[
+        list[str] | None, typer.Option(metavar="[OUTPUT:]R", help="See --atol.")
+    ] = None,
     arbiter: Annotated[
         Literal["float64", "none"],
         typer.Option(help="float64, or none: judge by the float32 reference alone."),
@@ -56,6 +80,16 @@ def validate(
     tf32: Annotated[
         bool, typer.Option("--tf32", help="Allow TF32 on a GPU; judged by a profile of its own.")
     ] = False,
+    half: Annotated[
+        bool,
+        typer.Option("--half", help="Judge a file with float16 weights as half precision."),
+    ] = False,
+    bright: Annotated[
+        bool,
+        typer.Option(
+            "--bright/--no-bright", help="Add a case of other images, eight times as bright."
+        ),
+    ] = True,
     inputs: Annotated[
         Path | None,
         typer.Option(
@@ -76,27 +110,31 @@ def validate(
 ) -> None:
     """Run a graph on each runtime at each size and compare it with its reference."""
     from anysize.validators.report.table import print_report
+    from anysize.verbs.validate import files_of
     from anysize.verbs.validate import validate as run
 
     if inputs is not None and (sizes, batch) != (_SIZES, _BATCH):
         raise UsageError("--inputs says size and batch itself; leave out --sizes and --batch")
-    given = (weights, Path(reference) if reference else None, inputs)
     files = ReportFiles(json, junit, markdown, html)
-    files.check([model, *(path for path in given if path is not None)])
+    given = [path for path in (weights, inputs) if path is not None]
+    models = [model, Path(reference)] if reference else [model]
+    files.check([*given, *models, *(files_of(models) if files.names_any else ())])
     with progress() as show:
         report = run(
             model,
             reference=reference,
             weights=weights,
             runtimes=runtimes,
-            sizes="auto" if sizes == "auto" else parse_sizes(sizes),
+            sizes=sizes,
             batches=_batches(batch),
             seed=seed,
-            atol=atol,
-            rtol=rtol,
+            atol=_per_output("atol", atol),
+            rtol=_per_output("rtol", rtol),
             arbiter=arbiter,
             reference_device=reference_device,
             tf32=tf32,
+            half=half,
+            bright=bright,
             inputs=inputs,
             bisect=Path() if bisect else None,
             progress=show,

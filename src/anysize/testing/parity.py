@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from anysize.sizes import Size, parse_sizes
+from anysize.sizes import Size
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
     from anysize.validators import Report
+    from anysize.validators.budget import PerOutput
 
 __all__ = ["assert_parity", "parity_story"]
 
@@ -23,13 +26,19 @@ def assert_parity(
     reference: nn.Module | Path | str | None,
     onnx_path: Path | str,
     *,
-    sizes: str | Sequence[Size | str] = "auto",
+    sizes: str | Sequence[Size | str | Sequence[int]] = "auto",
     runtimes: str | Sequence[str] = "ort-cpu",
-    batches: Sequence[int] = (1, 2),
+    batches: Sequence[int] | int = (1, 2),
     weights: Path | str | None = None,
     seed: int = 0,
-    atol: float | None = None,
-    rtol: float | None = None,
+    atol: PerOutput | None = None,
+    rtol: PerOutput | None = None,
+    arbiter: str = "float64",
+    tf32: bool = False,
+    half: bool = False,
+    bright: bool = True,
+    inputs: Path | str | Mapping[str, NDArray[np.generic]] | None = None,
+    bisect: Path | str | None = None,
     on_report: Callable[[Report], None] | None = None,
 ) -> Report:
     """Assert that an ONNX file computes what its original computes.
@@ -38,13 +47,23 @@ def assert_parity(
         reference: A module in evaluation mode, a SOURCE, another ONNX file, or None for the model
             that the file says it is.
         onnx_path: The file under test.
-        sizes: `auto`, a list such as `224x224,256x320`, or a sequence.
+        sizes: `auto`, a list such as `224x224,256x320`, or a sequence of Size, text or (h, w).
         runtimes: Names as in `anysize runtimes`, a list or comma-separated, or `all`.
         batches: Numbers of images.
         weights: A checkpoint for a reference that is a SOURCE.
         seed: Of the images.
-        atol: With `rtol`, replaces the error budget by |y − ref| ≤ atol + rtol·|ref|.
+        atol: With `rtol`, replaces the error budget by |y − ref| ≤ atol + rtol·|ref|, for all
+            outputs or for those that are named: `{"map": 1e-3}`; the name "" stands for all that
+            are not.
         rtol: See `atol`.
+        arbiter: `float64`, or `none` to judge by the float32 reference alone.
+        tf32: Allow TF32 on the runtimes that have it, and judge them by its error profile.
+        half: Judge a file with float16 weights by the error profile `float16`.
+        bright: Add a case of other images, eight times as bright.
+        inputs: Arrays for the graph's inputs, by name, or an `.npz` file of them; they replace
+            sizes and batches.
+        bisect: A folder. The first failing cell of each runtime is diagnosed, and its images are
+            saved there.
         on_report: Receives the report, a failing one too.
 
     Returns:
@@ -60,13 +79,19 @@ def assert_parity(
     report = validate(
         onnx_path,
         reference,
-        sizes=_sizes(sizes),
+        sizes=sizes,
         runtimes=runtimes,
         batches=batches,
         weights=weights,
         seed=seed,
         atol=atol,
         rtol=rtol,
+        arbiter=arbiter,
+        tf32=tf32,
+        half=half,
+        bright=bright,
+        inputs=inputs,
+        bisect=bisect,
     )
     if on_report is not None:
         on_report(report)
@@ -78,6 +103,7 @@ def assert_parity(
 def parity_story(report: Report) -> str:
     """Tell in a few lines what a report found: the worst news, and a line for each failing cell."""
     from anysize.validators import join
+    from anysize.validators.report.story import needed_atol, tolerance_text
 
     joined = join((report,))
     lines = [
@@ -89,16 +115,12 @@ def parity_story(report: Report) -> str:
     failing = [cell for cell in report.cells if not cell.is_good]
     for cell in failing[:_MAX_STORIES]:
         lines.append(f"  {cell}: {cell.verdict.value}: {cell.message}")
-        if cell.worst is not None:
-            lines.append(f"    would pass with atol {cell.worst.deviation.needed_atol:.3g}")
+        if cell.diagnosis is not None:
+            lines.append(f"    {cell.diagnosis.text}")
+        if cell.outputs:
+            lines.append(f"    would pass with {tolerance_text(needed_atol(cell.outputs))}")
     if len(failing) > _MAX_STORIES:
         lines.append(f"  and {len(failing) - _MAX_STORIES} more cells")
     advice = dict.fromkeys(cell.advice for cell in failing)
     lines.extend(f"  what to do: {words}" for words in advice)
     return "\n".join(lines)
-
-
-def _sizes(sizes: str | Sequence[Size | str]) -> Sequence[Size] | Literal["auto"]:
-    if isinstance(sizes, str):
-        return "auto" if sizes == "auto" else parse_sizes(sizes)
-    return [Size.parse(size) if isinstance(size, str) else size for size in sizes]

@@ -208,6 +208,7 @@ def _resolve(
     options: HeadOptions | None,
 ) -> ResolvedModel:
     from anysize.models import Classifier, ResolvedModel, resolve
+    from anysize.validators.references import own_training_size
 
     if isinstance(source, str):
         path = None if weights is None else Path(weights)
@@ -224,7 +225,7 @@ def _resolve(
         head=source.head if isinstance(source, Classifier) else None,
         channels=_channels(source),
         classes=classes if isinstance(classes, int) else None,
-        training_size=size or _training_size(source),
+        training_size=size or own_training_size(source) or _DEFAULT_SIZE,
         seed=seed,
         weights_sha256=None,
     )
@@ -232,11 +233,9 @@ def _resolve(
 
 def _output_names(model: ResolvedModel) -> tuple[str, ...]:
     from anysize.exporters import output_names
+    from anysize.validators.references import own_output_names
 
-    own = getattr(model.module, "output_names", None)
-    if isinstance(own, (tuple, list)) and own and all(isinstance(name, str) for name in own):
-        return tuple(own)
-    return output_names(
+    return own_output_names(model.module) or output_names(
         model.module,
         channels=model.channels,
         size=model.training_size,
@@ -249,11 +248,6 @@ def _extra_inputs(module: nn.Module) -> tuple[InputSpec, ...]:
 
     names = getattr(module, "input_names", ("input",))
     return (ROIS,) if isinstance(names, tuple) and names[1:] == (ROIS.name,) else ()
-
-
-def _training_size(module: nn.Module) -> Size:
-    declared = getattr(module, "training_size", None)
-    return declared if isinstance(declared, Size) else _DEFAULT_SIZE
 
 
 def _channels(module: nn.Module) -> int:

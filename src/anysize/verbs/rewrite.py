@@ -110,7 +110,7 @@ def rewrite(
     model, output = Path(model), Path(output)
     size = Size.parse(size) if isinstance(size, str) else size
     original = surgery.load_model(model, weights="in_file")
-    _protect_weights(original, model, output)
+    _protect_weights(model, output)
     if verify:
         _refuse_unprovable(original, model)
     with staged_output(output) as staged:
@@ -150,13 +150,11 @@ def _notes(model: Path, output: Path, done: Rewrite, *, is_proved: bool) -> tupl
     return ()
 
 
-def _protect_weights(original: onnx.ModelProto, model: Path, output: Path) -> None:
+def _protect_weights(model: Path, output: Path) -> None:
     """Refuse an output that would overwrite external weights of the input; in place is fine."""
-    from anysize.surgery.external_data import external_range
-    from anysize.surgery.tensors import all_tensors, is_external
+    from anysize.surgery import model_files
 
-    outside = [tensor for tensor in all_tensors(original) if is_external(tensor)]
-    weights = {external_range(tensor, model.parent).path for tensor in outside}
+    weights = set(model_files(model)) - {model}
     check_output_path(output, inputs=weights)
     is_in_place = output.exists() and output.samefile(model)
     if weights and not is_in_place:
@@ -164,17 +162,19 @@ def _protect_weights(original: onnx.ModelProto, model: Path, output: Path) -> No
 
 
 def _refuse_unprovable(original: onnx.ModelProto, model: Path) -> None:
-    from anysize.validators.validate import image_spec
+    from anysize.validators.signature import graph_inputs
 
     try:
-        spec = image_spec(original, seed=0)
+        spec = graph_inputs(original, seed=0)
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{model}: cannot be proved: {error}; {_UNPROVED}") from error
-    if spec.rois is not None:
-        raise UnsupportedModelError(
-            f"{model}: cannot be proved: input {spec.rois!r}: regions have no place in a class "
-            f"map; {_UNPROVED}"
-        )
+    reason = ""
+    if spec.others:
+        reason = f"input {spec.others[0].name!r}: has no place in a class map"
+    elif spec.dtype not in ("float32", "float16"):
+        reason = f"input {spec.image!r}: is {spec.dtype}, expected float32 or float16"
+    if reason:
+        raise UnsupportedModelError(f"{model}: cannot be proved: {reason}; {_UNPROVED}")
 
 
 def _prove(original: Path, rewritten: Path, done: Rewrite, head: str) -> RewriteProof:

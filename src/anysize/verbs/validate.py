@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from anysize.errors import NotRunError, UsageError
-from anysize.sizes import Size
+from anysize.sizes import Size, to_sizes
 from anysize.verbs.progress import Progress, silent, validation_progress
 
 if TYPE_CHECKING:
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from anysize.models import ResolvedModel
     from anysize.surgery import FileMetadata
     from anysize.validators import Report
+    from anysize.validators.budget import PerOutput
 
-__all__ = ["validate"]
+__all__ = ["files_of", "validate"]
 
 
 def validate(
@@ -29,15 +31,17 @@ def validate(
     *,
     weights: Path | str | None = None,
     runtimes: str | Sequence[str] = "ort-cpu",
-    sizes: Sequence[Size] | Literal["auto"] = "auto",
-    batches: Sequence[int] = (1, 2),
+    sizes: str | Sequence[Size | str | Sequence[int]] = "auto",
+    batches: Sequence[int] | int = (1, 2),
     seed: int = 0,
-    atol: float | None = None,
-    rtol: float | None = None,
+    atol: PerOutput | None = None,
+    rtol: PerOutput | None = None,
     arbiter: str = "float64",
     reference_device: Literal["cpu", "cuda"] = "cpu",
     tf32: bool = False,
-    inputs: Path | str | None = None,
+    half: bool = False,
+    bright: bool = True,
+    inputs: Path | str | Mapping[str, NDArray[np.generic]] | None = None,
     bisect: Path | str | None = None,
     progress: Progress = silent,
 ) -> Report:
@@ -49,17 +53,24 @@ def validate(
             model that the file's metadata name is built anew.
         weights: A checkpoint for the reference.
         runtimes: Names as in `anysize runtimes`, a list or comma-separated, or `all`.
-        sizes: Of the images, or `auto`.
+        sizes: Of the images: `auto`, a list such as `224x224,256x320`, or a sequence of Size, text
+            or (height, width).
         batches: Numbers of images.
         seed: Of the images.
-        atol: With `rtol`, replaces the error budget by |y − ref| ≤ atol + rtol·|ref|.
+        atol: With `rtol`, replaces the error budget by |y − ref| ≤ atol + rtol·|ref|, for all
+            outputs or for those that are named: `{"map": 1e-3}`; the name "" stands for all that
+            are not.
         rtol: See `atol`.
         arbiter: `float64`, or `none` to judge by the float32 reference alone.
         reference_device: Where PyTorch computes a reference that SOURCE names; a module in memory
             stays where it is.
         tf32: Allow TF32 on the runtimes that have it, and judge them by its error profile.
-        inputs: An `.npz` file with arrays for the graph's inputs, by name; it replaces sizes and
-            batches.
+        half: Judge a file with float16 weights by the error profile `float16`; one that says so
+            itself, or takes float16 images, is anyway.
+        bright: Add a case of other images, eight times as bright; a network that is quantised for
+            images of the usual brightness may saturate there by design.
+        inputs: Arrays for the graph's inputs, by name, or an `.npz` file of them; they replace
+            sizes and batches.
         bisect: A folder. The first failing cell of each runtime is diagnosed: the first tensor
             where it leaves the budget; the cell's images are saved there as `.npz`.
         progress: Told how far it is.
@@ -72,9 +83,13 @@ def validate(
     from anysize.surgery.intervals import refuse_oversized
     from anysize.validators import parse_runtimes, validate_model
 
+    if not isinstance(model, (str, os.PathLike)):
+        raise UsageError(f"model: got {type(model).__name__}, expected the path of an ONNX file")
     model = Path(model)
     if arbiter not in ("float64", "none"):
         raise UsageError(f"arbiter {arbiter!r}: expected float64 or none")
+    if bisect is not None:
+        _require_folder(Path(bisect))
     names = parse_runtimes(runtimes if isinstance(runtimes, str) else ",".join(runtimes))
     loaded = load_model(model, weights="in_file")
     refuse_oversized(loaded, model)
@@ -86,13 +101,15 @@ def validate(
         model,
         original,
         runtimes=names,
-        sizes=sizes,
+        sizes=to_sizes(sizes),
         batches=batches,
         seed=seed,
         atol=atol,
         rtol=rtol,
         arbiter=cast("Literal['float64', 'none']", arbiter),
         tf32=tf32,
+        half=half,
+        bright=bright,
         name=name,
         inputs=_inputs(inputs),
         bisect=None if bisect is None else Path(bisect),
@@ -104,6 +121,21 @@ def validate(
         report.reference, argument=str(reference or ""), weights=str(weights) if weights else ""
     )
     return replace(report, reference=named)
+
+
+def files_of(models: Iterable[Path]) -> list[Path]:
+    """Return the files that ONNX models consist of, external weights among them."""
+    from anysize.surgery import model_files
+
+    return [path for model in models if model.suffix == ".onnx" for path in model_files(model)]
+
+
+def _require_folder(folder: Path) -> None:
+    """Refuse a folder that failing inputs could not be saved in, before any work is done."""
+    if not folder.is_dir():
+        raise UsageError(f"bisect {folder}: is no folder; create it first")
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"bisect {folder.absolute()}: the folder is not writable")
 
 
 def _moved(original: nn.Module | Path, device: str) -> nn.Module:
@@ -126,12 +158,14 @@ def _moved(original: nn.Module | Path, device: str) -> nn.Module:
     return moved
 
 
-def _inputs(path: Path | str | None) -> dict[str, NDArray[np.generic]] | None:
-    if path is None:
-        return None
+def _inputs(
+    inputs: Path | str | Mapping[str, NDArray[np.generic]] | None,
+) -> Mapping[str, NDArray[np.generic]] | None:
+    if inputs is None or isinstance(inputs, Mapping):
+        return inputs
     from anysize.validators.diagnosis import load_inputs
 
-    return load_inputs(Path(path))
+    return load_inputs(Path(inputs))
 
 
 def _original(

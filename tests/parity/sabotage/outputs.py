@@ -8,6 +8,7 @@ import numpy as np
 from onnx import TensorProto
 from sabotage.entry import Sabotage, everywhere
 from sabotage.graph import Graph
+from sabotage.twins import MASK
 
 from anysize.sizes import Size
 from anysize.validators import Verdict
@@ -73,6 +74,16 @@ def first_for_all(graph: Graph, logits: str) -> str:
 def reversed_batch(graph: Graph, logits: str) -> str:
     backwards = (-1, np.iinfo(np.int64).min, 0, -1)
     return graph.add("Slice", logits, *(graph.integers(number) for number in backwards))
+
+
+def first_label(graph: Graph, label: str) -> str:
+    zero = graph.add("Mul", label, graph.constant(0, np.int64))
+    return graph.add("Add", zero, graph.constant(4, np.int64))
+
+
+def only_the_mask(graph: Graph, scores: str) -> str:
+    zero = graph.add("Mul", scores, graph.constant(0.0))
+    return graph.add("Add", zero, graph.constant([0.0] * 5 + [MASK]))
 
 
 def nine_classes(graph: Graph, logits: str) -> str:
@@ -197,6 +208,22 @@ OUTPUTS = (
         "output 'label'",
         "expected to be equal",
         twin="labels",
+    ),
+    _wrong(
+        "label that never changes",
+        "the label of the first image for all",
+        instead("label", first_label),
+        "output 'label'",
+        "expected to be equal",
+        twin="labels",
+        at=lambda size, batch: (size, batch) == (Size(33, 20), 2),
+    ),
+    _wrong(
+        "scores behind a mask",
+        "zeros for all scores but the masked one",
+        instead("logits", only_the_mask),
+        "output 'logits'",
+        twin="masked",
     ),
     _wrong(
         "constant output",

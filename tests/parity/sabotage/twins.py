@@ -13,7 +13,9 @@ from anysize.models import resolve
 from anysize.models.initialise import fill_seeded
 from anysize.sizes import Size
 
-__all__ = ["TWINS", "Photo", "Twin"]
+__all__ = ["MASK", "TWINS", "Photo", "Twin"]
+
+MASK = -1e9
 
 # An illegal size first, then the smallest, the training size, and two that are not square.
 _ANY = (Size(15, 16), Size(16, 16), Size(32, 32), Size(40, 29))
@@ -26,9 +28,10 @@ class Photo(nn.Module):
     Args:
         normalise: Put LRN and a pooling with `ceil_mode` between the convolutions.
         label: Return the class's number, too.
+        mask: Return the scores before Softmax, the last class masked.
     """
 
-    def __init__(self, *, normalise: bool = False, label: bool = False) -> None:
+    def __init__(self, *, normalise: bool = False, label: bool = False, mask: bool = False) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(8)
@@ -36,8 +39,9 @@ class Photo(nn.Module):
         self.response = nn.LocalResponseNorm(5, alpha=1.0)
         self.conv2 = nn.Conv2d(8, 12, 3, padding=1)
         self.linear = nn.Linear(12, 6)
-        self.normalise, self.label = normalise, label
+        self.normalise, self.label, self.mask = normalise, label, mask
         fill_seeded(self, 3)
+        self.register_buffer("masked", torch.tensor([0.0] * 5 + [MASK]))
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor | dict[str, Tensor]:
@@ -45,7 +49,10 @@ class Photo(nn.Module):
         if self.normalise:
             maps = self.response(self.pool(maps))
         maps = torch.relu(self.conv2(maps))
-        scores = torch.softmax(self.linear(maps.mean((2, 3))), 1)
+        scores = self.linear(maps.mean((2, 3)))
+        if self.mask:
+            return scores + self.masked
+        scores = torch.softmax(scores, 1)
         return {"scores": scores, "label": scores.argmax(1)} if self.label else scores
 
 
@@ -78,5 +85,6 @@ TWINS = {
     "lenet-resize": Twin("lenet", "resize", _zoo("lenet", "resize"), (*_LARGE, Size(23, 64))),
     "photo": Twin(None, None, Photo, (Size(24, 31), Size(32, 32), Size(33, 20))),
     "response": Twin(None, None, lambda: Photo(normalise=True), (Size(32, 32), Size(35, 22))),
+    "masked": Twin(None, None, lambda: Photo(mask=True), (Size(32, 32), Size(33, 20))),
     "labels": Twin(None, None, lambda: Photo(label=True), (Size(32, 32), Size(33, 20))),
 }

@@ -14,6 +14,7 @@ from anysize.validators.references.operators.dequantize import DequantizeLinear
 from anysize.validators.references.operators.lp_norm import LpNormalization
 from anysize.validators.references.operators.lrn import LRN
 from anysize.validators.references.operators.max_pool import MaxPool
+from anysize.validators.references.operators.resize import Resize
 from anysize.validators.references.operators.softmax import Hardmax, LogSoftmax, Softmax
 
 __all__ = ["ARBITER_OPERATORS"]
@@ -28,5 +29,6 @@ ARBITER_OPERATORS: Final[tuple[type, ...]] = (
     LogSoftmax,
     LpNormalization,
     MaxPool,
+    Resize,
     Softmax,
 )

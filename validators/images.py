@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 
 from anysize.sizes import Size
 
-__all__ = ["BRIGHTNESS", "make_images"]
+__all__ = ["BRIGHTNESS", "as_pixels", "make_images", "tinted"]
 
 # Of a bright case: activations pass the limits that wrong graphs put on them (6 in ReLU6), and
 # half of float32's range is still far.
 BRIGHTNESS = 8.0
+
+# A byte of 0 to 255 for values of −3 to 3.
+_BYTES_PER_UNIT, _MIDDLE_BYTE = 42.5, 127.5
 
 _WAVES = 3
 _NOISE = 0.25
@@ -37,6 +40,24 @@ def make_images(size: Size, batch: int, *, channels: int, seed: int) -> NDArray[
     """
     images = [_image(size, batch, index, channels, seed) for index in range(batch)]
     return np.stack(images).astype(np.float32)
+
+
+def as_pixels(images: NDArray[np.float32], dtype: str) -> NDArray[np.generic]:
+    """Convert images to the type that a graph takes; bytes are darkest at −3, lightest at 3."""
+    if dtype != "uint8":
+        return images.astype(np.dtype(dtype))
+    pixels = np.clip(np.rint(images * _BYTES_PER_UNIT + _MIDDLE_BYTE), 0, 255)
+    return np.asarray(pixels, np.uint8)
+
+
+def tinted(images: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    """Scale each channel of images by a factor of its own, from −1 to 1: they look very different.
+
+    Noise of one kind often gets one label; a negative, or an image of one colour, gets others.
+    """
+    generator = np.random.Generator(np.random.PCG64(seed))
+    factors = generator.uniform(-1.0, 1.0, (images.shape[1], 1, 1))
+    return images * factors.astype(np.float32)
 
 
 def _image(size: Size, batch: int, index: int, channels: int, seed: int) -> NDArray[np.float64]:
