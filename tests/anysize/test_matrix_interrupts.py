@@ -37,6 +37,8 @@ def make():
 DEAF = """
 import pathlib, time
 
+pytestmark = pytest.mark.slow  # each waits for processes to end
+
 def make():
     pathlib.Path("started").touch()
     until = time.monotonic() + 60
