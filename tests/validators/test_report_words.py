@@ -90,7 +90,9 @@ def test_the_page_and_the_markdown_hold_none_either(spoiled):
 
 
 def test_json_and_junit_tell_the_truth(spoiled):
-    assert JoinedReport.from_json(spoiled.to_json()) == spoiled
+    text = spoiled.to_json()
+    assert JoinedReport.from_json(text) == spoiled
+    assert complaints(text) == {"\ud800"}  # which is escaped where it is written
     ET.fromstring(spoiled.to_junit())
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import types
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
@@ -29,15 +30,19 @@ __all__ = ["read_report", "report_from_json", "report_to_json"]
 # A report of ten thousand cells has a tenth of it.
 _MAX_BYTES = 256 << 20
 _EXIT_CODES = (0, 1, 2, 3)
+# A terminal obeys them, and JSON does not escape them by itself: control characters of eight bits,
+# and marks that turn the direction of writing.
+_UNSAFE = re.compile("[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 _Record = TypeVar("_Record", Report, JoinedReport)
 
 
 def report_to_json(report: Report | JoinedReport) -> str:
     """Write a report, or several in one."""
-    return json.dumps(
+    text = json.dumps(
         _encode(report), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False
     )
+    return _UNSAFE.sub(lambda letter: f"\\u{ord(letter[0]):04x}", text)
 
 
 def report_from_json(text: str, kind: type[_Record]) -> _Record:
