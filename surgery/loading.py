@@ -79,7 +79,7 @@ def model_files(path: Path | str) -> tuple[Path, ...]:
         tensors = all_tensors(load_model(path, weights="in_file"))
         outside = [tensor for tensor in tensors if is_external(tensor)]
         return (path, *dict.fromkeys(external_range(t, path.parent).path for t in outside))
-    except ModelFileError:
+    except (ModelFileError, OSError):  # the latter where it changes at this moment
         return (path,)
 
 

@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -185,6 +185,7 @@ class Deviation:
         got: Its value.
         expected: What it should be.
         non_finite: The worst element is a NaN or Inf on one side only.
+        is_exact: Whole numbers or booleans, which have no budget.
     """
 
     error: float
@@ -197,6 +198,7 @@ class Deviation:
     got: float
     expected: float
     non_finite: bool = False
+    is_exact: bool = False
 
     @property
     def is_within(self) -> bool:
@@ -300,7 +302,7 @@ def exact_deviation(got: Array, expected: Array) -> Deviation:
     """Compare an integer or boolean output, which has no budget: equal or wrong."""
     differs = np.asarray(got != expected)
     if not differs.any():
-        return _EQUAL
+        return replace(_EQUAL, is_exact=True)
     answer, truth = got.astype(np.float64), expected.astype(np.float64)
     distance = np.where(differs, np.abs(answer - truth), -1.0)
     place = int(np.argmax(distance))
@@ -314,6 +316,7 @@ def exact_deviation(got: Array, expected: Array) -> Deviation:
         index=_index(place, differs.shape),
         got=float(answer.flat[place]),
         expected=float(truth.flat[place]),
+        is_exact=True,
     )
 
 

@@ -58,24 +58,17 @@ def input_files(job: Job) -> tuple[Path, ...]:
     the Python files of its module, or package, and of those that it imports and that are not
     installed.
     """
+    from anysize.surgery import model_files
+
     found: list[Path] = []
     for name in (job.file, job.reference):
         if name and (name == job.file or name.endswith(".onnx")):
-            found.extend(_model_files(Path(name)))
+            found.extend(model_files(name))
     if job.weights:
         found.append(Path(job.weights))
     for source in (job.source, job.reference or _named_source(job)):
         found.extend(_source_files(source))
     return tuple(path for path in dict.fromkeys(found) if _is_file(path))
-
-
-def _model_files(path: Path) -> tuple[Path, ...]:
-    from anysize.surgery import model_files
-
-    try:
-        return model_files(path)
-    except OSError:  # it changes at this moment
-        return (path,)
 
 
 def _named_source(job: Job) -> str:

@@ -17,21 +17,20 @@ from anysize.errors import UsageError
 from anysize.files import read_regular
 from anysize.sizes import Size, SizeRange, parse_sizes
 from anysize.validators.budget import ALL_OUTPUTS
+from anysize.validators.cases import MAX_BATCH
 from anysize.validators.runtimes import parse_runtimes
 
 __all__ = ["Job", "read_matrix"]
 
 _MOST_BYTES = 1 << 20
-_MOST_BATCH = 1024
 _MOST_LETTERS = 50  # of a name, which becomes a file's
-_DEFAULT_OPSET = 18
 _LISTS = ("runtimes", "sizes", "batches", "heads")
 _PER_OUTPUT = "a number from 0 on, or a table of them by output"
 # Key → what it has to be, in words.
 _SETTINGS = {
     "runtimes": "a list of names as in `anysize runtimes`, or all",
     "sizes": "a list of sizes such as 224x224, or auto",
-    "batches": f"a list of whole numbers from 1 to {_MOST_BATCH}",
+    "batches": f"a list of whole numbers from 1 to {MAX_BATCH}",
     "seed": "a whole number from 0 on",
     "atol": _PER_OUTPUT,
     "rtol": _PER_OUTPUT,
@@ -73,7 +72,7 @@ class Job:
         size: Of the export, the training size; "" for the model's own.
         min_size: Of the export; "" for the network's own smallest.
         max_size: Of the export; "" for none.
-        opset: Of the export.
+        opset: Of the export; None for the export's own.
         reference: See `anysize validate`; "" for what the file says.
         weights: A checkpoint; "" for none.
         runtimes: Names.
@@ -92,7 +91,7 @@ class Job:
     size: str
     min_size: str
     max_size: str
-    opset: int
+    opset: int | None
     reference: str
     weights: str
     runtimes: tuple[str, ...]
@@ -203,7 +202,7 @@ def _jobs(settings: dict[str, Any], folder: Path) -> list[Job]:
             size=size,
             min_size=min_size,
             max_size=max_size,
-            opset=settings.get("opset", _DEFAULT_OPSET),
+            opset=settings.get("opset"),
             reference=str(folder / reference) if reference.endswith(".onnx") else reference,
             weights=str(folder / settings["weights"]) if settings.get("weights") else "",
             runtimes=runtimes,
@@ -247,7 +246,7 @@ def _sizes(settings: dict[str, Any]) -> tuple[str, ...]:
 
 def _batches(settings: dict[str, Any]) -> tuple[int, ...]:
     batches = settings.get("batches", (1, 2))
-    if not batches or not all(type(n) is int and 1 <= n <= _MOST_BATCH for n in batches):
+    if not batches or not all(type(n) is int and 1 <= n <= MAX_BATCH for n in batches):
         raise _unexpected("batches", batches)
     return tuple(batches)
 

@@ -17,7 +17,9 @@ from anysize.validators.budget import (
     exact_deviation,
     float_deviation,
 )
+from anysize.validators.rounding import rounded_up
 from anysize.validators.verdicts import Verdict
+from anysize.validators.words import cleaned
 
 __all__ = [
     "STRICTEST_LIMIT",
@@ -113,23 +115,10 @@ def judge(
         worst = max(wrong, key=lambda result: result.deviation.ratio)
         return Judgement(Verdict.MISMATCH, _describe(worst, got, expected), results)
     for result, varies in zip(results, expected.variations, strict=True):
-        limit = _vacuity_limit(result.deviation, profile, _own(tolerances, result.name))
-        if varies <= limit and limit >= _LARGEST_VARIATION:
-            message = (
-                f"reference output {result.name!r} differs by "
-                f"{result.deviation.reference_error:.1e} of its largest value between float32 and "
-                "float64, so that nothing can be compared with it; give --arbiter none where the "
-                "float64 one is wrong"
-            )
-            return Judgement(Verdict.VACUOUS, message, results)
-        if varies <= limit == 0.0:
-            message = f"reference output {result.name!r} is the same for every image that was tried"
-            return Judgement(Verdict.VACUOUS, message, results)
+        tolerance = _own(tolerances, result.name)
+        limit = _vacuity_limit(result.deviation, profile, tolerance)
         if varies <= limit:
-            message = (
-                f"reference output {result.name!r} varies by {varies:.1e} of its largest value "
-                f"from one input to the next, expected more than {limit:.1e}"
-            )
+            message = _vacuous(result, varies, limit, has_tolerance=tolerance is not None)
             return Judgement(Verdict.VACUOUS, message, results)
     return Judgement(Verdict.PASS, "", results)
 
@@ -186,6 +175,25 @@ def _vacuity_limit(deviation: Deviation, profile: Profile, tolerance: Tolerance 
     return max(strictest, VACUITY_RATIO_TOLERANCE * allowed)
 
 
+def _vacuous(result: OutputResult, varies: float, limit: float, *, has_tolerance: bool) -> str:
+    """Say why agreement on an output proves nothing."""
+    reference = f"reference output {result.name!r}"
+    if result.deviation.is_exact:
+        return f"{reference} is the same for every image that was tried"
+    if limit < _LARGEST_VARIATION:
+        return (
+            f"{reference} varies by {varies:.1e} of its largest value from one input to the next, "
+            f"expected more than {limit:.1e}"
+        )
+    if has_tolerance:
+        return f"{reference}: the tolerance is so large that a graph without an input would pass"
+    own = result.deviation.reference_error
+    return (
+        f"{reference} differs by {own:.1e} of its largest value between float32 and float64, so "
+        "that nothing can be compared with it; give --arbiter none where the float64 one is wrong"
+    )
+
+
 def _structure(got: Mapping[str, Array], expected: Expected, profile: Profile) -> str:
     names = tuple(got)
     if len(names) != len(expected.float32):
@@ -219,7 +227,7 @@ def _shape_hint(output: Array, wanted: Array) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     """Write names on one line, whatever is in them."""
-    return ", ".join(" ".join(name.split()) for name in names)
+    return ", ".join(cleaned(name) for name in names)
 
 
 def _shape(array: Array) -> str:
@@ -263,12 +271,13 @@ def _describe(result: OutputResult, got: Mapping[str, Array], expected: Expected
     values = f"got {deviation.got:.9g}, expected {deviation.expected:.9g}"
     if deviation.non_finite:
         return f"{place}: {values}, and only one of them is finite"
-    if deviation.budget == 0.0:
+    if deviation.is_exact:
         return f"{place}: {values}, expected to be equal"
     pattern = _batch_pattern(result.name, got, expected)
+    ratio = rounded_up(deviation.ratio)
     return (
-        f"{place}: {values}; error {deviation.error:.2e} is {deviation.ratio:.3g} x the budget "
-        f"of {deviation.budget:.2e}{pattern}"
+        f"{place}: {values}; error {deviation.error:.2e} is {ratio} x the budget of "
+        f"{deviation.budget:.2e}{pattern}"
     )
 
 

@@ -34,7 +34,7 @@ from anysize.validators.runtimes.protocol import FileSession, Session, TimedSess
 from anysize.validators.signature import GraphInputs
 from anysize.validators.spool import Spool
 from anysize.validators.verdicts import Verdict
-from anysize.validators.words import one_line
+from anysize.validators.words import cleaned, one_line
 
 __all__ = ["RuntimeResult", "run_opened"]
 
@@ -55,7 +55,7 @@ class RuntimeResult:
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """One run: the outputs, or how it failed, whether to refuse the input, and the words."""
+    """One run: the outputs, or how it failed and in what words; some failures are no refusal."""
 
     outputs: Mapping[str, Array] | None
     words: str = ""
@@ -205,7 +205,7 @@ def _judge_rejected(attempt: _Attempt, expectation: CaseExpectation) -> Judgemen
         outputs, words = None, "all outputs are empty"
     reference = f"reference: {expectation.rejection}"
     if outputs is not None:
-        shapes = ", ".join(f"{name} {list(output.shape)}" for name, output in outputs.items())
+        shapes = ", ".join(f"{cleaned(n)} {list(output.shape)}" for n, output in outputs.items())
         return Judgement(Verdict.ACCEPTED, f"{reference}; runtime answers with {shapes}")
     if attempt.failure in _DEAD or not attempt.is_refusal:  # that is no way to say no
         failure = attempt.failure if attempt.failure in _DEAD else Verdict.CRASHED
@@ -262,5 +262,7 @@ def _blame_fallback(cell: Cell, record: RuntimeRecord) -> Cell:
     nodes = record.provenance.fallback_nodes
     if not nodes or not cell.is_good:
         return cell
-    named = ", ".join(nodes[:3]) + (f" and {len(nodes) - 3} more" if len(nodes) > 3 else "")
+    named = ", ".join(map(cleaned, nodes[:3])) + (
+        f" and {len(nodes) - 3} more" if len(nodes) > 3 else ""
+    )
     return replace(cell, verdict=Verdict.FALLBACK, message=f"not on {record.name}: {named}")

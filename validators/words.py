@@ -1,27 +1,36 @@
-"""Words of others in our reports: on one line, printable, and of a readable length."""
+"""Words of others, in reports and on a terminal: printable, on one line, of a readable length."""
 
 from __future__ import annotations
 
-__all__ = ["cleaned", "one_line"]
+__all__ = ["cleaned", "one_line", "printable", "shortened"]
 
 _MOST = 400
 
 
-def cleaned(words: object, *, most: int = _MOST) -> str:
-    """Return text on one line, without what a terminal or a file could trip over.
+def printable(text: str) -> str:
+    """Return text on one line; what is not printable in it becomes a question mark.
 
-    Control characters and halves of characters become U+FFFD. Text that is too long is cut in the
-    middle: a path and a template come first, what is wrong comes last.
+    That are control characters, marks that turn the direction of writing, and halves of
+    characters. Line breaks, tabs and unusual spaces become plain spaces.
     """
-    text = str(words)
-    if len(text) > 8 * most:  # a runtime may say megabytes
-        text = f"{text[: 4 * most]} {text[-4 * most :]}"
-    text = " ".join(text.split())
-    if len(text) > most:
-        text = f"{text[: most // 2]} … {text[-(most // 2) + 3 :]}"
     return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+        letter if letter.isprintable() else " " if letter.isspace() else "?" for letter in text
     )
+
+
+def shortened(text: str, most: int) -> str:
+    """Cut text that is too long in its middle.
+
+    A path and a template come first, what is wrong comes last; a file may give its outputs names
+    of megabytes.
+    """
+    return text if len(text) <= most else f"{text[: most // 2]} … {text[len(text) - most // 2 :]}"
+
+
+def cleaned(words: object, *, most: int = _MOST) -> str:
+    """Return words on one line, without what a terminal or a file could trip over."""
+    text = shortened(str(words), 8 * most)  # a runtime may say megabytes
+    return printable(shortened(" ".join(text.split()), most))
 
 
 def one_line(exc: BaseException) -> str:

@@ -17,6 +17,7 @@ from anysize.validators.report.report import Cell, Report
 from anysize.validators.report.reproduce import reproduce
 from anysize.validators.rounding import rounded_up
 from anysize.validators.verdicts import VERDICTS, Outcome, Verdict
+from anysize.validators.words import shortened
 
 __all__ = [
     "FailingGroup",
@@ -24,7 +25,6 @@ __all__ = [
     "WrongOutput",
     "group_failing",
     "needed_atol",
-    "shortened",
     "tell",
     "tolerance_text",
 ]
@@ -172,11 +172,6 @@ def tolerance_text(needed: float) -> str:
     return f"--atol {rounded_up(needed)}" if needed else "any"
 
 
-def shortened(text: str, most: int) -> str:
-    """Cut text that is too long in its middle: a file may give its outputs names of megabytes."""
-    return text if len(text) <= most else f"{text[: most // 2]} … {text[len(text) - most // 2 :]}"
-
-
 def _group(report: Report, cells: list[Cell]) -> FailingGroup:
     worst = max(cells, key=lambda cell: cell.worst.deviation.ratio if cell.worst else -1.0)
     diagnosed = next((cell for cell in cells if cell.diagnosis is not None), None)
@@ -209,9 +204,7 @@ def _listed(named: list[str], count: int) -> str:
 
 def _needed(output: OutputResult) -> float:
     deviation = output.deviation
-    # Whole numbers have no budget, no class axis, and differ by whole numbers.
-    is_exact = deviation.budget == 0.0 and output.top1_agreement is None
-    if not deviation.is_within and is_exact and float(deviation.error).is_integer():
+    if deviation.is_exact and not deviation.is_within:
         return math.inf
     return deviation.needed_atol
 

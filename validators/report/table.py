@@ -8,13 +8,13 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from anysize.validators.printable import printable
 from anysize.validators.report.joined import JoinedReport
 from anysize.validators.report.levels import figure
 from anysize.validators.report.report import Cell, Report, RuntimeRecord
-from anysize.validators.report.story import FailingGroup, group_failing, needed_atol, shortened
+from anysize.validators.report.story import FailingGroup, group_failing, needed_atol
 from anysize.validators.rounding import rounded_up
 from anysize.validators.verdicts import VERDICTS, Outcome, Verdict
+from anysize.validators.words import printable, shortened
 
 __all__ = ["joined_table", "print_report", "report_table"]
 
@@ -55,6 +55,8 @@ def joined_table(joined: JoinedReport, width: int) -> RenderableType:
     parts: list[RenderableType] = []
     for entry in joined.entries:
         if entry.report is not None:
+            if entry.name != entry.report.model.path:
+                parts.append(_text(entry.name, "bold"))
             parts.append(report_table(entry.report, width))
         else:
             parts.append(_text(f"{entry.name}: {entry.error}", _STYLES[Outcome.FAILED]))

@@ -18,12 +18,16 @@ _SIZES, _BATCH = "auto", "1,2"
 
 
 def _batches(text: str) -> tuple[int, ...]:
+    from anysize.validators.cases import MAX_BATCH
+
     try:
         batches = tuple(dict.fromkeys(int(entry) for entry in text.split(",") if entry.strip()))
     except ValueError as error:
         raise UsageError(f"batch {text!r}: expected whole numbers such as 1,2") from error
-    if not batches or not all(1 <= batch <= 1024 for batch in batches):
-        raise UsageError(f"batch {text!r}: expected whole numbers from 1 to 1024, such as 1,2")
+    if not batches or not all(1 <= batch <= MAX_BATCH for batch in batches):
+        raise UsageError(
+            f"batch {text!r}: expected whole numbers from 1 to {MAX_BATCH}, such as 1,2"
+        )
     return batches
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -117,8 +118,8 @@ def parity_story(report: Report) -> str:
         lines.append(f"  {cell}: {cell.verdict.value}: {cell.message}")
         if cell.diagnosis is not None:
             lines.append(f"    {cell.diagnosis.text}")
-        if cell.outputs:
-            lines.append(f"    would pass with {tolerance_text(needed_atol(cell.outputs))}")
+        if cell.outputs and math.isfinite(needed := needed_atol(cell.outputs)):
+            lines.append(f"    would pass with {tolerance_text(needed)}")
     if len(failing) > _MAX_STORIES:
         lines.append(f"  and {len(failing) - _MAX_STORIES} more cells")
     advice = dict.fromkeys(cell.advice for cell in failing)

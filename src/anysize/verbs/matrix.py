@@ -105,6 +105,8 @@ def _check_opsets(planned: Sequence[Job], config: Path) -> None:
     from anysize.exporters.opset_range import check_opset
 
     for job in planned:
+        if job.opset is None:
+            continue
         try:
             check_opset(job.opset)
         except UsageError as exc:

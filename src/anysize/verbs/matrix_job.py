@@ -36,6 +36,7 @@ def died(job: Job) -> Entry:
 
 
 def _run(job: Job, folder: Path) -> Entry:
+    from anysize.exporters.opset_range import DEFAULT_OPSET
     from anysize.validators.report import Entry
     from anysize.verbs.export import export
     from anysize.verbs.validate import validate
@@ -52,7 +53,7 @@ def _run(job: Job, folder: Path) -> Entry:
             size=job.size or None,
             min_size=job.min_size or None,
             max_size=job.max_size or None,
-            opset=job.opset,
+            opset=DEFAULT_OPSET if job.opset is None else job.opset,
             seed=job.seed,
             verify=False,
         )
