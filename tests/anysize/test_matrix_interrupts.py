@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # each waits for processes to end
+
 CONFIG = """
 sizes = ["32x32"]
 batches = [1]
@@ -36,8 +38,6 @@ def make():
 # As code does that does not come back to Python.
 DEAF = """
 import pathlib, time
-
-pytestmark = pytest.mark.slow  # each waits for processes to end
 
 def make():
     pathlib.Path("started").touch()

@@ -14,12 +14,18 @@ RAISERS = {"DeclinedError", "AnySizeAlreadyError", "UnreadableError", "declined"
 
 
 def reasons_in(source: str) -> set[str]:
-    """Collect what is given to the errors as literal text, with … for what is filled in."""
+    """Collect what is given to the errors as literal text, with … for what is filled in.
+
+    A function whose name ends in `_words` returns such text.
+    """
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in RAISERS:
             texts = [template(argument) for argument in node.args]
             found.update(text for text in texts if text and text.strip("… :"))
+        if isinstance(node, ast.FunctionDef) and node.name.endswith("_words"):
+            returned = [one.value for one in ast.walk(node) if isinstance(one, ast.Return)]
+            found.update(template(value) for value in returned if value is not None)
     return found
 
 

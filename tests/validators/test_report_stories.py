@@ -110,7 +110,7 @@ def test_no_tolerance_would_do_where_it_hides_half_of_the_output(bad):
 
 def test_no_tolerance_would_do_for_whole_numbers(bad):
     deviation = failing(bad)[0].outputs[0].deviation
-    labels = replace(deviation, budget=0.0, ratio=math.inf, error=3.0, needed_atol=3.0, scale=9.0)
+    labels = replace(deviation, ratio=math.inf, needed_atol=3.0, scale=9.0, is_exact=True)
     assert tolerance_text(needed_atol((OutputResult("label", labels, None),))) == "none"
 
 
