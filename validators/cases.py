@@ -22,7 +22,7 @@ class Case:
         size: Of the images.
         batch: Number of images.
         is_bright: The images are other ones than in the case of this size and batch, and
-            `inputs.BRIGHTNESS` times as bright.
+            `images.BRIGHTNESS` times as bright.
     """
 
     size: Size

@@ -22,9 +22,12 @@ from numpy.typing import NDArray
 from anysize.errors import NotRunError, UsageError
 from anysize.validators.cases import Case
 
-__all__ = ["Spool"]
+__all__ = ["FLOAT32", "FLOAT64", "INPUTS", "ROUNDED", "Spool"]
 
 Array = NDArray[np.generic]
+
+# The labels: what a runtime is given, and the reference's answers (with float16 weights: rounded).
+INPUTS, FLOAT32, FLOAT64, ROUNDED = "inputs", "float32", "float64", "rounded"
 
 
 class Spool:

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import math
-import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata as packages
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anysize.errors import ModelFileError, UsageError
-from anysize.sizes import Size, SizeRange
+from anysize.errors import UsageError
+from anysize.sizes import Size
+from anysize.validators.arbiter import Arbiter
 from anysize.validators.auto_sizes import auto_sizes
 from anysize.validators.budget import PerOutput, Tolerances
 from anysize.validators.cases import Case, plan_cases
-from anysize.validators.expectation import (
-    Arbiter,
-    CaseExpectation,
-    compute_expectations,
-    read_inputs,
-)
+from anysize.validators.expectation import CaseExpectation, compute_expectations, read_inputs
+from anysize.validators.host import machine, package_versions, usable_cpus
 from anysize.validators.opening import open_runtime
 from anysize.validators.passes import run_opened
 from anysize.validators.references import (
@@ -35,41 +27,18 @@ from anysize.validators.references import (
     module_device,
     own_training_size,
 )
-from anysize.validators.report import (
-    ModelRecord,
-    PackageVersion,
-    ReferenceRecord,
-    Report,
-)
+from anysize.validators.report import ReferenceRecord, Report
 from anysize.validators.runtimes import Runtime, get_runtime
-from anysize.validators.signature import float_outputs, given_case, graph_inputs
+from anysize.validators.signature import GraphInputs, float_outputs, given_case, graph_inputs
 from anysize.validators.spool import Spool
-from anysize.validators.words import cleaned
+from anysize.validators.subject import Subject
 
 if TYPE_CHECKING:
-    import onnx
     from torch import nn
 
-    from anysize.surgery.metadata import FileMetadata
     from anysize.validators.worker import Limits
 
 __all__ = ["Progress", "validate_model"]
-
-_COULD_BE_HALF = "most weights are float16; --half judges the file as half precision"
-_FLOAT, _FLOAT16 = 1, 10  # onnx.TensorProto.FLOAT, FLOAT16
-_PACKAGES = (
-    "anysize",
-    "iree-base-compiler",
-    "iree-base-runtime",
-    "mnn",
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "openvino",
-    "torch",
-    "tract",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,45 +111,43 @@ def validate_model(
         UsageError: An argument is malformed, or there is nothing to take sizes from.
         NotRunError: The reference ran out of memory.
     """
-    from anysize.surgery import load_model, read_metadata, trained_size
+    from anysize.surgery import trained_size
 
-    path = Path(path)
     _check(arbiter, seed)
     found = _found(runtimes, limits=limits, tf32=tf32)
-    model = load_model(path, weights="in_file")
-    state, sha256 = _state(path, model), _sha256(path)
-    outputs = float_outputs(model)
+    subject = Subject.read(Path(path))
+    outputs = float_outputs(subject.model)
     tolerances = Tolerances.of(atol, rtol, outputs)
-    metadata = read_metadata(model)
-    spec = graph_inputs(model, seed)
-    threads = threads or _usable_cpus()
-    original = choose_reference(model, reference, name=name, threads=threads)
-    training = trained_size(model) or own_training_size(reference)
+    spec = graph_inputs(subject.model, seed)
+    threads = threads or usable_cpus()
+    training = trained_size(subject.model) or own_training_size(reference)
     if inputs is not None:
         case, inputs = given_case(inputs, spec)
         cases: tuple[Case, ...] = (case,)
     else:
         spec.require_made()
-        chosen = _auto(metadata, training) if sizes == "auto" else sizes
-        cases = plan_cases(chosen, batches)
-    has_float16 = _has_float16(model)
-    if half and not has_float16:
-        raise UsageError(f"half: most weights of {path} are float32; leave it out")
-    is_half = has_float16 and (half or "float16" in (metadata.precision, spec.dtype))
-    notes = [_COULD_BE_HALF] if has_float16 and not is_half else []
-    rounded = _rounded(model, reference, name=name) if is_half else None
+        cases = plan_cases(_auto(subject, training) if sizes == "auto" else sizes, batches)
+    is_half = _is_half(subject, spec, is_asked_for=half)
+    has_bright = bright and inputs is None and not is_half
     # Each runtime loads, runs every case twice, and once on bright images.
-    is_bright = bright and inputs is None and not is_half
-    steps = _Steps(progress, total=len(cases) + len(found) * (2 * len(cases) + 1 + is_bright))
-    if not bright and inputs is None:
-        notes.append("no case has brighter images, by request")
+    steps = _Steps(progress, total=len(cases) + len(found) * (2 * len(cases) + 1 + has_bright))
+    notes = []
+    if subject.has_float16 and not is_half:
+        notes.append("most weights are float16; --half judges the file as half precision")
+    if not has_bright and inputs is None:
+        reason = ": half precision may overflow on them" if bright else ", by request"
+        notes.append(f"no case has brighter images{reason}")
     with Spool() as spool:
-        try:
+        original = choose_reference(subject.model, reference, name=name, threads=threads)
+        with (
+            contextlib.closing(original),
+            _rounded(subject, reference, is_half=is_half) as rounded,
+        ):
             expectations = compute_expectations(
                 cases,
                 original,
                 spec=spec,
-                declared=_declared(metadata),
+                declared=subject.declared,
                 arbiter=arbiter,
                 spool=spool,
                 step=steps,
@@ -188,19 +155,14 @@ def validate_model(
                 rounded=rounded,
                 given=inputs,
                 is_asked_for=sizes != "auto",
-                bright=bright,
+                bright=has_bright,
                 note=notes.append,
             )
-        finally:
-            original.close()
-            if rounded is not None:
-                rounded.close()
         results = []
         for runtime in found:
             steps(f"{runtime.name}: loading")
-            opened = open_runtime(
-                runtime, path, threads=threads, profile="float16" if is_half else ""
-            )
+            profile = "float16" if is_half else ""
+            opened = open_runtime(runtime, subject.path, threads=threads, profile=profile)
             results.append(
                 run_opened(
                     opened,
@@ -211,10 +173,9 @@ def validate_model(
                     step=steps,
                 )
             )
-        if _state(path, model) != state:
-            raise ModelFileError(f"{path}: changed while it was validated; run again")
+        subject.require_unchanged()
         report = Report(
-            model=_model_record(path, model, metadata, sha256),
+            model=subject.record(),
             reference=ReferenceRecord(
                 original.name, original.kind, arbiter, device=module_device(reference)
             ),
@@ -223,10 +184,10 @@ def validate_model(
             tolerance=str(tolerances),
             threads=threads,
             runtimes=tuple(result.record for result in results),
-            packages=_package_versions(),
+            packages=package_versions(),
             cells=tuple(cell for result in results for cell in result.cells),
             notes=(*notes, *_notes(expectations, outputs)),
-            machine=_machine(),
+            machine=machine(),
         )
         if bisect is None:
             return report
@@ -234,7 +195,7 @@ def validate_model(
 
         return bisect_report(
             report,
-            path,
+            subject.path,
             runtimes=found,
             inputs_of=lambda cell: read_inputs(
                 spool, Case(cell.size, cell.batch, cell.is_bright), spec
@@ -272,44 +233,6 @@ def _notes(expectations: Sequence[CaseExpectation], outputs: Mapping[str, bool])
     return tuple(notes)
 
 
-def _state(path: Path, model: onnx.ModelProto) -> tuple[tuple[int, ...], ...]:
-    """Return what changes with the files of a model: their numbers, sizes and times."""
-    from anysize.surgery.tensors import all_tensors, is_external
-
-    names = {
-        entry.value
-        for tensor in all_tensors(model)
-        if is_external(tensor)
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    files = (path, *(path.parent / name for name in sorted(names)))
-    found: list[tuple[int, ...]] = []
-    for file in files:
-        try:
-            status = file.stat()
-        except OSError:
-            found.append(())
-            continue
-        found.append((status.st_ino, status.st_size, status.st_mtime_ns))
-    return tuple(found)
-
-
-def _model_record(
-    path: Path, model: onnx.ModelProto, metadata: FileMetadata, sha256: str
-) -> ModelRecord:
-    from anysize.surgery.graph import opset_version
-
-    return ModelRecord(
-        path=path.as_posix(),
-        sha256=sha256,
-        opset=opset_version(model),
-        head=metadata.head,
-        min_size=metadata.min_size,
-        max_size=metadata.max_size,
-    )
-
-
 class _Steps:
     """Counts runs and passes them on to the caller's progress."""
 
@@ -325,71 +248,35 @@ class _Steps:
 
 
 def _rounded(
-    model: onnx.ModelProto, reference: Reference | nn.Module | Path | str, *, name: str
-) -> Reference | None:
-    """Make the reference with float16 weights; None where the original is no module."""
-    if isinstance(reference, (str, Path, Reference)):
-        return None
+    subject: Subject, reference: Reference | nn.Module | Path | str, *, is_half: bool
+) -> contextlib.AbstractContextManager[Reference | None]:
+    """Make the reference with float16 weights; None where nothing asks for it, or has no weights.
+
+    An original that is no module has none that could be rounded.
+    """
+    if not is_half or isinstance(reference, (str, Path, Reference)):
+        return contextlib.nullcontext()
     from anysize.validators.references.rounded import rounded_copy
 
-    return choose_reference(model, rounded_copy(reference), name=name)
+    return contextlib.closing(choose_reference(subject.model, rounded_copy(reference)))
 
 
-def _has_float16(model: onnx.ModelProto) -> bool:
-    """Whether most weights are in half precision: a file's word alone buys no larger budget."""
-    counts = {_FLOAT16: 0, _FLOAT: 0}
-    read = {name for node in model.graph.node for name in node.input}
-    for tensor in model.graph.initializer:
-        if tensor.name in read and tensor.data_type in counts:
-            counts[tensor.data_type] += math.prod(tensor.dims)
-    return counts[_FLOAT16] > counts[_FLOAT]
+def _is_half(subject: Subject, spec: GraphInputs, *, is_asked_for: bool) -> bool:
+    """Whether the file is judged as half precision: where it is, and it or the user says so."""
+    if is_asked_for and not subject.has_float16:
+        raise UsageError(f"half: most weights of {subject.path} are float32; leave it out")
+    says_so = "float16" in (subject.metadata.precision, spec.dtype)
+    return subject.has_float16 and (is_asked_for or says_so)
 
 
-def _declared(metadata: FileMetadata) -> SizeRange | None:
-    if metadata.min_size is None and metadata.max_size is None:
-        return None
-    return SizeRange(metadata.min_size or Size(1, 1), metadata.max_size)
-
-
-def _auto(metadata: FileMetadata, training: Size | None) -> tuple[Size, ...]:
+def _auto(subject: Subject, training: Size | None) -> tuple[Size, ...]:
     if training is None:
         raise UsageError(
             "sizes auto: neither the file nor the reference says its training size; give --sizes"
         )
     return auto_sizes(
         training,
-        legal=_declared(metadata),
-        stride=metadata.map_stride,
-        is_interval=metadata.head == "fc",
+        legal=subject.declared,
+        stride=subject.metadata.map_stride,
+        is_interval=subject.metadata.head == "fc",
     )
-
-
-def _usable_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _machine() -> str:
-    """Name the system, the architecture and the processor, as far as they are known."""
-    found = [platform.system(), platform.machine()]
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        models = (line.partition(":")[2] for line in lines if line.startswith("model name"))
-        found.append(cleaned(next(models, "")))
-    return ", ".join(filter(None, found))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _package_versions() -> tuple[PackageVersion, ...]:
-    found = []
-    for package in _PACKAGES:
-        try:
-            found.append(PackageVersion(package, packages.version(package)))
-        except packages.PackageNotFoundError:
-            continue
-    return tuple(found)

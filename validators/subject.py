@@ -1,0 +1,121 @@
+"""The file under test: read once, and the same one from the first run to the report."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anysize.errors import ModelFileError
+from anysize.sizes import Size, SizeRange
+from anysize.validators.report import ModelRecord
+
+if TYPE_CHECKING:
+    import onnx
+
+    from anysize.surgery.metadata import FileMetadata
+
+__all__ = ["Subject"]
+
+_FLOAT, _FLOAT16 = 1, 10  # onnx.TensorProto.FLOAT, FLOAT16
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """An ONNX file to be validated.
+
+    Attributes:
+        path: Where it lies.
+        model: Its graph; weights in other files are not loaded.
+        metadata: What it says of itself.
+        sha256: Of the file, in hexadecimal digits.
+        files: Numbers, sizes and times of the files that it consists of.
+    """
+
+    path: Path
+    model: onnx.ModelProto
+    metadata: FileMetadata
+    sha256: str
+    files: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def read(cls, path: Path) -> Subject:
+        """Read a file, and check what can be checked without running it.
+
+        Raises:
+            ModelFileError: It is unreadable, invalid or unsafe.
+        """
+        from anysize.surgery import load_model, read_metadata
+
+        model = load_model(path, weights="in_file")
+        found = cls(path, model, read_metadata(model), _sha256(path), ())
+        return replace(found, files=found._files_now())
+
+    @property
+    def declared(self) -> SizeRange | None:
+        """The sizes that the file declares legal, if it declares any."""
+        smallest, largest = self.metadata.min_size, self.metadata.max_size
+        if smallest is None and largest is None:
+            return None
+        return SizeRange(smallest or Size(1, 1), largest)
+
+    @property
+    def has_float16(self) -> bool:
+        """Whether most weights are in half precision: a file's word alone buys no larger budget."""
+        counts = {_FLOAT16: 0, _FLOAT: 0}
+        read = {name for node in self.model.graph.node for name in node.input}
+        for tensor in self.model.graph.initializer:
+            if tensor.name in read and tensor.data_type in counts:
+                counts[tensor.data_type] += math.prod(tensor.dims)
+        return counts[_FLOAT16] > counts[_FLOAT]
+
+    def require_unchanged(self) -> None:
+        """Refuse a verdict on a file that is not the one that was read.
+
+        Raises:
+            ModelFileError: The file, or one with its weights, is another one now.
+        """
+        if self._files_now() != self.files:
+            raise ModelFileError(f"{self.path}: changed while it was validated; run again")
+
+    def record(self) -> ModelRecord:
+        """Describe the file in a report."""
+        from anysize.surgery.graph import opset_version
+
+        return ModelRecord(
+            path=self.path.as_posix(),
+            sha256=self.sha256,
+            opset=opset_version(self.model),
+            head=self.metadata.head,
+            min_size=self.metadata.min_size,
+            max_size=self.metadata.max_size,
+        )
+
+    def _files_now(self) -> tuple[tuple[int, ...], ...]:
+        from anysize.surgery.tensors import all_tensors, is_external
+
+        names = {
+            entry.value
+            for tensor in all_tensors(self.model)
+            if is_external(tensor)
+            for entry in tensor.external_data
+            if entry.key == "location"
+        }
+        files = (self.path, *(self.path.parent / name for name in sorted(names)))
+        return tuple(map(_identity, files))
+
+
+def _identity(file: Path) -> tuple[int, ...]:
+    """Return what changes with a file; nothing of one that is gone."""
+    try:
+        status = file.stat()
+    except OSError:
+        return ()
+    return (status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
