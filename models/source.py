@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 import operator
+import site
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType, ModuleType
 
 import torch
 from torch import nn
@@ -62,6 +64,7 @@ def resolve(
     seed: int = 0,
     weights: Path | None = None,
     options: HeadOptions | None = None,
+    only_networks: bool = False,
 ) -> ResolvedModel:
     """Turn a SOURCE into a module.
 
@@ -75,6 +78,8 @@ def resolve(
         seed: Seeds the weights; the global random state is left as it was.
         weights: A checkpoint to load.
         options: Choices within the head of a zoo network.
+        only_networks: A file chose the source, not a person. Of Python's own library nothing is
+            imported; of installed packages no function is called, only an `nn.Module`.
 
     Raises:
         SourceError: The source names nothing that can be built.
@@ -108,7 +113,7 @@ def resolve(
         if prefix in {"torchvision", "timm"}:
             module = _from_library(prefix, name)
         else:
-            module = _from_callable(prefix, name, seed=seed)
+            module = _from_callable(prefix, name, seed=seed, only_networks=only_networks)
     if weights is not None:
         load_weights(module, weights)
     return ResolvedModel(
@@ -184,8 +189,10 @@ def _from_library(library: str, name: str) -> nn.Module:
     return _checked(module, source)
 
 
-def _from_callable(package: str, attribute: str, *, seed: int) -> nn.Module:
+def _from_callable(package: str, attribute: str, *, seed: int, only_networks: bool) -> nn.Module:
     source = f"{package}:{attribute}"
+    if only_networks and package.partition(".")[0] in {*sys.stdlib_module_names, "anysize"}:
+        raise SourceError(f"model {source}: no network lies there, so no file may choose it")
     with _working_folder_on_path():
         try:
             found = importlib.import_module(package)
@@ -207,6 +214,11 @@ def _from_callable(package: str, attribute: str, *, seed: int) -> nn.Module:
                 f"model {source}: is a {type(make).__name__}, expected a callable that returns "
                 "an nn.Module"
             )
+        if only_networks and not _is_network(make, found):
+            raise SourceError(
+                f"model {source}: is no nn.Module, and no function in code that is not installed; "
+                f"no file may choose what else is run: if you trust it, give --reference {source}"
+            )
         # A module draws numbers when it is first imported, perhaps; the model starts afresh.
         torch.default_generator.manual_seed(seed)
         try:
@@ -216,6 +228,16 @@ def _from_callable(package: str, attribute: str, *, seed: int) -> nn.Module:
                 f"model {source}: calling it without arguments failed: {_one_line(exc)}"
             ) from exc
     return _checked(module, source)
+
+
+def _is_network(make: object, module: ModuleType) -> bool:
+    """Whether calling it builds a network, as far as that can be told beforehand."""
+    if isinstance(make, type):
+        return issubclass(make, nn.Module)
+    file = Path(getattr(module, "__file__", None) or "/")
+    folders = (*site.getsitepackages(), site.getusersitepackages())
+    is_installed = any(file.is_relative_to(folder) for folder in folders)
+    return isinstance(make, FunctionType) and not is_installed
 
 
 def _checked(module: object, source: str) -> nn.Module:

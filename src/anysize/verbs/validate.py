@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from anysize.errors import NotRunError, UsageError
 from anysize.sizes import Size, to_sizes
+from anysize.verbs.original import find_original
 from anysize.verbs.progress import Progress, silent, validation_progress
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from anysize.models import ResolvedModel
-    from anysize.surgery import FileMetadata
     from anysize.validators import Report
     from anysize.validators.budget import PerOutput
 
@@ -79,7 +78,7 @@ def validate(
         AnysizeError: A subclass says what cannot be used. What a runtime does wrong is no error
             but a cell of the report.
     """
-    from anysize.surgery import load_model, read_metadata
+    from anysize.surgery import load_model
     from anysize.surgery.intervals import refuse_oversized
     from anysize.validators import parse_runtimes, validate_model
 
@@ -93,8 +92,7 @@ def validate(
     names = parse_runtimes(runtimes if isinstance(runtimes, str) else ",".join(runtimes))
     loaded = load_model(model, weights="in_file")
     refuse_oversized(loaded, model)
-    metadata = read_metadata(loaded)
-    original, name = _original(model, reference, metadata, weights)
+    original, name = find_original(model, loaded, reference, weights)
     if reference_device != "cpu":
         original = _moved(original, reference_device)
     report = validate_model(
@@ -166,63 +164,3 @@ def _inputs(
     from anysize.validators.diagnosis import load_inputs
 
     return load_inputs(Path(inputs))
-
-
-def _original(
-    model: Path,
-    reference: str | Path | nn.Module | None,
-    metadata: FileMetadata,
-    weights: Path | str | None,
-) -> tuple[nn.Module | Path, str]:
-    """Find the original, and what reports call it."""
-    path = None if weights is None else Path(weights)
-    if reference is None:
-        resolved = _from_metadata(model, metadata, path)
-        return resolved.module, resolved.name
-    if isinstance(reference, (str, Path)):
-        if str(reference).endswith(".onnx"):
-            if path is not None:
-                raise UsageError("weights: are for a PyTorch reference, not for an ONNX file")
-            return Path(reference), ""
-        resolved = _from_source(str(reference), metadata, path)
-        return resolved.module, resolved.name
-    if path is not None:
-        raise UsageError("weights: load them into the module before you validate")
-    return reference, type(reference).__qualname__
-
-
-def _from_metadata(model: Path, metadata: FileMetadata, weights: Path | None) -> ResolvedModel:
-    """Build the model that a file says it is, with the weights that it says it has."""
-    if metadata.model is None:
-        raise UsageError(
-            f"{model}: does not say which model it is; give --reference SOURCE or OTHER.onnx"
-        )
-    resolved = _from_source(metadata.model, metadata, weights)
-    if metadata.weights_sha256 != resolved.weights_sha256:
-        expected = metadata.weights_sha256 or "none: random weights"
-        raise UsageError(
-            f"{model}: was made with a weights file of SHA-256 {expected[:16]}, got "
-            f"{(resolved.weights_sha256 or 'none')[:16]}; give that file with --weights"
-        )
-    return resolved
-
-
-def _from_source(source: str, metadata: FileMetadata, weights: Path | None) -> ResolvedModel:
-    from anysize.models import HeadOptions, resolve
-    from anysize.models.zoo import ZOO, find_entry
-
-    # Only a zoo network can be built with the head that the file has; others come as they are.
-    head = metadata.head
-    if source not in ZOO or head not in find_entry(source).heads:
-        head = None
-    elif head == "fcn":
-        # The strongest proof: each cell of the map against the FC layers on its window.
-        head = "fc"
-    return resolve(
-        source,
-        head=head,
-        size=metadata.size,
-        seed=metadata.seed or 0,
-        weights=weights,
-        options=HeadOptions.from_json(metadata.options) if source in ZOO else None,
-    )
