@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from anysize.errors import UsageError
+from anysize.errors import RuntimeFailedError, UsageError
 from anysize.validators.budget import PROFILES, Deviation, Profile, exact_deviation, float_deviation
 from anysize.validators.diagnosis.failing_input import save_inputs
 from anysize.validators.diagnosis.intermediates import (
@@ -123,7 +123,7 @@ def diagnose(
         raise UsageError(f"{cell}: {cell.verdict.value} has no first wrong tensor")
     with tempfile.TemporaryDirectory(prefix="anysize-bisect-") as folder:
         try:
-            model = load_model(path)
+            model = load_model(path, weights="in_file")
             search = _Search(runtime, model, path, inputs, profile, threads, Path(folder))
             look = search.for_failure if cell.verdict in _FAILURES else search.for_values
             return look(cell)
@@ -196,7 +196,7 @@ class _Search:
             return Diagnosis(Culprit.RUNTIME, text, name, node.op_type, made[0])
         try:
             self._evaluate(made, is_double=False)
-        except Exception as exc:  # as above
+        except RuntimeFailedError as exc:
             text = (
                 f"the graph is wrong, not the runtime: the specification's own evaluator fails at "
                 f"{where}, too: {one_line(exc)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,9 @@ import onnx
 from numpy.typing import NDArray
 
 from anysize.surgery.skeleton import copy_fields, inferred_values
-from anysize.validators.references.float64_graph import to_float64
+from anysize.validators.references.graph_evaluator import DOUBLE, OWN
+from anysize.validators.references.graph_plan import GraphPlan
 from anysize.validators.references.onnx_graph import external_folder
-from anysize.validators.references.operators import ARBITER_OPERATORS
-from anysize.validators.runtimes.onnx_reference import EvaluatorSession
 
 __all__ = ["BATCH", "Tensor", "batches", "evaluate", "shown", "tensors_of", "truncated"]
 
@@ -121,22 +121,17 @@ def evaluate(
     read = {name for node in pruned.graph.node for name in _reads(node)} | set(names)
     pruned.graph.initializer.extend(t for t in model.graph.initializer if t.name in read)
     pruned.graph.output.extend(_output(name, known) for name in names)
-    folder = external_folder(pruned, source)
     if is_double:
-        graph = to_float64(pruned, folder=folder)
-        session = EvaluatorSession(graph.model, weights=graph.weights, operators=ARBITER_OPERATORS)
         inputs = {
             name: array.astype(np.float64) if array.dtype.kind == "f" else array
             for name, array in inputs.items()
         }
-    else:
-        if folder is not None:
-            onnx.load_external_data_for_model(pruned, str(folder))
-        session = EvaluatorSession(pruned, operators=ARBITER_OPERATORS)
-    try:
+    with contextlib.ExitStack() as stack:
+        plan = GraphPlan(pruned, folder=external_folder(pruned, source))
+        stack.callback(plan.close)
+        session = (DOUBLE if is_double else OWN).load(plan.path, threads=1)
+        stack.callback(session.close)
         return dict(session.run(inputs))
-    finally:
-        session.close()
 
 
 def _needed(model: onnx.ModelProto, names: Sequence[str]) -> list[int]:

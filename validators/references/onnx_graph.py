@@ -24,6 +24,7 @@ from anysize.validators.words import one_line
 if TYPE_CHECKING:
     import onnx
 
+    from anysize.validators.references.graph_plan import GraphPlan
     from anysize.validators.runtimes.protocol import Session
 
 __all__ = ["GraphPair", "OnnxReference", "external_folder"]
@@ -60,6 +61,7 @@ class GraphPair:
         self._folder = folder
         self._path = path
         self._threads = threads
+        self._plan: GraphPlan | None = None
         self._sessions: dict[Precision, Session] = {}
         filled = {tensor.name for tensor in model.graph.initializer}
         inputs = [i for i in model.graph.input if i.name not in filled]
@@ -75,7 +77,7 @@ class GraphPair:
         Raises:
             ModelFileError: ONNX Runtime cannot load the graph.
             SourceError: The evaluator cannot load it in float64.
-            NotRunError: The memory is exhausted, or ONNX Runtime crashed or took too long.
+            NotRunError: The memory is exhausted, or what runs it crashed or took too long.
         """
         if len(arrays) != len(self._inputs):
             raise SourceError(
@@ -93,7 +95,10 @@ class GraphPair:
         except MemoryError as exc:
             raise self._exhausted(arrays, exc) from exc
         except (WorkerCrashedError, WorkerTimeoutError) as exc:
-            raise NotRunError(f"reference {self.name} at {list(arrays[0].shape)}: {exc}") from exc
+            way_out = "; give --arbiter none" if precision == "float64" else ""
+            raise NotRunError(
+                f"reference {self.name} at {list(arrays[0].shape)}: {exc}{way_out}"
+            ) from exc
         except Exception as exc:  # each runtime has exceptions of its own
             if any(words in str(exc) for words in _EXHAUSTED):
                 raise self._exhausted(arrays, exc) from exc
@@ -104,39 +109,51 @@ class GraphPair:
         for session in self._sessions.values():
             session.close()
         self._sessions.clear()
+        if self._plan is not None:
+            self._plan.close()
+            self._plan = None
 
     def _session(self, precision: Precision) -> Session:
         if precision not in self._sessions:
             load = self._load_float32 if precision == "float32" else self._load_float64
-            self._sessions[precision] = load()
+            try:
+                self._sessions[precision] = load()
+            except (WorkerCrashedError, WorkerTimeoutError) as exc:
+                raise NotRunError(f"reference {self.name}: {exc}") from exc
         return self._sessions[precision]
 
     def _load_float32(self) -> Session:
         from google.protobuf.message import EncodeError
 
-        from anysize.validators.references.literal_ort import LiteralSession
+        from anysize.validators.references.literal_ort import WORKER
 
-        source = self._path or self._model
         try:
-            return LiteralSession(source, folder=self._folder, threads=self._threads)
+            return WORKER.load(self._planned(), threads=self._threads)
         except (RuntimeFailedError, ValueError, EncodeError) as exc:  # beyond 2 GiB, for one
             raise ModelFileError(
                 f"reference {self.name}: ONNX Runtime cannot load it: {one_line(exc)}"
             ) from exc
 
     def _load_float64(self) -> Session:
-        from anysize.validators.references.float64_graph import to_float64
-        from anysize.validators.references.operators import ARBITER_OPERATORS
-        from anysize.validators.runtimes.onnx_reference import EvaluatorSession
+        from google.protobuf.message import EncodeError
+
+        from anysize.validators.references.graph_evaluator import DOUBLE
 
         try:
-            graph = to_float64(self._model, folder=self._folder)
-            return EvaluatorSession(graph.model, weights=graph.weights, operators=ARBITER_OPERATORS)
-        except Exception as exc:  # the evaluator raises whatever an operator's class raises
+            return DOUBLE.load(self._planned(), threads=self._threads)
+        except (RuntimeFailedError, ValueError, EncodeError) as exc:
             raise SourceError(
                 f"reference {self.name}: cannot be evaluated in float64 ({one_line(exc)}); "
                 "give --arbiter none"
             ) from exc
+
+    def _planned(self) -> Path:
+        """Write the graph down for a worker, once."""
+        from anysize.validators.references.graph_plan import GraphPlan
+
+        if self._plan is None:
+            self._plan = GraphPlan(self._path or self._model, folder=self._folder)
+        return self._plan.path
 
     def _exhausted(self, arrays: tuple[Array, ...], exc: Exception) -> NotRunError:
         return NotRunError(

@@ -1,4 +1,4 @@
-"""An original that harms ONNX Runtime harms a worker, and is told in one line."""
+"""An original that harms what runs it harms a worker, and is told in one line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from anysize.errors import ModelFileError, NotRunError
 from anysize.sizes import Size
 from anysize.validators import validate_model
 from anysize.validators.images import make_images
-from anysize.validators.references import Rejected, literal_ort
+from anysize.validators.references import Rejected, graph_evaluator, literal_ort
 from anysize.validators.references.onnx_graph import GraphPair
 from anysize.validators.worker import Limits, SharedWorker
 
@@ -58,10 +58,10 @@ def workers(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parent / "fakes")
     started = []
 
-    def start(target, *, run_s):
+    def start(target, *, run_s, place=literal_ort, name="WORKER"):
         worker = SharedWorker(target, limits=Limits(load_s=60, run_s=run_s))
         started.append(worker)
-        monkeypatch.setattr(literal_ort, "_WORKER", worker)
+        monkeypatch.setattr(place, name, worker)
         return worker
 
     yield start
@@ -92,6 +92,24 @@ def test_a_graph_that_never_ends_is_stopped(impatient):
     pair = GraphPair(parser.parse_model(ENDLESS), name="endless")
     with pytest.raises(NotRunError, match=r"endless at \[1, 3, 4, 4\]: run: no answer within 2 s"):
         pair.run(image(1, 3, 4, 4), "float32")
+    pair.close()
+
+
+def test_a_graph_that_takes_the_evaluator_too_long_is_stopped(workers):
+    """It is written in Python: a loop that ONNX Runtime runs in no time takes it hours."""
+    workers(
+        f"{graph_evaluator.__name__}:DoubleEvaluator",
+        run_s=2,
+        place=graph_evaluator,
+        name="DOUBLE",
+    )
+    pair = GraphPair(
+        parser.parse_model(ENDLESS.replace("4611686018427387904", "300000")), name="slow"
+    )
+    assert isinstance(pair.run(image(1, 3, 4, 4), "float32"), tuple)
+    words = r"slow at \[1, 3, 4, 4\]: run: no answer within 2 s; give --arbiter none"
+    with pytest.raises(NotRunError, match=words):
+        pair.run(image(1, 3, 4, 4), "float64")
     pair.close()
 
 
