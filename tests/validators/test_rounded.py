@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import pytest
 import torch
 from torch import nn
 
@@ -34,6 +35,17 @@ def test_a_rounded_copy_reads_float16_values():
     with torch.inference_mode():
         assert torch.equal(rounded(images), rounded(images.half().float()))
         assert not torch.equal(rounded(images), network()(images))
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.GroupNorm(2, 4), nn.InstanceNorm2d(4), nn.LayerNorm([4, 2, 2])], ids=repr
+)
+def test_a_normalisation_magnifies_what_was_rounded_before_it(norm):
+    """Values that differ by little become values of size 1, and so does their rounding."""
+    images = 1 + 1e-3 * torch.rand(1, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        error = (rounded_copy(norm.eval())(images) - norm(images)).abs().max()
+    assert error > 100 * EPS16
 
 
 def test_the_larger_one_of_both_errors_counts_as_the_references_own():

@@ -2,9 +2,10 @@
 
 PyTorch's own half precision is not used: on a CPU it lacks operators, and sums as it likes. Here
 each convolution and linear layer has float16 weights, reads float16 values, and computes in
-float32; what lies between is not rounded. That is less than any float16 runtime rounds, so the
-error is a lower bound of an honest runtime's, and `anysize.validators.budget` says how much more is
-allowed.
+float32. So does each normalisation by statistics of its own input, which magnifies what was rounded
+before it. What else lies between is not rounded. That is less than any float16 runtime rounds, so
+the error is a lower bound of an honest runtime's, and `anysize.validators.budget` says how much
+more is allowed.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ def rounded_copy(module: nn.Module) -> nn.Module:
     """
     import torch
     from torch.nn.modules.conv import _ConvNd
+    from torch.nn.modules.instancenorm import _InstanceNorm
 
     try:
         rounded = copy.deepcopy(module)
@@ -43,6 +45,8 @@ def rounded_copy(module: nn.Module) -> nn.Module:
         if isinstance(layer, (_ConvNd, torch.nn.Linear)):
             for parameter in layer.parameters(recurse=False):
                 parameter.data = _round(parameter.data)
+            layer.register_forward_pre_hook(_round_inputs)
+        elif isinstance(layer, (torch.nn.GroupNorm, torch.nn.LayerNorm, _InstanceNorm)):
             layer.register_forward_pre_hook(_round_inputs)
     return rounded
 
