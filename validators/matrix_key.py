@@ -164,8 +164,8 @@ def _environment() -> list[str]:
 
 
 def _packages() -> Iterator[str]:
-    # setuptools puts packages of its own there when it is imported.
-    search = [entry for entry in sys.path if Path(entry).name != "_vendor"]
+    # setuptools and ray put packages of their own there when they are imported.
+    search = [entry for entry in sys.path if not {*Path(entry).parent.parts} & _INSTALLED]
     for found in metadata.distributions(path=search):
         try:
             yield f"{found.metadata['Name']} {found.version}"

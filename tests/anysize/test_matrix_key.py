@@ -148,6 +148,21 @@ def test_a_package_of_too_many_files_is_never_taken_over(job, package, monkeypat
     assert key(one) != key(one)
 
 
+@pytest.mark.parametrize(
+    ("place", "counts"),
+    [("site-packages", True), ("folder", True), ("site-packages/setuptools/_vendor", False)],
+)
+def test_what_a_package_brings_for_itself_changes_no_key(job, tmp_path, monkeypatch, place, counts):
+    """Its folder is on the path as soon as the package is imported, and not before."""
+    one = job('[[model]]\nsource = "lenet"\n')
+    before = key(one)
+    information = tmp_path / place / "of_key-1.0.dist-info"
+    information.mkdir(parents=True)
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: of-key\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path / place)
+    assert (key(one) != before) is counts
+
+
 @pytest.mark.parametrize("source", ["lenet", "nowhere_of_key:x", "a..b:x", ":", "json:dumps"])
 def test_a_source_that_is_no_file_of_the_user_s_has_a_key(job, source):
     assert key(job(f'[[model]]\nsource = "{source}"\n'))
