@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
 
 __all__ = ["double_precision", "doubled"]
 
@@ -54,8 +53,9 @@ class _Doubling(TorchFunctionMode):
         del types
         if func is torch.Tensor.float:
             func = torch.Tensor.double
-        args, kwargs = tree_map(_wider, (args, kwargs or {}))
-        return func(*args, **kwargs)
+        # No function of PyTorch takes a type inside of a list.
+        named = {name: _wider(value) for name, value in (kwargs or {}).items()}
+        return func(*map(_wider, args), **named)
 
 
 def _wider(value: Any) -> Any:
