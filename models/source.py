@@ -16,9 +16,10 @@ import torch
 from torch import nn
 
 from anysize.errors import SourceError, UsageError
+from anysize.files import file_sha256
 from anysize.models.assemble import build, shipped_weights
 from anysize.models.heads import HeadOptions
-from anysize.models.weights import file_sha256, load_weights
+from anysize.models.weights import load_weights
 from anysize.models.zoo import find_entry
 from anysize.sizes import Size
 

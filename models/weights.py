@@ -7,7 +7,6 @@ are the same bytes in the same order.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import warnings
 import zipfile
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from anysize.errors import WeightsError
 
-__all__ = ["file_sha256", "load_tensors", "load_weights", "read_tensors"]
+__all__ = ["load_tensors", "load_weights", "read_tensors"]
 
 # Where training scripts keep the state dict among optimiser state and epochs.
 _WRAPPERS = ("state_dict", "model")
@@ -121,12 +120,6 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -
     for key, target in targets.items():
         if key in tensors:
             target.copy_(tensors[key].reshape(target.shape))
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import onnx
 
 import anysize
 from anysize.errors import DeclinedError, ModelFileError, UsageError
+from anysize.files import file_sha256
 from anysize.sizes import Size, SizeRange
 from anysize.surgery.axes import free_axes
 from anysize.surgery.geometry import MapGeometry, map_geometry
@@ -121,7 +121,7 @@ def rewrite(
         map_stride=geometry.stride if geometry else None,
         map_offset=geometry.offset if geometry else None,
         receptive_field=geometry.receptive_field if geometry else None,
-        source_sha256=_sha256(source) if isinstance(source, Path) else None,
+        source_sha256=file_sha256(source) if isinstance(source, Path) else None,
     )
     _check(trial, metadata)
     result = model if in_place else onnx.ModelProto()
@@ -219,8 +219,3 @@ def _built_in(
             label, name = view.label(index), node.name
             break
     return DeclinedError(f"{label}: the {what} of the original file is built in there", node=name)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

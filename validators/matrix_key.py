@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 
 from anysize.errors import ModelFileError
+from anysize.files import file_sha256
 from anysize.validators.matrix_plan import Job
 
 __all__ = ["input_files", "job_keys"]
@@ -152,8 +153,7 @@ def _is_file(path: Path) -> bool:
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError:  # the job itself will say so
         return ""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anysize.errors import ModelFileError
+from anysize.files import file_sha256
 from anysize.sizes import Size, SizeRange
 from anysize.validators.report import ModelRecord
 
@@ -50,8 +50,7 @@ class Subject:
         from anysize.surgery import load_model, read_metadata
 
         model = load_model(path, weights="in_file")
-        found = cls(path, model, read_metadata(model), _sha256(path), ())
-        return replace(found, files=found._files_now())
+        return cls(path, model, read_metadata(model), file_sha256(path), _files(path, model))
 
     @property
     def declared(self) -> SizeRange | None:
@@ -77,7 +76,7 @@ class Subject:
         Raises:
             ModelFileError: The file, or one with its weights, is another one now.
         """
-        if self._files_now() != self.files:
+        if _files(self.path, self.model) != self.files:
             raise ModelFileError(f"{self.path}: changed while it was validated; run again")
 
     def record(self) -> ModelRecord:
@@ -93,18 +92,19 @@ class Subject:
             max_size=self.metadata.max_size,
         )
 
-    def _files_now(self) -> tuple[tuple[int, ...], ...]:
-        from anysize.surgery.tensors import all_tensors, is_external
 
-        names = {
-            entry.value
-            for tensor in all_tensors(self.model)
-            if is_external(tensor)
-            for entry in tensor.external_data
-            if entry.key == "location"
-        }
-        files = (self.path, *(self.path.parent / name for name in sorted(names)))
-        return tuple(map(_identity, files))
+def _files(path: Path, model: onnx.ModelProto) -> tuple[tuple[int, ...], ...]:
+    """Identify the file as it is now, and those of its external weights."""
+    from anysize.surgery.tensors import all_tensors, is_external
+
+    names = {
+        entry.value
+        for tensor in all_tensors(model)
+        if is_external(tensor)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return tuple(map(_identity, (path, *(path.parent / name for name in sorted(names)))))
 
 
 def _identity(file: Path) -> tuple[int, ...]:
@@ -114,8 +114,3 @@ def _identity(file: Path) -> tuple[int, ...]:
     except OSError:
         return ()
     return (status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import hashlib
 import os
 import shutil
 import stat
@@ -14,7 +15,14 @@ from typing import BinaryIO
 
 from anysize.errors import UsageError
 
-__all__ = ["atomic_output", "check_output_path", "read_regular", "remove_partial", "staged_output"]
+__all__ = [
+    "atomic_output",
+    "check_output_path",
+    "file_sha256",
+    "read_regular",
+    "remove_partial",
+    "staged_output",
+]
 
 _SUFFIX = ".partial"
 # A name may have 255 bytes, and mkstemp adds to it.
@@ -44,6 +52,12 @@ def read_regular(path: Path, *, most: int) -> bytes:
     if len(content) > most:
         raise UsageError(f"is larger than {most} bytes, the most that is read")
     return content
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _open_at_once(path: str, flags: int) -> int:

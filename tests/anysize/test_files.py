@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from anysize.errors import UsageError
-from anysize.files import atomic_output, staged_output
+from anysize.files import atomic_output, file_sha256, staged_output
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):
@@ -52,3 +54,9 @@ def test_a_missing_folder_and_a_folder_as_file_are_refused_by_name(tmp_path):
         pass
     with pytest.raises(UsageError, match="is a folder"), staged_output(tmp_path):
         pass
+
+
+def test_file_sha256_is_that_of_the_bytes(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"anysize")
+    assert file_sha256(path) == hashlib.sha256(b"anysize").hexdigest()

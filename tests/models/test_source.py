@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from anysize.errors import SourceError, UsageError
+from anysize.files import file_sha256
 from anysize.models import Classifier, build, resolve
-from anysize.models.weights import file_sha256
 from anysize.sizes import Size
 
 USER_MODULE = """

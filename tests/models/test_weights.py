@@ -1,4 +1,3 @@
-import hashlib
 import pickle
 import zipfile
 
@@ -8,7 +7,6 @@ import torch
 
 from anysize.errors import WeightsError
 from anysize.models import build, load_weights
-from anysize.models.weights import file_sha256
 
 
 @pytest.fixture
@@ -225,9 +223,3 @@ def test_whole_module_is_refused_with_the_way_out(tmp_path):
     path = tmp_path / "module.pth"
     torch.save(build("lenet"), path)
     assert "save module.state_dict()" in refusal(path)
-
-
-def test_file_sha256_is_that_of_the_bytes(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(b"anysize")
-    assert file_sha256(path) == hashlib.sha256(b"anysize").hexdigest()

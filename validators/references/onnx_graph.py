@@ -114,38 +114,28 @@ class GraphPair:
             self._plan = None
 
     def _session(self, precision: Precision) -> Session:
-        if precision not in self._sessions:
-            load = self._load_float32 if precision == "float32" else self._load_float64
-            try:
-                self._sessions[precision] = load()
-            except (WorkerCrashedError, WorkerTimeoutError) as exc:
-                raise NotRunError(f"reference {self.name}: {exc}") from exc
-        return self._sessions[precision]
-
-    def _load_float32(self) -> Session:
         from google.protobuf.message import EncodeError
 
-        from anysize.validators.references.literal_ort import WORKER
+        from anysize.validators.references import graph_evaluator, literal_ort
 
+        if precision in self._sessions:
+            return self._sessions[precision]
+        worker = literal_ort.WORKER if precision == "float32" else graph_evaluator.DOUBLE
         try:
-            return WORKER.load(self._planned(), threads=self._threads)
+            session = worker.load(self._planned(), threads=self._threads)
+        except (WorkerCrashedError, WorkerTimeoutError) as exc:
+            raise NotRunError(f"reference {self.name}: {exc}") from exc
         except (RuntimeFailedError, ValueError, EncodeError) as exc:  # beyond 2 GiB, for one
-            raise ModelFileError(
-                f"reference {self.name}: ONNX Runtime cannot load it: {one_line(exc)}"
-            ) from exc
-
-    def _load_float64(self) -> Session:
-        from google.protobuf.message import EncodeError
-
-        from anysize.validators.references.graph_evaluator import DOUBLE
-
-        try:
-            return DOUBLE.load(self._planned(), threads=self._threads)
-        except (RuntimeFailedError, ValueError, EncodeError) as exc:
+            if precision == "float32":
+                raise ModelFileError(
+                    f"reference {self.name}: ONNX Runtime cannot load it: {one_line(exc)}"
+                ) from exc
             raise SourceError(
                 f"reference {self.name}: cannot be evaluated in float64 ({one_line(exc)}); "
                 "give --arbiter none"
             ) from exc
+        self._sessions[precision] = session
+        return session
 
     def _planned(self) -> Path:
         """Write the graph down for a worker, once."""

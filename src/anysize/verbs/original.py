@@ -24,7 +24,7 @@ __all__ = ["find_original"]
 
 # What a file may name; timm's `timm:hf-hub:…` would ask the internet.
 _NETWORK = re.compile(r"[\w.-]+(:[\w.-]+)?")
-# The parameters that a file may ask for, whatever it holds itself: the zoo's largest twice over.
+# Parameters that any file may ask for, whatever it holds; the zoo's largest has 144 million.
 _FREE_PARAMETERS = 1 << 28
 
 
