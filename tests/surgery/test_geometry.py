@@ -119,7 +119,7 @@ def test_the_receptive_field_is_what_a_gradient_reaches(layers):
     graph = onnx.helper.make_graph(nodes, "stack", [image], [last], tensors)
     found = map_geometry(onnx.helper.make_model(graph), name)
     assert found is not None
-    # four strides of 3 make cells 81 pixels apart, which see up to 241: some lie far from the border
+    # Four strides of 3: cells 81 pixels apart, which see up to 241; some lie far from the border.
     pixels = torch.ones(1, 1, 1000, 1000, requires_grad=True)
     dense = nn.Sequential(*modules)(pixels)
     row = dense.shape[2] // 2  # far from the border, where padding would hide pixels
