@@ -57,7 +57,7 @@ from anysize.surgery import (
     smallest_size,
     write_metadata,
 )
-from anysize.surgery.tensors import LARGE_BYTES
+from anysize.surgery.storage.tensors import LARGE_BYTES
 
 __all__ = ["ExportSpec", "Exported", "export_module"]
 

@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 
 from anysize.surgery.graph import attribute
 from anysize.surgery.operators.emitter import Emitter
-from anysize.surgery.tensors import is_loaded
+from anysize.surgery.storage.tensors import is_loaded
 
 __all__ = ["OLDER", "Conversion", "Older"]
 

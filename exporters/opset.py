@@ -17,7 +17,7 @@ from anysize.exporters.older_operators import OLDER, Conversion
 from anysize.exporters.opset_range import DEFAULT_OPSET, check_opset
 from anysize.surgery.graph import opset_version
 from anysize.surgery.operators.emitter import Emitter
-from anysize.surgery.skeleton import check, inferred_values
+from anysize.surgery.storage.weightless import check, inferred_values
 
 __all__ = ["convert_opset", "trace_opset"]
 

@@ -5,7 +5,6 @@ from anysize.surgery.geometry import MapGeometry, map_geometry
 from anysize.surgery.graph import image_input, static_size
 from anysize.surgery.heads import AnySizeAlreadyError, Head, find_head, find_heads
 from anysize.surgery.intervals import legal_interval, smallest_size, trained_size
-from anysize.surgery.loading import load_model, model_files
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
 from anysize.surgery.passes import (
     PassResult,
@@ -14,12 +13,13 @@ from anysize.surgery.passes import (
     reduce_mean_to_global_pool,
     reshape_to_flatten,
 )
-from anysize.surgery.payloads import HeldWeights
 from anysize.surgery.rewriting import Rewrite, rewrite
-from anysize.surgery.saving import save_model
 from anysize.surgery.shapes import IllegalSizeError, infer_shapes
 from anysize.surgery.size_guard import guard_map_size, guard_max_size, guard_min_size
 from anysize.surgery.splitting import split_at
+from anysize.surgery.storage.loading import load_model, model_files
+from anysize.surgery.storage.payloads import HeldWeights
+from anysize.surgery.storage.saving import save_model
 from anysize.surgery.targets import TARGETS
 from anysize.surgery.targets.cam import PooledHead, find_pooled_head
 

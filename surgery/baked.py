@@ -30,7 +30,7 @@ from anysize.surgery.graph import GraphView, image_input
 from anysize.surgery.reading import Piece, lengths
 from anysize.surgery.shapes import ShapeWalk
 from anysize.surgery.size_guard import drop_guards
-from anysize.surgery.skeleton import weight_free
+from anysize.surgery.storage.weightless import weight_free
 
 __all__ = ["Follows", "Found", "find_baked"]
 

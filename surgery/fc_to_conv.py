@@ -29,7 +29,7 @@ from anysize.surgery.layers import (
     declined,
 )
 from anysize.surgery.placing import Placer
-from anysize.surgery.skeleton import copy_fields, inferred_values
+from anysize.surgery.storage.weightless import copy_fields, inferred_values
 
 __all__ = ["MAP_OUTPUT", "Converted", "Output", "plan_fc_to_conv"]
 

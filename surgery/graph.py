@@ -17,8 +17,8 @@ from onnx_graphsurgeon.logger import G_LOGGER
 
 from anysize.errors import UnsupportedModelError
 from anysize.sizes import MAX_SIDE, Size
-from anysize.surgery.skeleton import one_line
-from anysize.surgery.tensors import small_array
+from anysize.surgery.storage.tensors import small_array
+from anysize.surgery.storage.weightless import one_line
 
 __all__ = [
     "GraphView",

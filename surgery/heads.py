@@ -30,7 +30,7 @@ from anysize.surgery.layers import (
 from anysize.surgery.layout import Layout
 from anysize.surgery.readers import Sight, read_layer
 from anysize.surgery.size_guard import unguarded
-from anysize.surgery.skeleton import inferred_values
+from anysize.surgery.storage.weightless import inferred_values
 from anysize.surgery.walking import (
     AnySizeAlreadyError,
     Region,

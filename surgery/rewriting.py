@@ -16,10 +16,10 @@ from anysize.surgery.geometry import MapGeometry, map_geometry
 from anysize.surgery.graph import GraphView, image_input
 from anysize.surgery.heads import Head
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
-from anysize.surgery.payloads import HeldWeights, WeightPlace
 from anysize.surgery.shapes import IllegalSizeError, ShapeWalk
 from anysize.surgery.size_guard import drop_guards
-from anysize.surgery.skeleton import check, weight_free
+from anysize.surgery.storage.payloads import HeldWeights, WeightPlace
+from anysize.surgery.storage.weightless import check, weight_free
 from anysize.surgery.targets import TARGETS, NotNeeded, Output, Plan
 
 __all__ = ["Rewrite", "rewrite"]

@@ -19,8 +19,8 @@ from anysize.sizes import Size
 from anysize.surgery.folding import NodeFolder
 from anysize.surgery.graph import GraphView, attribute, image_input, opset_version
 from anysize.surgery.shape_rules import Shape, output_shape
-from anysize.surgery.skeleton import one_line, weight_free
-from anysize.surgery.tensors import small_array
+from anysize.surgery.storage.tensors import small_array
+from anysize.surgery.storage.weightless import one_line, weight_free
 
 __all__ = [
     "IllegalSizeError",

@@ -13,9 +13,9 @@ from anysize.sizes import Size
 from anysize.surgery.graph import GraphView, attribute
 from anysize.surgery.metadata import FileMetadata, write_metadata
 from anysize.surgery.passes.reshape_to_flatten import reshape_to_flatten
-from anysize.surgery.payloads import load_tensor
-from anysize.surgery.skeleton import copy_fields, inferred_values, weight_free
-from anysize.surgery.tensors import is_loaded
+from anysize.surgery.storage.payloads import load_tensor
+from anysize.surgery.storage.tensors import is_loaded
+from anysize.surgery.storage.weightless import copy_fields, inferred_values, weight_free
 
 __all__ = ["keep_outputs", "reads", "split_at"]
 

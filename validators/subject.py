@@ -95,7 +95,7 @@ class Subject:
 
 def _files(path: Path, model: onnx.ModelProto) -> tuple[tuple[int, ...], ...]:
     """Identify the file as it is now, and those of its external weights."""
-    from anysize.surgery.tensors import all_tensors, is_external
+    from anysize.surgery.storage.tensors import all_tensors, is_external
 
     names = {
         entry.value

@@ -29,7 +29,7 @@ from anysize.surgery.passes import (
 from anysize.surgery.placing import Placer
 from anysize.surgery.readers import TAILS, Sight, read_layer
 from anysize.surgery.size_guard import guard_min_size
-from anysize.surgery.skeleton import copy_fields, weight_free
+from anysize.surgery.storage.weightless import copy_fields, weight_free
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan
 
 __all__ = ["PooledHead", "find_pooled_head", "plan_cam"]

@@ -21,7 +21,7 @@ from anysize.surgery.metadata import read_metadata
 from anysize.surgery.operators import Emitter, emit_bilinear_resize
 from anysize.surgery.shapes import infer_shapes
 from anysize.surgery.size_guard import GuardKind, drop_guards, guarded_image
-from anysize.surgery.skeleton import weight_free
+from anysize.surgery.storage.weightless import weight_free
 from anysize.surgery.targets.fixed_head import free_backbone, free_head
 from anysize.surgery.targets.kept_layers import refuse_other_outputs
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan

@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 import anysize
 from anysize.errors import AnysizeError, ModelFileError
 from anysize.surgery import load_model
-from anysize.surgery.attaching import attached, mapped_array
-from anysize.surgery.tensors import is_external, is_inline_in_file
+from anysize.surgery.storage.attached import attached, mapped_array
+from anysize.surgery.storage.tensors import is_external, is_inline_in_file
 
 BOUND_S = 10.0
 

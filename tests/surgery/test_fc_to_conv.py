@@ -11,7 +11,7 @@ from anysize.surgery import (
     smallest_size,
 )
 from anysize.surgery.graph import attribute
-from anysize.surgery.skeleton import check
+from anysize.surgery.storage.weightless import check
 
 FLAT = 4 * 8 * 8
 TWO = {"w1": (16, FLAT), "b1": (16,), "w2": (5, 16), "b2": (5,)}

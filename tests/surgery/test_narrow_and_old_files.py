@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 
 from anysize.sizes import Size
 from anysize.surgery import rewrite
-from anysize.surgery.skeleton import check
+from anysize.surgery.storage.weightless import check
 from anysize.validators.proof import prove_rewrite
 from anysize.validators.references.onnx_graph import GraphPair
 

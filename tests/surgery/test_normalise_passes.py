@@ -4,7 +4,7 @@ import pytest
 
 from anysize.sizes import Size
 from anysize.surgery import free_axes, reduce_mean_to_global_pool, reshape_to_flatten
-from anysize.surgery.skeleton import check
+from anysize.surgery.storage.weightless import check
 
 FLAT = 4 * 8 * 8
 

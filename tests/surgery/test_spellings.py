@@ -31,7 +31,7 @@ from spellings.spelling import Spelling
 from spellings.weights import PLAIN, QUANTISED, WEIGHTS
 
 from anysize.surgery import rewrite
-from anysize.surgery.skeleton import check
+from anysize.surgery.storage.weightless import check
 from anysize.validators.proof import prove_rewrite
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from anysize.surgery.skeleton import copy_fields, inferred_values
+from anysize.surgery.storage.weightless import copy_fields, inferred_values
 from anysize.validators.references.graph_evaluator import DOUBLE, OWN
 from anysize.validators.references.graph_plan import GraphPlan
 from anysize.validators.references.onnx_graph import external_folder

@@ -11,11 +11,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from anysize.surgery.attaching import mapped_array
-from anysize.surgery.payloads import load_tensor
-from anysize.surgery.skeleton import copy_fields
 from anysize.surgery.splitting import reads
-from anysize.surgery.tensors import all_tensors, is_loaded
+from anysize.surgery.storage.attached import mapped_array
+from anysize.surgery.storage.payloads import load_tensor
+from anysize.surgery.storage.tensors import all_tensors, is_loaded
+from anysize.surgery.storage.weightless import copy_fields
 
 __all__ = ["Float64Graph", "to_float64"]
 

@@ -31,8 +31,8 @@ class OwnEvaluator(OnnxReferenceRuntime):
 
     def load(self, model_path: Path, *, threads: int) -> EvaluatorSession:  # noqa: ARG002
         """Load the graph of a plan; NumPy has threads of its own."""
-        from anysize.surgery.payloads import load_tensor
-        from anysize.surgery.tensors import all_tensors, is_loaded
+        from anysize.surgery.storage.payloads import load_tensor
+        from anysize.surgery.storage.tensors import all_tensors, is_loaded
         from anysize.validators.references.operators import ARBITER_OPERATORS
 
         model, folder = _read(model_path)

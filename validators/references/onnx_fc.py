@@ -176,7 +176,7 @@ def _find_cut(model: onnx.ModelProto, size: Size | None) -> _Cut:
 def _find_pool(model: onnx.ModelProto, size: Size | None) -> _Cut:
     """Find the average over the whole map; it is one of windows of 1×1 on which nothing slides."""
     from anysize.surgery import find_pooled_head, local_pool_to_global
-    from anysize.surgery.skeleton import weight_free
+    from anysize.surgery.storage.weightless import weight_free
 
     light = weight_free(model)
     local_pool_to_global(light, size)

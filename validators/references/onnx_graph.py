@@ -227,7 +227,7 @@ class OnnxReference:
 
 def external_folder(model: onnx.ModelProto, path: Path) -> Path | None:
     """Return the folder of weights that are not in memory, or None where all are."""
-    from anysize.surgery.tensors import all_tensors, is_loaded
+    from anysize.surgery.storage.tensors import all_tensors, is_loaded
 
     return None if all(map(is_loaded, all_tensors(model))) else path.absolute().parent
 

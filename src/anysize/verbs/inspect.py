@@ -111,7 +111,7 @@ def _head_facts(head: Head) -> HeadFacts:
 def _count_weights(graph: onnx.ModelProto) -> int:
     import onnx
 
-    from anysize.surgery.tensors import all_tensors, element_count
+    from anysize.surgery.storage.tensors import all_tensors, element_count
 
     # Shapes and axes are no weights.
     others = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.STRING)

@@ -136,7 +136,7 @@ def _refuse_larger(
 ) -> None:
     """Refuse a size or options with which the network would be far larger than the file."""
     from anysize.models import construct
-    from anysize.surgery.tensors import all_tensors
+    from anysize.surgery.storage.tensors import all_tensors
 
     held = sum(math.prod(tensor.dims) for tensor in all_tensors(model))
     module = construct(source, head=head, size=metadata.size, options=options)

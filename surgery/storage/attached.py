@@ -11,9 +11,9 @@ import onnx
 import onnx.numpy_helper
 from numpy.typing import NDArray
 
-from anysize.surgery.external_data import external_range, read_range, set_external
-from anysize.surgery.payloads import load_tensor, locate
-from anysize.surgery.tensors import (
+from anysize.surgery.storage.external_data import external_range, read_range, set_external
+from anysize.surgery.storage.payloads import load_tensor, locate
+from anysize.surgery.storage.tensors import (
     all_tensors,
     is_inline_in_file,
     is_loaded,

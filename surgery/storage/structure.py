@@ -19,7 +19,7 @@ from urllib.parse import quote
 import onnx
 
 from anysize.errors import ModelFileError
-from anysize.surgery.tensors import (
+from anysize.surgery.storage.tensors import (
     DATA_FIELDS,
     LARGE_BYTES,
     PLACE_KEY,
@@ -29,7 +29,7 @@ from anysize.surgery.tensors import (
     is_placed,
     is_turned,
 )
-from anysize.surgery.wire import (
+from anysize.surgery.storage.wire import (
     LENGTH_DELIMITED,
     Field,
     field_at,
@@ -68,7 +68,7 @@ class Structure:
     """A file without its large weights.
 
     Attributes:
-        data: The serialised model; see `anysize.surgery.tensors.is_inline_in_file`.
+        data: The serialised model; see `anysize.surgery.storage.tensors.is_inline_in_file`.
         places: Offset and length of each weight that was left out.
     """
 

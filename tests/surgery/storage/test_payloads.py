@@ -13,9 +13,9 @@ from anysize.exporters import ExportSpec, export_module
 from anysize.models import resolve
 from anysize.sizes import Size
 from anysize.surgery import HeldWeights, load_model, rewrite, save_model
-from anysize.surgery.payloads import locate
-from anysize.surgery.skeleton import check
-from anysize.surgery.tensors import is_external, is_held, is_inline_in_file, is_loaded
+from anysize.surgery.storage.payloads import locate
+from anysize.surgery.storage.tensors import is_external, is_held, is_inline_in_file, is_loaded
+from anysize.surgery.storage.weightless import check
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from anysize.surgery.external_data import ExternalRange, external_range
-from anysize.surgery.skeleton import copy_fields
-from anysize.surgery.tensors import (
+from anysize.surgery.storage.external_data import ExternalRange, external_range
+from anysize.surgery.storage.tensors import (
     LARGE_BYTES,
     TURNED_KEY,
     is_held,
@@ -29,6 +28,7 @@ from anysize.surgery.tensors import (
     is_turned,
     payload_bytes,
 )
+from anysize.surgery.storage.weightless import copy_fields
 from anysize.surgery.weights import Turn
 
 __all__ = ["TurnedWeight", "can_turn", "turn_later"]

@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 import onnx
 
 from anysize.errors import ModelFileError
-from anysize.surgery.tensors import DATA_FIELDS, PLACE_KEY, is_inline_in_file, payload_bytes
+from anysize.surgery.storage.tensors import DATA_FIELDS, PLACE_KEY, is_inline_in_file, payload_bytes
 
 __all__ = [
     "ExternalRange",

@@ -15,8 +15,9 @@ import onnx
 import onnx.numpy_helper
 
 from anysize.errors import ModelFileError
-from anysize.surgery.external_data import external_range
-from anysize.surgery.tensors import (
+from anysize.surgery.storage.external_data import external_range
+from anysize.surgery.storage.permuted import TurnedWeight
+from anysize.surgery.storage.tensors import (
     DATA_FIELDS,
     HELD,
     LARGE_BYTES,
@@ -27,7 +28,6 @@ from anysize.surgery.tensors import (
     is_turned,
     payload_bytes,
 )
-from anysize.surgery.turned import TurnedWeight
 
 __all__ = [
     "HeldWeights",

@@ -9,7 +9,7 @@ import pytest
 
 from anysize.errors import AnysizeError, ModelFileError
 from anysize.surgery import load_model, rewrite
-from anysize.surgery.skeleton import check
+from anysize.surgery.storage.weightless import check
 
 
 @pytest.fixture

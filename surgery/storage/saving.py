@@ -14,12 +14,16 @@ from google.protobuf.message import EncodeError
 
 from anysize.errors import UsageError
 from anysize.files import atomic_output, check_output_path
-from anysize.surgery.external_data import ExternalRange, copy_range, external_range, set_external
-from anysize.surgery.loading import PROTOBUF_LIMIT_BYTES
-from anysize.surgery.payloads import HeldWeights, WeightPlace, locate
-from anysize.surgery.skeleton import copy_fields
-from anysize.surgery.streaming import write_model
-from anysize.surgery.tensors import (
+from anysize.surgery.storage.external_data import (
+    ExternalRange,
+    copy_range,
+    external_range,
+    set_external,
+)
+from anysize.surgery.storage.loading import PROTOBUF_LIMIT_BYTES
+from anysize.surgery.storage.payloads import HeldWeights, WeightPlace, locate
+from anysize.surgery.storage.streaming import write_model
+from anysize.surgery.storage.tensors import (
     DATA_FIELDS,
     all_tensors,
     is_external,
@@ -30,6 +34,7 @@ from anysize.surgery.tensors import (
     is_turned,
     payload_bytes,
 )
+from anysize.surgery.storage.weightless import copy_fields
 
 __all__ = ["ExternalData", "save_model"]
 

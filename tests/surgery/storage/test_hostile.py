@@ -12,9 +12,9 @@ from onnx import helper, numpy_helper
 
 from anysize.errors import ModelFileError
 from anysize.surgery import IllegalSizeError, find_head, load_model, locating, rewrite, save_model
-from anysize.surgery.node_count import MAX_NODES, check_node_count
-from anysize.surgery.tensors import HELD, PLACE_KEY, TURNED_KEY, is_inline_in_file
-from anysize.surgery.wire import tag, varint
+from anysize.surgery.storage.node_count import MAX_NODES, check_node_count
+from anysize.surgery.storage.tensors import HELD, PLACE_KEY, TURNED_KEY, is_inline_in_file
+from anysize.surgery.storage.wire import tag, varint
 
 
 @pytest.fixture

@@ -12,12 +12,11 @@ import onnx
 from google.protobuf.message import DecodeError, Message
 
 from anysize.errors import ModelFileError
-from anysize.surgery.external_data import external_range
-from anysize.surgery.locating import read_structure
-from anysize.surgery.node_count import check_node_count
-from anysize.surgery.payloads import load_tensor
-from anysize.surgery.skeleton import check, one_line
-from anysize.surgery.tensors import (
+from anysize.surgery.storage.external_data import external_range
+from anysize.surgery.storage.node_count import check_node_count
+from anysize.surgery.storage.payloads import load_tensor
+from anysize.surgery.storage.structure import read_structure
+from anysize.surgery.storage.tensors import (
     all_tensors,
     element_count,
     is_external,
@@ -26,6 +25,7 @@ from anysize.surgery.tensors import (
     is_packed,
     payload_bytes,
 )
+from anysize.surgery.storage.weightless import check, one_line
 
 __all__ = ["PROTOBUF_LIMIT_BYTES", "Weights", "load_model", "model_files"]
 

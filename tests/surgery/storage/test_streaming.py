@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from anysize.surgery.streaming import write_model
-from anysize.surgery.wire import varint
+from anysize.surgery.storage.streaming import write_model
+from anysize.surgery.storage.wire import varint
 
 
 class Stream(io.BytesIO):

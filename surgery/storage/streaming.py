@@ -13,10 +13,9 @@ from typing import Any, BinaryIO
 import onnx
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from anysize.surgery.locating import ON_THE_WAY, placeholder
-from anysize.surgery.payloads import Payload, WeightPlace, locate
-from anysize.surgery.skeleton import copy_fields
-from anysize.surgery.tensors import (
+from anysize.surgery.storage.payloads import Payload, WeightPlace, locate
+from anysize.surgery.storage.structure import ON_THE_WAY, placeholder
+from anysize.surgery.storage.tensors import (
     LARGE_BYTES,
     PLACE_KEY,
     all_tensors,
@@ -26,7 +25,8 @@ from anysize.surgery.tensors import (
     is_placed,
     payload_bytes,
 )
-from anysize.surgery.wire import LENGTH_DELIMITED, fields_of, number_of, tag, varint
+from anysize.surgery.storage.weightless import copy_fields
+from anysize.surgery.storage.wire import LENGTH_DELIMITED, fields_of, number_of, tag, varint
 
 __all__ = ["write_model"]
 

@@ -8,7 +8,7 @@ import onnx
 from google.protobuf.message import Message
 
 from anysize.errors import ModelFileError
-from anysize.surgery.tensors import DATA_FIELDS, is_small
+from anysize.surgery.storage.tensors import DATA_FIELDS, is_small
 
 __all__ = ["check", "copy_fields", "inferred_values", "one_line", "weight_free"]
 
