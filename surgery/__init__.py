@@ -3,7 +3,7 @@
 from anysize.surgery.axes import free_axes
 from anysize.surgery.geometry import MapGeometry, map_geometry
 from anysize.surgery.graph import image_input, static_size
-from anysize.surgery.heads import AnySizeAlreadyError, Head, find_head, find_heads
+from anysize.surgery.heads.find import AnySizeAlreadyError, Head, find_head, find_heads
 from anysize.surgery.intervals import legal_interval, smallest_size, trained_size
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
 from anysize.surgery.passes import (

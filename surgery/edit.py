@@ -17,11 +17,11 @@ import onnx
 import onnx.numpy_helper
 
 from anysize.errors import DeclinedError
+from anysize.surgery.heads.constants import Turn
 from anysize.surgery.storage.payloads import HeldWeights, WeightPlace, locate
 from anysize.surgery.storage.permuted import can_turn, turn_later
 from anysize.surgery.storage.tensors import DATA_FIELDS, element_count, is_loaded
 from anysize.surgery.storage.weightless import copy_fields
-from anysize.surgery.weights import Turn
 
 __all__ = ["Derived", "Edits", "NameMaker", "add_initializer", "prune", "unique_name"]
 

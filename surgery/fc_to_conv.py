@@ -17,8 +17,8 @@ import onnx.numpy_helper
 
 from anysize.surgery.edit import Edits, NameMaker
 from anysize.surgery.graph import GraphView, attribute, image_input
-from anysize.surgery.heads import Head
-from anysize.surgery.layers import (
+from anysize.surgery.heads.find import Head
+from anysize.surgery.heads.layers import (
     Layer,
     Linear,
     Move,

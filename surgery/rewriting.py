@@ -14,7 +14,7 @@ from anysize.sizes import Size, SizeRange
 from anysize.surgery.axes import free_axes
 from anysize.surgery.geometry import MapGeometry, map_geometry
 from anysize.surgery.graph import GraphView, image_input
-from anysize.surgery.heads import Head
+from anysize.surgery.heads.find import Head
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
 from anysize.surgery.shapes import IllegalSizeError, ShapeWalk
 from anysize.surgery.size_guard import drop_guards

@@ -6,8 +6,8 @@ import onnx
 
 from anysize.sizes import Size
 from anysize.surgery.edit import Edits
-from anysize.surgery.flattening import is_flatten, traced_shapes
 from anysize.surgery.graph import GraphView
+from anysize.surgery.heads.flattening import is_flatten, traced_shapes
 from anysize.surgery.intervals import trained_size
 from anysize.surgery.passes.result import PassResult
 

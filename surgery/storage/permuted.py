@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from anysize.surgery.heads.constants import Turn
 from anysize.surgery.storage.external_data import ExternalRange, external_range
 from anysize.surgery.storage.tensors import (
     LARGE_BYTES,
@@ -29,7 +30,6 @@ from anysize.surgery.storage.tensors import (
     payload_bytes,
 )
 from anysize.surgery.storage.weightless import copy_fields
-from anysize.surgery.weights import Turn
 
 __all__ = ["TurnedWeight", "can_turn", "turn_later"]
 

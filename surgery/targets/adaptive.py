@@ -13,7 +13,7 @@ import onnx
 from anysize.sizes import Size
 from anysize.surgery.edit import Edits, unique_name
 from anysize.surgery.graph import GraphView, image_input
-from anysize.surgery.heads import Head
+from anysize.surgery.heads.find import Head
 from anysize.surgery.intervals import smallest_size
 from anysize.surgery.operators import Emitter, emit_adaptive_average_pool
 from anysize.surgery.size_guard import drop_guards, guard_min_size

@@ -17,9 +17,10 @@ from anysize.sizes import Size
 from anysize.surgery.edit import Edits, NameMaker
 from anysize.surgery.fc_to_conv import MAP_OUTPUT
 from anysize.surgery.graph import GraphView
+from anysize.surgery.heads.layers import Linear, declined
+from anysize.surgery.heads.layout import Layout
+from anysize.surgery.heads.readers import TAILS, Sight, read_layer
 from anysize.surgery.intervals import smallest_size, trained_size
-from anysize.surgery.layers import Linear, declined
-from anysize.surgery.layout import Layout
 from anysize.surgery.metadata import read_metadata
 from anysize.surgery.passes import (
     free_baked_shapes,
@@ -27,7 +28,6 @@ from anysize.surgery.passes import (
     reduce_mean_to_global_pool,
 )
 from anysize.surgery.placing import Placer
-from anysize.surgery.readers import TAILS, Sight, read_layer
 from anysize.surgery.size_guard import guard_min_size
 from anysize.surgery.storage.weightless import copy_fields, weight_free
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan

@@ -10,7 +10,7 @@ import onnx
 from anysize.sizes import Size
 from anysize.surgery.edit import Edits
 from anysize.surgery.fc_to_conv import Output
-from anysize.surgery.heads import Head
+from anysize.surgery.heads.find import Head
 
 __all__ = ["NotNeeded", "Output", "Plan"]
 

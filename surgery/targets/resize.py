@@ -15,7 +15,7 @@ from anysize.errors import DeclinedError
 from anysize.sizes import Size
 from anysize.surgery.edit import Edits, unique_name
 from anysize.surgery.graph import GraphView, image_input
-from anysize.surgery.heads import Head, find_heads
+from anysize.surgery.heads.find import Head, find_heads
 from anysize.surgery.intervals import legal_interval, trained_size
 from anysize.surgery.metadata import read_metadata
 from anysize.surgery.operators import Emitter, emit_bilinear_resize

@@ -89,7 +89,7 @@ def _interval(graph: onnx.ModelProto, head: Head) -> SizeRange:
 
 
 def _head_facts(head: Head) -> HeadFacts:
-    from anysize.surgery.layers import Linear, Pointwise
+    from anysize.surgery.heads.layers import Linear, Pointwise
 
     constants = {}
     for layer in head.layers:

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from anysize.surgery import load_model, rewrite, save_model, turned
+from anysize.surgery.heads.constants import Turn
 from anysize.surgery.storage.attached import mapped_array
 from anysize.surgery.storage.payloads import load_tensor, locate
 from anysize.surgery.storage.permuted import can_turn, turn_later
 from anysize.surgery.storage.tensors import is_turned
-from anysize.surgery.weights import Turn
 
 BLOCK = 4096
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from anysize.surgery.graph import GraphView, attribute
-from anysize.surgery.layers import Parameter, Pointwise, declined
-from anysize.surgery.layout import Layout
-from anysize.surgery.readers.alignment import meaning, per_feature
-from anysize.surgery.readers.sight import Sight
-from anysize.surgery.weights import find_constant
+from anysize.surgery.heads.constants import find_constant
+from anysize.surgery.heads.layers import Parameter, Pointwise, declined
+from anysize.surgery.heads.layout import Layout
+from anysize.surgery.heads.readers.alignment import meaning, per_feature
+from anysize.surgery.heads.readers.sight import Sight
 
 __all__ = ["BINARY", "POINTWISE", "positions_apart", "read_pointwise", "require_one_output"]
 

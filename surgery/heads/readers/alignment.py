@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from anysize.surgery.layout import Layout
-from anysize.surgery.weights import Constant
+from anysize.surgery.heads.constants import Constant
+from anysize.surgery.heads.layout import Layout
 
 __all__ = ["meaning", "per_feature"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from anysize.surgery.graph import GraphView, attribute
-from anysize.surgery.layers import Reduction, declined
-from anysize.surgery.readers.pointwise import positions_apart
-from anysize.surgery.readers.sight import Sight
+from anysize.surgery.heads.layers import Reduction, declined
+from anysize.surgery.heads.readers.pointwise import positions_apart
+from anysize.surgery.heads.readers.sight import Sight
 
 __all__ = ["REDUCTIONS", "read_reduction", "reduced_axes"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from anysize.surgery.graph import GraphView, attribute
-from anysize.surgery.layers import Linear, declined
-from anysize.surgery.layout import Layout
-from anysize.surgery.readers.alignment import per_feature
-from anysize.surgery.readers.sight import Sight
-from anysize.surgery.weights import Constant, find_constant, is_constant
+from anysize.surgery.heads.constants import Constant, find_constant, is_constant
+from anysize.surgery.heads.layers import Linear, declined
+from anysize.surgery.heads.layout import Layout
+from anysize.surgery.heads.readers.alignment import per_feature
+from anysize.surgery.heads.readers.sight import Sight
 
 __all__ = ["data_of_linear", "read_linear"]
 

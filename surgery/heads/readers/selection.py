@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from anysize.surgery.graph import GraphView, attribute
-from anysize.surgery.layers import Selection, declined
-from anysize.surgery.readers.pointwise import positions_apart
-from anysize.surgery.readers.sight import Sight
-from anysize.surgery.weights import is_constant
+from anysize.surgery.heads.constants import is_constant
+from anysize.surgery.heads.layers import Selection, declined
+from anysize.surgery.heads.readers.pointwise import positions_apart
+from anysize.surgery.heads.readers.sight import Sight
 
 __all__ = ["SELECTIONS", "read_selection"]
 

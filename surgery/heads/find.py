@@ -1,7 +1,7 @@
 """Finding the fully connected head of a graph: from its outputs back to the feature map.
 
 First a walk back, which asks of a node no more than whether it can belong to a head
-(`anysize.surgery.walking`); then a reading forward from the feature map, which follows what each
+(`anysize.surgery.heads.region`); then a reading forward from the feature map, which follows what each
 axis means and gives every node its canonical form.
 """
 
@@ -15,10 +15,10 @@ import onnx
 
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
-from anysize.surgery.flattening import TracedShapes, traced_shapes
 from anysize.surgery.graph import GraphView, attribute
-from anysize.surgery.intervals import trained_size
-from anysize.surgery.layers import (
+from anysize.surgery.heads.constants import find_constant
+from anysize.surgery.heads.flattening import TracedShapes, traced_shapes
+from anysize.surgery.heads.layers import (
     Layer,
     Linear,
     Move,
@@ -27,18 +27,18 @@ from anysize.surgery.layers import (
     Tail,
     declined,
 )
-from anysize.surgery.layout import Layout
-from anysize.surgery.readers import Sight, read_layer
-from anysize.surgery.size_guard import unguarded
-from anysize.surgery.storage.weightless import inferred_values
-from anysize.surgery.walking import (
+from anysize.surgery.heads.layout import Layout
+from anysize.surgery.heads.readers import Sight, read_layer
+from anysize.surgery.heads.region import (
     AnySizeAlreadyError,
     Region,
     require_channels_first,
     walk_back,
     without_form,
 )
-from anysize.surgery.weights import find_constant
+from anysize.surgery.intervals import trained_size
+from anysize.surgery.size_guard import unguarded
+from anysize.surgery.storage.weightless import inferred_values
 
 __all__ = ["AnySizeAlreadyError", "Head", "find_head", "find_heads"]
 

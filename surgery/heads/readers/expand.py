@@ -8,8 +8,8 @@ operator specification), and no shape is left to follow.
 from __future__ import annotations
 
 from anysize.surgery.graph import attribute
-from anysize.surgery.layers import Move, declined
-from anysize.surgery.readers.sight import Sight
+from anysize.surgery.heads.layers import Move, declined
+from anysize.surgery.heads.readers.sight import Sight
 
 __all__ = ["read_expand"]
 

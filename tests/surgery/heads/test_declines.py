@@ -8,8 +8,8 @@ import pytest
 from anysize.errors import DeclinedError
 from anysize.surgery import find_head, rewrite
 from anysize.surgery.graph import GraphView
-from anysize.surgery.layout import Layout
-from anysize.surgery.readers import Sight, read_layer
+from anysize.surgery.heads.layout import Layout
+from anysize.surgery.heads.readers import Sight, read_layer
 
 FLAT = 4 * 8 * 8
 ONE = {"w": (5, FLAT), "b": (5,)}

@@ -1,6 +1,6 @@
 """Canonical forms of the layers behind a flatten: what a node of a head is, however it was spelled.
 
-Readers (`anysize.surgery.readers`) make them from nodes; rewrites work on them alone.
+Readers (`anysize.surgery.heads.readers`) make them from nodes; rewrites work on them alone.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import onnx
 
 from anysize.errors import DeclinedError
 from anysize.surgery.graph import GraphView
-from anysize.surgery.layout import Layout
-from anysize.surgery.weights import Constant
+from anysize.surgery.heads.constants import Constant
+from anysize.surgery.heads.layout import Layout
 
 __all__ = [
     "Layer",

@@ -15,8 +15,9 @@ from anysize.surgery.graph import (
     channels_last_words,
     image_input,
 )
-from anysize.surgery.layers import declined
-from anysize.surgery.readers import (
+from anysize.surgery.heads.constants import is_constant
+from anysize.surgery.heads.layers import declined
+from anysize.surgery.heads.readers import (
     MOVES,
     POINTWISE,
     REDUCTIONS,
@@ -27,7 +28,6 @@ from anysize.surgery.readers import (
 )
 from anysize.surgery.shape_rules import Shape
 from anysize.surgery.size_guard import unguarded
-from anysize.surgery.weights import is_constant
 
 __all__ = [
     "AnySizeAlreadyError",

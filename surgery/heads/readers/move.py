@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from anysize.surgery.graph import attribute
-from anysize.surgery.layers import Move, declined
-from anysize.surgery.layout import Layout
-from anysize.surgery.readers.sight import Sight
+from anysize.surgery.heads.layers import Move, declined
+from anysize.surgery.heads.layout import Layout
+from anysize.surgery.heads.readers.sight import Sight
 
 __all__ = ["MOVES", "read_move"]
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from anysize.surgery.graph import GraphView
-from anysize.surgery.layers import Layer
-from anysize.surgery.readers.expand import read_expand
-from anysize.surgery.readers.linear import data_of_linear, read_linear
-from anysize.surgery.readers.move import MOVES, read_move
-from anysize.surgery.readers.pointwise import BINARY, POINTWISE, read_pointwise
-from anysize.surgery.readers.reduction import REDUCTIONS, read_reduction, reduced_axes
-from anysize.surgery.readers.selection import SELECTIONS, read_selection
-from anysize.surgery.readers.sight import Sight
-from anysize.surgery.readers.tail import TAILS, read_tail
-from anysize.surgery.weights import is_constant
+from anysize.surgery.heads.constants import is_constant
+from anysize.surgery.heads.layers import Layer
+from anysize.surgery.heads.readers.expand import read_expand
+from anysize.surgery.heads.readers.linear import data_of_linear, read_linear
+from anysize.surgery.heads.readers.move import MOVES, read_move
+from anysize.surgery.heads.readers.pointwise import BINARY, POINTWISE, read_pointwise
+from anysize.surgery.heads.readers.reduction import REDUCTIONS, read_reduction, reduced_axes
+from anysize.surgery.heads.readers.selection import SELECTIONS, read_selection
+from anysize.surgery.heads.readers.sight import Sight
+from anysize.surgery.heads.readers.tail import TAILS, read_tail
 
 __all__ = [
     "MOVES",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from anysize.surgery.graph import GraphView
-from anysize.surgery.layout import Layout
+from anysize.surgery.heads.layout import Layout
 from anysize.surgery.shape_rules import Shape
 
 __all__ = ["Sight"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from anysize.surgery.graph import attribute, opset_version
-from anysize.surgery.layers import Tail, declined
-from anysize.surgery.layout import Layout
-from anysize.surgery.readers.pointwise import positions_apart, require_one_output
-from anysize.surgery.readers.sight import Sight
+from anysize.surgery.heads.layers import Tail, declined
+from anysize.surgery.heads.layout import Layout
+from anysize.surgery.heads.readers.pointwise import positions_apart, require_one_output
+from anysize.surgery.heads.readers.sight import Sight
 
 __all__ = ["TAILS", "read_tail"]
 
