@@ -13,7 +13,7 @@ from anysize.errors import ExportError
 from anysize.exporters.placeholders import DOMAIN
 from anysize.sizes import MAX_SIDE, Size, SizeRange
 from anysize.surgery import legal_interval
-from anysize.surgery.shapes import IllegalSizeError, ShapeWalk
+from anysize.surgery.shapes.walk import IllegalSizeError, ShapeWalk
 
 __all__ = ["drop_identity_pooling"]
 

@@ -7,8 +7,8 @@ import onnx
 from onnx import numpy_helper
 
 from anysize.exporters.tidy import drop_unused_initializers
-from anysize.surgery.folding import NodeFolder
 from anysize.surgery.graph import opset_version
+from anysize.surgery.shapes.folding import NodeFolder
 from anysize.surgery.storage.tensors import small_array
 
 __all__ = ["minimise"]

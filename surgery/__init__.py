@@ -4,7 +4,6 @@ from anysize.surgery.axes import free_axes
 from anysize.surgery.geometry import MapGeometry, map_geometry
 from anysize.surgery.graph import image_input, static_size
 from anysize.surgery.heads.find import AnySizeAlreadyError, Head, find_head, find_heads
-from anysize.surgery.intervals import legal_interval, smallest_size, trained_size
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
 from anysize.surgery.passes import (
     PassResult,
@@ -14,7 +13,8 @@ from anysize.surgery.passes import (
     reshape_to_flatten,
 )
 from anysize.surgery.rewriting import Rewrite, rewrite
-from anysize.surgery.shapes import IllegalSizeError, infer_shapes
+from anysize.surgery.shapes.intervals import legal_interval, smallest_size, trained_size
+from anysize.surgery.shapes.walk import IllegalSizeError, infer_shapes
 from anysize.surgery.size_guard import guard_map_size, guard_max_size, guard_min_size
 from anysize.surgery.splitting import split_at
 from anysize.surgery.storage.loading import load_model, model_files

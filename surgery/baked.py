@@ -28,7 +28,7 @@ from anysize.surgery.baked_walk import (
 )
 from anysize.surgery.graph import GraphView, image_input
 from anysize.surgery.reading import Piece, lengths
-from anysize.surgery.shapes import ShapeWalk
+from anysize.surgery.shapes.walk import ShapeWalk
 from anysize.surgery.size_guard import drop_guards
 from anysize.surgery.storage.weightless import weight_free
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import onnx
 
 from anysize.surgery.graph import GraphView, attribute, image_input
-from anysize.surgery.shape_rules import SHAPE_KEEPING
+from anysize.surgery.shapes.rules import SHAPE_KEEPING
+from anysize.surgery.shapes.windows import POOLING, sliding_windows
 from anysize.surgery.size_guard import is_guard
-from anysize.surgery.sliding import POOLING, sliding_windows
 
 __all__ = ["MapGeometry", "map_geometry"]
 

@@ -16,7 +16,7 @@ from anysize.surgery.geometry import MapGeometry, map_geometry
 from anysize.surgery.graph import GraphView, image_input
 from anysize.surgery.heads.find import Head
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
-from anysize.surgery.shapes import IllegalSizeError, ShapeWalk
+from anysize.surgery.shapes.walk import IllegalSizeError, ShapeWalk
 from anysize.surgery.size_guard import drop_guards
 from anysize.surgery.storage.payloads import HeldWeights, WeightPlace
 from anysize.surgery.storage.weightless import check, weight_free

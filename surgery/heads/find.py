@@ -36,7 +36,7 @@ from anysize.surgery.heads.region import (
     walk_back,
     without_form,
 )
-from anysize.surgery.intervals import trained_size
+from anysize.surgery.shapes.intervals import trained_size
 from anysize.surgery.size_guard import unguarded
 from anysize.surgery.storage.weightless import inferred_values
 

@@ -21,11 +21,11 @@ from anysize.surgery.baked import Follows, Found, find_baked
 from anysize.surgery.baked_walk import SHAPE_INPUT, Reading
 from anysize.surgery.edit import Edits
 from anysize.surgery.graph import GraphView, image_input
-from anysize.surgery.intervals import trained_size
 from anysize.surgery.operators.emitter import Emitter
 from anysize.surgery.operators.spellings import axis_length
 from anysize.surgery.passes.result import PassResult
 from anysize.surgery.reading import Axis, Piece, grows, lengths
+from anysize.surgery.shapes.intervals import trained_size
 
 __all__ = ["free_baked_shapes", "is_given_shapes"]
 

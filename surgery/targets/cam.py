@@ -20,7 +20,6 @@ from anysize.surgery.graph import GraphView
 from anysize.surgery.heads.layers import Linear, declined
 from anysize.surgery.heads.layout import Layout
 from anysize.surgery.heads.readers import TAILS, Sight, read_layer
-from anysize.surgery.intervals import smallest_size, trained_size
 from anysize.surgery.metadata import read_metadata
 from anysize.surgery.passes import (
     free_baked_shapes,
@@ -28,6 +27,7 @@ from anysize.surgery.passes import (
     reduce_mean_to_global_pool,
 )
 from anysize.surgery.placing import Placer
+from anysize.surgery.shapes.intervals import smallest_size, trained_size
 from anysize.surgery.size_guard import guard_min_size
 from anysize.surgery.storage.weightless import copy_fields, weight_free
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan

@@ -73,8 +73,8 @@ def output_layout(candidate: onnx.ModelProto, original: onnx.ModelProto | None =
 
 def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Reference:
     from anysize.surgery import image_input, load_model
-    from anysize.surgery.intervals import refuse_oversized
     from anysize.surgery.metadata import read_metadata
+    from anysize.surgery.shapes.intervals import refuse_oversized
     from anysize.validators.references.converted_graph import converted_graph
     from anysize.validators.references.onnx_graph import OnnxReference, external_folder
     from anysize.validators.signature import float_outputs

@@ -79,7 +79,7 @@ def validate(
             but a cell of the report.
     """
     from anysize.surgery import load_model
-    from anysize.surgery.intervals import refuse_oversized
+    from anysize.surgery.shapes.intervals import refuse_oversized
     from anysize.validators import parse_runtimes, validate_model
 
     if not isinstance(model, (str, os.PathLike)):

@@ -16,9 +16,9 @@ import onnx.numpy_helper
 
 from anysize.errors import UnsupportedModelError
 from anysize.sizes import Size
-from anysize.surgery.folding import NodeFolder
 from anysize.surgery.graph import GraphView, attribute, image_input, opset_version
-from anysize.surgery.shape_rules import Shape, output_shape
+from anysize.surgery.shapes.folding import NodeFolder
+from anysize.surgery.shapes.rules import Shape, output_shape
 from anysize.surgery.storage.tensors import small_array
 from anysize.surgery.storage.weightless import one_line, weight_free
 

@@ -15,7 +15,7 @@ from anysize.errors import ModelFileError, UnsupportedModelError
 from anysize.sizes import MAX_SIDE, Size, SizeRange
 from anysize.surgery.graph import static_size
 from anysize.surgery.metadata import read_metadata
-from anysize.surgery.shapes import IllegalSizeError, OversizedError, ShapeWalk, infer_shapes
+from anysize.surgery.shapes.walk import IllegalSizeError, OversizedError, ShapeWalk, infer_shapes
 
 __all__ = ["legal_interval", "refuse_oversized", "smallest_size", "trained_size"]
 

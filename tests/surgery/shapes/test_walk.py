@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from anysize.errors import UnsupportedModelError
 from anysize.sizes import Size
 from anysize.surgery import IllegalSizeError, guard_map_size, guard_min_size, infer_shapes
-from anysize.surgery.shapes import ShapeWalk
-from anysize.surgery.sliding import SlidingWindow
+from anysize.surgery.shapes.walk import ShapeWalk
+from anysize.surgery.shapes.windows import SlidingWindow
 
 
 def _torch_cells(module, cells):

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from anysize.surgery.graph import attribute
-from anysize.surgery.sliding import POOLING, sliding_windows
+from anysize.surgery.shapes.windows import POOLING, sliding_windows
 
 __all__ = ["SHAPE_KEEPING", "Shape", "output_shape"]
 
