@@ -12,11 +12,11 @@ from anysize.surgery.passes import (
     reduce_mean_to_global_pool,
     reshape_to_flatten,
 )
-from anysize.surgery.rewriting import Rewrite, rewrite
+from anysize.surgery.rewrite import Rewrite, rewrite
 from anysize.surgery.shapes.intervals import legal_interval, smallest_size, trained_size
 from anysize.surgery.shapes.walk import IllegalSizeError, infer_shapes
 from anysize.surgery.size_guard import guard_map_size, guard_max_size, guard_min_size
-from anysize.surgery.splitting import split_at
+from anysize.surgery.split import split_at
 from anysize.surgery.storage.loading import load_model, model_files
 from anysize.surgery.storage.payloads import HeldWeights
 from anysize.surgery.storage.saving import save_model

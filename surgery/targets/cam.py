@@ -15,7 +15,6 @@ import onnx
 from anysize.errors import DeclinedError, UsageError
 from anysize.sizes import Size
 from anysize.surgery.edit import Edits, NameMaker
-from anysize.surgery.fc_to_conv import MAP_OUTPUT
 from anysize.surgery.graph import GraphView
 from anysize.surgery.heads.layers import Linear, declined
 from anysize.surgery.heads.layout import Layout
@@ -26,11 +25,12 @@ from anysize.surgery.passes import (
     local_pool_to_global,
     reduce_mean_to_global_pool,
 )
-from anysize.surgery.placing import Placer
 from anysize.surgery.shapes.intervals import smallest_size, trained_size
 from anysize.surgery.size_guard import guard_min_size
 from anysize.surgery.storage.weightless import copy_fields, weight_free
+from anysize.surgery.targets.fc_to_conv import MAP_OUTPUT
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan
+from anysize.surgery.targets.weight_forms import Placer
 
 __all__ = ["PooledHead", "find_pooled_head", "plan_cam"]
 

@@ -12,9 +12,9 @@ import onnx.numpy_helper
 
 from anysize.errors import DeclinedError
 from anysize.sizes import Size, SizeRange
-from anysize.surgery.baked import Follows
 from anysize.surgery.edit import Edits, NameMaker
 from anysize.surgery.graph import GraphView
+from anysize.surgery.hard_coded.search import Follows
 from anysize.surgery.heads.find import AnySizeAlreadyError, Head, find_heads
 from anysize.surgery.heads.layers import Move
 from anysize.surgery.metadata import read_metadata

@@ -71,7 +71,7 @@ def converted_graph(
     rest = tuple(name for name in names if not any(name in one.outputs for one in heads))
     if not heads or (len(heads) == 1 and not rest):
         return reference(original)
-    from anysize.surgery.splitting import keep_outputs
+    from anysize.surgery.split import keep_outputs
 
     has_maps = layout == "both" and head != "adaptive"
     parts = [

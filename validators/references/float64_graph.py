@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from anysize.surgery.splitting import reads
+from anysize.surgery.split import reads
 from anysize.surgery.storage.attached import mapped_array
 from anysize.surgery.storage.payloads import load_tensor
 from anysize.surgery.storage.tensors import all_tensors, is_loaded

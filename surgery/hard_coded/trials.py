@@ -11,7 +11,7 @@ import onnx
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
 from anysize.surgery.graph import GraphView, attribute
-from anysize.surgery.reading import Axis, Piece, grows, lengths, readings
+from anysize.surgery.hard_coded.meanings import Axis, Piece, grows, lengths, readings
 from anysize.surgery.shapes.rules import Shape, output_shape
 from anysize.surgery.shapes.walk import IllegalSizeError, ShapeRun, ShapeStep, ShapeWalk
 from anysize.surgery.size_guard import is_guard, unguarded

@@ -28,8 +28,8 @@ from anysize.surgery.heads.layers import (
     Tail,
     declined,
 )
-from anysize.surgery.placing import Placer
 from anysize.surgery.storage.weightless import copy_fields, inferred_values
+from anysize.surgery.targets.weight_forms import Placer
 
 __all__ = ["MAP_OUTPUT", "Converted", "Output", "plan_fc_to_conv"]
 

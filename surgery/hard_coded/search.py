@@ -1,7 +1,7 @@
 """Finding what a graph holds on to of the image that it was traced with.
 
 The graph is walked at several sizes and batches at once. Wherever a Reshape, an Expand or a Resize
-was given numbers, it is worked out what they can mean at every size (`anysize.surgery.reading`),
+was given numbers, it is worked out what they can mean at every size (`anysize.surgery.hard_coded.meanings`),
 and the walk goes on with that. A reading holds where the whole graph then takes all the sizes and
 keeps the images apart; where two different ones hold, the file does not say which was meant.
 """
@@ -16,7 +16,9 @@ import onnx
 
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
-from anysize.surgery.baked_walk import (
+from anysize.surgery.graph import GraphView, image_input
+from anysize.surgery.hard_coded.meanings import Piece, lengths
+from anysize.surgery.hard_coded.trials import (
     WAY_OUT,
     Attempt,
     BakedWalk,
@@ -26,8 +28,6 @@ from anysize.surgery.baked_walk import (
     UnreadableError,
     shape_text,
 )
-from anysize.surgery.graph import GraphView, image_input
-from anysize.surgery.reading import Piece, lengths
 from anysize.surgery.shapes.walk import ShapeWalk
 from anysize.surgery.size_guard import drop_guards
 from anysize.surgery.storage.weightless import weight_free
