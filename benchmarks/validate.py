@@ -75,7 +75,7 @@ def run_bare(path: Path, network: str, runtimes: list[str], plan: str, threads: 
 
     from anysize.models import build
     from anysize.sizes import Size
-    from anysize.validators.images import make_images
+    from anysize.validators.inputs.images import make_images
     from anysize.validators.runtimes.openvino import OpenVino
     from anysize.validators.runtimes.ort_cpu import OrtCpu
 
@@ -135,7 +135,7 @@ def run_polygraphy(
 
     from anysize.models import build
     from anysize.sizes import Size
-    from anysize.validators.images import make_images
+    from anysize.validators.inputs.images import make_images
 
     class TorchRunner(BaseRunner):
         def get_input_metadata_impl(self) -> TensorMetadata:

@@ -6,8 +6,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from anysize.validators.auto_sizes import auto_sizes
     from anysize.validators.budget import PROFILES, Tolerance
+    from anysize.validators.inputs.auto_sizes import auto_sizes
     from anysize.validators.report import Cell, JoinedReport, Report, join
     from anysize.validators.runtimes import (
         RUNTIMES,

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from anysize.sizes import Size, SizeRange
 from anysize.validators.arbiter import Arbiter, arbitrate, refuse_random
 from anysize.validators.bright import BrightCase, find_bright
-from anysize.validators.cases import Case
+from anysize.validators.inputs.cases import Case
+from anysize.validators.inputs.signature import GraphInputs, make_inputs
 from anysize.validators.references.protocol import Reference, Rejected
-from anysize.validators.signature import GraphInputs, make_inputs
 from anysize.validators.spool import FLOAT32, FLOAT64, INPUTS, ROUNDED, Spool
 from anysize.validators.vacuity import WholeNumbers, vary
 

@@ -23,8 +23,8 @@ from anysize.errors import SourceError, UnsupportedModelError, UsageError
 from anysize.sizes import Size
 from anysize.validators.arbiter import Arbiter
 from anysize.validators.budget import PROFILES
-from anysize.validators.cases import Case
-from anysize.validators.images import make_images
+from anysize.validators.inputs.cases import Case
+from anysize.validators.inputs.images import make_images
 from anysize.validators.parity import Expected, Judgement, judge
 from anysize.validators.references.protocol import Reference, Rejected
 from anysize.validators.report.report import Cell

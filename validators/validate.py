@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from anysize.errors import UsageError
 from anysize.sizes import Size
 from anysize.validators.arbiter import Arbiter
-from anysize.validators.auto_sizes import auto_sizes
 from anysize.validators.budget import PerOutput, Tolerances
-from anysize.validators.cases import Case, plan_cases
 from anysize.validators.expectation import CaseExpectation, compute_expectations, read_inputs
 from anysize.validators.host import machine, package_versions, usable_cpus
+from anysize.validators.inputs.auto_sizes import auto_sizes
+from anysize.validators.inputs.cases import Case, plan_cases
+from anysize.validators.inputs.signature import GraphInputs, float_outputs, given_case, graph_inputs
 from anysize.validators.opening import open_runtime
 from anysize.validators.passes import run_opened
 from anysize.validators.references import (
@@ -29,7 +30,6 @@ from anysize.validators.references import (
 )
 from anysize.validators.report import ReferenceRecord, Report
 from anysize.validators.runtimes import Runtime, get_runtime
-from anysize.validators.signature import GraphInputs, float_outputs, given_case, graph_inputs
 from anysize.validators.spool import Spool
 from anysize.validators.subject import Subject
 

@@ -9,9 +9,9 @@ from torch import nn
 
 from anysize.sizes import Size
 from anysize.validators import Verdict, validate_model
-from anysize.validators.cases import Case
-from anysize.validators.images import BRIGHTNESS
-from anysize.validators.signature import GraphInputs, make_inputs
+from anysize.validators.inputs.cases import Case
+from anysize.validators.inputs.images import BRIGHTNESS
+from anysize.validators.inputs.signature import GraphInputs, make_inputs
 
 SIZES = (Size(8, 8), Size(9, 10), Size(11, 11))
 SPEC = GraphInputs("input", 3, seed=0, vacuity_seed=1)

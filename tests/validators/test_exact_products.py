@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from anysize.sizes import Size
-from anysize.validators.images import make_images
+from anysize.validators.inputs.images import make_images
 from anysize.validators.references.exact_products import exact_products
 from anysize.validators.references.module import ModuleReference, module_device
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, parser
 from anysize.errors import ModelFileError, NotRunError
 from anysize.sizes import Size
 from anysize.validators import validate_model
-from anysize.validators.images import make_images
+from anysize.validators.inputs.images import make_images
 from anysize.validators.references import Rejected, graph_evaluator, literal_ort
 from anysize.validators.references.onnx_graph import GraphPair
 from anysize.validators.worker import Limits, SharedWorker

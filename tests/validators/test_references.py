@@ -13,7 +13,7 @@ from anysize.errors import ModelFileError, NotRunError, SourceError
 from anysize.sizes import Size
 from anysize.surgery import load_model
 from anysize.validators import Verdict, validate_model
-from anysize.validators.images import make_images
+from anysize.validators.inputs.images import make_images
 from anysize.validators.references import Rejected, WindowsReference, choose_reference
 from anysize.validators.references.float64_graph import to_float64
 from anysize.validators.references.module import ModuleReference

@@ -20,8 +20,8 @@ from anysize.errors import (
 )
 from anysize.sizes import Size
 from anysize.validators import Verdict, validate_model
-from anysize.validators.cases import Case
-from anysize.validators.images import make_images
+from anysize.validators.inputs.cases import Case
+from anysize.validators.inputs.images import make_images
 from anysize.validators.runtimes.ort_cpu import OrtCpu
 from anysize.validators.spool import Spool
 

@@ -13,7 +13,7 @@ from anysize.errors import DeclinedError, SourceError
 from anysize.sizes import Size
 from anysize.surgery import load_model, rewrite, save_model
 from anysize.validators import Verdict, validate_model
-from anysize.validators.images import make_images
+from anysize.validators.inputs.images import make_images
 from anysize.validators.proof import prove_rewrite
 from anysize.validators.references.module import ModuleFc
 from anysize.validators.references.protocol import Rejected

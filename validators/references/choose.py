@@ -75,9 +75,9 @@ def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Referenc
     from anysize.surgery import image_input, load_model
     from anysize.surgery.metadata import read_metadata
     from anysize.surgery.shapes.intervals import refuse_oversized
+    from anysize.validators.inputs.signature import float_outputs
     from anysize.validators.references.converted_graph import converted_graph
     from anysize.validators.references.onnx_graph import OnnxReference, external_folder
-    from anysize.validators.signature import float_outputs
 
     model = load_model(path)
     image_input(model)  # a graph without one would "reject" every size

@@ -18,7 +18,7 @@ _SIZES, _BATCH = "auto", "1,2"
 
 
 def _batches(text: str) -> tuple[int, ...]:
-    from anysize.validators.cases import MAX_BATCH
+    from anysize.validators.inputs.cases import MAX_BATCH
 
     try:
         batches = tuple(dict.fromkeys(int(entry) for entry in text.split(",") if entry.strip()))

@@ -162,7 +162,7 @@ def _protect_weights(model: Path, output: Path) -> None:
 
 
 def _refuse_unprovable(original: onnx.ModelProto, model: Path) -> None:
-    from anysize.validators.signature import graph_inputs
+    from anysize.validators.inputs.signature import graph_inputs
 
     try:
         spec = graph_inputs(original, seed=0)

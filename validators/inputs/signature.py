@@ -23,9 +23,9 @@ from anysize.surgery.graph import (
     channels_last_words,
     image_input,
 )
-from anysize.validators.cases import Case
-from anysize.validators.images import BRIGHTNESS, as_pixels, make_images, tinted
-from anysize.validators.regions import make_regions
+from anysize.validators.inputs.cases import Case
+from anysize.validators.inputs.images import BRIGHTNESS, as_pixels, make_images, tinted
+from anysize.validators.inputs.regions import make_regions
 
 __all__ = [
     "GraphInputs",

@@ -12,9 +12,9 @@ from torch import nn
 from anysize.errors import UnsupportedModelError, UsageError
 from anysize.sizes import Size
 from anysize.validators import Verdict, validate_model
-from anysize.validators.cases import Case
-from anysize.validators.images import make_images
-from anysize.validators.signature import given_case, graph_inputs, make_inputs
+from anysize.validators.inputs.cases import Case
+from anysize.validators.inputs.images import make_images
+from anysize.validators.inputs.signature import given_case, graph_inputs, make_inputs
 
 FLOAT, BYTE = TensorProto.FLOAT, TensorProto.UINT8
 IMAGE = ("image", FLOAT, ["n", 3, "h", "w"])

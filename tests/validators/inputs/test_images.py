@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from anysize.sizes import Size
-from anysize.validators.images import make_images
+from anysize.validators.inputs.images import make_images
 
 SIZE = Size(12, 20)
 

@@ -17,9 +17,9 @@ from anysize.models import HeadOptions
 from anysize.models.operators import roi_align
 from anysize.sizes import Size
 from anysize.validators import Verdict, validate_model
-from anysize.validators.cases import Case
-from anysize.validators.regions import make_regions
-from anysize.validators.signature import graph_inputs, make_inputs
+from anysize.validators.inputs.cases import Case
+from anysize.validators.inputs.regions import make_regions
+from anysize.validators.inputs.signature import graph_inputs, make_inputs
 
 SIDES = st.integers(1, 300)
 
