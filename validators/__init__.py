@@ -6,8 +6,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from anysize.validators.budget import PROFILES, Tolerance
     from anysize.validators.inputs.auto_sizes import auto_sizes
+    from anysize.validators.judging.budget import PROFILES, Tolerance
+    from anysize.validators.judging.verdicts import VERDICTS, Verdict, exit_code
     from anysize.validators.report import Cell, JoinedReport, Report, join
     from anysize.validators.runtimes import (
         RUNTIMES,
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
         parse_runtimes,
     )
     from anysize.validators.validate import Progress, validate_model
-    from anysize.validators.verdicts import VERDICTS, Verdict, exit_code
 
 __all__ = [
     "PROFILES",

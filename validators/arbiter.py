@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anysize.errors import SourceError
-from anysize.validators.budget import PROFILES, float_deviation
+from anysize.validators.judging.budget import PROFILES, float_deviation
 from anysize.validators.references.protocol import Reference, Rejected
 
 __all__ = ["Arbiter", "arbitrate", "refuse_random"]

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from anysize.validators.report import PackageVersion
-from anysize.validators.words import cleaned
+from anysize.words import cleaned
 
 __all__ = ["machine", "package_versions", "usable_cpus"]
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anysize.errors import WorkerCrashedError, WorkerTimeoutError
+from anysize.validators.judging.verdicts import Verdict
 from anysize.validators.report.report import RuntimeRecord
 from anysize.validators.runtimes.protocol import Availability, Provenance, Runtime, Session
-from anysize.validators.verdicts import Verdict
-from anysize.validators.words import one_line
+from anysize.words import one_line
 
 __all__ = ["Opened", "failure", "open_runtime"]
 

@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 from anysize.errors import SourceError, UnsupportedModelError, UsageError
 from anysize.sizes import Size
 from anysize.validators.arbiter import Arbiter
-from anysize.validators.budget import PROFILES
 from anysize.validators.inputs.cases import Case
 from anysize.validators.inputs.images import make_images
-from anysize.validators.parity import Expected, Judgement, judge
+from anysize.validators.judging.budget import PROFILES
+from anysize.validators.judging.parity import Expected, Judgement, judge
+from anysize.validators.judging.verdicts import Verdict, exit_code
 from anysize.validators.references.protocol import Reference, Rejected
 from anysize.validators.report.report import Cell
 from anysize.validators.vacuity import variations
-from anysize.validators.verdicts import Verdict, exit_code
 
 if TYPE_CHECKING:
     import onnx

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from anysize.errors import UsageError
 from anysize.sizes import Size
 from anysize.validators.arbiter import Arbiter
-from anysize.validators.budget import PerOutput, Tolerances
 from anysize.validators.expectation import CaseExpectation, compute_expectations, read_inputs
 from anysize.validators.host import machine, package_versions, usable_cpus
 from anysize.validators.inputs.auto_sizes import auto_sizes
 from anysize.validators.inputs.cases import Case, plan_cases
 from anysize.validators.inputs.signature import GraphInputs, float_outputs, given_case, graph_inputs
+from anysize.validators.judging.budget import PerOutput, Tolerances
 from anysize.validators.opening import open_runtime
 from anysize.validators.passes import run_opened
 from anysize.validators.references import (

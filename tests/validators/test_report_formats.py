@@ -15,7 +15,7 @@ from rich.console import Console
 from anysize.errors import UsageError
 from anysize.sizes import Size
 from anysize.validators import JoinedReport, Report, Verdict, join, validate_model
-from anysize.validators.budget import Tolerances
+from anysize.validators.judging.budget import Tolerances
 from anysize.validators.report import Entry
 from anysize.validators.report.json_format import read_report
 from anysize.validators.report.levels import LEVELS, level_of

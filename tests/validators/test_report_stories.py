@@ -13,14 +13,14 @@ from rich.console import Console
 
 from anysize.sizes import Size
 from anysize.validators import Report, Verdict, join, validate_model
-from anysize.validators.parity import OutputResult
+from anysize.validators.judging.parity import OutputResult
+from anysize.validators.judging.rounding import rounded_up
 from anysize.validators.report import Culprit, Diagnosis
 from anysize.validators.report.fitting import Block, fit
 from anysize.validators.report.levels import ratio_text
 from anysize.validators.report.plots import latency_plot
 from anysize.validators.report.story import group_failing, needed_atol, tell, tolerance_text
 from anysize.validators.report.table import report_table
-from anysize.validators.rounding import rounded_up
 
 # GitHub's for a comment is 65,536.
 MARKDOWN_LIMIT = 60_000

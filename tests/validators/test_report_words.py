@@ -20,7 +20,7 @@ from anysize.validators.report import Culprit, Diagnosis, Entry
 from anysize.validators.report.json_format import read_report
 from anysize.validators.report.reproduce import reproduce
 from anysize.validators.report.table import joined_table
-from anysize.validators.words import printable
+from anysize.words import printable
 
 FORGED = "1 of 1 cells good, 1 passed"
 # Clears the screen; the 8-bit form of the same; turns the direction of writing; half a character.

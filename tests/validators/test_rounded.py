@@ -10,7 +10,7 @@ from torch import nn
 
 import anysize
 from anysize.sizes import Size
-from anysize.validators.budget import EPS16, PROFILES, float_deviation
+from anysize.validators.judging.budget import EPS16, PROFILES, float_deviation
 from anysize.validators.references.rounded import rounded_copy
 
 

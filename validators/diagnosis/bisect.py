@@ -19,7 +19,6 @@ import onnx
 from numpy.typing import NDArray
 
 from anysize.errors import RuntimeFailedError, UsageError
-from anysize.validators.budget import PROFILES, Deviation, Profile, exact_deviation, float_deviation
 from anysize.validators.diagnosis.failing_input import save_inputs
 from anysize.validators.diagnosis.intermediates import (
     Tensor,
@@ -29,11 +28,18 @@ from anysize.validators.diagnosis.intermediates import (
     tensors_of,
     truncated,
 )
+from anysize.validators.judging.budget import (
+    PROFILES,
+    Deviation,
+    Profile,
+    exact_deviation,
+    float_deviation,
+)
+from anysize.validators.judging.verdicts import Verdict
 from anysize.validators.report.diagnosis import Culprit, Diagnosis
 from anysize.validators.report.report import Cell, Report
 from anysize.validators.runtimes import Runtime, Session
-from anysize.validators.verdicts import Verdict
-from anysize.validators.words import one_line
+from anysize.words import one_line
 
 __all__ = ["bisect_report", "diagnose"]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from anysize.errors import UsageError
 from anysize.files import atomic_output
-from anysize.validators.words import one_line
+from anysize.words import one_line
 
 __all__ = ["load_inputs", "save_inputs"]
 

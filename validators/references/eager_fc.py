@@ -23,7 +23,7 @@ from anysize.validators.references.calls import CallMode, Stopped, record
 from anysize.validators.references.eager_cut import Cut, find_cut
 from anysize.validators.references.module import ModulePair, module_name, to_arrays
 from anysize.validators.references.protocol import Precision, Rejected
-from anysize.validators.words import one_line
+from anysize.words import one_line
 
 if TYPE_CHECKING:
     from torch import nn

@@ -14,7 +14,7 @@ from anysize.errors import NotRunError, SourceError
 from anysize.sizes import Size
 from anysize.validators.references.exact_products import exact_products
 from anysize.validators.references.protocol import Precision, Rejected
-from anysize.validators.words import one_line
+from anysize.words import one_line
 
 if TYPE_CHECKING:
     from torch import nn

@@ -19,7 +19,7 @@ from anysize.errors import (
 )
 from anysize.surgery.graph import static_size
 from anysize.validators.references.protocol import Precision, Rejected
-from anysize.validators.words import one_line
+from anysize.words import one_line
 
 if TYPE_CHECKING:
     import onnx

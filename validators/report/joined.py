@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from anysize.validators.judging.verdicts import VERDICTS, Outcome, Verdict
 from anysize.validators.report.report import SCHEMA_VERSION, Cell, Report
-from anysize.validators.verdicts import VERDICTS, Outcome, Verdict
 
 __all__ = ["Entry", "JoinedReport", "join"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
+from anysize.validators.judging.verdicts import VERDICTS, Outcome
 from anysize.validators.report.joined import Entry, JoinedReport
 from anysize.validators.report.report import Cell, Report
-from anysize.validators.verdicts import VERDICTS, Outcome
-from anysize.validators.words import printable
+from anysize.words import printable
 
 __all__ = ["to_junit"]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from anysize.validators.judging.verdicts import VERDICTS, Outcome, Verdict
 from anysize.validators.report.report import Cell
-from anysize.validators.verdicts import VERDICTS, Outcome, Verdict
 
 __all__ = ["LEVELS", "Level", "figure", "level_of", "ratio_text"]
 

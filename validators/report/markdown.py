@@ -6,13 +6,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
+from anysize.validators.judging.verdicts import VERDICTS
 from anysize.validators.report.fitting import Block, fit
 from anysize.validators.report.joined import Entry, JoinedReport
 from anysize.validators.report.levels import figure, level_of
 from anysize.validators.report.report import Cell, Report
 from anysize.validators.report.story import FailingGroup, Story, group_failing
-from anysize.validators.verdicts import VERDICTS
-from anysize.validators.words import printable, shortened
+from anysize.words import printable, shortened
 
 __all__ = ["to_markdown"]
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from anysize.validators.judging.rounding import rounded_up
 from anysize.validators.report.report import Cell, Report
-from anysize.validators.rounding import rounded_up
 
 __all__ = ["HEIGHT", "WIDTH", "Plot", "Point", "Series", "Tick", "error_plot", "latency_plot"]
 

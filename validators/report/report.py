@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from anysize.sizes import Size
-from anysize.validators.parity import OutputResult
+from anysize.validators.judging.parity import OutputResult
+from anysize.validators.judging.verdicts import VERDICTS, Outcome, Verdict, exit_code
 from anysize.validators.report.diagnosis import Diagnosis
 from anysize.validators.runtimes.protocol import Provenance
-from anysize.validators.verdicts import VERDICTS, Outcome, Verdict, exit_code
 
 if TYPE_CHECKING:
     from anysize.validators.report.joined import JoinedReport

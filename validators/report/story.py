@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
-from anysize.validators.parity import OutputResult
+from anysize.validators.judging.parity import OutputResult
+from anysize.validators.judging.rounding import rounded_up
+from anysize.validators.judging.verdicts import VERDICTS, Outcome, Verdict
 from anysize.validators.report.levels import ratio_text
 from anysize.validators.report.report import Cell, Report
 from anysize.validators.report.reproduce import reproduce
-from anysize.validators.rounding import rounded_up
-from anysize.validators.verdicts import VERDICTS, Outcome, Verdict
-from anysize.validators.words import shortened
+from anysize.words import shortened
 
 __all__ = [
     "FailingGroup",

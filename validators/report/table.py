@@ -8,13 +8,13 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from anysize.validators.judging.rounding import rounded_up
+from anysize.validators.judging.verdicts import VERDICTS, Outcome, Verdict
 from anysize.validators.report.joined import JoinedReport
 from anysize.validators.report.levels import figure
 from anysize.validators.report.report import Cell, Report, RuntimeRecord
 from anysize.validators.report.story import FailingGroup, group_failing, needed_atol
-from anysize.validators.rounding import rounded_up
-from anysize.validators.verdicts import VERDICTS, Outcome, Verdict
-from anysize.validators.words import printable, shortened
+from anysize.words import printable, shortened
 
 __all__ = ["joined_table", "print_report", "report_table"]
 

@@ -97,7 +97,7 @@ class Runtime(Protocol):
 
     Attributes:
         name: The word for `--runtimes`.
-        profile: Its error profile, a key of `anysize.validators.budget.PROFILES`.
+        profile: Its error profile, a key of `anysize.validators.judging.budget.PROFILES`.
         device: What it computes on, for example `cpu`.
     """
 

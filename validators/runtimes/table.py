@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Final
 
-from anysize.validators.words import cleaned
+from anysize.words import cleaned
 
 __all__ = ["GROUP", "RUNTIMES", "RuntimeEntry", "known_runtimes"]
 
@@ -32,7 +32,7 @@ class RuntimeEntry:
         install: What `pip install` takes.
         text: What it is, in a few words.
         device: What it computes on.
-        profile: Its error profile, a key of `anysize.validators.budget.PROFILES`.
+        profile: Its error profile, a key of `anysize.validators.judging.budget.PROFILES`.
         tf32: `module:Class` of the same with TF32 allowed; "" where it has none.
     """
 

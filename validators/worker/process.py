@@ -35,7 +35,7 @@ from anysize.errors import (
     WorkerCrashedError,
     WorkerTimeoutError,
 )
-from anysize.validators.words import cleaned
+from anysize.words import cleaned
 
 __all__ = ["Worker"]
 

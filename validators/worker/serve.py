@@ -17,8 +17,8 @@ from typing import IO, Any, Final
 import numpy as np
 
 from anysize.validators.runtimes.protocol import Runtime, Session, as_numbers
-from anysize.validators.words import one_line
 from anysize.validators.worker.limits import limit_this_process
+from anysize.words import one_line
 
 __all__ = ["serve"]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, TextIO, cast
 
-from anysize.validators.words import printable
+from anysize.words import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from anysize.validators import Report
-    from anysize.validators.budget import PerOutput
+    from anysize.validators.judging.budget import PerOutput
 
 __all__ = ["files_of", "validate"]
 

@@ -9,12 +9,12 @@ from importlib import resources
 
 from anysize import __version__
 from anysize.errors import UsageError
+from anysize.validators.judging.verdicts import VERDICTS
 from anysize.validators.report.joined import JoinedReport
 from anysize.validators.report.levels import LEVELS, level_of
 from anysize.validators.report.page.views import bar, view
 from anysize.validators.report.plots import HEIGHT, WIDTH
-from anysize.validators.verdicts import VERDICTS
-from anysize.validators.words import printable
+from anysize.words import printable
 
 __all__ = ["require_jinja", "to_html"]
 

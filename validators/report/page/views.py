@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from anysize.validators.judging.verdicts import VERDICTS, Outcome, Verdict
 from anysize.validators.report.joined import Entry, JoinedReport
 from anysize.validators.report.levels import Level, figure, level_of
 from anysize.validators.report.plots import Plot, error_plot, latency_plot
 from anysize.validators.report.report import Cell, Report
 from anysize.validators.report.story import FailingGroup, Story, group_failing, tell
-from anysize.validators.verdicts import VERDICTS, Outcome, Verdict
 
 __all__ = [
     "CellView",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anysize.validators.budget import PROFILES, Tolerances
-from anysize.validators.parity import Expected, judge, variation
-from anysize.validators.verdicts import Verdict
+from anysize.validators.judging.budget import PROFILES, Tolerances
+from anysize.validators.judging.parity import Expected, judge, variation
+from anysize.validators.judging.verdicts import Verdict
 
 STRICT = PROFILES["strict"]
 LOGITS = np.array([[0.1, 0.9, -0.4], [0.3, -0.2, 0.8]], np.float32)

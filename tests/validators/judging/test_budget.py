@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from anysize.validators.budget import (
+from anysize.validators.judging.budget import (
     EPS32,
     PROFILES,
     Tolerance,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from anysize.validators.verdicts import VERDICTS, Outcome, Verdict, exit_code
+from anysize.validators.judging.verdicts import VERDICTS, Outcome, Verdict, exit_code
 
 
 def test_every_verdict_has_a_meaning_and_every_bad_one_an_advice():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from anysize.validators.budget import (
+from anysize.validators.judging.budget import (
     PROFILES,
     Deviation,
     Profile,
@@ -17,9 +17,9 @@ from anysize.validators.budget import (
     exact_deviation,
     float_deviation,
 )
-from anysize.validators.rounding import rounded_up
-from anysize.validators.verdicts import Verdict
-from anysize.validators.words import cleaned
+from anysize.validators.judging.rounding import rounded_up
+from anysize.validators.judging.verdicts import Verdict
+from anysize.words import cleaned
 
 __all__ = [
     "STRICTEST_LIMIT",
