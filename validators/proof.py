@@ -34,7 +34,7 @@ from anysize.validators.vacuity import variations
 if TYPE_CHECKING:
     import onnx
 
-    from anysize.validators.references.onnx_graph import GraphPair, OnnxReference
+    from anysize.validators.references.graph.model import GraphPair, OnnxReference
 
 __all__ = ["RewriteProof", "prove_rewrite"]
 
@@ -130,7 +130,7 @@ def prove_rewrite(
         UsageError: There is no size at all.
     """
     from anysize.surgery import trained_size
-    from anysize.validators.references.labels import answers_labels
+    from anysize.validators.references.graph.labels import answers_labels
 
     opened = _open(original, rewritten, source, scores=scores)
     if not scores and answers_labels(opened.original):
@@ -200,7 +200,7 @@ class _Opened:
 
     def whole(self, threads: int) -> OnnxReference:
         """The original as it is."""
-        from anysize.validators.references.onnx_graph import OnnxReference, external_folder
+        from anysize.validators.references.graph.model import OnnxReference, external_folder
 
         path = self.original_file
         folder = external_folder(self.original, path) if path else None
@@ -209,7 +209,7 @@ class _Opened:
     def parts(self, whole: OnnxReference, size: Size | None, threads: int) -> Reference:
         """The original's features and layers, put together as the new head asks for."""
         from anysize.validators.references.choose import output_layout
-        from anysize.validators.references.converted_graph import converted_graph
+        from anysize.validators.references.graph.converted import converted_graph
 
         return converted_graph(
             self.original,
@@ -223,7 +223,7 @@ class _Opened:
 
     def graph(self, threads: int) -> GraphPair:
         """The new graph."""
-        from anysize.validators.references.onnx_graph import GraphPair, external_folder
+        from anysize.validators.references.graph.model import GraphPair, external_folder
 
         path = self.rewritten_file
         return GraphPair(
@@ -245,7 +245,7 @@ def _open(
     """Open both, cut at the scores that labels are read from where that is asked for."""
     from anysize.surgery import load_model
     from anysize.validators.references.choose import output_layout
-    from anysize.validators.references.labels import with_scores
+    from anysize.validators.references.graph.labels import with_scores
 
     first, second = (
         load_model(one, weights="in_file") if isinstance(one, Path) else one

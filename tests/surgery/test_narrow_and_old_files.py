@@ -12,7 +12,7 @@ from anysize.sizes import Size
 from anysize.surgery import rewrite
 from anysize.surgery.storage.weightless import check
 from anysize.validators.proof import prove_rewrite
-from anysize.validators.references.onnx_graph import GraphPair
+from anysize.validators.references.graph.model import GraphPair
 
 FLAT = 4 * 8 * 8
 LARGER = [Size(50, 41)]

@@ -12,9 +12,9 @@ import onnx
 from numpy.typing import NDArray
 
 from anysize.surgery.storage.weightless import copy_fields, inferred_values
-from anysize.validators.references.graph_evaluator import DOUBLE, OWN
-from anysize.validators.references.graph_plan import GraphPlan
-from anysize.validators.references.onnx_graph import external_folder
+from anysize.validators.references.graph.evaluator import DOUBLE, OWN
+from anysize.validators.references.graph.model import external_folder
+from anysize.validators.references.graph.plan import GraphPlan
 
 __all__ = ["BATCH", "Tensor", "batches", "evaluate", "shown", "tensors_of", "truncated"]
 

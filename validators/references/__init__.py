@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from anysize.validators.references.choose import choose_reference
-from anysize.validators.references.module import (
+from anysize.validators.references.composed.windows import Layout, WindowsReference
+from anysize.validators.references.eager.module import (
     module_device,
     own_output_names,
     own_training_size,
 )
 from anysize.validators.references.protocol import FcOriginal, Precision, Reference, Rejected
-from anysize.validators.references.windows import Layout, WindowsReference
 
 __all__ = [
     "FcOriginal",

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anysize.errors import DeclinedError, SourceError, UsageError
-from anysize.validators.references.converted import CONVERTED, converted_reference
+from anysize.validators.references.composed.converted import CONVERTED, converted_reference
+from anysize.validators.references.composed.several_heads import Part, SeveralHeads
+from anysize.validators.references.composed.windows import Layout
 from anysize.validators.references.protocol import FcOriginal, Reference
-from anysize.validators.references.several_heads import Part, SeveralHeads
-from anysize.validators.references.windows import Layout
 
 if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-    from anysize.validators.references.eager_fc import EagerFc
+    from anysize.validators.references.eager.fc import EagerFc
 
 __all__ = ["choose_reference", "output_layout"]
 
@@ -76,8 +76,8 @@ def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Referenc
     from anysize.surgery.metadata import read_metadata
     from anysize.surgery.shapes.intervals import refuse_oversized
     from anysize.validators.inputs.signature import float_outputs
-    from anysize.validators.references.converted_graph import converted_graph
-    from anysize.validators.references.onnx_graph import OnnxReference, external_folder
+    from anysize.validators.references.graph.converted import converted_graph
+    from anysize.validators.references.graph.model import OnnxReference, external_folder
 
     model = load_model(path)
     image_input(model)  # a graph without one would "reject" every size
@@ -108,8 +108,8 @@ def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Re
     from torch import nn
 
     from anysize.surgery.metadata import read_metadata
-    from anysize.validators.references.module import ModuleFc, ModuleReference, module_name
-    from anysize.validators.references.one_output import OneOutput
+    from anysize.validators.references.eager.module import ModuleFc, ModuleReference, module_name
+    from anysize.validators.references.eager.one_output import OneOutput
 
     if not isinstance(module, nn.Module):
         raise SourceError(
@@ -155,7 +155,7 @@ def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Re
 
 def _adds_outputs(module: nn.Module, candidate: onnx.ModelProto) -> bool:
     """Whether the file hands out maps beside the module's own outputs."""
-    from anysize.validators.references.module import own_output_names
+    from anysize.validators.references.eager.module import own_output_names
 
     own = own_output_names(module)
     return own is not None and len(own) != len(candidate.graph.output)
@@ -164,8 +164,8 @@ def _adds_outputs(module: nn.Module, candidate: onnx.ModelProto) -> bool:
 def _eager_halves(candidate: onnx.ModelProto, module: nn.Module, name: str) -> EagerFc:
     """Cut a module that was exported with another head than its own."""
     from anysize.surgery import image_input, trained_size
-    from anysize.validators.references.eager_fc import EagerFc
-    from anysize.validators.references.module import own_training_size
+    from anysize.validators.references.eager.fc import EagerFc
+    from anysize.validators.references.eager.module import own_training_size
 
     size = trained_size(candidate) or own_training_size(module)
     if size is None:

@@ -180,7 +180,7 @@ def _refuse_unprovable(original: onnx.ModelProto, model: Path) -> None:
 def _prove(original: Path, rewritten: Path, done: Rewrite, head: str) -> RewriteProof:
     from anysize.surgery import load_model, read_metadata
     from anysize.validators.proof import prove_rewrite
-    from anysize.validators.references.labels import reads_scores
+    from anysize.validators.references.graph.labels import reads_scores
 
     assert done.size is not None  # known wherever a rewrite was applied
     stride = read_metadata(done.model).map_stride or _DEFAULT_STRIDE

@@ -17,7 +17,7 @@ import anysize
 from anysize.sizes import Size
 from anysize.validators import RUNTIMES, Report, get_runtime, validate_model
 from anysize.validators.references import Reference
-from anysize.validators.references.module import ModuleReference
+from anysize.validators.references.eager.module import ModuleReference
 from anysize.validators.references.protocol import Precision, Rejected
 from anysize.validators.runtimes import Availability
 from anysize.validators.worker import IsolatedSession

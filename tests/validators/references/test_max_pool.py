@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 
-from anysize.validators.references.operators.max_pool import MaxPool, _pool
+from anysize.validators.references.graph.operators.max_pool import MaxPool, _pool
 
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
@@ -56,7 +56,7 @@ def test_uneven_padding_has_the_bits_of_pytorch(kernel, strides, pads, sides):
     ids=lambda options: next(iter(options)),
 )
 def test_any_other_pooling_is_left_to_the_evaluator(options, monkeypatch):
-    monkeypatch.setattr("anysize.validators.references.operators.max_pool._pool", None)
+    monkeypatch.setattr("anysize.validators.references.graph.operators.max_pool._pool", None)
     x = np.random.default_rng(0).standard_normal((1, 2, 7, 8))
     options = {"kernel_shape": [3, 3], **options}
     np.testing.assert_array_equal(evaluate(x, [MaxPool], **options), evaluate(x, [], **options))

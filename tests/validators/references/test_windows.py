@@ -15,9 +15,9 @@ from anysize.surgery import load_model, rewrite, save_model
 from anysize.validators import Verdict, validate_model
 from anysize.validators.inputs.images import make_images
 from anysize.validators.proof import prove_rewrite
-from anysize.validators.references.module import ModuleFc
+from anysize.validators.references.composed.windows import WindowsReference, expected_maps
+from anysize.validators.references.eager.module import ModuleFc
 from anysize.validators.references.protocol import Rejected
-from anysize.validators.references.windows import WindowsReference, expected_maps
 
 TRAINED, LARGER = Size(8, 8), Size(17, 22)
 RUNTIMES = ("ort-cpu", "onnx-reference")
@@ -185,7 +185,7 @@ def test_the_expected_map_is_the_head_on_each_window(halves):
 def test_chunks_of_windows_make_the_same_map(halves, monkeypatch):
     images = make_images(LARGER, 2, channels=3, seed=3)
     whole = expected_maps(ModuleFc(halves), images, "float64")
-    monkeypatch.setattr("anysize.validators.references.windows._CHUNK_BYTES", 1)
+    monkeypatch.setattr("anysize.validators.references.composed.windows._CHUNK_BYTES", 1)
     np.testing.assert_array_equal(whole, expected_maps(ModuleFc(halves), images, "float64"))
 
 

@@ -15,9 +15,9 @@ from anysize.surgery import load_model
 from anysize.validators import Verdict, validate_model
 from anysize.validators.inputs.images import make_images
 from anysize.validators.references import Rejected, WindowsReference, choose_reference
-from anysize.validators.references.float64_graph import to_float64
-from anysize.validators.references.module import ModuleReference
-from anysize.validators.references.onnx_graph import OnnxReference
+from anysize.validators.references.eager.module import ModuleReference
+from anysize.validators.references.graph.float64 import to_float64
+from anysize.validators.references.graph.model import OnnxReference
 
 SIZE = Size(8, 8)
 IMAGES = {"input": make_images(SIZE, 2, channels=3, seed=0)}

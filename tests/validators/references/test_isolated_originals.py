@@ -16,7 +16,7 @@ from anysize.sizes import Size
 from anysize.validators import validate_model
 from anysize.validators.inputs.images import make_images
 from anysize.validators.references import Rejected, graph_evaluator, literal_ort
-from anysize.validators.references.onnx_graph import GraphPair
+from anysize.validators.references.graph.model import GraphPair
 from anysize.validators.worker import Limits, SharedWorker
 
 # A loop that counts to 2^62 before it hands out the image's mean.

@@ -8,8 +8,8 @@ from torch import nn
 
 from anysize.sizes import Size
 from anysize.validators.inputs.images import make_images
-from anysize.validators.references.exact_products import exact_products
-from anysize.validators.references.module import ModuleReference, module_device
+from anysize.validators.references.eager.exact_products import exact_products
+from anysize.validators.references.eager.module import ModuleReference, module_device
 
 IMAGES = {"input": make_images(Size(8, 8), 1, channels=3, seed=0)}
 

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from anysize.validators.references.operators.batch_norm import BatchNormalization
+from anysize.validators.references.graph.operators.batch_norm import BatchNormalization
 
 
 def graph(opset):

@@ -11,9 +11,9 @@ import pytest
 from onnx import helper, numpy_helper
 
 from anysize.errors import ModelFileError
-from anysize.validators.references.graph_evaluator import double_session
-from anysize.validators.references.onnx_graph import GraphPair
-from anysize.validators.references.operators import ARBITER_OPERATORS
+from anysize.validators.references.graph.evaluator import double_session
+from anysize.validators.references.graph.model import GraphPair
+from anysize.validators.references.graph.operators import ARBITER_OPERATORS
 from anysize.validators.references.protocol import Rejected
 
 EPS32 = float(np.finfo(np.float32).eps)
@@ -433,7 +433,7 @@ def test_an_operator_means_the_same_to_the_arbiter_and_to_onnx_runtime(operator)
     [o.__name__ for o in ARBITER_OPERATORS if o.__name__ != "Conv"],  # that one is for speed
 )
 def test_the_evaluator_alone_would_not_do(operator, monkeypatch):
-    monkeypatch.setattr("anysize.validators.references.operators.ARBITER_OPERATORS", ())
+    monkeypatch.setattr("anysize.validators.references.graph.operators.ARBITER_OPERATORS", ())
     assert any(complaint(case) for case in TABLE if case.operator == operator)
 
 

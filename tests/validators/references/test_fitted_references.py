@@ -14,8 +14,8 @@ from anysize.sizes import Size
 from anysize.surgery import load_model, rewrite, save_model
 from anysize.validators import Verdict, validate_model
 from anysize.validators.proof import prove_rewrite
-from anysize.validators.references.pooled import average_to
-from anysize.validators.references.resized import interpolate_to
+from anysize.validators.references.composed.pooled import average_to
+from anysize.validators.references.composed.resized import interpolate_to
 
 TRAINED, SIZES = Size(8, 8), (Size(17, 22), Size(31, 12), Size(5, 9))
 HEADS = ("adaptive", "resize")

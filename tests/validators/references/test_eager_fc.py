@@ -14,7 +14,7 @@ from anysize.sizes import Size
 from anysize.surgery import FileMetadata, write_metadata
 from anysize.validators import validate_model
 from anysize.validators.references import Rejected, WindowsReference
-from anysize.validators.references.eager_fc import EagerFc
+from anysize.validators.references.eager.fc import EagerFc
 
 SIZE = Size(16, 16)
 CHANNELS, MAP = 6, (3, 3)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from anysize.errors import DeclinedError
-from anysize.validators.references.calls import Call, Recording
+from anysize.validators.references.eager.calls import Call, Recording
 
 __all__ = ["Cut", "find_cut"]
 

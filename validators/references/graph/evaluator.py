@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from anysize.validators.references.graph_plan import PlannedGraph
+from anysize.validators.references.graph.plan import PlannedGraph
 from anysize.validators.runtimes.onnx_reference import EvaluatorSession, OnnxReferenceRuntime
 from anysize.validators.worker import SharedWorker
 
@@ -33,7 +33,7 @@ class OwnEvaluator(OnnxReferenceRuntime):
         """Load the graph of a plan; NumPy has threads of its own."""
         from anysize.surgery.storage.payloads import load_tensor
         from anysize.surgery.storage.tensors import all_tensors, is_loaded
-        from anysize.validators.references.operators import ARBITER_OPERATORS
+        from anysize.validators.references.graph.operators import ARBITER_OPERATORS
 
         model, folder = _read(model_path)
         for tensor in all_tensors(model):
@@ -49,8 +49,8 @@ def double_session(model: onnx.ModelProto, folder: Path | None = None) -> Evalua
         model: Not modified.
         folder: Where weights lie that are not in memory.
     """
-    from anysize.validators.references.float64_graph import to_float64
-    from anysize.validators.references.operators import ARBITER_OPERATORS
+    from anysize.validators.references.graph.float64 import to_float64
+    from anysize.validators.references.graph.operators import ARBITER_OPERATORS
 
     graph = to_float64(model, folder=folder)
     return EvaluatorSession(graph.model, weights=graph.weights, operators=ARBITER_OPERATORS)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from anysize.sizes import Size
-from anysize.validators.references.pooled import PooledReference
+from anysize.validators.references.composed.pooled import PooledReference
+from anysize.validators.references.composed.resized import ResizedReference
+from anysize.validators.references.composed.windows import Layout, WindowsReference
 from anysize.validators.references.protocol import FcOriginal, Reference
-from anysize.validators.references.resized import ResizedReference
-from anysize.validators.references.windows import Layout, WindowsReference
 
 __all__ = ["AVERAGED", "CONVERTED", "converted_reference"]
 

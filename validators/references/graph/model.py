@@ -24,7 +24,7 @@ from anysize.words import one_line
 if TYPE_CHECKING:
     import onnx
 
-    from anysize.validators.references.graph_plan import GraphPlan
+    from anysize.validators.references.graph.plan import GraphPlan
     from anysize.validators.runtimes.protocol import Session
 
 __all__ = ["GraphPair", "OnnxReference", "external_folder"]
@@ -139,7 +139,7 @@ class GraphPair:
 
     def _planned(self) -> Path:
         """Write the graph down for a worker, once."""
-        from anysize.validators.references.graph_plan import GraphPlan
+        from anysize.validators.references.graph.plan import GraphPlan
 
         if self._plan is None:
             self._plan = GraphPlan(self._path or self._model, folder=self._folder)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from anysize.errors import DeclinedError, SourceError
 from anysize.sizes import Size
-from anysize.validators.references.onnx_graph import GraphPair
+from anysize.validators.references.graph.model import GraphPair
 from anysize.validators.references.protocol import Precision, Rejected
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from anysize.validators.references.graph_plan import PlannedGraph
+from anysize.validators.references.graph.plan import PlannedGraph
 from anysize.validators.runtimes.ort_cpu import OrtCpu
 from anysize.validators.runtimes.ort_session import OrtSession
 from anysize.validators.worker import SharedWorker

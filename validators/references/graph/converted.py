@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
-from anysize.validators.references.converted import AVERAGED, converted_reference
-from anysize.validators.references.onnx_fc import OnnxFc
-from anysize.validators.references.onnx_graph import OnnxReference, external_folder
+from anysize.validators.references.composed.converted import AVERAGED, converted_reference
+from anysize.validators.references.composed.several_heads import Part, SeveralHeads
+from anysize.validators.references.composed.windows import Layout
+from anysize.validators.references.graph.fc import OnnxFc
+from anysize.validators.references.graph.model import OnnxReference, external_folder
 from anysize.validators.references.protocol import Reference
-from anysize.validators.references.several_heads import Part, SeveralHeads
-from anysize.validators.references.windows import Layout
 
 if TYPE_CHECKING:
     import onnx

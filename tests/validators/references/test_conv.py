@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from anysize.validators.references.operators.conv import Conv
+from anysize.validators.references.graph.operators.conv import Conv
 
 EPS64 = float(np.finfo(np.float64).eps)
 

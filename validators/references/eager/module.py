@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from anysize.errors import NotRunError, SourceError
 from anysize.sizes import Size
-from anysize.validators.references.exact_products import exact_products
+from anysize.validators.references.eager.exact_products import exact_products
 from anysize.validators.references.protocol import Precision, Rejected
 from anysize.words import one_line
 
@@ -96,7 +96,7 @@ class ModulePair:
         if precision == "float32":
             return self._float32
         if self._float64 is None:
-            from anysize.validators.references.doubled import doubled
+            from anysize.validators.references.eager.double import doubled
 
             try:
                 self._float64 = doubled(self._float32)
@@ -211,7 +211,7 @@ def _computing(precision: Precision) -> Iterator[None]:
     """Compute in `precision`, whatever this process allows itself elsewhere."""
     import torch
 
-    from anysize.validators.references.doubled import double_precision
+    from anysize.validators.references.eager.double import double_precision
 
     with (
         torch.inference_mode(),

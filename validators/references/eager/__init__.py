@@ -1,0 +1,1 @@
+"""References that are eager modules, whole or cut at their feature map."""

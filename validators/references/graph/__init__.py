@@ -1,0 +1,1 @@
+"""References that are ONNX files, run as they stand and in float64."""
