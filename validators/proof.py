@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from anysize.errors import SourceError, UnsupportedModelError, UsageError
 from anysize.sizes import Size
-from anysize.validators.arbiter import Arbiter
 from anysize.validators.inputs.cases import Case
 from anysize.validators.inputs.images import make_images
 from anysize.validators.judging.budget import PROFILES
@@ -29,7 +28,8 @@ from anysize.validators.judging.parity import Expected, Judgement, judge
 from anysize.validators.judging.verdicts import Verdict, exit_code
 from anysize.validators.references.protocol import Reference, Rejected
 from anysize.validators.report.report import Cell
-from anysize.validators.vacuity import variations
+from anysize.validators.run.arbiter import Arbiter
+from anysize.validators.run.vacuity import variations
 
 if TYPE_CHECKING:
     import onnx

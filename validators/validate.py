@@ -13,15 +13,10 @@ from numpy.typing import NDArray
 
 from anysize.errors import UsageError
 from anysize.sizes import Size
-from anysize.validators.arbiter import Arbiter
-from anysize.validators.expectation import CaseExpectation, compute_expectations, read_inputs
-from anysize.validators.host import machine, package_versions, usable_cpus
 from anysize.validators.inputs.auto_sizes import auto_sizes
 from anysize.validators.inputs.cases import Case, plan_cases
 from anysize.validators.inputs.signature import GraphInputs, float_outputs, given_case, graph_inputs
 from anysize.validators.judging.budget import PerOutput, Tolerances
-from anysize.validators.opening import open_runtime
-from anysize.validators.passes import run_opened
 from anysize.validators.references import (
     Reference,
     choose_reference,
@@ -29,9 +24,14 @@ from anysize.validators.references import (
     own_training_size,
 )
 from anysize.validators.report import ReferenceRecord, Report
+from anysize.validators.run.arbiter import Arbiter
+from anysize.validators.run.expectation import CaseExpectation, compute_expectations, read_inputs
+from anysize.validators.run.file_under_test import Subject
+from anysize.validators.run.host import machine, package_versions, usable_cpus
+from anysize.validators.run.open_session import open_runtime
+from anysize.validators.run.spool import Spool
+from anysize.validators.run.sweeps import run_opened
 from anysize.validators.runtimes import Runtime, get_runtime
-from anysize.validators.spool import Spool
-from anysize.validators.subject import Subject
 
 if TYPE_CHECKING:
     from torch import nn

@@ -22,8 +22,8 @@ from anysize.sizes import Size
 from anysize.validators import Verdict, validate_model
 from anysize.validators.inputs.cases import Case
 from anysize.validators.inputs.images import make_images
+from anysize.validators.run.spool import Spool
 from anysize.validators.runtimes.ort_cpu import OrtCpu
-from anysize.validators.spool import Spool
 
 SIZE = Size(8, 8)
 BOUNDS = {"anysize.head": "fc", "anysize.size": "8x8", "anysize.min_size": "8x8"}

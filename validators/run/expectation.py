@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anysize.sizes import Size, SizeRange
-from anysize.validators.arbiter import Arbiter, arbitrate, refuse_random
-from anysize.validators.bright import BrightCase, find_bright
 from anysize.validators.inputs.cases import Case
 from anysize.validators.inputs.signature import GraphInputs, make_inputs
 from anysize.validators.references.protocol import Reference, Rejected
-from anysize.validators.spool import FLOAT32, FLOAT64, INPUTS, ROUNDED, Spool
-from anysize.validators.vacuity import WholeNumbers, vary
+from anysize.validators.run.amplified import BrightCase, find_bright
+from anysize.validators.run.arbiter import Arbiter, arbitrate, refuse_random
+from anysize.validators.run.spool import FLOAT32, FLOAT64, INPUTS, ROUNDED, Spool
+from anysize.validators.run.vacuity import WholeNumbers, vary
 
 __all__ = ["CaseExpectation", "compute_expectations", "input_files", "read_inputs"]
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from anysize.validators.arbiter import Arbiter, arbitrate
 from anysize.validators.inputs.cases import Case
 from anysize.validators.inputs.signature import GraphInputs, make_inputs
 from anysize.validators.judging.budget import PROFILES, float_deviation
 from anysize.validators.references.protocol import Reference, Rejected
-from anysize.validators.spool import FLOAT32, FLOAT64, Spool
-from anysize.validators.vacuity import OTHER_SEEDS, WholeNumbers
+from anysize.validators.run.arbiter import Arbiter, arbitrate
+from anysize.validators.run.spool import FLOAT32, FLOAT64, Spool
+from anysize.validators.run.vacuity import OTHER_SEEDS, WholeNumbers
 
 __all__ = ["BrightCase", "find_bright"]
 
