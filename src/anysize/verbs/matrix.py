@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from anysize.errors import UsageError
 from anysize.files import check_output_path
-from anysize.verbs.matrix_job import died, run_job
-from anysize.verbs.matrix_processes import run_in_processes
+from anysize.verbs.matrix_runs.job import died, run_job
+from anysize.verbs.matrix_runs.processes import run_in_processes
 from anysize.verbs.progress import Progress, silent
 
 if TYPE_CHECKING:
     from anysize.validators import JoinedReport
-    from anysize.validators.matrix_plan import Job
     from anysize.validators.report import Entry
+    from anysize.verbs.matrix_runs.plan import Job
 
 __all__ = ["matrix"]
 
@@ -50,8 +50,8 @@ def matrix(
             a file that a job reads, or ray is not installed.
     """
     from anysize.validators import JoinedReport
-    from anysize.validators.matrix_key import input_files, job_keys
-    from anysize.validators.matrix_plan import read_matrix
+    from anysize.verbs.matrix_runs.key import input_files, job_keys
+    from anysize.verbs.matrix_runs.plan import read_matrix
 
     config = Path(config)
     planned = read_matrix(config)

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anysize.files import remove_partial
-from anysize.verbs.matrix_job import died, run_job
+from anysize.verbs.matrix_runs.job import died, run_job
 
 if TYPE_CHECKING:
-    from anysize.validators.matrix_plan import Job
     from anysize.validators.report import Entry
+    from anysize.verbs.matrix_runs.plan import Job
 
 __all__ = ["run_in_processes"]
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from anysize.errors import ModelFileError
 from anysize.files import file_sha256
-from anysize.validators.matrix_plan import Job
+from anysize.verbs.matrix_runs.plan import Job
 
 __all__ = ["input_files", "job_keys"]
 

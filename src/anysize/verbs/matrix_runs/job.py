@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from anysize.errors import AnysizeError
 
 if TYPE_CHECKING:
-    from anysize.validators.matrix_plan import Job
     from anysize.validators.report import Entry
+    from anysize.verbs.matrix_runs.plan import Job
 
 __all__ = ["died", "run_job"]
 

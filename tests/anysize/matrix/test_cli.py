@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from anysize.errors import UsageError
-from anysize.validators.matrix_plan import read_matrix
+from anysize.verbs.matrix_runs.plan import read_matrix
 
 CONFIG = """
 runtimes = ["ort-cpu"]

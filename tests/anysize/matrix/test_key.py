@@ -10,8 +10,8 @@ import onnx
 import pytest
 
 from anysize.validators import matrix_key
-from anysize.validators.matrix_key import input_files, job_keys
-from anysize.validators.matrix_plan import read_matrix
+from anysize.verbs.matrix_runs.key import input_files, job_keys
+from anysize.verbs.matrix_runs.plan import read_matrix
 
 FILE = '[[model]]\nfile = "own.onnx"\n'
 SOURCE = '[[model]]\nsource = "nets_of_key.small:make"\n'
@@ -189,7 +189,7 @@ def test_another_version_of_a_package_changes_the_key(job, monkeypatch):
 
 
 def test_what_this_process_has_imported_does_not_change_the_key():
-    code = "import sys; from anysize.validators.matrix_key import _environment; "
+    code = "import sys; from anysize.verbs.matrix_runs.key import _environment; "
     before, after = (
         subprocess.run(
             [sys.executable, "-c", f"{code}{imported}print(_environment())"],
