@@ -22,10 +22,8 @@ from torch import nn
 
 from anysize.errors import DeclinedError, ExportError, UsageError
 from anysize.exporters.acceptance import accepted_sizes
-from anysize.exporters.batch_norm import fold_batch_norm
 from anysize.exporters.bounds import narrowed
 from anysize.exporters.ceil_mode import ceil_mode_to_padding
-from anysize.exporters.collector import collector_paused
 from anysize.exporters.conversion import convert
 from anysize.exporters.free_shapes import free_shapes
 from anysize.exporters.half import to_half
@@ -38,7 +36,9 @@ from anysize.exporters.opset_range import DEFAULT_OPSET, check_opset
 from anysize.exporters.probe import Probe
 from anysize.exporters.specialisation import baked_values, check_nothing_is_baked
 from anysize.exporters.tidy import drop_unused_initializers, tidy
-from anysize.exporters.trace import Trace, trace
+from anysize.exporters.tracing.batch_norm import fold_batch_norm
+from anysize.exporters.tracing.gc_pause import collector_paused
+from anysize.exporters.tracing.trace import Trace, trace
 from anysize.exporters.whole_map_pooling import pool_whole_maps
 from anysize.sizes import MAX_SIDE, Size, SizeRange
 from anysize.surgery import (

@@ -17,8 +17,8 @@ import onnx
 import onnx_ir as ir
 from onnx import helper
 
-from anysize.exporters.placeholders import DOMAIN
-from anysize.exporters.trace import Trace
+from anysize.exporters.tracing.placeholders import DOMAIN
+from anysize.exporters.tracing.trace import Trace
 from anysize.surgery.operators.emitter import Emitter
 
 __all__ = ["free_shapes"]

@@ -9,7 +9,7 @@ from torch import nn
 
 from anysize.exporters.probe import Probe
 from anysize.exporters.specialisation import baked_values
-from anysize.exporters.trace import trace
+from anysize.exporters.tracing.trace import trace
 from anysize.sizes import Size
 
 FIRST, SECOND = (2, Size(24, 24)), (3, Size(93, 130))

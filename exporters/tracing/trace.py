@@ -15,14 +15,14 @@ import torch
 from torch import nn
 
 from anysize.errors import ExportError
-from anysize.exporters.batch_norm import batch_norm_translations
-from anysize.exporters.constant_weights import fold_weights
 from anysize.exporters.inputs import InputSpec
-from anysize.exporters.local_response_norm import WholeLocalResponseNorm
-from anysize.exporters.naming import name_layers
-from anysize.exporters.placeholders import translation_table
-from anysize.exporters.same_padding import WholePadding, write_padding
-from anysize.exporters.torchlib import operators_listed_once
+from anysize.exporters.tracing.batch_norm import batch_norm_translations
+from anysize.exporters.tracing.constant_weights import fold_weights
+from anysize.exporters.tracing.local_response_norm import WholeLocalResponseNorm
+from anysize.exporters.tracing.naming import name_layers
+from anysize.exporters.tracing.placeholders import translation_table
+from anysize.exporters.tracing.same_padding import WholePadding, write_padding
+from anysize.exporters.tracing.translations import operators_listed_once
 from anysize.sizes import Size
 
 __all__ = ["Trace", "trace"]
@@ -85,7 +85,7 @@ def trace(
     `extra_inputs` follow the image as positional arguments.
 
     Weights are not copied. Operators that torch.onnx would specialise stay as placeholders, see
-    `anysize.exporters.placeholders`.
+    `anysize.exporters.tracing.placeholders`.
 
     Raises:
         ExportError: torch.onnx cannot trace the module, or the module refuses the size.

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from anysize.errors import ExportError
-from anysize.exporters.origin import origin
+from anysize.exporters.tracing.origin import origin
 
 __all__ = ["WholePadding", "translate_pad", "write_padding"]
 

@@ -16,9 +16,9 @@ import onnxscript
 import torch
 from onnxscript import opset18
 
-from anysize.exporters.local_response_norm import translate_local_response_norm
-from anysize.exporters.region_operators import REGION_OPERATORS
-from anysize.exporters.same_padding import translate_pad
+from anysize.exporters.tracing.local_response_norm import translate_local_response_norm
+from anysize.exporters.tracing.region_operators import REGION_OPERATORS
+from anysize.exporters.tracing.same_padding import translate_pad
 
 __all__ = ["DOMAIN", "translation_table"]
 

@@ -16,7 +16,7 @@ from torch import nn
 from anysize.errors import MapSizeError
 from anysize.exporters import ExportSpec, export_module
 from anysize.exporters.lowerings import has_paper_bins, lower_placeholders
-from anysize.exporters.trace import trace
+from anysize.exporters.tracing.trace import trace
 from anysize.models import HeadOptions, build
 from anysize.models.operators import paper_bins, paper_max_pool
 from anysize.sizes import Size, SizeRange

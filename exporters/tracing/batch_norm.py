@@ -22,7 +22,7 @@ import torch
 from onnxscript import opset18
 
 from anysize.errors import ExportError
-from anysize.exporters.naming import scopes
+from anysize.exporters.tracing.naming import scopes
 
 __all__ = ["BATCH_NORM", "batch_norm_translations", "fold_batch_norm"]
 

@@ -6,7 +6,7 @@ import importlib
 
 import pytest
 
-from anysize.exporters.torchlib import operators_listed_once
+from anysize.exporters.tracing.translations import operators_listed_once
 
 registration = importlib.import_module("torch.onnx._internal.exporter._registration")
 
@@ -29,7 +29,7 @@ def test_the_list_is_the_one_that_onnxscript_makes():
 def test_a_version_that_keeps_its_registry_elsewhere_is_asked_for_the_list(monkeypatch):
     library = importlib.import_module("onnxscript.function_libs.torch_lib.registration")
     monkeypatch.delattr(library, "default_registry")
-    torchlib = importlib.import_module("anysize.exporters.torchlib")
+    torchlib = importlib.import_module("anysize.exporters.tracing.translations")
 
     class Apis:
         @staticmethod

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from anysize.exporters.batch_norm import BATCH_NORM
+from anysize.exporters.tracing.batch_norm import BATCH_NORM
 
 __all__ = ["fold_weights"]
 
