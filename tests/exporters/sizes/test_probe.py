@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from anysize.exporters.probe import Probe
-from anysize.exporters.specialisation import baked_values
+from anysize.exporters.sizes.probe import Probe
+from anysize.exporters.sizes.specialisation import baked_values
 from anysize.exporters.tracing.trace import trace
 from anysize.sizes import Size
 

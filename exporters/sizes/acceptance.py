@@ -11,7 +11,7 @@ from functools import partial
 
 from anysize.bisection import highest, lowest
 from anysize.errors import ExportError
-from anysize.exporters.probe import Probe
+from anysize.exporters.sizes.probe import Probe
 from anysize.sizes import MAX_SIDE, Size, SizeRange
 
 __all__ = ["accepted_sizes"]
