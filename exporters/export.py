@@ -21,14 +21,9 @@ import torch
 from torch import nn
 
 from anysize.errors import DeclinedError, ExportError, UsageError
-from anysize.exporters.ceil_mode import ceil_mode_to_padding
 from anysize.exporters.conversion import convert
-from anysize.exporters.half import to_half
 from anysize.exporters.inputs import InputSpec
 from anysize.exporters.lowerings import has_paper_bins, lower_placeholders
-from anysize.exporters.minimise import minimise
-from anysize.exporters.opset import convert_opset, trace_opset
-from anysize.exporters.opset_range import DEFAULT_OPSET, check_opset
 from anysize.exporters.sizes.acceptance import accepted_sizes
 from anysize.exporters.sizes.bounds import narrowed
 from anysize.exporters.sizes.free_shapes import free_shapes
@@ -36,10 +31,15 @@ from anysize.exporters.sizes.identity_pooling import drop_identity_pooling
 from anysize.exporters.sizes.probe import Probe
 from anysize.exporters.sizes.specialisation import baked_values, check_nothing_is_baked
 from anysize.exporters.sizes.whole_map_pooling import pool_whole_maps
-from anysize.exporters.tidy import drop_unused_initializers, tidy
 from anysize.exporters.tracing.batch_norm import fold_batch_norm
 from anysize.exporters.tracing.gc_pause import collector_paused
 from anysize.exporters.tracing.trace import Trace, trace
+from anysize.exporters.writing.ceil_mode import ceil_mode_to_padding
+from anysize.exporters.writing.clean_graph import minimise
+from anysize.exporters.writing.float16 import to_half
+from anysize.exporters.writing.opset import convert_opset, trace_opset
+from anysize.exporters.writing.opset_range import DEFAULT_OPSET, check_opset
+from anysize.exporters.writing.strip_trace import drop_unused_initializers, tidy
 from anysize.sizes import MAX_SIDE, Size, SizeRange
 from anysize.surgery import (
     FileMetadata,

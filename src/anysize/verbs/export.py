@@ -108,8 +108,8 @@ def export(
         AnysizeError: A subclass says what cannot be used.
         VerificationError: The file does not compute what the module computes; it is not written.
     """
-    from anysize.exporters.opset_range import check_opset
     from anysize.exporters.sizes.bounds import narrowed
+    from anysize.exporters.writing.opset_range import check_opset
     from anysize.models.zoo import choose_head
 
     output = Path(output)

@@ -102,7 +102,7 @@ def _refuse_overwriting(planned: Sequence[Job], folder: Path, inputs: Sequence[P
 
 
 def _check_opsets(planned: Sequence[Job], config: Path) -> None:
-    from anysize.exporters.opset_range import check_opset
+    from anysize.exporters.writing.opset_range import check_opset
 
     for job in planned:
         if job.opset is None:

@@ -11,7 +11,7 @@ from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from anysize.exporters import ExportSpec, export_module
-from anysize.exporters.minimise import minimise
+from anysize.exporters.writing.clean_graph import minimise
 from anysize.sizes import Size
 
 

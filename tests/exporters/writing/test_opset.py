@@ -15,8 +15,8 @@ from torch import nn
 
 from anysize.errors import ExportError, UsageError
 from anysize.exporters import ExportSpec, export_module
-from anysize.exporters.older_operators import OLDER
-from anysize.exporters.opset import convert_opset
+from anysize.exporters.writing.opset import convert_opset
+from anysize.exporters.writing.opset_downgrade import OLDER
 from anysize.models import resolve
 from anysize.sizes import Size
 

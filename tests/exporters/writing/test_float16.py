@@ -14,7 +14,7 @@ from onnx.reference import ReferenceEvaluator
 import anysize
 from anysize.errors import ExportError
 from anysize.exporters import ExportSpec, export_module
-from anysize.exporters.half import to_half
+from anysize.exporters.writing.float16 import to_half
 from anysize.models import resolve
 from anysize.sizes import Size
 from anysize.surgery import HeldWeights, read_metadata

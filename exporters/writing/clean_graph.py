@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from anysize.exporters.tidy import drop_unused_initializers
+from anysize.exporters.writing.strip_trace import drop_unused_initializers
 from anysize.surgery.graph import opset_version
 from anysize.surgery.shapes.folding import NodeFolder
 from anysize.surgery.storage.tensors import small_array
