@@ -1,22 +1,53 @@
-"""PyTorch → ONNX: one call into torch.onnx, and the lowerings that it lacks."""
+"""PyTorch → ONNX: one call into torch.onnx, and the lowerings that it lacks.
+
+torch is loaded by the first export, not by the first import.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from anysize.lazy import lazy_names
+
 if TYPE_CHECKING:
+    from anysize.exporters.bounds import narrowed
+    from anysize.exporters.conversion import CONVERTED_HEADS
     from anysize.exporters.export import Exported, ExportSpec, export_module
     from anysize.exporters.inputs import ROIS, InputSpec
+    from anysize.exporters.opset_range import DEFAULT_OPSET, check_opset
     from anysize.exporters.outputs import output_names
 
-__all__ = ["ROIS", "ExportSpec", "Exported", "InputSpec", "export_module", "output_names"]
+__all__ = [
+    "CONVERTED_HEADS",
+    "DEFAULT_OPSET",
+    "ROIS",
+    "ExportSpec",
+    "Exported",
+    "InputSpec",
+    "check_opset",
+    "export_module",
+    "narrowed",
+    "output_names",
+]
 
-
-def __getattr__(name: str) -> object:
-    # torch is loaded by the first export, not by the first import.
-    if name in __all__:
-        from anysize.exporters import export, inputs, outputs
-
-        home = next(part for part in (inputs, outputs, export) if name in part.__all__)
-        return getattr(home, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "bounds": ("narrowed",),
+        "conversion": ("CONVERTED_HEADS",),
+        "export": (
+            "Exported",
+            "ExportSpec",
+            "export_module",
+        ),
+        "inputs": (
+            "ROIS",
+            "InputSpec",
+        ),
+        "opset_range": (
+            "DEFAULT_OPSET",
+            "check_opset",
+        ),
+        "outputs": ("output_names",),
+    },
+)

@@ -21,25 +21,30 @@ import torch
 from torch import nn
 
 from anysize.errors import DeclinedError, ExportError, UsageError
+from anysize.exporters.bounds import narrowed
 from anysize.exporters.conversion import convert
 from anysize.exporters.inputs import InputSpec
 from anysize.exporters.lowerings import has_paper_bins, lower_placeholders
-from anysize.exporters.sizes.acceptance import accepted_sizes
-from anysize.exporters.sizes.bounds import narrowed
-from anysize.exporters.sizes.free_shapes import free_shapes
-from anysize.exporters.sizes.identity_pooling import drop_identity_pooling
-from anysize.exporters.sizes.probe import Probe
-from anysize.exporters.sizes.specialisation import baked_values, check_nothing_is_baked
-from anysize.exporters.sizes.whole_map_pooling import pool_whole_maps
-from anysize.exporters.tracing.batch_norm import fold_batch_norm
-from anysize.exporters.tracing.gc_pause import collector_paused
-from anysize.exporters.tracing.trace import Trace, trace
-from anysize.exporters.writing.ceil_mode import ceil_mode_to_padding
-from anysize.exporters.writing.clean_graph import minimise
-from anysize.exporters.writing.float16 import to_half
-from anysize.exporters.writing.opset import convert_opset, trace_opset
-from anysize.exporters.writing.opset_range import DEFAULT_OPSET, check_opset
-from anysize.exporters.writing.strip_trace import drop_unused_initializers, tidy
+from anysize.exporters.opset_range import DEFAULT_OPSET, check_opset
+from anysize.exporters.sizes import (
+    Probe,
+    accepted_sizes,
+    baked_values,
+    check_nothing_is_baked,
+    drop_identity_pooling,
+    free_shapes,
+    pool_whole_maps,
+)
+from anysize.exporters.tracing import Trace, collector_paused, fold_batch_norm, trace
+from anysize.exporters.writing import (
+    ceil_mode_to_padding,
+    convert_opset,
+    drop_unused_initializers,
+    minimise,
+    tidy,
+    to_half,
+    trace_opset,
+)
 from anysize.sizes import MAX_SIDE, Size, SizeRange
 from anysize.surgery import (
     FileMetadata,
@@ -57,7 +62,8 @@ from anysize.surgery import (
     smallest_size,
     write_metadata,
 )
-from anysize.surgery.storage.tensors import LARGE_BYTES
+from anysize.surgery.storage import LARGE_BYTES
+from anysize.version import VERSION
 
 __all__ = ["ExportSpec", "Exported", "export_module"]
 
@@ -326,10 +332,9 @@ def _maps(model: onnx.ModelProto, spec: ExportSpec) -> tuple[str, ...]:
 def _metadata(
     model: onnx.ModelProto, spec: ExportSpec, sizes: SizeRange, *, is_fixed: bool
 ) -> FileMetadata:
-    from anysize import __version__
 
     metadata = FileMetadata(
-        version=__version__,
+        version=VERSION,
         model=spec.name,
         head=spec.head or ("fc" if is_fixed else "as-is"),
         options=spec.options,

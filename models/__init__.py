@@ -5,10 +5,9 @@ Importing this package loads no torch; the names below that need it do so when t
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
-from anysize.models.zoo import HEADS, ZOO, ZooEntry
+from anysize.lazy import lazy_names
 
 if TYPE_CHECKING:
     from anysize.models.assemble import build, construct
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from anysize.models.heads import HeadOptions
     from anysize.models.source import ResolvedModel, resolve
     from anysize.models.weights import load_weights
+    from anysize.models.zoo import HEADS, ZOO, ZooEntry, choose_head, find_entry
 
 __all__ = [
     "HEADS",
@@ -25,25 +25,33 @@ __all__ = [
     "ResolvedModel",
     "ZooEntry",
     "build",
+    "choose_head",
     "construct",
+    "find_entry",
     "load_weights",
     "resolve",
 ]
 
-_LAZY = {
-    "Classifier": "anysize.models.classifier",
-    "HeadOptions": "anysize.models.heads",
-    "ResolvedModel": "anysize.models.source",
-    "build": "anysize.models.assemble",
-    "construct": "anysize.models.assemble",
-    "load_weights": "anysize.models.weights",
-    "resolve": "anysize.models.source",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Import a name of this package when it is first used."""
-    module = _LAZY.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(module), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "zoo": (
+            "HEADS",
+            "ZOO",
+            "ZooEntry",
+            "choose_head",
+            "find_entry",
+        ),
+        "assemble": (
+            "build",
+            "construct",
+        ),
+        "classifier": ("Classifier",),
+        "heads": ("HeadOptions",),
+        "source": (
+            "ResolvedModel",
+            "resolve",
+        ),
+        "weights": ("load_weights",),
+    },
+)

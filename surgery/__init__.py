@@ -3,7 +3,7 @@
 from anysize.surgery.axes import free_axes
 from anysize.surgery.geometry import MapGeometry, map_geometry
 from anysize.surgery.graph import image_input, static_size
-from anysize.surgery.heads.find import AnySizeAlreadyError, Head, find_head, find_heads
+from anysize.surgery.heads import AnySizeAlreadyError, Head, find_head, find_heads
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
 from anysize.surgery.passes import (
     PassResult,
@@ -13,15 +13,17 @@ from anysize.surgery.passes import (
     reshape_to_flatten,
 )
 from anysize.surgery.rewrite import Rewrite, rewrite
-from anysize.surgery.shapes.intervals import legal_interval, smallest_size, trained_size
-from anysize.surgery.shapes.walk import IllegalSizeError, infer_shapes
-from anysize.surgery.size_guard import guard_map_size, guard_max_size, guard_min_size
-from anysize.surgery.split import split_at
-from anysize.surgery.storage.loading import load_model, model_files
-from anysize.surgery.storage.payloads import HeldWeights
-from anysize.surgery.storage.saving import save_model
-from anysize.surgery.targets import TARGETS
-from anysize.surgery.targets.cam import PooledHead, find_pooled_head
+from anysize.surgery.shapes import (
+    IllegalSizeError,
+    infer_shapes,
+    legal_interval,
+    smallest_size,
+    trained_size,
+)
+from anysize.surgery.size_guard import drop_guards, guard_map_size, guard_max_size, guard_min_size
+from anysize.surgery.split import keep_outputs, split_at
+from anysize.surgery.storage import HeldWeights, load_model, model_files, save_model
+from anysize.surgery.targets import TARGETS, PooledHead, find_pooled_head
 
 __all__ = [
     "TARGETS",
@@ -34,6 +36,7 @@ __all__ = [
     "PassResult",
     "PooledHead",
     "Rewrite",
+    "drop_guards",
     "find_head",
     "find_heads",
     "find_pooled_head",
@@ -44,6 +47,7 @@ __all__ = [
     "guard_min_size",
     "image_input",
     "infer_shapes",
+    "keep_outputs",
     "legal_interval",
     "load_model",
     "local_pool_to_global",

@@ -17,11 +17,19 @@ import onnx
 import onnx.numpy_helper
 
 from anysize.errors import DeclinedError
-from anysize.surgery.heads.constants import Turn
-from anysize.surgery.storage.payloads import HeldWeights, WeightPlace, locate
-from anysize.surgery.storage.permuted import can_turn, turn_later
-from anysize.surgery.storage.tensors import DATA_FIELDS, element_count, is_loaded
-from anysize.surgery.storage.weightless import copy_fields
+from anysize.surgery.graph import reads
+from anysize.surgery.storage import (
+    DATA_FIELDS,
+    HeldWeights,
+    Permutation,
+    WeightPlace,
+    can_permute,
+    copy_fields,
+    element_count,
+    is_loaded,
+    locate,
+    permute_later,
+)
 
 __all__ = ["Derived", "Edits", "NameMaker", "add_initializer", "prune", "unique_name"]
 
@@ -46,7 +54,7 @@ class Derived:
     source: str
     dims: tuple[int, ...]
     reason: str
-    turns: tuple[Turn, ...] = ()
+    turns: tuple[Permutation, ...] = ()
     scale: float = 1.0
 
 
@@ -134,8 +142,8 @@ def _derive(model: onnx.ModelProto, recipe: Derived, place: WeightPlace | None) 
                 f"tensor {source.name!r}: its bytes must move ({recipe.reason}) and they are "
                 "not in memory; say which file the model came from"
             )
-        if can_turn(source) and math.prod(recipe.dims) == element_count(source):
-            turn_later(result, source, recipe.turns, recipe.scale)
+        if can_permute(source) and math.prod(recipe.dims) == element_count(source):
+            permute_later(result, source, recipe.turns, recipe.scale)
             return result
         inline = onnx.TensorProto()
         copy_fields(source, inline, leave_out=("external_data", "data_location"))
@@ -199,7 +207,7 @@ def prune(model: onnx.ModelProto, tensors: Iterable[str]) -> None:
     pending = {name for name in tensors if name}
     outputs = {output.name for output in graph.output}
     while pending:
-        used = _used(graph) | outputs
+        used = set().union(outputs, *(reads(node) for node in graph.node))
         unused = {name for name in pending if name not in used}
         pending = set()
         for index in reversed(range(len(graph.node))):
@@ -219,16 +227,6 @@ def prune(model: onnx.ModelProto, tensors: Iterable[str]) -> None:
     for index in reversed(range(len(graph.value_info))):
         if graph.value_info[index].name not in made:
             del graph.value_info[index]
-
-
-def _used(graph: onnx.GraphProto) -> set[str]:
-    names: set[str] = set()
-    for node in graph.node:
-        names.update(node.input)
-        for entry in node.attribute:
-            for subgraph in (*([entry.g] if entry.HasField("g") else []), *entry.graphs):
-                names |= _used(subgraph) | {output.name for output in subgraph.output}
-    return names
 
 
 def unique_name(model: onnx.ModelProto, wanted: str, taken: Iterable[str] = ()) -> str:

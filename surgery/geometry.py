@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import onnx
 
 from anysize.surgery.graph import GraphView, attribute, image_input
-from anysize.surgery.shapes.rules import SHAPE_KEEPING
-from anysize.surgery.shapes.windows import POOLING, sliding_windows
+from anysize.surgery.shapes import POOLING, SHAPE_KEEPING, sliding_windows
 from anysize.surgery.size_guard import is_guard
 
 __all__ = ["MapGeometry", "map_geometry"]

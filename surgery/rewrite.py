@@ -7,20 +7,19 @@ from pathlib import Path
 
 import onnx
 
-import anysize
 from anysize.errors import DeclinedError, ModelFileError, UsageError
 from anysize.files import file_sha256
 from anysize.sizes import Size, SizeRange
 from anysize.surgery.axes import free_axes
 from anysize.surgery.geometry import MapGeometry, map_geometry
 from anysize.surgery.graph import GraphView, image_input
-from anysize.surgery.heads.find import Head
+from anysize.surgery.heads import Head
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
-from anysize.surgery.shapes.walk import IllegalSizeError, ShapeWalk
+from anysize.surgery.shapes import IllegalSizeError, ShapeWalk
 from anysize.surgery.size_guard import drop_guards
-from anysize.surgery.storage.payloads import HeldWeights, WeightPlace
-from anysize.surgery.storage.weightless import check, weight_free
+from anysize.surgery.storage import HeldWeights, WeightPlace, check, weight_free
 from anysize.surgery.targets import TARGETS, NotNeeded, Output, Plan
+from anysize.version import VERSION
 
 __all__ = ["Rewrite", "rewrite"]
 
@@ -112,7 +111,7 @@ def rewrite(
     geometry = map_geometry(trial, plan.map_tensor) if plan.map_tensor else None
     metadata = replace(
         read_metadata(model),
-        version=anysize.__version__,
+        version=VERSION,
         head=_RECORDED.get(to, to),
         size=plan.size,
         min_size=plan.min_size,

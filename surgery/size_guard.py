@@ -37,7 +37,7 @@ from anysize.errors import DeclinedError, UnsupportedModelError
 from anysize.sizes import Size
 from anysize.surgery.edit import add_initializer, prune, unique_name
 from anysize.surgery.graph import GraphView, image_input, opset_version
-from anysize.surgery.shapes.walk import infer_shapes
+from anysize.surgery.shapes import infer_shapes
 
 __all__ = [
     "GuardKind",

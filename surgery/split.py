@@ -10,14 +10,18 @@ import onnx
 
 from anysize.errors import UnsupportedModelError
 from anysize.sizes import Size
-from anysize.surgery.graph import GraphView, attribute
+from anysize.surgery.graph import GraphView, attribute, reads
 from anysize.surgery.metadata import FileMetadata, write_metadata
-from anysize.surgery.passes.reshape_to_flatten import reshape_to_flatten
-from anysize.surgery.storage.payloads import load_tensor
-from anysize.surgery.storage.tensors import is_loaded
-from anysize.surgery.storage.weightless import copy_fields, inferred_values, weight_free
+from anysize.surgery.passes import reshape_to_flatten
+from anysize.surgery.storage import (
+    copy_fields,
+    inferred_values,
+    is_loaded,
+    load_tensor,
+    weight_free,
+)
 
-__all__ = ["keep_outputs", "reads", "split_at"]
+__all__ = ["keep_outputs", "split_at"]
 
 
 def split_at(
@@ -165,17 +169,6 @@ def _copy_in(tensor: onnx.TensorProto, target: onnx.TensorProto, source: Path | 
     target.CopyFrom(tensor)
     if source is not None and not is_loaded(tensor):
         load_tensor(target, source.parent)
-
-
-def reads(node: onnx.NodeProto) -> set[str]:
-    """Name all tensors that a node reads, those of its subgraphs among them."""
-    names = set(node.input)
-    for entry in node.attribute:
-        for graph in (*([entry.g] if entry.HasField("g") else []), *entry.graphs):
-            names.update(output.name for output in graph.output)
-            for inner in graph.node:
-                names |= reads(inner)
-    return names
 
 
 def _initializers(model: onnx.ModelProto) -> set[str]:

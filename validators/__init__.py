@@ -1,23 +1,22 @@
-"""Validators: an ONNX file × runtimes × sizes → verdicts that can be trusted blindly."""
+"""Validators: an ONNX file × runtimes × sizes → verdicts that can be trusted blindly.
+
+Every worker imports a module of this package, and needs none of these names.
+"""
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from anysize.lazy import lazy_names
+
 if TYPE_CHECKING:
-    from anysize.validators.inputs.auto_sizes import auto_sizes
-    from anysize.validators.judging.budget import PROFILES, Tolerance
-    from anysize.validators.judging.verdicts import VERDICTS, Verdict, exit_code
+    from anysize.validators.inputs import auto_sizes
+    from anysize.validators.judging import PROFILES, VERDICTS, Tolerance, Verdict, exit_code
+    from anysize.validators.proof import RewriteProof, prove_rewrite
     from anysize.validators.report import Cell, JoinedReport, Report, join
-    from anysize.validators.runtimes import (
-        RUNTIMES,
-        RuntimeInfo,
-        get_runtime,
-        list_runtimes,
-        parse_runtimes,
-    )
+    from anysize.validators.runtimes import RUNTIMES
     from anysize.validators.validate import Progress, validate_model
+    from anysize.validators.worker import RuntimeInfo, get_runtime, list_runtimes, parse_runtimes
 
 __all__ = [
     "PROFILES",
@@ -27,6 +26,7 @@ __all__ = [
     "JoinedReport",
     "Progress",
     "Report",
+    "RewriteProof",
     "RuntimeInfo",
     "Tolerance",
     "Verdict",
@@ -36,17 +36,41 @@ __all__ = [
     "join",
     "list_runtimes",
     "parse_runtimes",
+    "prove_rewrite",
     "validate_model",
 ]
 
-_HOMES = ("auto_sizes", "budget", "report", "runtimes", "validate", "verdicts")
-
-
-def __getattr__(name: str) -> object:
-    # Every worker imports a module of this package, and needs none of these names.
-    if name in __all__:
-        for home in _HOMES:
-            module = importlib.import_module(f"anysize.validators.{home}")
-            if name in module.__all__:
-                return getattr(module, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "inputs": ("auto_sizes",),
+        "judging": (
+            "PROFILES",
+            "Tolerance",
+            "VERDICTS",
+            "Verdict",
+            "exit_code",
+        ),
+        "proof": (
+            "RewriteProof",
+            "prove_rewrite",
+        ),
+        "report": (
+            "Cell",
+            "JoinedReport",
+            "Report",
+            "join",
+        ),
+        "runtimes": ("RUNTIMES",),
+        "worker": (
+            "RuntimeInfo",
+            "get_runtime",
+            "list_runtimes",
+            "parse_runtimes",
+        ),
+        "validate": (
+            "Progress",
+            "validate_model",
+        ),
+    },
+)

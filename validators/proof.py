@@ -21,20 +21,16 @@ from numpy.typing import NDArray
 
 from anysize.errors import SourceError, UnsupportedModelError, UsageError
 from anysize.sizes import Size
-from anysize.validators.inputs.cases import Case
-from anysize.validators.inputs.images import make_images
-from anysize.validators.judging.budget import PROFILES
-from anysize.validators.judging.parity import Expected, Judgement, judge
-from anysize.validators.judging.verdicts import Verdict, exit_code
-from anysize.validators.references.protocol import Reference, Rejected
-from anysize.validators.report.report import Cell
-from anysize.validators.run.arbiter import Arbiter
-from anysize.validators.run.vacuity import variations
+from anysize.validators.inputs import Case, make_images
+from anysize.validators.judging import PROFILES, Expected, Judgement, Verdict, exit_code, judge
+from anysize.validators.references import Reference, Rejected
+from anysize.validators.report import Cell
+from anysize.validators.run import Arbiter, variations
 
 if TYPE_CHECKING:
     import onnx
 
-    from anysize.validators.references.graph.model import GraphPair, OnnxReference
+    from anysize.validators.references.graph import GraphPair, OnnxReference
 
 __all__ = ["RewriteProof", "prove_rewrite"]
 
@@ -130,7 +126,7 @@ def prove_rewrite(
         UsageError: There is no size at all.
     """
     from anysize.surgery import trained_size
-    from anysize.validators.references.graph.labels import answers_labels
+    from anysize.validators.references.graph import answers_labels
 
     opened = _open(original, rewritten, source, scores=scores)
     if not scores and answers_labels(opened.original):
@@ -200,7 +196,7 @@ class _Opened:
 
     def whole(self, threads: int) -> OnnxReference:
         """The original as it is."""
-        from anysize.validators.references.graph.model import OnnxReference, external_folder
+        from anysize.validators.references.graph import OnnxReference, external_folder
 
         path = self.original_file
         folder = external_folder(self.original, path) if path else None
@@ -208,8 +204,8 @@ class _Opened:
 
     def parts(self, whole: OnnxReference, size: Size | None, threads: int) -> Reference:
         """The original's features and layers, put together as the new head asks for."""
-        from anysize.validators.references.choose import output_layout
-        from anysize.validators.references.graph.converted import converted_graph
+        from anysize.validators.references import output_layout
+        from anysize.validators.references.graph import converted_graph
 
         return converted_graph(
             self.original,
@@ -223,7 +219,7 @@ class _Opened:
 
     def graph(self, threads: int) -> GraphPair:
         """The new graph."""
-        from anysize.validators.references.graph.model import GraphPair, external_folder
+        from anysize.validators.references.graph import GraphPair, external_folder
 
         path = self.rewritten_file
         return GraphPair(
@@ -244,8 +240,8 @@ def _open(
 ) -> _Opened:
     """Open both, cut at the scores that labels are read from where that is asked for."""
     from anysize.surgery import load_model
-    from anysize.validators.references.choose import output_layout
-    from anysize.validators.references.graph.labels import with_scores
+    from anysize.validators.references import output_layout
+    from anysize.validators.references.graph import with_scores
 
     first, second = (
         load_model(one, weights="in_file") if isinstance(one, Path) else one

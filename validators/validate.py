@@ -13,10 +13,16 @@ from numpy.typing import NDArray
 
 from anysize.errors import UsageError
 from anysize.sizes import Size
-from anysize.validators.inputs.auto_sizes import auto_sizes
-from anysize.validators.inputs.cases import Case, plan_cases
-from anysize.validators.inputs.signature import GraphInputs, float_outputs, given_case, graph_inputs
-from anysize.validators.judging.budget import PerOutput, Tolerances
+from anysize.validators.inputs import (
+    Case,
+    GraphInputs,
+    auto_sizes,
+    float_outputs,
+    given_case,
+    graph_inputs,
+    plan_cases,
+)
+from anysize.validators.judging import PerOutput, Tolerances
 from anysize.validators.references import (
     Reference,
     choose_reference,
@@ -24,14 +30,21 @@ from anysize.validators.references import (
     own_training_size,
 )
 from anysize.validators.report import ReferenceRecord, Report
-from anysize.validators.run.arbiter import Arbiter
-from anysize.validators.run.expectation import CaseExpectation, compute_expectations, read_inputs
-from anysize.validators.run.file_under_test import Subject
-from anysize.validators.run.host import machine, package_versions, usable_cpus
-from anysize.validators.run.open_session import open_runtime
-from anysize.validators.run.spool import Spool
-from anysize.validators.run.sweeps import run_opened
-from anysize.validators.runtimes import Runtime, get_runtime
+from anysize.validators.run import (
+    Arbiter,
+    CaseExpectation,
+    Spool,
+    Subject,
+    compute_expectations,
+    machine,
+    open_runtime,
+    package_versions,
+    read_inputs,
+    run_opened,
+    usable_cpus,
+)
+from anysize.validators.runtimes import Runtime
+from anysize.validators.worker import get_runtime
 
 if TYPE_CHECKING:
     from torch import nn
@@ -256,7 +269,7 @@ def _rounded(
     """
     if not is_half or isinstance(reference, (str, Path, Reference)):
         return contextlib.nullcontext()
-    from anysize.validators.references.rounded import rounded_copy
+    from anysize.validators.references import rounded_copy
 
     return contextlib.closing(choose_reference(subject.model, rounded_copy(reference)))
 

@@ -7,7 +7,7 @@ from onnx import helper
 
 from anysize.errors import ExportError
 from anysize.exporters.lowerings.paper_max import PAPER_BINS, lower_paper_pyramid
-from anysize.exporters.tracing.placeholders import DOMAIN
+from anysize.exporters.tracing import DOMAIN
 from anysize.surgery.operators import (
     Emitter,
     emit_adaptive_average_pool,

@@ -17,9 +17,8 @@ import onnx
 import onnx_ir as ir
 from onnx import helper
 
-from anysize.exporters.tracing.placeholders import DOMAIN
-from anysize.exporters.tracing.trace import Trace
-from anysize.surgery.operators.emitter import Emitter
+from anysize.exporters.tracing import DOMAIN, Trace
+from anysize.surgery.operators import Emitter
 
 __all__ = ["free_shapes"]
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import onnx
 
 from anysize.errors import ExportError
-from anysize.exporters.tracing.placeholders import DOMAIN
+from anysize.exporters.tracing import DOMAIN
 from anysize.sizes import MAX_SIDE, Size, SizeRange
 from anysize.surgery import legal_interval
-from anysize.surgery.shapes.walk import IllegalSizeError, ShapeWalk
+from anysize.surgery.shapes import IllegalSizeError, ShapeWalk
 
 __all__ = ["drop_identity_pooling"]
 

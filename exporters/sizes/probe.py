@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_map
 
 from anysize.bisection import highest
 from anysize.exporters.inputs import InputSpec
-from anysize.exporters.tracing.local_response_norm import WholeLocalResponseNorm
+from anysize.exporters.tracing import WholeLocalResponseNorm
 from anysize.sizes import Size
 
 __all__ = ["Probe"]

@@ -16,8 +16,7 @@ import onnx
 import onnx_ir as ir
 
 from anysize.errors import ExportError
-from anysize.exporters.tracing.origin import origin, shortened
-from anysize.exporters.tracing.trace import Trace
+from anysize.exporters.tracing import Trace, origin, shortened
 
 __all__ = ["BakedValue", "baked_values", "check_nothing_is_baked"]
 

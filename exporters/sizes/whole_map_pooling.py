@@ -9,7 +9,7 @@ from __future__ import annotations
 import onnx
 import onnx_ir as ir
 
-from anysize.exporters.tracing.trace import Trace
+from anysize.exporters.tracing import Trace
 
 __all__ = ["pool_whole_maps"]
 

@@ -8,8 +8,8 @@ from onnx import numpy_helper
 
 from anysize.exporters.writing.strip_trace import drop_unused_initializers
 from anysize.surgery.graph import opset_version
-from anysize.surgery.shapes.folding import NodeFolder
-from anysize.surgery.storage.tensors import small_array
+from anysize.surgery.shapes import NodeFolder
+from anysize.surgery.storage import small_array
 
 __all__ = ["minimise"]
 

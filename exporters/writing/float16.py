@@ -23,9 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from anysize.errors import ExportError, ModelFileError
 from anysize.exporters.writing.strip_trace import drop_unused_initializers
-from anysize.surgery.storage.payloads import HeldWeights
-from anysize.surgery.storage.tensors import element_count
-from anysize.surgery.storage.weightless import check, inferred_values
+from anysize.surgery.storage import HeldWeights, check, element_count, inferred_values
 
 __all__ = ["to_half"]
 

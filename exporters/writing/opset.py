@@ -3,8 +3,8 @@
 The graph is traced where torch.onnx is at home, opset 18 or 20, and converted from there. A node
 stays as it is where its operator is the same at both opsets, or changed in between by element
 types and optional attributes only. Where its meaning or its form changed, one function of
-`anysize.exporters.writing.opset_downgrade` writes it anew. Anything else is refused: onnx's own version
-converter lets operators through whose form it does not know.
+`opset_downgrade` writes it anew. Anything else is refused: onnx's own version converter lets
+operators through whose form it does not know.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import onnx
 from onnx import helper
 
 from anysize.errors import ExportError, ModelFileError
+from anysize.exporters.opset_range import DEFAULT_OPSET, check_opset
 from anysize.exporters.writing.opset_downgrade import OLDER, Conversion
-from anysize.exporters.writing.opset_range import DEFAULT_OPSET, check_opset
 from anysize.surgery.graph import opset_version
-from anysize.surgery.operators.emitter import Emitter
-from anysize.surgery.storage.weightless import check, inferred_values
+from anysize.surgery.operators import Emitter
+from anysize.surgery.storage import check, inferred_values
 
 __all__ = ["convert_opset", "trace_opset"]
 

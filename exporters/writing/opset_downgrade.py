@@ -16,8 +16,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from anysize.surgery.graph import attribute
-from anysize.surgery.operators.emitter import Emitter
-from anysize.surgery.storage.tensors import is_loaded
+from anysize.surgery.operators import Emitter
+from anysize.surgery.storage import is_loaded
 
 __all__ = ["OLDER", "Conversion", "Older"]
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import cast
 
 from anysize.errors import UsageError
+from anysize.lazy import load
 from anysize.models.heads.head import HeadParts, HeadRequest
 
 __all__ = ["HEAD_PATHS", "attach_head"]
@@ -35,8 +34,5 @@ def attach_head(head: str, request: HeadRequest) -> HeadParts:
     path = HEAD_PATHS.get(head)
     if path is None:
         raise UsageError(f"head {head!r}: expected one of {', '.join(HEAD_PATHS)}")
-    module, _, function = path.partition(":")
-    build = cast(
-        "Callable[[HeadRequest], HeadParts]", getattr(importlib.import_module(module), function)
-    )
+    build: Callable[[HeadRequest], HeadParts] = load(path)
     return build(request)

@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
 from anysize.errors import AnysizeError
+from anysize.lazy import lazy_names
 from anysize.sizes import Size, SizeRange
+from anysize.version import VERSION
 
 if TYPE_CHECKING:
     from anysize.validators import Report
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from anysize.verbs.rewrite import RewriteResult, rewrite
     from anysize.verbs.validate import validate
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "AnysizeError",
@@ -39,27 +40,18 @@ __all__ = [
     "validate",
 ]
 
-# Name → module: `import anysize` loads neither torch nor onnx nor a runtime.
-_LAZY = {
-    "ExportResult": "anysize.verbs.export",
-    "HeatmapResult": "anysize.verbs.heatmap",
-    "Inspection": "anysize.verbs.inspect",
-    "Report": "anysize.validators",
-    "RewriteResult": "anysize.verbs.rewrite",
-    "export": "anysize.verbs.export",
-    "heatmap": "anysize.verbs.heatmap",
-    "inspect": "anysize.verbs.inspect",
-    "rewrite": "anysize.verbs.rewrite",
-    "validate": "anysize.verbs.validate",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'anysize' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_LAZY[name]), name)
-    globals()[name] = value
-    return value
+# `import anysize` loads neither torch nor onnx nor a runtime.
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "validators": ("Report",),
+        "verbs.export": ("ExportResult", "export"),
+        "verbs.heatmap": ("HeatmapResult", "heatmap"),
+        "verbs.inspect": ("Inspection", "inspect"),
+        "verbs.rewrite": ("RewriteResult", "rewrite"),
+        "verbs.validate": ("validate",),
+    },
+)
 
 
 def __dir__() -> list[str]:

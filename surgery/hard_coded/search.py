@@ -1,8 +1,8 @@
 """Finding what a graph holds on to of the image that it was traced with.
 
 The graph is walked at several sizes and batches at once. Wherever a Reshape, an Expand or a Resize
-was given numbers, it is worked out what they can mean at every size (`anysize.surgery.hard_coded.meanings`),
-and the walk goes on with that. A reading holds where the whole graph then takes all the sizes and
+was given numbers, it is worked out what they can mean at every size (`meanings`), and the walk goes
+on with that. A reading holds where the whole graph then takes all the sizes and
 keeps the images apart; where two different ones hold, the file does not say which was meant.
 """
 
@@ -28,9 +28,9 @@ from anysize.surgery.hard_coded.trials import (
     UnreadableError,
     shape_text,
 )
-from anysize.surgery.shapes.walk import ShapeWalk
+from anysize.surgery.shapes import ShapeWalk
 from anysize.surgery.size_guard import drop_guards
-from anysize.surgery.storage.weightless import weight_free
+from anysize.surgery.storage import weight_free
 
 __all__ = ["Follows", "Found", "find_baked"]
 

@@ -12,8 +12,14 @@ from anysize.errors import DeclinedError
 from anysize.sizes import Size
 from anysize.surgery.graph import GraphView, attribute
 from anysize.surgery.hard_coded.meanings import Axis, Piece, grows, lengths, readings
-from anysize.surgery.shapes.rules import Shape, output_shape
-from anysize.surgery.shapes.walk import IllegalSizeError, ShapeRun, ShapeStep, ShapeWalk
+from anysize.surgery.shapes import (
+    IllegalSizeError,
+    Shape,
+    ShapeRun,
+    ShapeStep,
+    ShapeWalk,
+    output_shape,
+)
 from anysize.surgery.size_guard import is_guard, unguarded
 
 __all__ = [

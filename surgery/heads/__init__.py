@@ -1,1 +1,37 @@
-"""The fully connected head of a graph: found from its outputs, read forward from its feature map."""
+"""The fully connected head of a graph: found from the outputs, read from the feature map on."""
+
+from __future__ import annotations
+
+from anysize.surgery.heads.constants import Constant
+from anysize.surgery.heads.find import AnySizeAlreadyError, Head, find_head, find_heads
+from anysize.surgery.heads.flattening import is_flatten, traced_shapes
+from anysize.surgery.heads.layers import (
+    Layer,
+    Linear,
+    Move,
+    Pointwise,
+    Reduction,
+    Selection,
+    Tail,
+    declined,
+)
+from anysize.surgery.heads.layout import Layout
+
+__all__ = [
+    "AnySizeAlreadyError",
+    "Constant",
+    "Head",
+    "Layer",
+    "Layout",
+    "Linear",
+    "Move",
+    "Pointwise",
+    "Reduction",
+    "Selection",
+    "Tail",
+    "declined",
+    "find_head",
+    "find_heads",
+    "is_flatten",
+    "traced_shapes",
+]

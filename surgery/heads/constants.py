@@ -15,19 +15,12 @@ from dataclasses import dataclass, replace
 import onnx
 
 from anysize.surgery.graph import GraphView, attribute
+from anysize.surgery.storage import Permutation
 
-__all__ = ["Constant", "Turn", "find_constant", "is_constant", "turned"]
+__all__ = ["Constant", "find_constant", "is_constant", "turned"]
 
 _MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 _VALUES = frozenset({"Cast", "DequantizeLinear", "QuantizeLinear"})
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One step of moving elements: look at them as `dims`, then permute the axes by `perm`."""
-
-    dims: tuple[int, ...]
-    perm: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +45,7 @@ class Constant:
     dims: tuple[int, ...]
     root_dims: tuple[int, ...]
     is_shared: bool
-    turns: tuple[Turn, ...] = ()
+    turns: tuple[Permutation, ...] = ()
     values: tuple[int, ...] = ()
     scale_axes: tuple[int | None, ...] = ()
 
@@ -68,14 +61,16 @@ class Constant:
         return replace(self, dims=seen, turns=turned(self.turns, dims, perm), scale_axes=axes)
 
 
-def turned(turns: tuple[Turn, ...], dims: Sequence[int], perm: Sequence[int]) -> tuple[Turn, ...]:
+def turned(
+    turns: tuple[Permutation, ...], dims: Sequence[int], perm: Sequence[int]
+) -> tuple[Permutation, ...]:
     """Add a turn to a recipe, leaving out what does not move elements."""
     dims, perm = tuple(dims), tuple(perm)
     if turns and tuple(turns[-1].dims[axis] for axis in turns[-1].perm) == dims:
         perm = tuple(turns[-1].perm[axis] for axis in perm)
         dims, turns = turns[-1].dims, turns[:-1]
     moving = [axis for axis in perm if dims[axis] != 1]
-    return turns if moving == sorted(moving) else (*turns, Turn(dims, perm))
+    return turns if moving == sorted(moving) else (*turns, Permutation(dims, perm))
 
 
 def is_constant(view: GraphView, name: str) -> bool:

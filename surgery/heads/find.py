@@ -1,8 +1,8 @@
 """Finding the fully connected head of a graph: from its outputs back to the feature map.
 
 First a walk back, which asks of a node no more than whether it can belong to a head
-(`anysize.surgery.heads.region`); then a reading forward from the feature map, which follows what each
-axis means and gives every node its canonical form.
+(`region`); then a reading forward from the feature map, which follows what each axis means and
+gives every node its canonical form.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from anysize.surgery.heads.region import (
     walk_back,
     without_form,
 )
-from anysize.surgery.shapes.intervals import trained_size
+from anysize.surgery.shapes import trained_size
 from anysize.surgery.size_guard import unguarded
-from anysize.surgery.storage.weightless import inferred_values
+from anysize.surgery.storage import inferred_values
 
 __all__ = ["AnySizeAlreadyError", "Head", "find_head", "find_heads"]
 

@@ -13,8 +13,7 @@ import onnx
 
 from anysize.sizes import Size
 from anysize.surgery.graph import GraphView, attribute, image_input
-from anysize.surgery.shapes.rules import Shape
-from anysize.surgery.shapes.walk import IllegalSizeError, ShapeWalk
+from anysize.surgery.shapes import IllegalSizeError, Shape, ShapeWalk
 
 __all__ = ["TracedShapes", "is_flatten", "is_flatten_spelling", "traced_shapes"]
 

@@ -26,7 +26,7 @@ from anysize.surgery.heads.readers import (
     data_inputs,
     reduced_axes,
 )
-from anysize.surgery.shapes.rules import Shape
+from anysize.surgery.shapes import Shape
 from anysize.surgery.size_guard import unguarded
 
 __all__ = [

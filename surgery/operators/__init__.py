@@ -6,9 +6,11 @@ from anysize.surgery.operators.adaptive_average import emit_adaptive_average_poo
 from anysize.surgery.operators.adaptive_max import emit_max_pyramid, reduce_bins
 from anysize.surgery.operators.bilinear_resize import emit_bilinear_resize
 from anysize.surgery.operators.emitter import Emitter
+from anysize.surgery.operators.spellings import axis_length
 
 __all__ = [
     "Emitter",
+    "axis_length",
     "emit_adaptive_average_pool",
     "emit_bilinear_resize",
     "emit_max_pyramid",

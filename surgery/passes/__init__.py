@@ -1,5 +1,7 @@
 """Normalisations: small rewrites that give every exporter's graphs one spelling."""
 
+from __future__ import annotations
+
 from anysize.surgery.passes.free_baked_shapes import free_baked_shapes, is_given_shapes
 from anysize.surgery.passes.local_pool_to_global import local_pool_to_global
 from anysize.surgery.passes.reduce_mean_to_global_pool import reduce_mean_to_global_pool

@@ -2,8 +2,8 @@
 
 ShuffleNet's channel shuffle is traced as a Reshape to (1, 2, 58, 28, 28): the batch, height and
 width of the traced image stand among the network's own numbers. What they mean at other sizes is
-worked out from the shapes of the whole graph (`anysize.surgery.hard_coded.search`). `0` and one `-1` say it
-where they can; elsewhere the shape is computed from the tensor that has it.
+worked out from the shapes of the whole graph (`anysize.surgery.hard_coded`). `0` and one `-1` say
+it where they can; elsewhere the shape is computed from the tensor that has it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,20 @@ from anysize.errors import DeclinedError
 from anysize.sizes import Size
 from anysize.surgery.edit import Edits
 from anysize.surgery.graph import GraphView, image_input
-from anysize.surgery.hard_coded.meanings import Axis, Piece, grows, lengths
-from anysize.surgery.hard_coded.search import Follows, Found, find_baked
-from anysize.surgery.hard_coded.trials import SHAPE_INPUT, Reading
-from anysize.surgery.operators.emitter import Emitter
-from anysize.surgery.operators.spellings import axis_length
+from anysize.surgery.hard_coded import (
+    SHAPE_INPUT,
+    Axis,
+    Follows,
+    Found,
+    Piece,
+    Reading,
+    find_baked,
+    grows,
+    lengths,
+)
+from anysize.surgery.operators import Emitter, axis_length
 from anysize.surgery.passes.result import PassResult
-from anysize.surgery.shapes.intervals import trained_size
+from anysize.surgery.shapes import trained_size
 
 __all__ = ["free_baked_shapes", "is_given_shapes"]
 

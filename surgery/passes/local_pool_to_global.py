@@ -15,9 +15,7 @@ from anysize.sizes import Size
 from anysize.surgery.edit import Edits
 from anysize.surgery.graph import GraphView, attribute
 from anysize.surgery.passes.result import PassResult
-from anysize.surgery.shapes.intervals import trained_size
-from anysize.surgery.shapes.walk import infer_shapes
-from anysize.surgery.shapes.windows import sliding_windows
+from anysize.surgery.shapes import infer_shapes, sliding_windows, trained_size
 
 __all__ = ["local_pool_to_global"]
 

@@ -7,7 +7,7 @@ import onnx
 from anysize.surgery.edit import Edits, unique_name
 from anysize.surgery.graph import GraphView, attribute
 from anysize.surgery.passes.result import PassResult
-from anysize.surgery.storage.weightless import inferred_values
+from anysize.surgery.storage import inferred_values
 
 __all__ = ["reduce_mean_to_global_pool"]
 

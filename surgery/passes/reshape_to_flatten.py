@@ -7,9 +7,9 @@ import onnx
 from anysize.sizes import Size
 from anysize.surgery.edit import Edits
 from anysize.surgery.graph import GraphView
-from anysize.surgery.heads.flattening import is_flatten, traced_shapes
+from anysize.surgery.heads import is_flatten, traced_shapes
 from anysize.surgery.passes.result import PassResult
-from anysize.surgery.shapes.intervals import trained_size
+from anysize.surgery.shapes import trained_size
 
 __all__ = ["reshape_to_flatten"]
 

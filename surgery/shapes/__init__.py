@@ -1,1 +1,38 @@
 """The shape of every tensor at an image size, and the sizes at which a graph works."""
+
+from __future__ import annotations
+
+from anysize.surgery.shapes.folding import NodeFolder
+from anysize.surgery.shapes.intervals import (
+    legal_interval,
+    refuse_oversized,
+    smallest_size,
+    trained_size,
+)
+from anysize.surgery.shapes.rules import SHAPE_KEEPING, Shape, output_shape
+from anysize.surgery.shapes.walk import (
+    IllegalSizeError,
+    ShapeRun,
+    ShapeStep,
+    ShapeWalk,
+    infer_shapes,
+)
+from anysize.surgery.shapes.windows import POOLING, sliding_windows
+
+__all__ = [
+    "POOLING",
+    "SHAPE_KEEPING",
+    "IllegalSizeError",
+    "NodeFolder",
+    "Shape",
+    "ShapeRun",
+    "ShapeStep",
+    "ShapeWalk",
+    "infer_shapes",
+    "legal_interval",
+    "output_shape",
+    "refuse_oversized",
+    "sliding_windows",
+    "smallest_size",
+    "trained_size",
+]

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from anysize.surgery.storage.tensors import SMALL_ELEMENTS
+from anysize.surgery.storage import SMALL_ELEMENTS
 
 __all__ = ["NodeFolder"]
 

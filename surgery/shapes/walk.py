@@ -19,8 +19,7 @@ from anysize.sizes import Size
 from anysize.surgery.graph import GraphView, attribute, image_input, opset_version
 from anysize.surgery.shapes.folding import NodeFolder
 from anysize.surgery.shapes.rules import Shape, output_shape
-from anysize.surgery.storage.tensors import small_array
-from anysize.surgery.storage.weightless import one_line, weight_free
+from anysize.surgery.storage import one_line, small_array, weight_free
 
 __all__ = [
     "IllegalSizeError",

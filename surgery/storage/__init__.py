@@ -1,1 +1,54 @@
-"""Where a model's bytes lie: reading files without trusting them, and writing them without a copy."""
+"""Where a model's bytes lie: read without trust, and written without a copy in memory."""
+
+from __future__ import annotations
+
+from anysize.surgery.storage.attached import attached, mapped_array
+from anysize.surgery.storage.loading import load_model, model_files
+from anysize.surgery.storage.payloads import HeldWeights, WeightPlace, load_tensor, locate
+from anysize.surgery.storage.permuted import Permutation, can_permute, permute_later
+from anysize.surgery.storage.saving import save_model
+from anysize.surgery.storage.tensors import (
+    DATA_FIELDS,
+    LARGE_BYTES,
+    SMALL_ELEMENTS,
+    all_tensors,
+    element_count,
+    is_external,
+    is_loaded,
+    small_array,
+)
+from anysize.surgery.storage.weightless import (
+    check,
+    copy_fields,
+    inferred_values,
+    one_line,
+    weight_free,
+)
+
+__all__ = [
+    "DATA_FIELDS",
+    "LARGE_BYTES",
+    "SMALL_ELEMENTS",
+    "HeldWeights",
+    "Permutation",
+    "WeightPlace",
+    "all_tensors",
+    "attached",
+    "can_permute",
+    "check",
+    "copy_fields",
+    "element_count",
+    "inferred_values",
+    "is_external",
+    "is_loaded",
+    "load_model",
+    "load_tensor",
+    "locate",
+    "mapped_array",
+    "model_files",
+    "one_line",
+    "permute_later",
+    "save_model",
+    "small_array",
+    "weight_free",
+]

@@ -18,8 +18,8 @@ from anysize.surgery.storage.tensors import (
     is_inline_in_file,
     is_loaded,
     is_packed,
+    is_permuted,
     is_placed,
-    is_turned,
 )
 
 __all__ = ["attached", "mapped_array"]
@@ -78,7 +78,7 @@ def mapped_array(tensor: onnx.TensorProto, folder: Path | None = None) -> NDArra
         return onnx.numpy_helper.to_array(tensor)
     dims = tuple(tensor.dims)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    if is_turned(tensor):
+    if is_permuted(tensor):
         return np.frombuffer(locate(tensor, folder).read(), dtype).reshape(dims)
     piece = external_range(tensor, folder or Path())
     if is_packed(tensor) or not piece.size_bytes:

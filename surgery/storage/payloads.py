@@ -16,7 +16,7 @@ import onnx.numpy_helper
 
 from anysize.errors import ModelFileError
 from anysize.surgery.storage.external_data import external_range
-from anysize.surgery.storage.permuted import TurnedWeight
+from anysize.surgery.storage.permuted import PermutedWeight
 from anysize.surgery.storage.tensors import (
     DATA_FIELDS,
     HELD,
@@ -25,7 +25,7 @@ from anysize.surgery.storage.tensors import (
     is_held,
     is_inline_in_file,
     is_loaded,
-    is_turned,
+    is_permuted,
     payload_bytes,
 )
 
@@ -140,7 +140,11 @@ def locate(tensor: onnx.TensorProto, place: WeightPlace | None) -> Payload:
         if isinstance(place, HeldWeights):
             raise ModelFileError(f"tensor {tensor.name!r}: is in a file, expected it in memory")
         folder = place or Path()
-        return TurnedWeight(tensor, folder) if is_turned(tensor) else external_range(tensor, folder)
+        return (
+            PermutedWeight(tensor, folder)
+            if is_permuted(tensor)
+            else external_range(tensor, folder)
+        )
     if not isinstance(place, HeldWeights):
         raise ModelFileError(f"tensor {tensor.name!r}: its holder is gone; export the model again")
     return _HeldWeight(tensor.name, place.data(tensor), payload_bytes(tensor))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import mmap
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,20 +19,19 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from anysize.surgery.heads.constants import Turn
 from anysize.surgery.storage.external_data import ExternalRange, external_range
 from anysize.surgery.storage.tensors import (
     LARGE_BYTES,
-    TURNED_KEY,
+    PERMUTED_KEY,
     is_held,
     is_loaded,
     is_packed,
-    is_turned,
+    is_permuted,
     payload_bytes,
 )
 from anysize.surgery.storage.weightless import copy_fields
 
-__all__ = ["TurnedWeight", "can_turn", "turn_later"]
+__all__ = ["Permutation", "PermutedWeight", "can_permute", "permute_later"]
 
 _PLACE = frozenset({"location", "offset", "length"})
 
@@ -41,23 +41,31 @@ _BLOCK_BYTES = 16 << 20
 _STRIP_BYTES = 256 << 10
 
 
-def can_turn(source: onnx.TensorProto) -> bool:
+@dataclass(frozen=True, slots=True)
+class Permutation:
+    """One step of moving elements: look at them as `dims`, then permute the axes by `perm`."""
+
+    dims: tuple[int, ...]
+    perm: tuple[int, ...]
+
+
+def can_permute(source: onnx.TensorProto) -> bool:
     """Say whether a tensor is in a file, and large enough to be turned on the way."""
     return (
-        not (is_loaded(source) or is_held(source) or is_turned(source))
+        not (is_loaded(source) or is_held(source) or is_permuted(source))
         and not is_packed(source)
         and (payload_bytes(source) or 0) >= LARGE_BYTES
     )
 
 
-def turn_later(
-    tensor: onnx.TensorProto, source: onnx.TensorProto, turns: Sequence[Turn], scale: float
+def permute_later(
+    tensor: onnx.TensorProto, source: onnx.TensorProto, turns: Sequence[Permutation], scale: float
 ) -> None:
     """Let the bytes of `tensor` be those of `source`, turned and scaled when they are written.
 
     Args:
         tensor: Edited in place; has as many elements.
-        source: One that `can_turn`.
+        source: One that `can_permute`.
         turns: How the elements are moved.
         scale: Factor on every element.
     """
@@ -73,12 +81,12 @@ def turn_later(
         "turns": [[list(turn.dims), list(turn.perm)] for turn in turns],
         "scale": scale,
     }
-    tensor.external_data.add(key=TURNED_KEY, value=json.dumps(recipe))
+    tensor.external_data.add(key=PERMUTED_KEY, value=json.dumps(recipe))
     tensor.external_data.extend(e for e in source.external_data if e.key not in _PLACE)
 
 
-class TurnedWeight:
-    """The bytes of a tensor that `turn_later` made.
+class PermutedWeight:
+    """The bytes of a tensor that `permute_later` made.
 
     Args:
         tensor: The tensor.
@@ -89,15 +97,15 @@ class TurnedWeight:
     """
 
     def __init__(self, tensor: onnx.TensorProto, folder: Path) -> None:
-        recipe = next(json.loads(e.value) for e in tensor.external_data if e.key == TURNED_KEY)
+        recipe = next(json.loads(e.value) for e in tensor.external_data if e.key == PERMUTED_KEY)
         source = onnx.TensorProto()
         copy_fields(tensor, source, leave_out=("dims", "external_data"))
         source.dims.extend(recipe["dims"])
         for key, value in recipe["place"].items():
             source.external_data.add(key=key, value=value)
-        source.external_data.extend(e for e in tensor.external_data if e.key != TURNED_KEY)
+        source.external_data.extend(e for e in tensor.external_data if e.key != PERMUTED_KEY)
         self._piece = external_range(source, folder)
-        self._turns = [Turn(tuple(dims), tuple(perm)) for dims, perm in recipe["turns"]]
+        self._turns = [Permutation(tuple(dims), tuple(perm)) for dims, perm in recipe["turns"]]
         self._scale = float(recipe["scale"])
         self._dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
         self.size_bytes = self._piece.size_bytes

@@ -31,7 +31,7 @@ from anysize.surgery.storage.tensors import (
     is_inline_in_file,
     is_loaded,
     is_outside,
-    is_turned,
+    is_permuted,
     payload_bytes,
 )
 from anysize.surgery.storage.weightless import copy_fields
@@ -159,8 +159,8 @@ def _without_weights(
     moved = []
     for original in model.graph.initializer:
         copy = light.graph.initializer.add()
-        is_inline = is_loaded(original) or is_held(original) or is_turned(original)
-        is_moved = (is_turned(original) and is_outside(original)) or (moves_inline and is_inline)
+        is_inline = is_loaded(original) or is_held(original) or is_permuted(original)
+        is_moved = (is_permuted(original) and is_outside(original)) or (moves_inline and is_inline)
         if is_moved and (payload_bytes(original) or 0) >= _SMALLEST_EXTERNAL_BYTES:
             copy_fields(original, copy, leave_out=(*DATA_FIELDS, "external_data", "data_location"))
             moved.append((original, copy))

@@ -22,12 +22,12 @@ from anysize.errors import ModelFileError
 from anysize.surgery.storage.tensors import (
     DATA_FIELDS,
     LARGE_BYTES,
+    PERMUTED_KEY,
     PLACE_KEY,
-    TURNED_KEY,
     all_tensors,
     is_held,
+    is_permuted,
     is_placed,
-    is_turned,
 )
 from anysize.surgery.storage.wire import (
     LENGTH_DELIMITED,
@@ -87,7 +87,7 @@ class Structure:
         for tensor in all_tensors(model):
             if not is_placed(tensor):
                 continue
-            if is_held(tensor) or is_turned(tensor):
+            if is_held(tensor) or is_permuted(tensor):
                 raise _not_ours()
             entries = {entry.key: entry.value for entry in tensor.external_data}
             place = (entries.get("offset", ""), entries.get("length", ""))
@@ -101,7 +101,7 @@ class Structure:
 
 
 def _not_ours() -> ModelFileError:
-    words = f"{PLACE_KEY!r} or {TURNED_KEY!r}"
+    words = f"{PLACE_KEY!r} or {PERMUTED_KEY!r}"
     return ModelFileError(f"an external data entry {words} is not ours; remove it")
 
 

@@ -13,9 +13,9 @@ __all__ = [
     "DATA_FIELDS",
     "HELD",
     "LARGE_BYTES",
+    "PERMUTED_KEY",
     "PLACE_KEY",
     "SMALL_ELEMENTS",
-    "TURNED_KEY",
     "all_tensors",
     "element_count",
     "is_external",
@@ -24,9 +24,9 @@ __all__ = [
     "is_loaded",
     "is_outside",
     "is_packed",
+    "is_permuted",
     "is_placed",
     "is_small",
-    "is_turned",
     "payload_bytes",
     "small_array",
 ]
@@ -56,7 +56,7 @@ HELD = "held"
 
 # Marks a tensor whose `external_data` say where another lies, and how that must be turned and
 # scaled. Never written.
-TURNED_KEY = "anysize.turned"
+PERMUTED_KEY = "anysize.turned"
 
 # Packed types, whose elements are narrower than a byte.
 _BITS = {
@@ -89,17 +89,17 @@ def is_loaded(tensor: onnx.TensorProto) -> bool:
 
 def is_inline_in_file(tensor: onnx.TensorProto) -> bool:
     """Say whether the tensor's bytes were left where they are in the model's own file."""
-    return not is_turned(tensor) and _place(tensor) not in (None, HELD)
+    return not is_permuted(tensor) and _place(tensor) not in (None, HELD)
 
 
 def is_placed(tensor: onnx.TensorProto) -> bool:
     """Say whether the tensor's bytes are where only we can find them."""
-    return is_turned(tensor) or _place(tensor) is not None
+    return is_permuted(tensor) or _place(tensor) is not None
 
 
-def is_turned(tensor: onnx.TensorProto) -> bool:
+def is_permuted(tensor: onnx.TensorProto) -> bool:
     """Say whether the tensor's bytes are another's, turned when they are written."""
-    return any(entry.key == TURNED_KEY for entry in tensor.external_data)
+    return any(entry.key == PERMUTED_KEY for entry in tensor.external_data)
 
 
 def is_outside(tensor: onnx.TensorProto) -> bool:

@@ -9,14 +9,21 @@ import onnx
 
 from anysize.sizes import Size
 from anysize.surgery.targets.adaptive import plan_adaptive
-from anysize.surgery.targets.cam import plan_cam
+from anysize.surgery.targets.cam import PooledHead, find_pooled_head, plan_cam
 from anysize.surgery.targets.dynamic import plan_dynamic
 from anysize.surgery.targets.fcn import plan_fcn
 from anysize.surgery.targets.gap import plan_gap
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan
 from anysize.surgery.targets.resize import plan_resize
 
-__all__ = ["TARGETS", "NotNeeded", "Output", "Plan"]
+__all__ = [
+    "TARGETS",
+    "NotNeeded",
+    "Output",
+    "Plan",
+    "PooledHead",
+    "find_pooled_head",
+]
 
 # Given a weight-free copy (which a target may normalise), the training size and the kind of
 # output: what to do, or why there is nothing to do.

@@ -13,11 +13,11 @@ import onnx
 from anysize.sizes import Size
 from anysize.surgery.edit import Edits, unique_name
 from anysize.surgery.graph import GraphView, image_input
-from anysize.surgery.heads.find import Head
+from anysize.surgery.heads import Head
 from anysize.surgery.operators import Emitter, emit_adaptive_average_pool
-from anysize.surgery.shapes.intervals import smallest_size
+from anysize.surgery.shapes import smallest_size
 from anysize.surgery.size_guard import drop_guards, guard_min_size
-from anysize.surgery.storage.weightless import inferred_values, weight_free
+from anysize.surgery.storage import inferred_values, weight_free
 from anysize.surgery.targets.fixed_head import find_fixed_heads, free_backbone, free_head
 from anysize.surgery.targets.kept_layers import refuse_other_outputs
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan

@@ -16,8 +16,7 @@ from anysize.errors import DeclinedError, UsageError
 from anysize.sizes import Size
 from anysize.surgery.edit import Edits, NameMaker
 from anysize.surgery.graph import GraphView
-from anysize.surgery.heads.layers import Linear, declined
-from anysize.surgery.heads.layout import Layout
+from anysize.surgery.heads import Layout, Linear, declined
 from anysize.surgery.heads.readers import TAILS, Sight, read_layer
 from anysize.surgery.metadata import read_metadata
 from anysize.surgery.passes import (
@@ -25,9 +24,9 @@ from anysize.surgery.passes import (
     local_pool_to_global,
     reduce_mean_to_global_pool,
 )
-from anysize.surgery.shapes.intervals import smallest_size, trained_size
+from anysize.surgery.shapes import smallest_size, trained_size
 from anysize.surgery.size_guard import guard_min_size
-from anysize.surgery.storage.weightless import copy_fields, weight_free
+from anysize.surgery.storage import copy_fields, weight_free
 from anysize.surgery.targets.fc_to_conv import MAP_OUTPUT
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan
 from anysize.surgery.targets.weight_forms import Placer

@@ -8,7 +8,7 @@ from anysize.errors import DeclinedError
 from anysize.sizes import Size
 from anysize.surgery.graph import image_input
 from anysize.surgery.passes import free_baked_shapes, local_pool_to_global, reshape_to_flatten
-from anysize.surgery.storage.weightless import weight_free
+from anysize.surgery.storage import weight_free
 from anysize.surgery.targets.fixed_head import FixedHeads, find_fixed_heads
 from anysize.surgery.targets.kept_layers import (
     plan_kept_layers,

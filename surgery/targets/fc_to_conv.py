@@ -17,8 +17,8 @@ import onnx.numpy_helper
 
 from anysize.surgery.edit import Edits, NameMaker
 from anysize.surgery.graph import GraphView, attribute, image_input
-from anysize.surgery.heads.find import Head
-from anysize.surgery.heads.layers import (
+from anysize.surgery.heads import (
+    Head,
     Layer,
     Linear,
     Move,
@@ -28,7 +28,7 @@ from anysize.surgery.heads.layers import (
     Tail,
     declined,
 )
-from anysize.surgery.storage.weightless import copy_fields, inferred_values
+from anysize.surgery.storage import copy_fields, inferred_values
 from anysize.surgery.targets.weight_forms import Placer
 
 __all__ = ["MAP_OUTPUT", "Converted", "Output", "plan_fc_to_conv"]

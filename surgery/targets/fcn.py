@@ -8,7 +8,7 @@ import onnx
 
 from anysize.sizes import Size
 from anysize.surgery.graph import GraphView
-from anysize.surgery.heads.find import Head
+from anysize.surgery.heads import Head
 from anysize.surgery.size_guard import guard_min_size
 from anysize.surgery.targets.fc_to_conv import plan_fc_to_conv
 from anysize.surgery.targets.fixed_head import drop_fc_guards, find_fixed_heads, free_backbone

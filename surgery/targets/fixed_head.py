@@ -14,12 +14,11 @@ from anysize.errors import DeclinedError
 from anysize.sizes import Size, SizeRange
 from anysize.surgery.edit import Edits, NameMaker
 from anysize.surgery.graph import GraphView
-from anysize.surgery.hard_coded.search import Follows
-from anysize.surgery.heads.find import AnySizeAlreadyError, Head, find_heads
-from anysize.surgery.heads.layers import Move
+from anysize.surgery.hard_coded import Follows
+from anysize.surgery.heads import AnySizeAlreadyError, Head, Move, find_heads
 from anysize.surgery.metadata import read_metadata
 from anysize.surgery.passes import free_baked_shapes, is_given_shapes
-from anysize.surgery.shapes.intervals import legal_interval
+from anysize.surgery.shapes import legal_interval
 from anysize.surgery.size_guard import drop_guards
 from anysize.surgery.targets.plan import NotNeeded
 

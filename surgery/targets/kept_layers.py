@@ -11,8 +11,7 @@ from anysize.errors import DeclinedError, UsageError
 from anysize.sizes import Size
 from anysize.surgery.edit import Edits
 from anysize.surgery.metadata import read_metadata
-from anysize.surgery.shapes.intervals import smallest_size, trained_size
-from anysize.surgery.shapes.walk import infer_shapes
+from anysize.surgery.shapes import infer_shapes, smallest_size, trained_size
 from anysize.surgery.size_guard import guard_min_size
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan
 

@@ -9,7 +9,7 @@ import onnx
 
 from anysize.sizes import Size
 from anysize.surgery.edit import Edits
-from anysize.surgery.heads.find import Head
+from anysize.surgery.heads import Head
 from anysize.surgery.targets.fc_to_conv import Output
 
 __all__ = ["NotNeeded", "Output", "Plan"]

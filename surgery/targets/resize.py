@@ -15,13 +15,12 @@ from anysize.errors import DeclinedError
 from anysize.sizes import Size
 from anysize.surgery.edit import Edits, unique_name
 from anysize.surgery.graph import GraphView, image_input
-from anysize.surgery.heads.find import Head, find_heads
+from anysize.surgery.heads import Head, find_heads
 from anysize.surgery.metadata import read_metadata
 from anysize.surgery.operators import Emitter, emit_bilinear_resize
-from anysize.surgery.shapes.intervals import legal_interval, trained_size
-from anysize.surgery.shapes.walk import infer_shapes
+from anysize.surgery.shapes import infer_shapes, legal_interval, trained_size
 from anysize.surgery.size_guard import GuardKind, drop_guards, guarded_image
-from anysize.surgery.storage.weightless import weight_free
+from anysize.surgery.storage import weight_free
 from anysize.surgery.targets.fixed_head import free_backbone, free_head
 from anysize.surgery.targets.kept_layers import refuse_other_outputs
 from anysize.surgery.targets.plan import NotNeeded, Output, Plan

@@ -8,8 +8,7 @@ import onnx
 
 from anysize.surgery.edit import Derived, Edits, NameMaker
 from anysize.surgery.graph import GraphView
-from anysize.surgery.heads.constants import Constant
-from anysize.surgery.heads.layers import Linear, Pointwise, declined
+from anysize.surgery.heads import Constant, Linear, Pointwise, declined
 
 __all__ = ["Placer"]
 

@@ -6,7 +6,7 @@ import pytest
 from findings import complaints, find
 
 import anysize
-from anysize.exporters.writing.opset_range import DEFAULT_OPSET, NEWEST_OPSET, OLDEST_OPSET
+from anysize.exporters.opset_range import DEFAULT_OPSET, NEWEST_OPSET, OLDEST_OPSET
 from anysize.models import ZOO
 from anysize.sizes import Size
 from anysize.validators import Verdict

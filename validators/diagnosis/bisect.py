@@ -28,16 +28,15 @@ from anysize.validators.diagnosis.intermediates import (
     tensors_of,
     truncated,
 )
-from anysize.validators.judging.budget import (
+from anysize.validators.judging import (
     PROFILES,
     Deviation,
     Profile,
+    Verdict,
     exact_deviation,
     float_deviation,
 )
-from anysize.validators.judging.verdicts import Verdict
-from anysize.validators.report.diagnosis import Culprit, Diagnosis
-from anysize.validators.report.report import Cell, Report
+from anysize.validators.report import Cell, Culprit, Diagnosis, Report
 from anysize.validators.runtimes import Runtime, Session
 from anysize.words import one_line
 
@@ -242,7 +241,7 @@ class _Search:
     def _evaluate(self, names: Sequence[str], *, is_double: bool) -> dict[str, Array]:
         if not is_double and self.runtime.name == "onnx-reference":
             # It cannot be the measure of itself.
-            from anysize.validators.runtimes.ort_cpu import OrtCpu
+            from anysize.validators.runtimes import OrtCpu
 
             answer = self._run(shown(self.model, names), OrtCpu())
             return {name: answer[name] for name in names}

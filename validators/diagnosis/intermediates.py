@@ -11,10 +11,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from anysize.surgery.storage.weightless import copy_fields, inferred_values
-from anysize.validators.references.graph.evaluator import DOUBLE, OWN
-from anysize.validators.references.graph.model import external_folder
-from anysize.validators.references.graph.plan import GraphPlan
+from anysize.surgery.graph import reads
+from anysize.surgery.storage import copy_fields, inferred_values
+from anysize.validators.references.graph import DOUBLE, OWN, GraphPlan, external_folder
 
 __all__ = ["BATCH", "Tensor", "batches", "evaluate", "shown", "tensors_of", "truncated"]
 
@@ -83,7 +82,7 @@ def truncated(model: onnx.ModelProto, count: int) -> onnx.ModelProto:
     copy_fields(model.graph, copy.graph, leave_out=("node", "output", "initializer"))
     nodes = model.graph.node[:count]
     copy.graph.node.extend(nodes)
-    read = {name for node in nodes for name in _reads(node)}
+    read = {name for node in nodes for name in reads(node)}
     copy.graph.initializer.extend(t for t in model.graph.initializer if t.name in read)
     wanted = {output.name for output in model.graph.output}
     made = [name for node in nodes for name in node.output if name]
@@ -118,7 +117,7 @@ def evaluate(
     copy_fields(model, pruned, leave_out=("graph",))
     copy_fields(model.graph, pruned.graph, leave_out=("node", "output", "initializer"))
     pruned.graph.node.extend(model.graph.node[place] for place in needed)
-    read = {name for node in pruned.graph.node for name in _reads(node)} | set(names)
+    read = {name for node in pruned.graph.node for name in reads(node)} | set(names)
     pruned.graph.initializer.extend(t for t in model.graph.initializer if t.name in read)
     pruned.graph.output.extend(_output(name, known) for name in names)
     if is_double:
@@ -141,18 +140,8 @@ def _needed(model: onnx.ModelProto, names: Sequence[str]) -> list[int]:
         node = model.graph.node[place]
         if wanted.intersection(node.output):
             places.append(place)
-            wanted.update(_reads(node))
+            wanted.update(reads(node))
     return places[::-1]
-
-
-def _reads(node: onnx.NodeProto) -> set[str]:
-    """Return what a node reads, its subgraphs included."""
-    read = set(node.input)
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                read |= _reads(inner)
-    return read
 
 
 def _may_be_float(name: str, known: Mapping[str, onnx.ValueInfoProto]) -> bool:

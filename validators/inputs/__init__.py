@@ -1,1 +1,59 @@
-"""What a model is asked: its signature, the sizes and batches, and images from seeds."""
+"""What a model is asked: its signature, the sizes and batches, and images from seeds.
+
+Sizes and batches are planned without a model: that part loads no onnx.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from anysize.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from anysize.validators.inputs.auto_sizes import auto_sizes
+    from anysize.validators.inputs.cases import MAX_BATCH, Case, plan_cases
+    from anysize.validators.inputs.images import BRIGHTNESS, make_images
+    from anysize.validators.inputs.signature import (
+        GraphInputs,
+        float_outputs,
+        given_case,
+        graph_inputs,
+        make_inputs,
+    )
+
+__all__ = [
+    "BRIGHTNESS",
+    "MAX_BATCH",
+    "Case",
+    "GraphInputs",
+    "auto_sizes",
+    "float_outputs",
+    "given_case",
+    "graph_inputs",
+    "make_images",
+    "make_inputs",
+    "plan_cases",
+]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "auto_sizes": ("auto_sizes",),
+        "cases": (
+            "Case",
+            "MAX_BATCH",
+            "plan_cases",
+        ),
+        "images": (
+            "BRIGHTNESS",
+            "make_images",
+        ),
+        "signature": (
+            "GraphInputs",
+            "float_outputs",
+            "given_case",
+            "graph_inputs",
+            "make_inputs",
+        ),
+    },
+)

@@ -22,6 +22,7 @@ from anysize.surgery.graph import (
     channels_last_reader,
     channels_last_words,
     image_input,
+    required_inputs,
 )
 from anysize.validators.inputs.cases import Case
 from anysize.validators.inputs.images import BRIGHTNESS, as_pixels, make_images, tinted
@@ -115,8 +116,7 @@ def graph_inputs(model: onnx.ModelProto, seed: int) -> GraphInputs:
             or bytes with a known number of channels.
     """
     image = image_input(model)
-    filled = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in filled]
+    inputs = required_inputs(model)
     place = next(i for i, value in enumerate(inputs) if value.name == image.name)
     if channels_last_reader(GraphView(model)) is not None:
         raise UnsupportedModelError(channels_last_words(image.name))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from anysize.validators.references.choose import choose_reference
-from anysize.validators.references.composed.windows import Layout, WindowsReference
-from anysize.validators.references.eager.module import (
-    module_device,
-    own_output_names,
-    own_training_size,
-)
+from anysize.validators.references.choose import choose_reference, output_layout
+from anysize.validators.references.composed import Layout, WindowsReference
+from anysize.validators.references.eager import module_device, own_output_names, own_training_size
 from anysize.validators.references.protocol import FcOriginal, Precision, Reference, Rejected
+from anysize.validators.references.rounded import rounded_copy
 
 __all__ = [
     "FcOriginal",
@@ -20,6 +17,8 @@ __all__ = [
     "WindowsReference",
     "choose_reference",
     "module_device",
+    "output_layout",
     "own_output_names",
     "own_training_size",
+    "rounded_copy",
 ]

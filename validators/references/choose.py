@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anysize.errors import DeclinedError, SourceError, UsageError
-from anysize.validators.references.composed.converted import CONVERTED, converted_reference
-from anysize.validators.references.composed.several_heads import Part, SeveralHeads
-from anysize.validators.references.composed.windows import Layout
+from anysize.validators.references.composed import (
+    CONVERTED,
+    Layout,
+    Part,
+    SeveralHeads,
+    converted_reference,
+)
 from anysize.validators.references.protocol import FcOriginal, Reference
 
 if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-    from anysize.validators.references.eager.fc import EagerFc
+    from anysize.validators.references.eager import EagerFc
 
 __all__ = ["choose_reference", "output_layout"]
 
@@ -72,12 +76,10 @@ def output_layout(candidate: onnx.ModelProto, original: onnx.ModelProto | None =
 
 
 def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Reference:
-    from anysize.surgery import image_input, load_model
-    from anysize.surgery.metadata import read_metadata
-    from anysize.surgery.shapes.intervals import refuse_oversized
-    from anysize.validators.inputs.signature import float_outputs
-    from anysize.validators.references.graph.converted import converted_graph
-    from anysize.validators.references.graph.model import OnnxReference, external_folder
+    from anysize.surgery import image_input, load_model, read_metadata
+    from anysize.surgery.shapes import refuse_oversized
+    from anysize.validators.inputs import float_outputs
+    from anysize.validators.references.graph import OnnxReference, converted_graph, external_folder
 
     model = load_model(path)
     image_input(model)  # a graph without one would "reject" every size
@@ -107,9 +109,13 @@ def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Referenc
 def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Reference:
     from torch import nn
 
-    from anysize.surgery.metadata import read_metadata
-    from anysize.validators.references.eager.module import ModuleFc, ModuleReference, module_name
-    from anysize.validators.references.eager.one_output import OneOutput
+    from anysize.surgery import read_metadata
+    from anysize.validators.references.eager import (
+        ModuleFc,
+        ModuleReference,
+        OneOutput,
+        module_name,
+    )
 
     if not isinstance(module, nn.Module):
         raise SourceError(
@@ -155,7 +161,7 @@ def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Re
 
 def _adds_outputs(module: nn.Module, candidate: onnx.ModelProto) -> bool:
     """Whether the file hands out maps beside the module's own outputs."""
-    from anysize.validators.references.eager.module import own_output_names
+    from anysize.validators.references.eager import own_output_names
 
     own = own_output_names(module)
     return own is not None and len(own) != len(candidate.graph.output)
@@ -164,8 +170,7 @@ def _adds_outputs(module: nn.Module, candidate: onnx.ModelProto) -> bool:
 def _eager_halves(candidate: onnx.ModelProto, module: nn.Module, name: str) -> EagerFc:
     """Cut a module that was exported with another head than its own."""
     from anysize.surgery import image_input, trained_size
-    from anysize.validators.references.eager.fc import EagerFc
-    from anysize.validators.references.eager.module import own_training_size
+    from anysize.validators.references.eager import EagerFc, own_training_size
 
     size = trained_size(candidate) or own_training_size(module)
     if size is None:
@@ -178,7 +183,7 @@ def _eager_halves(candidate: onnx.ModelProto, module: nn.Module, name: str) -> E
 
 
 def _is_fully_convolutional(candidate: onnx.ModelProto) -> bool:
-    from anysize.surgery.metadata import read_metadata
+    from anysize.surgery import read_metadata
 
     head = read_metadata(candidate).head
     if head is not None:

@@ -4,7 +4,7 @@ PyTorch's own half precision is not used: on a CPU it lacks operators, and sums 
 each convolution and linear layer has float16 weights, reads float16 values, and computes in
 float32. So does each normalisation by statistics of its own input, which magnifies what was rounded
 before it. What else lies between is not rounded. That is less than any float16 runtime rounds, so
-the error is a lower bound of an honest runtime's, and `anysize.validators.judging.budget` says how much
+the error is a lower bound of an honest runtime's, and `anysize.validators.judging` says how much
 more is allowed.
 """
 

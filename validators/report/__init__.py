@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from anysize.validators.report.diagnosis import Culprit, Diagnosis
-from anysize.validators.report.joined import Entry, JoinedReport, join
-from anysize.validators.report.report import (
-    SCHEMA_VERSION,
-    Cell,
-    ModelRecord,
-    PackageVersion,
-    ReferenceRecord,
-    Report,
-    RuntimeRecord,
-)
+from typing import TYPE_CHECKING
+
+from anysize.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from anysize.validators.report.diagnosis import Culprit, Diagnosis
+    from anysize.validators.report.joined import Entry, JoinedReport, join
+    from anysize.validators.report.json_format import read_report
+    from anysize.validators.report.page import require_jinja
+    from anysize.validators.report.report import (
+        SCHEMA_VERSION,
+        Cell,
+        ModelRecord,
+        PackageVersion,
+        ReferenceRecord,
+        Report,
+        RuntimeRecord,
+    )
+    from anysize.validators.report.schema import report_schema
+    from anysize.validators.report.story import needed_atol, tolerance_text
+    from anysize.validators.report.table import joined_table, print_report
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -27,4 +37,46 @@ __all__ = [
     "Report",
     "RuntimeRecord",
     "join",
+    "joined_table",
+    "needed_atol",
+    "print_report",
+    "read_report",
+    "report_schema",
+    "require_jinja",
+    "tolerance_text",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "diagnosis": (
+            "Culprit",
+            "Diagnosis",
+        ),
+        "report": (
+            "SCHEMA_VERSION",
+            "Cell",
+            "ModelRecord",
+            "PackageVersion",
+            "ReferenceRecord",
+            "Report",
+            "RuntimeRecord",
+        ),
+        "joined": (
+            "Entry",
+            "JoinedReport",
+            "join",
+        ),
+        "json_format": ("read_report",),
+        "page": ("require_jinja",),
+        "schema": ("report_schema",),
+        "story": (
+            "needed_atol",
+            "tolerance_text",
+        ),
+        "table": (
+            "joined_table",
+            "print_report",
+        ),
+    },
+)

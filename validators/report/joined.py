@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from anysize.validators.judging.verdicts import VERDICTS, Outcome, Verdict
+from anysize.validators.judging import VERDICTS, Outcome, Verdict
+from anysize.validators.report.formats import read_json, written
 from anysize.validators.report.report import SCHEMA_VERSION, Cell, Report
 
 __all__ = ["Entry", "JoinedReport", "join"]
@@ -102,9 +103,7 @@ class JoinedReport:
 
     def to_json(self) -> str:
         """Return all reports as one JSON document, which `JoinedReport.from_json` reads back."""
-        from anysize.validators.report.json_format import report_to_json
-
-        return report_to_json(self)
+        return written("json", self)
 
     @classmethod
     def from_json(cls, text: str) -> JoinedReport:
@@ -113,21 +112,15 @@ class JoinedReport:
         Raises:
             UsageError: The text is no joined report, or one of another schema version.
         """
-        from anysize.validators.report.json_format import report_from_json
-
-        return report_from_json(text, cls)
+        return read_json(text, cls)
 
     def to_junit(self) -> str:
         """Return JUnit XML: a suite for each job, a test case for each cell."""
-        from anysize.validators.report.junit import to_junit
-
-        return to_junit(self)
+        return written("junit", self)
 
     def to_markdown(self) -> str:
         """Return Markdown, for a pull request or release notes."""
-        from anysize.validators.report.markdown import to_markdown
-
-        return to_markdown(self)
+        return written("markdown", self)
 
     def to_html(self) -> str:
         """Return one HTML page that needs nothing from the network.
@@ -135,9 +128,7 @@ class JoinedReport:
         Raises:
             UsageError: jinja2, of the extra `report`, is not installed.
         """
-        from anysize.validators.report.page import to_html
-
-        return to_html(self)
+        return written("html", self)
 
 
 def join(reports: Sequence[Report | JoinedReport]) -> JoinedReport:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from anysize.validators.judging.verdicts import VERDICTS, Outcome
-from anysize.validators.report.joined import Entry, JoinedReport
+from anysize.validators.judging import VERDICTS, Outcome
+from anysize.validators.report.joined import Entry, JoinedReport, join
 from anysize.validators.report.report import Cell, Report
 from anysize.words import printable
 
 __all__ = ["to_junit"]
 
 
-def to_junit(joined: JoinedReport) -> str:
+def to_junit(report: Report | JoinedReport) -> str:
     """Write JUnit XML: a failed comparison is a failure, a cell not run an error.
 
     A report whose every cell is good but which proved nothing (no cell passed) gets an error of its
     own, so that a CI service is as red as the exit code; so does a job without a report.
     """
+    joined = join((report,))
     root = ET.Element("testsuites", {"name": "anysize validate"})
     for entry in joined.entries:
         _add_suite(root, entry)

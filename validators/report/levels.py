@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from anysize.validators.judging.verdicts import VERDICTS, Outcome, Verdict
+from anysize.validators.judging import VERDICTS, Outcome, Verdict
 from anysize.validators.report.report import Cell
 
 __all__ = ["LEVELS", "Level", "figure", "level_of", "ratio_text"]

@@ -6,9 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from anysize.validators.judging.verdicts import VERDICTS
+from anysize.validators.judging import VERDICTS
 from anysize.validators.report.fitting import Block, fit
-from anysize.validators.report.joined import Entry, JoinedReport
+from anysize.validators.report.joined import Entry, JoinedReport, join
 from anysize.validators.report.levels import figure, level_of
 from anysize.validators.report.report import Cell, Report
 from anysize.validators.report.story import FailingGroup, Story, group_failing
@@ -31,11 +31,12 @@ _FIRST_STORIES = 3
 _FAILED_JOB, _FAILED_MATRIX, _STORY, _JOB, _MATRIX, _PROVENANCE, _LATER_STORY = range(7)
 
 
-def to_markdown(joined: JoinedReport) -> str:
+def to_markdown(report: Report | JoinedReport) -> str:
     """Write reports as Markdown with tables; every name and message is escaped.
 
     It stays below 60,000 characters: what has no room is counted.
     """
+    joined = join((report,))
     mark = "✅" if joined.ok else "❌"
     lines = [
         f"# {mark} {joined.headline()}",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from anysize.validators.judging.rounding import rounded_up
+from anysize.validators.judging import rounded_up
 from anysize.validators.report.report import Cell, Report
 
 __all__ = ["HEIGHT", "WIDTH", "Plot", "Point", "Series", "Tick", "error_plot", "latency_plot"]

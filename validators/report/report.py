@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from anysize.sizes import Size
-from anysize.validators.judging.parity import OutputResult
-from anysize.validators.judging.verdicts import VERDICTS, Outcome, Verdict, exit_code
+from anysize.validators.judging import VERDICTS, Outcome, OutputResult, Verdict, exit_code
 from anysize.validators.report.diagnosis import Diagnosis
-from anysize.validators.runtimes.protocol import Provenance
-
-if TYPE_CHECKING:
-    from anysize.validators.report.joined import JoinedReport
+from anysize.validators.report.formats import read_json, written
+from anysize.validators.runtimes import Provenance
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -196,9 +192,7 @@ class Report:
 
     def to_json(self) -> str:
         """Return the report as JSON, which `Report.from_json` reads back."""
-        from anysize.validators.report.json_format import report_to_json
-
-        return report_to_json(self)
+        return written("json", self)
 
     @classmethod
     def from_json(cls, text: str) -> Report:
@@ -207,17 +201,15 @@ class Report:
         Raises:
             UsageError: The text is no report, or one of another schema version.
         """
-        from anysize.validators.report.json_format import report_from_json
-
-        return report_from_json(text, cls)
+        return read_json(text, cls)
 
     def to_junit(self) -> str:
         """Return the report as JUnit XML, one test case per cell."""
-        return self._joined().to_junit()
+        return written("junit", self)
 
     def to_markdown(self) -> str:
         """Return the report as Markdown, for a pull request or release notes."""
-        return self._joined().to_markdown()
+        return written("markdown", self)
 
     def to_html(self) -> str:
         """Return the report as one HTML page that needs nothing from the network.
@@ -225,9 +217,4 @@ class Report:
         Raises:
             UsageError: jinja2, of the extra `report`, is not installed.
         """
-        return self._joined().to_html()
-
-    def _joined(self) -> JoinedReport:
-        from anysize.validators.report.joined import join
-
-        return join((self,))
+        return written("html", self)

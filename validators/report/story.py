@@ -11,9 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
-from anysize.validators.judging.parity import OutputResult
-from anysize.validators.judging.rounding import rounded_up
-from anysize.validators.judging.verdicts import VERDICTS, Outcome, Verdict
+from anysize.validators.judging import VERDICTS, Outcome, OutputResult, Verdict, rounded_up
 from anysize.validators.report.levels import ratio_text
 from anysize.validators.report.report import Cell, Report
 from anysize.validators.report.reproduce import reproduce

@@ -8,8 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from anysize.validators.judging.rounding import rounded_up
-from anysize.validators.judging.verdicts import VERDICTS, Outcome, Verdict
+from anysize.validators.judging import VERDICTS, Outcome, Verdict, rounded_up
 from anysize.validators.report.joined import JoinedReport
 from anysize.validators.report.levels import figure
 from anysize.validators.report.report import Cell, Report, RuntimeRecord

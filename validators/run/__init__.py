@@ -1,1 +1,27 @@
-"""The steps of a validation: what the reference answers, the runtimes' sessions, one comparison a cell."""
+"""The steps of a validation, from what the reference answers to one comparison a cell."""
+
+from __future__ import annotations
+
+from anysize.validators.run.arbiter import Arbiter
+from anysize.validators.run.expectation import CaseExpectation, compute_expectations, read_inputs
+from anysize.validators.run.file_under_test import Subject
+from anysize.validators.run.host import machine, package_versions, usable_cpus
+from anysize.validators.run.open_session import open_runtime
+from anysize.validators.run.spool import Spool
+from anysize.validators.run.sweeps import run_opened
+from anysize.validators.run.vacuity import variations
+
+__all__ = [
+    "Arbiter",
+    "CaseExpectation",
+    "Spool",
+    "Subject",
+    "compute_expectations",
+    "machine",
+    "open_runtime",
+    "package_versions",
+    "read_inputs",
+    "run_opened",
+    "usable_cpus",
+    "variations",
+]

@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from anysize.validators.inputs.cases import Case
-from anysize.validators.inputs.signature import GraphInputs, make_inputs
-from anysize.validators.judging.budget import PROFILES, float_deviation
-from anysize.validators.references.protocol import Reference, Rejected
+from anysize.validators.inputs import Case, GraphInputs, make_inputs
+from anysize.validators.judging import PROFILES, float_deviation
+from anysize.validators.references import Reference, Rejected
 from anysize.validators.run.arbiter import Arbiter, arbitrate
 from anysize.validators.run.spool import FLOAT32, FLOAT64, Spool
 from anysize.validators.run.vacuity import OTHER_SEEDS, WholeNumbers

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anysize.errors import SourceError
-from anysize.validators.judging.budget import PROFILES, float_deviation
-from anysize.validators.references.protocol import Reference, Rejected
+from anysize.validators.judging import PROFILES, float_deviation
+from anysize.validators.references import Reference, Rejected
 
 __all__ = ["Arbiter", "arbitrate", "refuse_random"]
 

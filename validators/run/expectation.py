@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anysize.sizes import Size, SizeRange
-from anysize.validators.inputs.cases import Case
-from anysize.validators.inputs.signature import GraphInputs, make_inputs
-from anysize.validators.references.protocol import Reference, Rejected
+from anysize.validators.inputs import Case, GraphInputs, make_inputs
+from anysize.validators.references import Reference, Rejected
 from anysize.validators.run.amplified import BrightCase, find_bright
 from anysize.validators.run.arbiter import Arbiter, arbitrate, refuse_random
 from anysize.validators.run.spool import FLOAT32, FLOAT64, INPUTS, ROUNDED, Spool

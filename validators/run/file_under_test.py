@@ -15,7 +15,7 @@ from anysize.validators.report import ModelRecord
 if TYPE_CHECKING:
     import onnx
 
-    from anysize.surgery.metadata import FileMetadata
+    from anysize.surgery import FileMetadata
 
 __all__ = ["Subject"]
 
@@ -95,7 +95,7 @@ class Subject:
 
 def _files(path: Path, model: onnx.ModelProto) -> tuple[tuple[int, ...], ...]:
     """Identify the file as it is now, and those of its external weights."""
-    from anysize.surgery.storage.tensors import all_tensors, is_external
+    from anysize.surgery.storage import all_tensors, is_external
 
     names = {
         entry.value

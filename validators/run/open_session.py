@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anysize.errors import WorkerCrashedError, WorkerTimeoutError
-from anysize.validators.judging.verdicts import Verdict
-from anysize.validators.report.report import RuntimeRecord
-from anysize.validators.runtimes.protocol import Availability, Provenance, Runtime, Session
+from anysize.validators.judging import Verdict
+from anysize.validators.report import RuntimeRecord
+from anysize.validators.runtimes import Availability, Provenance, Runtime, Session
 from anysize.words import one_line
 
 __all__ = ["Opened", "failure", "open_runtime"]

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anysize.errors import NotRunError, UsageError
-from anysize.validators.inputs.cases import Case
+from anysize.validators.inputs import Case
 
 __all__ = ["FLOAT32", "FLOAT64", "INPUTS", "ROUNDED", "Spool"]
 

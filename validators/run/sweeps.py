@@ -16,17 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anysize.errors import NoAnswerError
-from anysize.validators.inputs.cases import Case
-from anysize.validators.inputs.images import BRIGHTNESS
-from anysize.validators.inputs.signature import GraphInputs
-from anysize.validators.judging.budget import PROFILES, Profile, Tolerances
-from anysize.validators.judging.parity import Expected, Judgement, judge
-from anysize.validators.judging.verdicts import Verdict
-from anysize.validators.report.report import Cell, RuntimeRecord
+from anysize.validators.inputs import BRIGHTNESS, Case, GraphInputs
+from anysize.validators.judging import (
+    PROFILES,
+    Expected,
+    Judgement,
+    Profile,
+    Tolerances,
+    Verdict,
+    judge,
+)
+from anysize.validators.report import Cell, RuntimeRecord
 from anysize.validators.run.expectation import CaseExpectation, input_files, read_inputs
 from anysize.validators.run.open_session import Opened, failure
 from anysize.validators.run.spool import FLOAT32, FLOAT64, ROUNDED, Spool
-from anysize.validators.runtimes.protocol import FileSession, Session, TimedSession, as_numbers
+from anysize.validators.runtimes import FileSession, Session, TimedSession, as_numbers
 from anysize.words import cleaned, one_line
 
 __all__ = ["RuntimeResult", "run_opened"]

@@ -12,9 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from anysize.validators.judging.budget import fill_values
-from anysize.validators.judging.parity import STRICTEST_LIMIT, variation
-from anysize.validators.references.protocol import Reference, Rejected
+from anysize.validators.judging import STRICTEST_LIMIT, fill_values, variation
+from anysize.validators.references import Reference, Rejected
 
 __all__ = ["OTHER_SEEDS", "WholeNumbers", "variations", "vary"]
 

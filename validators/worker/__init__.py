@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from anysize.validators.worker.isolated import IsolatedRuntime, IsolatedSession
+from anysize.validators.worker.known import RuntimeInfo, get_runtime, list_runtimes, parse_runtimes
 from anysize.validators.worker.limits import Limits, default_limits
 from anysize.validators.worker.process import Worker
 from anysize.validators.worker.shared import SharedWorker
@@ -11,7 +12,11 @@ __all__ = [
     "IsolatedRuntime",
     "IsolatedSession",
     "Limits",
+    "RuntimeInfo",
     "SharedWorker",
     "Worker",
     "default_limits",
+    "get_runtime",
+    "list_runtimes",
+    "parse_runtimes",
 ]

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anysize.errors import NotRunError, RuntimeFailedError, WorkerCrashedError
-from anysize.validators.judging.budget import PROFILES
-from anysize.validators.runtimes.protocol import Availability, Provenance, ProviderUse
+from anysize.validators.judging import PROFILES
+from anysize.validators.runtimes import Availability, Provenance, ProviderUse
 from anysize.validators.worker.limits import Limits, default_limits
 from anysize.validators.worker.process import Worker
 from anysize.words import cleaned

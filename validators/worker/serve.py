@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
-import operator
 import os
 import queue
 import threading
@@ -16,7 +14,8 @@ from typing import IO, Any, Final
 
 import numpy as np
 
-from anysize.validators.runtimes.protocol import Runtime, Session, as_numbers
+from anysize.lazy import load
+from anysize.validators.runtimes import Runtime, Session, as_numbers
 from anysize.validators.worker.limits import limit_this_process
 from anysize.words import one_line
 
@@ -107,8 +106,7 @@ class _Servant:
 
     def _found(self) -> Runtime:
         if self._runtime is None:
-            module, _, attribute = self._target.partition(":")
-            found = operator.attrgetter(attribute)(importlib.import_module(module))()
+            found = load(self._target)()
             if not isinstance(found, Runtime):
                 raise TypeError(f"{self._target} is not a Runtime")
             self._runtime = found

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from anysize import __version__
 from anysize.cli.console import result
 from anysize.cli.demo import demo
 from anysize.cli.exit_codes import exit_code_of
@@ -18,6 +17,7 @@ from anysize.cli.report import report
 from anysize.cli.rewrite import rewrite
 from anysize.cli.runtimes import runtimes
 from anysize.cli.validate import validate
+from anysize.version import VERSION
 
 __all__ = ["app", "run"]
 
@@ -35,7 +35,7 @@ app = typer.Typer(
 
 def _print_version(asked: bool) -> None:
     if asked:
-        result(f"anysize {__version__}")
+        result(f"anysize {VERSION}")
         raise typer.Exit
 
 

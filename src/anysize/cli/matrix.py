@@ -33,7 +33,7 @@ def matrix(
     html: Html = None,
 ) -> None:
     """Validate models × heads × runtimes × sizes as a TOML file says, in processes."""
-    from anysize.validators.report.table import joined_table
+    from anysize.validators.report import joined_table
     from anysize.verbs.matrix import matrix as run
 
     files = ReportFiles(json, junit, markdown, html)

@@ -32,15 +32,13 @@ def report(
 ) -> None:
     """Join reports and draw them again; exits with what they add up to."""
     if schema:
-        from anysize.validators.report.schema import report_schema
+        from anysize.validators.report import report_schema
 
         result(json_format.dumps(report_schema(), indent=2, sort_keys=True))
         return
     if not reports:
         raise UsageError("no report to draw; give files that `anysize validate --json` wrote")
-    from anysize.validators.report.joined import join
-    from anysize.validators.report.json_format import read_report
-    from anysize.validators.report.table import joined_table
+    from anysize.validators.report import join, joined_table, read_report
 
     files = ReportFiles(json, junit, markdown, html)
     files.check(reports)

@@ -13,7 +13,7 @@ __all__ = ["runtimes"]
 
 def runtimes(json: JsonFlag = False) -> None:
     """List the runtimes that a graph can be validated on, and what those missing need."""
-    from anysize.validators.runtimes import list_runtimes
+    from anysize.validators.worker import list_runtimes
 
     known = list_runtimes()
     if json:

@@ -18,7 +18,7 @@ _SIZES, _BATCH = "auto", "1,2"
 
 
 def _batches(text: str) -> tuple[int, ...]:
-    from anysize.validators.inputs.cases import MAX_BATCH
+    from anysize.validators.inputs import MAX_BATCH
 
     try:
         batches = tuple(dict.fromkeys(int(entry) for entry in text.split(",") if entry.strip()))
@@ -113,7 +113,7 @@ def validate(
     html: Html = None,
 ) -> None:
     """Run a graph on each runtime at each size and compare it with its reference."""
-    from anysize.validators.report.table import print_report
+    from anysize.validators.report import print_report
     from anysize.verbs.validate import files_of
     from anysize.verbs.validate import validate as run
 

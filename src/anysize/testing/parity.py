@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from anysize.validators import Report
-    from anysize.validators.judging.budget import PerOutput
+    from anysize.validators.judging import PerOutput
 
 __all__ = ["assert_parity", "parity_story"]
 
@@ -104,7 +104,7 @@ def assert_parity(
 def parity_story(report: Report) -> str:
     """Tell in a few lines what a report found: the worst news, and a line for each failing cell."""
     from anysize.validators import join
-    from anysize.validators.report.story import needed_atol, tolerance_text
+    from anysize.validators.report import needed_atol, tolerance_text
 
     joined = join((report,))
     lines = [

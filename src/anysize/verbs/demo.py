@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from rich.console import Console
 
-    from anysize.models.digits.detect import Detection
-    from anysize.models.digits.page import PageDigit
+    from anysize.models.digits import Detection, PageDigit
     from anysize.validators import Report
 
 __all__ = ["DemoResult", "demo"]
@@ -148,8 +147,7 @@ def _read_page(folder: Path, model: Path, reports: tuple[tuple[str, Report], ...
     """Run the rewritten graph over the page, find the digits, and draw where it saw them."""
     import numpy as np
 
-    from anysize.models.digits.detect import detect
-    from anysize.models.digits.page import load_page
+    from anysize.models.digits import detect, load_page
 
     page = load_page()
     scores, place = run_map(model, page.pixels)

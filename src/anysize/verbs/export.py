@@ -108,9 +108,8 @@ def export(
         AnysizeError: A subclass says what cannot be used.
         VerificationError: The file does not compute what the module computes; it is not written.
     """
-    from anysize.exporters.sizes.bounds import narrowed
-    from anysize.exporters.writing.opset_range import check_opset
-    from anysize.models.zoo import choose_head
+    from anysize.exporters import check_opset, narrowed
+    from anysize.models import choose_head
 
     output = Path(output)
     size, low, top = (
@@ -187,7 +186,7 @@ def _conversion(source: str | nn.Module, head: str | None) -> tuple[str | None, 
         return head, None
     if head in (None, "as-is", getattr(source, "head", None)):
         return None, None
-    from anysize.exporters.conversion import CONVERTED_HEADS
+    from anysize.exporters import CONVERTED_HEADS
 
     if head not in CONVERTED_HEADS:
         heads = ", ".join(("as-is", *CONVERTED_HEADS))

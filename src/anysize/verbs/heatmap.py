@@ -139,7 +139,7 @@ def run_map(
     from onnx.helper import tensor_dtype_to_np_dtype
 
     from anysize.surgery import image_input, load_model, read_metadata
-    from anysize.validators.runtimes import get_runtime
+    from anysize.validators.worker import get_runtime
     from anysize.verbs.drawing import MapPlacement
 
     graph = load_model(model, weights="in_file")

@@ -89,7 +89,7 @@ def _interval(graph: onnx.ModelProto, head: Head) -> SizeRange:
 
 
 def _head_facts(head: Head) -> HeadFacts:
-    from anysize.surgery.heads.layers import Linear, Pointwise
+    from anysize.surgery.heads import Linear, Pointwise
 
     constants = {}
     for layer in head.layers:
@@ -111,7 +111,7 @@ def _head_facts(head: Head) -> HeadFacts:
 def _count_weights(graph: onnx.ModelProto) -> int:
     import onnx
 
-    from anysize.surgery.storage.tensors import all_tensors, element_count
+    from anysize.surgery.storage import all_tensors, element_count
 
     # Shapes and axes are no weights.
     others = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.STRING)

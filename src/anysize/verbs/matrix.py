@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from anysize.errors import UsageError
 from anysize.files import check_output_path
-from anysize.verbs.matrix_runs.job import died, run_job
-from anysize.verbs.matrix_runs.processes import run_in_processes
+from anysize.verbs.matrix_runs import died, run_in_processes, run_job
 from anysize.verbs.progress import Progress, silent
 
 if TYPE_CHECKING:
     from anysize.validators import JoinedReport
     from anysize.validators.report import Entry
-    from anysize.verbs.matrix_runs.plan import Job
+    from anysize.verbs.matrix_runs import Job
 
 __all__ = ["matrix"]
 
@@ -50,8 +49,7 @@ def matrix(
             a file that a job reads, or ray is not installed.
     """
     from anysize.validators import JoinedReport
-    from anysize.verbs.matrix_runs.key import input_files, job_keys
-    from anysize.verbs.matrix_runs.plan import read_matrix
+    from anysize.verbs.matrix_runs import input_files, job_keys, read_matrix
 
     config = Path(config)
     planned = read_matrix(config)
@@ -102,7 +100,7 @@ def _refuse_overwriting(planned: Sequence[Job], folder: Path, inputs: Sequence[P
 
 
 def _check_opsets(planned: Sequence[Job], config: Path) -> None:
-    from anysize.exporters.writing.opset_range import check_opset
+    from anysize.exporters import check_opset
 
     for job in planned:
         if job.opset is None:
@@ -158,7 +156,7 @@ def _keep(folder: Path, key: str, entry: Entry) -> None:
 
 
 def _kept(folder: Path, key: str) -> Entry:
-    from anysize.validators.report.json_format import read_report
+    from anysize.validators.report import read_report
 
     entries = read_report(folder / f"{key}.json").entries
     if len(entries) != 1:

@@ -96,8 +96,7 @@ def _from_source(
     *,
     only_networks: bool = False,
 ) -> ResolvedModel:
-    from anysize.models import HeadOptions, resolve
-    from anysize.models.zoo import ZOO, find_entry
+    from anysize.models import ZOO, HeadOptions, find_entry, resolve
     from anysize.surgery import read_metadata
 
     metadata = read_metadata(model)
@@ -136,7 +135,7 @@ def _refuse_larger(
 ) -> None:
     """Refuse a size or options with which the network would be far larger than the file."""
     from anysize.models import construct
-    from anysize.surgery.storage.tensors import all_tensors
+    from anysize.surgery.storage import all_tensors
 
     held = sum(math.prod(tensor.dims) for tensor in all_tensors(model))
     module = construct(source, head=head, size=metadata.size, options=options)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import onnx
 
     from anysize.surgery import Rewrite
-    from anysize.validators.proof import RewriteProof
+    from anysize.validators import RewriteProof
 
 __all__ = ["OutputKind", "RewriteResult", "rewrite"]
 
@@ -162,7 +162,7 @@ def _protect_weights(model: Path, output: Path) -> None:
 
 
 def _refuse_unprovable(original: onnx.ModelProto, model: Path) -> None:
-    from anysize.validators.inputs.signature import graph_inputs
+    from anysize.validators.inputs import graph_inputs
 
     try:
         spec = graph_inputs(original, seed=0)
@@ -179,8 +179,8 @@ def _refuse_unprovable(original: onnx.ModelProto, model: Path) -> None:
 
 def _prove(original: Path, rewritten: Path, done: Rewrite, head: str) -> RewriteProof:
     from anysize.surgery import load_model, read_metadata
-    from anysize.validators.proof import prove_rewrite
-    from anysize.validators.references.graph.labels import reads_scores
+    from anysize.validators import prove_rewrite
+    from anysize.validators.references.graph import reads_scores
 
     assert done.size is not None  # known wherever a rewrite was applied
     stride = read_metadata(done.model).map_stride or _DEFAULT_STRIDE

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from anysize.validators import Report
-    from anysize.validators.judging.budget import PerOutput
+    from anysize.validators.judging import PerOutput
 
 __all__ = ["files_of", "validate"]
 
@@ -79,7 +79,7 @@ def validate(
             but a cell of the report.
     """
     from anysize.surgery import load_model
-    from anysize.surgery.shapes.intervals import refuse_oversized
+    from anysize.surgery.shapes import refuse_oversized
     from anysize.validators import parse_runtimes, validate_model
 
     if not isinstance(model, (str, os.PathLike)):

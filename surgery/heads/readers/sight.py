@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from anysize.surgery.graph import GraphView
 from anysize.surgery.heads.layout import Layout
-from anysize.surgery.shapes.rules import Shape
+from anysize.surgery.shapes import Shape
 
 __all__ = ["Sight"]
 

@@ -227,7 +227,7 @@ def test_a_job_whose_weights_changed_is_not_taken_over(config, run, digits_files
 
 
 def test_a_job_whose_file_changes_while_it_runs_is_not_kept(config, run, monkeypatch):
-    from anysize.validators import matrix_key
+    from anysize.verbs.matrix_runs import key as matrix_key
 
     keys = iter("abcd")
     monkeypatch.setattr(matrix_key, "job_keys", lambda jobs: {job: next(keys) for job in jobs})

@@ -9,7 +9,7 @@ from importlib import metadata
 import onnx
 import pytest
 
-from anysize.validators import matrix_key
+from anysize.verbs.matrix_runs import key as matrix_key
 from anysize.verbs.matrix_runs.key import input_files, job_keys
 from anysize.verbs.matrix_runs.plan import read_matrix
 

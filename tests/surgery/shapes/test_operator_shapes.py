@@ -133,8 +133,8 @@ def test_an_operator_of_another_opset_has_its_shape_too(kit, name):
 
 
 def test_a_wrong_shape_would_be_noticed(kit, monkeypatch):
-    from anysize.surgery import shape_rules
+    from anysize.surgery.shapes import rules
 
-    monkeypatch.setitem(shape_rules._RULES, "MaxPool", lambda *_: (1, 3, 5, 5))
+    monkeypatch.setitem(rules._RULES, "MaxPool", lambda *_: (1, 3, 5, 5))
     with pytest.raises(AssertionError):
         compare(kit, graph_of(kit, "max-pool"), 0)

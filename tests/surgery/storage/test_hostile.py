@@ -11,9 +11,10 @@ import pytest
 from onnx import helper, numpy_helper
 
 from anysize.errors import ModelFileError
-from anysize.surgery import IllegalSizeError, find_head, load_model, locating, rewrite, save_model
+from anysize.surgery import IllegalSizeError, find_head, load_model, rewrite, save_model
+from anysize.surgery.storage import structure
 from anysize.surgery.storage.node_count import MAX_NODES, check_node_count
-from anysize.surgery.storage.tensors import HELD, PLACE_KEY, TURNED_KEY, is_inline_in_file
+from anysize.surgery.storage.tensors import HELD, PERMUTED_KEY, PLACE_KEY, is_inline_in_file
 from anysize.surgery.storage.wire import tag, varint
 
 
@@ -68,18 +69,18 @@ def test_nodes_of_subgraphs_and_functions_count(kit):
 
 
 def test_a_million_empty_nodes_are_never_built(kit, refused, monkeypatch):
-    monkeypatch.setattr(locating, "MAX_FIELDS", 20_000)
+    monkeypatch.setattr(structure, "MAX_FIELDS", 20_000)
     refused(with_graph(kit.plain(), b"\x0a\x00" * 1_000_000), "holds more than 20000 fields")
 
 
 def test_empty_messages_within_a_node_count_too(kit, refused, monkeypatch):
-    monkeypatch.setattr(locating, "MAX_FIELDS", 20_000)
+    monkeypatch.setattr(structure, "MAX_FIELDS", 20_000)
     node = b"\x2a\x00" * 25_000  # attributes, all in one node below the size of a weight
     refused(with_graph(kit.plain(), b"\x0a" + varint(len(node)) + node), "holds more than 20000")
 
 
 def test_text_without_end_is_refused(kit, refused, monkeypatch):
-    monkeypatch.setattr(locating, "MAX_STRUCTURE_BYTES", 1 << 20)
+    monkeypatch.setattr(structure, "MAX_STRUCTURE_BYTES", 1 << 20)
     model = kit.plain()
     model.doc_string = "x" * (1 << 21)
     refused(model, "MiB beside its weights")
@@ -235,7 +236,7 @@ def test_a_file_cannot_say_how_to_turn_a_weight(kit, refused):
     tensor = model.graph.initializer[1]
     tensor.ClearField("raw_data")
     tensor.data_location = onnx.TensorProto.EXTERNAL
-    for key, value in (("location", "x"), (TURNED_KEY, "{}")):
+    for key, value in (("location", "x"), (PERMUTED_KEY, "{}")):
         tensor.external_data.add(key=key, value=value)
     refused(model, "is not ours")
 

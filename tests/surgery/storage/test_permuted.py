@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from anysize.surgery import load_model, rewrite, save_model, turned
-from anysize.surgery.heads.constants import Turn
+from anysize.surgery import load_model, rewrite, save_model
+from anysize.surgery.storage import permuted
 from anysize.surgery.storage.attached import mapped_array
 from anysize.surgery.storage.payloads import load_tensor, locate
-from anysize.surgery.storage.permuted import can_turn, turn_later
-from anysize.surgery.storage.tensors import is_turned
+from anysize.surgery.storage.permuted import Permutation, can_permute, permute_later
+from anysize.surgery.storage.tensors import is_permuted
 
 BLOCK = 4096
 
@@ -25,7 +25,7 @@ BLOCK = 4096
 @pytest.fixture(autouse=True, scope="module")
 def small_blocks():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(turned, "_BLOCK_BYTES", BLOCK)
+        patch.setattr(permuted, "_BLOCK_BYTES", BLOCK)
         yield
 
 
@@ -52,7 +52,7 @@ def external(array, folder, *, offset=0):
 
 def turn(source, dims, turns, scale=1.0):
     result = onnx.TensorProto(name="t", data_type=source.data_type, dims=dims)
-    turn_later(result, source, turns, scale)
+    permute_later(result, source, turns, scale)
     return result
 
 
@@ -64,7 +64,7 @@ def recipes(draw):
     turns, dims = [], tuple(sides)
     for _ in range(draw(st.integers(0, 2))):
         perm = tuple(draw(st.permutations(range(len(dims)))))
-        turns.append(Turn(dims, perm))
+        turns.append(Permutation(dims, perm))
         dims = tuple(dims[axis] for axis in perm)
         if draw(st.booleans()):
             dims = (dims[0], math.prod(dims[1:]))
@@ -77,7 +77,7 @@ def test_it_is_what_numpy_makes_of_it(tmp_path_factory, recipe, dtype):
     folder = tmp_path_factory.mktemp("weights")
     array = np.arange(math.prod(sides)).astype(np.int8).astype(dtype).reshape(sides)
     source = external(array, folder, offset=offset)
-    if not can_turn(source):
+    if not can_permute(source):
         return
     expected = array
     for one in turns:
@@ -99,7 +99,7 @@ def test_it_is_written_a_block_at_a_time(tmp_path, shape):
     source = external(np.ones(shape, np.float32), tmp_path)
     perm = tuple(reversed(range(len(shape))))
     stream = Stream()
-    locate(turn(source, shape[::-1], [Turn(shape, perm)]), tmp_path).copy_to(stream)
+    locate(turn(source, shape[::-1], [Permutation(shape, perm)]), tmp_path).copy_to(stream)
     assert len(stream.getvalue()) == 4 * math.prod(shape)
     assert stream.largest <= BLOCK
 
@@ -132,7 +132,7 @@ def test_a_rewrite_turns_its_weight_where_it_is(kit, tmp_path, is_external):
     path, out = tmp_path / "in.onnx", tmp_path / "out.onnx"
     onnx.save(model, path, save_as_external_data=is_external, location="in.data", size_threshold=0)
     done = rewrite(load_model(path, weights="in_file"), source=path)
-    assert any(is_turned(tensor) for tensor in done.model.graph.initializer)
+    assert any(is_permuted(tensor) for tensor in done.model.graph.initializer)
     save_model(done.model, out, source=path)
     assert (tmp_path / "out.onnx.data").exists() == is_external  # what was outside stays outside
     written = onnx.load(out)

@@ -4,7 +4,8 @@ import onnx.numpy_helper
 import pytest
 
 from anysize.errors import ModelFileError, UsageError
-from anysize.surgery import load_model, rewrite, save_model, saving
+from anysize.surgery import load_model, rewrite, save_model
+from anysize.surgery.storage import saving
 
 
 def _arrays(path):

@@ -15,7 +15,8 @@ from anysize.errors import ModelFileError, NotRunError
 from anysize.sizes import Size
 from anysize.validators import validate_model
 from anysize.validators.inputs.images import make_images
-from anysize.validators.references import Rejected, graph_evaluator, literal_ort
+from anysize.validators.references import Rejected
+from anysize.validators.references.graph import evaluator, literal_ort
 from anysize.validators.references.graph.model import GraphPair
 from anysize.validators.worker import Limits, SharedWorker
 
@@ -98,9 +99,9 @@ def test_a_graph_that_never_ends_is_stopped(impatient):
 def test_a_graph_that_takes_the_evaluator_too_long_is_stopped(workers):
     """It is written in Python: a loop that ONNX Runtime runs in no time takes it hours."""
     workers(
-        f"{graph_evaluator.__name__}:DoubleEvaluator",
+        f"{evaluator.__name__}:DoubleEvaluator",
         run_s=2,
-        place=graph_evaluator,
+        place=evaluator,
         name="DOUBLE",
     )
     pair = GraphPair(

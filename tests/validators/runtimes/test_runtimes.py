@@ -15,16 +15,9 @@ from onnx import helper
 from anysize.errors import UsageError
 from anysize.sizes import Size
 from anysize.validators import Verdict, list_runtimes, parse_runtimes, validate_model
-from anysize.validators.runtimes import (
-    RUNTIMES,
-    Availability,
-    Provenance,
-    ProviderUse,
-    Runtime,
-    get_runtime,
-)
+from anysize.validators.runtimes import RUNTIMES, Availability, Provenance, ProviderUse, Runtime
 from anysize.validators.runtimes.ort_cpu import OrtCpu
-from anysize.validators.worker import IsolatedRuntime
+from anysize.validators.worker import IsolatedRuntime, get_runtime
 
 SIZE = Size(8, 8)
 

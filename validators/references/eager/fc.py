@@ -18,7 +18,7 @@ from torch import Tensor
 
 from anysize.errors import DeclinedError, SourceError
 from anysize.sizes import Size
-from anysize.validators.inputs.images import make_images
+from anysize.validators.inputs import make_images
 from anysize.validators.references.eager.calls import CallMode, Stopped, record
 from anysize.validators.references.eager.cut import Cut, find_cut
 from anysize.validators.references.eager.module import ModulePair, module_name, to_arrays

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
-from anysize.validators.references.composed.converted import AVERAGED, converted_reference
-from anysize.validators.references.composed.several_heads import Part, SeveralHeads
-from anysize.validators.references.composed.windows import Layout
+from anysize.validators.references.composed import (
+    AVERAGED,
+    Layout,
+    Part,
+    SeveralHeads,
+    converted_reference,
+)
 from anysize.validators.references.graph.fc import OnnxFc
 from anysize.validators.references.graph.model import OnnxReference, external_folder
 from anysize.validators.references.protocol import Reference
@@ -71,7 +75,7 @@ def converted_graph(
     rest = tuple(name for name in names if not any(name in one.outputs for one in heads))
     if not heads or (len(heads) == 1 and not rest):
         return reference(original)
-    from anysize.surgery.split import keep_outputs
+    from anysize.surgery import keep_outputs
 
     has_maps = layout == "both" and head != "adaptive"
     parts = [
@@ -115,8 +119,7 @@ def _owners(head: Head) -> tuple[str, ...]:
 
 def _freed(model: onnx.ModelProto, size: Size | None) -> onnx.ModelProto:
     """Let what takes any size by itself take it in the file, too."""
-    from anysize.surgery import free_axes, free_baked_shapes
-    from anysize.surgery.size_guard import drop_guards
+    from anysize.surgery import drop_guards, free_axes, free_baked_shapes
 
     drop_guards(model, "min", "max", "map")
     free_baked_shapes(model, size)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from anysize.validators.references.graph.plan import PlannedGraph
-from anysize.validators.runtimes.onnx_reference import EvaluatorSession, OnnxReferenceRuntime
+from anysize.validators.runtimes import EvaluatorSession, OnnxReferenceRuntime
 from anysize.validators.worker import SharedWorker
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ class OwnEvaluator(OnnxReferenceRuntime):
 
     def load(self, model_path: Path, *, threads: int) -> EvaluatorSession:  # noqa: ARG002
         """Load the graph of a plan; NumPy has threads of its own."""
-        from anysize.surgery.storage.payloads import load_tensor
-        from anysize.surgery.storage.tensors import all_tensors, is_loaded
+        from anysize.surgery.storage import all_tensors, is_loaded, load_tensor
         from anysize.validators.references.graph.operators import ARBITER_OPERATORS
 
         model, folder = _read(model_path)

@@ -48,8 +48,7 @@ class OnnxFc:
         is_pooled: bool = False,
         threads: int = 1,
     ) -> None:
-        from anysize.surgery import free_axes, free_baked_shapes, split_at
-        from anysize.surgery.size_guard import drop_guards
+        from anysize.surgery import drop_guards, free_axes, free_baked_shapes, split_at
 
         cut = _find_pool(model, size) if is_pooled else _find_cut(model, size)
         features, layers = split_at(model, cut.feature_map, size=cut.size)
@@ -176,7 +175,7 @@ def _find_cut(model: onnx.ModelProto, size: Size | None) -> _Cut:
 def _find_pool(model: onnx.ModelProto, size: Size | None) -> _Cut:
     """Find the average over the whole map; it is one of windows of 1×1 on which nothing slides."""
     from anysize.surgery import find_pooled_head, local_pool_to_global
-    from anysize.surgery.storage.weightless import weight_free
+    from anysize.surgery.storage import weight_free
 
     light = weight_free(model)
     local_pool_to_global(light, size)

@@ -11,11 +11,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from anysize.surgery.split import reads
-from anysize.surgery.storage.attached import mapped_array
-from anysize.surgery.storage.payloads import load_tensor
-from anysize.surgery.storage.tensors import all_tensors, is_loaded
-from anysize.surgery.storage.weightless import copy_fields
+from anysize.surgery.graph import reads
+from anysize.surgery.storage import all_tensors, copy_fields, is_loaded, load_tensor, mapped_array
 
 __all__ = ["Float64Graph", "to_float64"]
 

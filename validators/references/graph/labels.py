@@ -53,8 +53,8 @@ def with_scores(model: onnx.ModelProto, *, is_map: bool) -> onnx.ModelProto:
     """
     import onnx
 
+    from anysize.surgery import keep_outputs
     from anysize.surgery.graph import GraphView
-    from anysize.surgery.split import keep_outputs
 
     view = GraphView(model)
     outputs: dict[str, onnx.ValueInfoProto] = {}

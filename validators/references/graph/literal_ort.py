@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from anysize.validators.references.graph.plan import PlannedGraph
-from anysize.validators.runtimes.ort_cpu import OrtCpu
-from anysize.validators.runtimes.ort_session import OrtSession
+from anysize.validators.runtimes import OrtCpu, OrtSession
 from anysize.validators.worker import SharedWorker
 
 __all__ = ["WORKER", "LiteralOrt"]

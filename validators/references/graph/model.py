@@ -17,7 +17,7 @@ from anysize.errors import (
     WorkerCrashedError,
     WorkerTimeoutError,
 )
-from anysize.surgery.graph import static_size
+from anysize.surgery.graph import required_inputs, static_size
 from anysize.validators.references.protocol import Precision, Rejected
 from anysize.words import one_line
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import onnx
 
     from anysize.validators.references.graph.plan import GraphPlan
-    from anysize.validators.runtimes.protocol import Session
+    from anysize.validators.runtimes import Session
 
 __all__ = ["GraphPair", "OnnxReference", "external_folder"]
 
@@ -63,8 +63,7 @@ class GraphPair:
         self._threads = threads
         self._plan: GraphPlan | None = None
         self._sessions: dict[Precision, Session] = {}
-        filled = {tensor.name for tensor in model.graph.initializer}
-        inputs = [i for i in model.graph.input if i.name not in filled]
+        inputs = required_inputs(model)
         self._inputs = [i.name for i in inputs]
         self._kinds = [_float_type(i) for i in inputs]
 
@@ -116,11 +115,11 @@ class GraphPair:
     def _session(self, precision: Precision) -> Session:
         from google.protobuf.message import EncodeError
 
-        from anysize.validators.references import graph_evaluator, literal_ort
+        from anysize.validators.references.graph import evaluator, literal_ort
 
         if precision in self._sessions:
             return self._sessions[precision]
-        worker = literal_ort.WORKER if precision == "float32" else graph_evaluator.DOUBLE
+        worker = literal_ort.WORKER if precision == "float32" else evaluator.DOUBLE
         try:
             session = worker.load(self._planned(), threads=self._threads)
         except (WorkerCrashedError, WorkerTimeoutError) as exc:
@@ -227,7 +226,7 @@ class OnnxReference:
 
 def external_folder(model: onnx.ModelProto, path: Path) -> Path | None:
     """Return the folder of weights that are not in memory, or None where all are."""
-    from anysize.surgery.storage.tensors import all_tensors, is_loaded
+    from anysize.surgery.storage import all_tensors, is_loaded
 
     return None if all(map(is_loaded, all_tensors(model))) else path.absolute().parent
 
@@ -242,6 +241,5 @@ def _float_type(value: onnx.ValueInfoProto) -> np.dtype[Any]:
 
 def _first_axes(model: onnx.ModelProto) -> list[int]:
     """Return the declared length of each input's first axis; 0 for any length, -1 for a scalar."""
-    filled = {tensor.name for tensor in model.graph.initializer}
-    shapes = [v.type.tensor_type.shape.dim for v in model.graph.input if v.name not in filled]
+    shapes = [value.type.tensor_type.shape.dim for value in required_inputs(model)]
     return [int(dims[0].dim_value) if len(dims) else -1 for dims in shapes]

@@ -51,7 +51,7 @@ class GraphPlan:
     """
 
     def __init__(self, source: onnx.ModelProto | Path, *, folder: Path | None) -> None:
-        from anysize.surgery.storage.attached import attached
+        from anysize.surgery.storage import attached
 
         temporary = tempfile.mkdtemp(prefix="anysize-reference-")
         self.close = weakref.finalize(self, shutil.rmtree, temporary, ignore_errors=True)

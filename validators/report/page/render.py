@@ -7,13 +7,14 @@ import hashlib
 import importlib
 from importlib import resources
 
-from anysize import __version__
 from anysize.errors import UsageError
-from anysize.validators.judging.verdicts import VERDICTS
-from anysize.validators.report.joined import JoinedReport
+from anysize.validators.judging import VERDICTS
+from anysize.validators.report.joined import JoinedReport, join
 from anysize.validators.report.levels import LEVELS, level_of
 from anysize.validators.report.page.views import bar, view
 from anysize.validators.report.plots import HEIGHT, WIDTH
+from anysize.validators.report.report import Report
+from anysize.version import VERSION
 from anysize.words import printable
 
 __all__ = ["require_jinja", "to_html"]
@@ -33,12 +34,13 @@ def require_jinja() -> None:
         ) from exc
 
 
-def to_html(joined: JoinedReport) -> str:
+def to_html(report: Report | JoinedReport) -> str:
     """Draw reports as one HTML page, the same one for the same reports.
 
     Raises:
         UsageError: jinja2, of the extra `report`, is not installed.
     """
+    joined = join((report,))
     require_jinja()
     import jinja2
 
@@ -67,7 +69,7 @@ def to_html(joined: JoinedReport) -> str:
         status={0: "good", 1: "failed"}.get(joined.exit_code, "not-run"),
         width=WIDTH,
         height=HEIGHT,
-        version=__version__,
+        version=VERSION,
     )
 
 

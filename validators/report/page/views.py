@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anysize.validators.judging.verdicts import VERDICTS, Outcome, Verdict
+from anysize.validators.judging import VERDICTS, Outcome, Verdict
 from anysize.validators.report.joined import Entry, JoinedReport
 from anysize.validators.report.levels import Level, figure, level_of
 from anysize.validators.report.plots import Plot, error_plot, latency_plot

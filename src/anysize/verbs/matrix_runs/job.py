@@ -36,7 +36,7 @@ def died(job: Job) -> Entry:
 
 
 def _run(job: Job, folder: Path) -> Entry:
-    from anysize.exporters.writing.opset_range import DEFAULT_OPSET
+    from anysize.exporters import DEFAULT_OPSET
     from anysize.validators.report import Entry
     from anysize.verbs.export import export
     from anysize.verbs.validate import validate

@@ -16,9 +16,9 @@ from typing import Any
 from anysize.errors import UsageError
 from anysize.files import read_regular
 from anysize.sizes import Size, SizeRange, parse_sizes
-from anysize.validators.inputs.cases import MAX_BATCH
-from anysize.validators.judging.budget import ALL_OUTPUTS
-from anysize.validators.runtimes import parse_runtimes
+from anysize.validators.inputs import MAX_BATCH
+from anysize.validators.judging import ALL_OUTPUTS
+from anysize.validators.worker import parse_runtimes
 
 __all__ = ["Job", "read_matrix"]
 

@@ -1,6 +1,6 @@
 """Operators of the float64 arbiter, where onnx's evaluator is wrong, too narrow or too slow.
 
-Each is written from the operator's specification. `tests/validators/references/test_float64_operators.py`
+Each is written from the operator's specification. `tests/validators/references`
 holds these and the evaluator's own against ONNX Runtime, at every opset that classifiers are in.
 """
 

@@ -8,7 +8,7 @@ to the ModelProto (`anysize.surgery.edit`), and the view points at its nodes by 
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 import numpy as np
 import onnx
@@ -16,19 +16,10 @@ import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from anysize.errors import UnsupportedModelError
-from anysize.sizes import MAX_SIDE, Size
-from anysize.surgery.storage.tensors import small_array
-from anysize.surgery.storage.weightless import one_line
+from anysize.surgery.graph.nodes import attribute, reads
+from anysize.surgery.storage import one_line, small_array
 
-__all__ = [
-    "GraphView",
-    "attribute",
-    "channels_last_reader",
-    "channels_last_words",
-    "image_input",
-    "opset_version",
-    "static_size",
-]
+__all__ = ["GraphView"]
 
 
 class GraphView:
@@ -89,9 +80,7 @@ class GraphView:
         A node whose subgraph reads the tensor counts as a reader.
         """
         return tuple(
-            index
-            for index, node in enumerate(self.model.graph.node)
-            if tensor in node.input or tensor in _captured(node)
+            index for index, node in enumerate(self.model.graph.node) if tensor in reads(node)
         )
 
     def is_graph_output(self, tensor: str) -> bool:
@@ -155,7 +144,7 @@ class GraphView:
                 continue
             seen.add(index)
             node = self.node(index)
-            pending += [*node.input, *_captured(node)]
+            pending += reads(node)
         return seen
 
     def downstream(self, tensor: str) -> set[int]:
@@ -163,85 +152,7 @@ class GraphView:
         reached = {tensor}
         seen: set[int] = set()
         for index, node in enumerate(self.nodes):
-            if reached.intersection(node.input) or reached.intersection(_captured(node)):
+            if reached & reads(node):
                 seen.add(index)
                 reached.update(name for name in node.output if name)
         return seen
-
-
-def _captured(node: onnx.NodeProto) -> set[str]:
-    """Names that the subgraphs of `node` read; a few too many where they shadow their own."""
-    names: set[str] = set()
-    for subgraph in _subgraphs(node):
-        for inner in subgraph.node:
-            names.update(name for name in inner.input if name)
-            names |= _captured(inner)
-        names.update(output.name for output in subgraph.output)
-    return names
-
-
-def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for entry in node.attribute:
-        if entry.HasField("g"):
-            yield entry.g
-        yield from entry.graphs
-
-
-def attribute(node: onnx.NodeProto, name: str, default: object = None) -> object:
-    """Return the value of a node's attribute, bytes decoded, or `default` where it is absent."""
-    for entry in node.attribute:
-        if entry.name == name:
-            value: object = onnx.helper.get_attribute_value(entry)
-            return value.decode(errors="replace") if isinstance(value, bytes) else value
-    return default
-
-
-def opset_version(model: onnx.ModelProto) -> int:
-    """Return the version of the standard operators that the model imports."""
-    versions = [int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx")]
-    return versions[0]
-
-
-def image_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
-    """Return the graph's image input: the first of rank 4 that no initializer fills.
-
-    Raises:
-        UnsupportedModelError: There is none.
-    """
-    filled = {tensor.name for tensor in model.graph.initializer}
-    values: list[onnx.ValueInfoProto] = [v for v in model.graph.input if v.name not in filled]
-    for value in values:
-        shape = value.type.tensor_type.shape
-        if value.type.tensor_type.HasField("shape") and len(shape.dim) == 4:
-            return value
-    got = ", ".join(repr(value.name) for value in values) or "none"
-    raise UnsupportedModelError(
-        f"graph inputs: got {got}, expected an image input of shape "
-        "(batch, channels, height, width)"
-    )
-
-
-def channels_last_reader(view: GraphView) -> int | None:
-    """Return the Transpose that puts an image's channels first, of a graph that takes them last."""
-    for index in view.consumers(image_input(view.model).name)[:1]:
-        node = view.node(index)
-        if node.op_type == "Transpose" and attribute(node, "perm") == [0, 3, 1, 2]:
-            return index
-    return None
-
-
-def channels_last_words(name: str) -> str:
-    """Say what is wrong with an input `(batch, height, width, channels)`, and what to do."""
-    return (
-        f"input {name!r} has its channels last, expected (batch, channels, height, width); export "
-        f"with them first (tf2onnx: --inputs-as-nchw {name})"
-    )
-
-
-def static_size(model: onnx.ModelProto) -> Size | None:
-    """Return the height and width that the image input declares; None where they are symbolic."""
-    dims = image_input(model).type.tensor_type.shape.dim
-    height, width = dims[2].dim_value, dims[3].dim_value
-    if 1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE:
-        return Size(height, width)
-    return None

@@ -10,7 +10,7 @@ from onnx.reference import ReferenceEvaluator
 
 import anysize
 from anysize.errors import UsageError
-from anysize.exporters.sizes.bounds import narrowed
+from anysize.exporters.bounds import narrowed
 from anysize.sizes import Size, SizeRange
 from anysize.surgery import read_metadata
 
