@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from anysize.models.digits.detect import Detection, detect
-from anysize.models.digits.page import PageDigit, load_page
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Detection",
-    "PageDigit",
-    "detect",
-    "load_page",
-]
+from anysize.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from anysize.models.digits.detect import Detection, detect
+    from anysize.models.digits.page import PageDigit, load_page
+
+__all__ = ["Detection", "PageDigit", "detect", "load_page"]
+
+__getattr__ = lazy_names(
+    __name__, {"detect": ("Detection", "detect"), "page": ("PageDigit", "load_page")}
+)

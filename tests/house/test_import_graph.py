@@ -29,7 +29,10 @@ ALLOWED = {
 }
 FOUNDATION = {
     "anysize",
-    *(f"anysize.{name}" for name in ("bisection", "errors", "files", "sizes", "version", "words")),
+    *(
+        f"anysize.{name}"
+        for name in ("bisection", "errors", "files", "lazy", "sizes", "version", "words")
+    ),
 }
 
 
@@ -91,7 +94,9 @@ def test_the_folders_form_no_cycle():
     assert cycle(graph) == []
 
 
-@pytest.mark.parametrize("module", ["bisection", "errors", "files", "sizes", "version", "words"])
+@pytest.mark.parametrize(
+    "module", ["bisection", "errors", "files", "lazy", "sizes", "version", "words"]
+)
 def test_the_foundation_imports_only_itself(module):
     source = (ROOT / f"src/anysize/{module}.py").read_text()
     assert imports(source) <= FOUNDATION
