@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterable, Mapping
 
 import onnx
 
-from anysize.surgery.graph import GraphView, image_input
+from anysize.surgery.graph import Graph, Model, image_input
 
-__all__ = ["drop_stale_shapes", "free_axes"]
+__all__ = ["free_axes"]
 
 
 def free_axes(
-    model: onnx.ModelProto,
+    model: Model,
     *,
     batch: bool = True,
     height: bool = True,
@@ -41,6 +41,8 @@ def free_axes(
     Raises:
         UnsupportedModelError: The graph has no image input.
     """
+    graph = Graph.of(model)
+    model = graph.model
     source = image_input(model)
     _name(source, {0: "batch"} if batch else {})
     _name(source, ({2: "height"} if height else {}) | ({3: "width"} if width else {}))
@@ -55,25 +57,20 @@ def free_axes(
     for value in (*model.graph.input, *model.graph.output):
         _name(value, named.get(value.name, {}))
     if batch or height or width or named:
-        drop_stale_shapes(model, named)
+        _drop_stale_shapes(graph, named)
+    graph.changed()
     return model
 
 
-def drop_stale_shapes(model: onnx.ModelProto, others: Iterable[str] = ()) -> None:
-    """Remove the recorded shapes of tensors computed from the image; scalars keep theirs.
-
-    Args:
-        model: Edited in place.
-        others: More inputs whose axes have changed.
-    """
-    view = GraphView(model)
+def _drop_stale_shapes(graph: Graph, others: Iterable[str]) -> None:
+    """Remove the recorded shapes of tensors computed from the image; scalars keep theirs."""
     stale = {
         name
-        for source in (image_input(model).name, *others)
-        for index in view.downstream(source)
-        for name in view.node(index).output
+        for source in (image_input(graph.model).name, *others)
+        for index in graph.downstream(source)
+        for name in graph.node(index).output
     }
-    recorded = model.graph.value_info
+    recorded = graph.model.graph.value_info
     for index in reversed(range(len(recorded))):
         tensor_type = recorded[index].type.tensor_type
         is_scalar = tensor_type.HasField("shape") and not tensor_type.shape.dim

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from anysize.surgery.graph import GraphView, attribute, image_input
+from anysize.surgery.graph import Graph, Model, attribute, image_input
 from anysize.surgery.shapes import POOLING, SHAPE_KEEPING, sliding_windows
 from anysize.surgery.size_guard import is_guard
 
@@ -51,7 +51,7 @@ _Reaches = tuple[_Reach, _Reach]
 _PIXEL = _Reach(stride=1, start=0, end=1)
 
 
-def map_geometry(model: onnx.ModelProto, tensor: str) -> MapGeometry | None:
+def map_geometry(model: Model, tensor: str) -> MapGeometry | None:
     """Work out how a `(batch, channels, map_height, map_width)` tensor lies on the image.
 
     Branches are joined by the union of what they see; they must have equal strides.
@@ -67,18 +67,18 @@ def map_geometry(model: onnx.ModelProto, tensor: str) -> MapGeometry | None:
     Raises:
         UnsupportedModelError: The graph has no image input.
     """
-    view = GraphView(model)
-    source = image_input(model).name
+    graph = Graph.of(model)
+    source = image_input(graph.model).name
     reaches: dict[str, _Reaches | None] = {source: (_PIXEL, _PIXEL)}
-    for index in sorted(view.upstream(tensor)):
-        node = view.node(index)
+    for index in sorted(graph.upstream(tensor)):
+        node = graph.node(index)
         if node.op_type in ("Shape", "Size"):  # knows the image's size and none of its pixels
             continue
         incoming = [reaches[name] for name in node.input if name in reaches]
         if not incoming:
             continue
         known = [entry for entry in incoming if entry is not None]
-        result = _advance(view, index, known) if len(known) == len(incoming) else None
+        result = _advance(graph, index, known) if len(known) == len(incoming) else None
         reaches.update(dict.fromkeys(node.output, result))
     found = reaches.get(tensor)
     if found is None:
@@ -91,8 +91,8 @@ def map_geometry(model: onnx.ModelProto, tensor: str) -> MapGeometry | None:
     )
 
 
-def _advance(view: GraphView, index: int, incoming: list[_Reaches]) -> _Reaches | None:
-    node = view.node(index)
+def _advance(graph: Graph, index: int, incoming: list[_Reaches]) -> _Reaches | None:
+    node = graph.node(index)
     if node.domain not in ("", "ai.onnx"):
         return None
     if node.op_type in _POINTWISE:
@@ -105,17 +105,17 @@ def _advance(view: GraphView, index: int, incoming: list[_Reaches]) -> _Reaches 
                 return None
             joined = (pair[0], pair[1])
         return joined
-    if is_guard(view, index):
+    if is_guard(graph, index):
         return incoming[0]
     if node.op_type == "Pad":
-        return _padded(view, node, incoming[0])
+        return _padded(graph, node, incoming[0])
     if node.op_type == "Conv" or node.op_type in POOLING:
-        return _windowed(view, node, incoming[0])
+        return _windowed(graph, node, incoming[0])
     return None
 
 
-def _windowed(view: GraphView, node: onnx.NodeProto, incoming: _Reaches) -> _Reaches | None:
-    weight = view.constant(node.input[1]) if node.op_type == "Conv" else None
+def _windowed(graph: Graph, node: onnx.NodeProto, incoming: _Reaches) -> _Reaches | None:
+    weight = graph.constant(node.input[1]) if node.op_type == "Conv" else None
     windows = sliding_windows(node, weight.dims[2:] if weight is not None else None)
     if len(windows) != 2:
         return None
@@ -134,10 +134,10 @@ def _windowed(view: GraphView, node: onnx.NodeProto, incoming: _Reaches) -> _Rea
     return result[0], result[1]
 
 
-def _padded(view: GraphView, node: onnx.NodeProto, incoming: _Reaches) -> _Reaches | None:
+def _padded(graph: Graph, node: onnx.NodeProto, incoming: _Reaches) -> _Reaches | None:
     pads = attribute(node, "pads")
     if pads is None and len(node.input) > 1:
-        constant = view.small_constant(node.input[1])
+        constant = graph.small_constant(node.input[1])
         pads = None if constant is None else constant.tolist()
     is_constant = attribute(node, "mode", "constant") == "constant"
     has_axes = len(node.input) > 3 and bool(node.input[3])

@@ -9,6 +9,7 @@ import onnx
 
 from anysize.errors import ModelFileError, UsageError
 from anysize.sizes import Size
+from anysize.surgery.graph import Graph, Model
 
 __all__ = ["FileMetadata", "read_metadata", "write_metadata"]
 
@@ -59,12 +60,17 @@ class FileMetadata:
     precision: str | None = None
 
 
-def read_metadata(model: onnx.ModelProto) -> FileMetadata:
+def read_metadata(model: Model) -> FileMetadata:
     """Read the `anysize.*` entries of a model; entries that are not known are passed over.
 
     Raises:
         ModelFileError: An entry does not read as what its key says.
     """
+    graph = Graph.of(model)
+    return graph.found("metadata", lambda: _read(graph.model))
+
+
+def _read(model: onnx.ModelProto) -> FileMetadata:
     known = {field.name for field in fields(FileMetadata)}
     found: dict[str, object] = {}
     for entry in model.metadata_props:
@@ -74,11 +80,13 @@ def read_metadata(model: onnx.ModelProto) -> FileMetadata:
     return FileMetadata(**found)  # type: ignore[arg-type]
 
 
-def write_metadata(model: onnx.ModelProto, metadata: FileMetadata) -> None:
+def write_metadata(model: Model, metadata: FileMetadata) -> None:
     """Make the `anysize.*` entries of `model` say exactly `metadata`; all others stay as they are.
 
     Edits `model` itself. To change one entry, pass `dataclasses.replace(read_metadata(model), …)`.
     """
+    graph = Graph.of(model)
+    model = graph.model
     wanted = {
         _PREFIX + field.name: _format(field.name, getattr(metadata, field.name))
         for field in fields(FileMetadata)
@@ -96,6 +104,7 @@ def write_metadata(model: onnx.ModelProto, metadata: FileMetadata) -> None:
         if value is not None:
             entry = model.metadata_props.add()
             entry.key, entry.value = key, value
+    graph.changed()
 
 
 def _format(name: str, value: object) -> str | None:

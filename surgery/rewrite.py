@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,13 +13,13 @@ from anysize.files import file_sha256
 from anysize.sizes import Size, SizeRange
 from anysize.surgery.axes import free_axes
 from anysize.surgery.geometry import MapGeometry, map_geometry
-from anysize.surgery.graph import GraphView, image_input
+from anysize.surgery.graph import Graph, Model, Trial, image_input
 from anysize.surgery.heads import Head
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
-from anysize.surgery.shapes import IllegalSizeError, ShapeWalk
-from anysize.surgery.size_guard import drop_guards
-from anysize.surgery.storage import HeldWeights, WeightPlace, check, weight_free
-from anysize.surgery.targets import TARGETS, NotNeeded, Output, Plan
+from anysize.surgery.shapes import IllegalSizeError, Shape, infer_shapes
+from anysize.surgery.size_guard import without_guards
+from anysize.surgery.storage import HeldWeights, check
+from anysize.surgery.targets import TARGETS, NotNeeded, Output
 from anysize.version import VERSION
 
 __all__ = ["Rewrite", "rewrite"]
@@ -59,7 +60,7 @@ class Rewrite:
 
 
 def rewrite(
-    model: onnx.ModelProto,
+    model: Model,
     *,
     to: str = "fcn",
     size: Size | None = None,
@@ -100,45 +101,46 @@ def rewrite(
         raise UsageError(f"rewrite to {to!r}: expected {', '.join(TARGETS)}")
     if output not in _OUTPUTS:
         raise UsageError(f"output {output!r}: expected {', '.join(_OUTPUTS)}")
-    _check_declared(read_metadata(model), size)
-    trial = weight_free(model)
-    plan = TARGETS[to](trial, size, output)
-    if isinstance(plan, NotNeeded):
-        return Rewrite(model, applied=False, reason=plan.reason)
-    _apply(trial, replace(plan, normalise=None), None)
-    fixed = _prove_free(trial, plan.size)
+    original = Graph.of(model)
+    recorded = read_metadata(original)
+    _check_declared(recorded, size)
+    trial = Trial(original)
+    done = TARGETS[to](trial, size, output)
+    if isinstance(done, NotNeeded):
+        return Rewrite(original.model, applied=False, reason=done.reason)
+    fixed = _prove_free(trial, done.size)
     free_axes(trial, fixed=fixed)
-    geometry = map_geometry(trial, plan.map_tensor) if plan.map_tensor else None
+    geometry = map_geometry(trial, done.map_tensor) if done.map_tensor else None
     metadata = replace(
-        read_metadata(model),
+        recorded,
         version=VERSION,
         head=_RECORDED.get(to, to),
-        size=plan.size,
-        min_size=plan.min_size,
-        max_size=plan.max_size,
-        classes=plan.classes,
+        size=done.size,
+        min_size=done.min_size,
+        max_size=done.max_size,
+        classes=done.classes,
         map_stride=geometry.stride if geometry else None,
         map_offset=geometry.offset if geometry else None,
         receptive_field=geometry.receptive_field if geometry else None,
         source_sha256=file_sha256(source) if isinstance(source, Path) else None,
     )
     _check(trial, metadata)
-    result = model if in_place else onnx.ModelProto()
+    result = original if in_place else Graph(onnx.ModelProto())
     if not in_place:
-        result.CopyFrom(model)
-    _apply(result, plan, source.parent if isinstance(source, Path) else source)
+        result.model.CopyFrom(original.model)
+    trial.repeat_on(result, source.parent if isinstance(source, Path) else source)
     free_axes(result, fixed=fixed)
     write_metadata(result, metadata)
     return Rewrite(
-        result,
+        result.model,
         applied=True,
-        head=plan.head,
-        size=plan.size,
-        min_size=plan.min_size,
+        head=done.head,
+        size=done.size,
+        min_size=done.min_size,
         geometry=geometry,
-        map_tensor=plan.map_tensor,
+        map_tensor=done.map_tensor,
         is_kept=to in _RECORDED,
-        moved=tuple(recipe.reason for recipe in plan.edits.derived),
+        moved=tuple(recipe.reason for edits in trial.edits for recipe in edits.derived),
     )
 
 
@@ -151,70 +153,60 @@ def _check_declared(metadata: FileMetadata, size: Size | None) -> None:
         raise UsageError(f"size {size}: the file says that it takes {declared}; leave --size out")
 
 
-def _apply(model: onnx.ModelProto, plan: Plan, place: WeightPlace | None) -> None:
-    if plan.normalise is not None:
-        plan.normalise(model)
-    plan.edits.apply(model, place)
-    if plan.finish is not None:
-        plan.finish(model)
-
-
-def _check(trial: onnx.ModelProto, metadata: FileMetadata) -> None:
+def _check(trial: Graph, metadata: FileMetadata) -> None:
     write_metadata(trial, metadata)
     try:
-        check(trial)
+        check(trial.model)
     except ModelFileError as exc:
         raise DeclinedError(f"the rewritten graph would be invalid: {exc}") from exc
 
 
-def _prove_free(trial: onnx.ModelProto, size: Size) -> tuple[str, ...]:
+def _prove_free(trial: Graph, size: Size) -> tuple[str, ...]:
     """Decline where a node holds on to the batch or the size of the trace.
 
     Returns:
         The outputs of which no axis but the batch follows the image.
     """
-    trial = drop_guards(weight_free(trial), "max")  # a bound that the user wants is no trace
-    walk = ShapeWalk(trial)
-    outputs = [output.name for output in trial.graph.output]
-    trained = walk.shapes(size)
+    trial = without_guards(trial, "max")  # a bound that the user wants is no trace
+    outputs = [output.name for output in trial.model.graph.output]
+    trained = infer_shapes(trial, size)
     larger = Size(2 * size.height, 3 * size.width)
     for what, other, batch in (("batch", size, _OTHER_BATCH), ("height and width", larger, 1)):
         try:
-            shapes = walk.shapes(other, batch)
+            shapes = infer_shapes(trial, other, batch)
         except IllegalSizeError as exc:
             raise DeclinedError(
                 f"{exc}; the {what} of the original file must be built in there", node=exc.node
             ) from exc
-        for output in trial.graph.output:
-            shape = shapes.get(output.name)
+        for output in outputs:
+            shape = shapes.get(output)
             if not shape or shape[0] != batch:
-                raise _built_in(trial, output.name, shapes, batch, what)
+                raise _built_in(trial, output, shapes, batch, what)
     # The last walk was at the larger size, and at the batch of the first.
     return tuple(name for name in outputs if shapes[name] == trained.get(name))
 
 
 def _built_in(
-    trial: onnx.ModelProto,
+    graph: Graph,
     output: str,
-    shapes: dict[str, tuple[int, ...]],
+    shapes: Mapping[str, Shape],
     batch: int,
     what: str,
 ) -> DeclinedError:
     """Name the first node that loses the batch, or whose shape cannot be followed."""
-    view = GraphView(trial)
-    behind = sorted(view.downstream(image_input(trial).name))
-    if not any(output in view.node(index).output for index in behind):
+    behind = sorted(graph.downstream(image_input(graph.model).name))
+    if not any(output in graph.node(index).output for index in behind):
         return DeclinedError(
             f"output {output!r} does not depend on the image, so it has no batch; leave it out "
             "(onnx.utils.extract_model)"
         )
     label, name = "the graph", ""
     for index in behind:
-        node = view.node(index)
+        node = graph.node(index)
         before, after = shapes.get(node.input[0]), shapes.get(node.output[0])
         is_lost = before is not None and len(before) > 1 and before[0] == batch
         is_lost = is_lost and node.op_type not in ("Shape", "Size")
         if is_lost and (after is None or not after or after[0] != batch):
-            label, name = view.label(index), node.name
+            label, name = graph.label(index), node.name
             break
     return DeclinedError(f"{label}: the {what} of the original file is built in there", node=name)

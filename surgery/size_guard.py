@@ -35,9 +35,9 @@ import onnx.numpy_helper
 
 from anysize.errors import DeclinedError, UnsupportedModelError
 from anysize.sizes import Size
-from anysize.surgery.edit import add_initializer, prune, unique_name
-from anysize.surgery.graph import GraphView, image_input, opset_version
+from anysize.surgery.graph import Edits, Graph, Model, image_input, opset_version, unique_name
 from anysize.surgery.shapes import infer_shapes
+from anysize.surgery.storage import weight_free
 
 __all__ = [
     "GuardKind",
@@ -48,6 +48,7 @@ __all__ = [
     "guarded_image",
     "is_guard",
     "unguarded",
+    "without_guards",
 ]
 
 GuardKind = Literal["min", "max", "map"]
@@ -60,9 +61,7 @@ _INTEGER_MAX_OPSET = 12
 _EXPAND_OPSET = 8
 
 
-def guard_min_size(
-    model: onnx.ModelProto, size: Size, *, tensor: str | None = None
-) -> onnx.ModelProto:
+def guard_min_size(model: Model, size: Size, *, tensor: str | None = None) -> onnx.ModelProto:
     """Make the graph fail for images lower or narrower than `size`, and leave all others alone.
 
     A guard of this kind that is there already goes; for 1×1 none is written.
@@ -79,13 +78,14 @@ def guard_min_size(
         DeclinedError: The opset has no Expand.
         UnsupportedModelError: The graph has no image input.
     """
-    drop_guards(model, "min")
-    if size == Size(1, 1):
-        return model
-    return _guard(model, tensor or image_input(model).name, size, _MIN_SIZE)
+    graph = Graph.of(model)
+    drop_guards(graph, "min")
+    if size != Size(1, 1):
+        _guard(graph, tensor or image_input(graph.model).name, size, _MIN_SIZE)
+    return graph.model
 
 
-def guard_max_size(model: onnx.ModelProto, size: Size) -> onnx.ModelProto:
+def guard_max_size(model: Model, size: Size) -> onnx.ModelProto:
     """Make the graph fail for images higher or wider than `size`, and leave all others alone.
 
     A guard of this kind that is there already goes.
@@ -101,11 +101,13 @@ def guard_max_size(model: onnx.ModelProto, size: Size) -> onnx.ModelProto:
         DeclinedError: The opset has no Expand.
         UnsupportedModelError: The graph has no image input.
     """
-    drop_guards(model, "max")
-    return _guard(model, image_input(model).name, size, _MAX_SIZE)
+    graph = Graph.of(model)
+    drop_guards(graph, "max")
+    _guard(graph, image_input(graph.model).name, size, _MAX_SIZE)
+    return graph.model
 
 
-def guard_map_size(model: onnx.ModelProto, tensor: str, size: Size) -> onnx.ModelProto:
+def guard_map_size(model: Model, tensor: str, size: Size) -> onnx.ModelProto:
     """Make the graph fail unless the feature map is as large as at image size `size`.
 
     Args:
@@ -120,16 +122,18 @@ def guard_map_size(model: onnx.ModelProto, tensor: str, size: Size) -> onnx.Mode
         UnsupportedModelError: The shape of `tensor` cannot be worked out.
         IllegalSizeError: The graph does not take images of `size`.
     """
-    drop_guards(model, "map")
-    shape = infer_shapes(model, size).get(tensor)
+    graph = Graph.of(model)
+    drop_guards(graph, "map")
+    shape = infer_shapes(graph, size).get(tensor)
     if shape is None or len(shape) != 4:
         raise UnsupportedModelError(
             f"tensor {tensor!r}: got shape {shape}, expected (batch, channels, height, width)"
         )
-    return _guard(model, tensor, Size(shape[2], shape[3]), _MAP_SIZE)
+    _guard(graph, tensor, Size(shape[2], shape[3]), _MAP_SIZE)
+    return graph.model
 
 
-def drop_guards(model: onnx.ModelProto, *kinds: GuardKind) -> onnx.ModelProto:
+def drop_guards(model: Model, *kinds: GuardKind) -> onnx.ModelProto:
     """Remove the guards of these kinds; what reads behind them reads what they guarded.
 
     Args:
@@ -139,26 +143,43 @@ def drop_guards(model: onnx.ModelProto, *kinds: GuardKind) -> onnx.ModelProto:
     Returns:
         `model` itself.
     """
+    graph = Graph.of(model)
     for kind in kinds:
         name = _NAMES[kind]
-        made = {output: node for node in model.graph.node for output in node.output}
-        if f"{name}_checked" not in made:
+        checked = f"{name}_checked"
+        last = graph.producer(checked)
+        if last is None:
             continue
-        first = made.get(f"{name}_expanded", made[f"{name}_checked"])
-        _redirect(model, f"{name}_checked", first.input[0])
-        prune(model, [f"{name}_checked"])
-    return model
+        first = graph.producer(f"{name}_expanded")
+        guarded = graph.node(last if first is None else first).input[0]
+        edits = Edits()
+        _redirect(graph, edits, checked, guarded)
+        if not edits.nodes:  # nothing reads the image
+            edits.nodes[last] = []
+        edits.apply(graph)
+    return graph.model
 
 
-def _redirect(model: onnx.ModelProto, old: str, new: str) -> None:
-    for node in model.graph.node:
-        for position, read in enumerate(node.input):
-            if read == old:
-                node.input[position] = new
+def without_guards(graph: Graph, *kinds: GuardKind) -> Graph:
+    """Return a graph without these guards: itself, or a weight-free copy that lost them."""
+    if all(graph.producer(f"{_NAMES[kind]}_checked") is None for kind in kinds):
+        return graph
+    copy = Graph(weight_free(graph.model))
+    drop_guards(copy, *kinds)
+    return copy
 
 
-def _guard(model: onnx.ModelProto, tensor: str, size: Size, name: str) -> onnx.ModelProto:
-    opset = opset_version(model)
+def _redirect(graph: Graph, edits: Edits, old: str, new: str) -> None:
+    """Let every node that reads a tensor read another."""
+    for index in graph.consumers(old):
+        node = onnx.NodeProto()
+        node.CopyFrom(graph.node(index))
+        node.input[:] = [new if name == old else name for name in node.input]
+        edits.nodes[index] = [node]
+
+
+def _guard(graph: Graph, tensor: str, size: Size, name: str) -> None:
+    opset = opset_version(graph.model)
     if opset < _EXPAND_OPSET:
         raise DeclinedError(
             f"opset {opset}: a guard against images that the network cannot take needs opset "
@@ -171,18 +192,19 @@ def _guard(model: onnx.ModelProto, tensor: str, size: Size, name: str) -> onnx.M
         "two": [2],
         "axes": [2, 3],
     }
-    constants = {part: unique_name(model, f"{name}_{part}") for part in sides}
-    place = GraphView(model).producer(tensor)
-    _redirect(model, tensor, f"{name}_checked")
-    nodes = _guard_nodes(tensor, name, opset, constants)
-    for offset, node in enumerate(nodes, start=0 if place is None else place + 1):
-        model.graph.node.insert(offset, node)
+    constants = {part: unique_name(graph.model, f"{name}_{part}") for part in sides}
+    nodes, edits = _guard_nodes(tensor, name, opset, constants), Edits()
+    _redirect(graph, edits, tensor, f"{name}_checked")
+    if not edits.nodes:
+        return  # nothing reads it
+    first = min(edits.nodes)
+    edits.nodes[first] = [*nodes, *edits.nodes[first]]
     used = {read for node in nodes for read in node.input}
     for part, label in sorted(constants.items()):
         if label in used:
             values = np.array(sides[part], np.int64)
-            add_initializer(model, onnx.numpy_helper.from_array(values, label))
-    return model
+            edits.added.append(onnx.numpy_helper.from_array(values, label))
+    edits.apply(graph)
 
 
 def _guard_nodes(
@@ -228,9 +250,9 @@ def _guard_nodes(
     return nodes
 
 
-def is_guard(view: GraphView, index: int) -> bool:
+def is_guard(graph: Graph, index: int) -> bool:
     """Say whether a node is an Expand of a guard, which changes nothing at a legal size."""
-    return _is_guard(view.node(index))
+    return _is_guard(graph.node(index))
 
 
 def _is_guard(node: onnx.NodeProto) -> bool:
@@ -239,23 +261,23 @@ def _is_guard(node: onnx.NodeProto) -> bool:
     }
 
 
-def unguarded(view: GraphView, tensor: str) -> str:
+def unguarded(graph: Graph, tensor: str) -> str:
     """Return the tensor that a guard was put behind, or `tensor` itself where it has none."""
-    index = view.producer(tensor)
-    while index is not None and is_guard(view, index):
-        tensor = view.node(index).input[0]
-        index = view.producer(tensor)
+    index = graph.producer(tensor)
+    while index is not None and is_guard(graph, index):
+        tensor = graph.node(index).input[0]
+        index = graph.producer(tensor)
     return tensor
 
 
-def guarded_image(model: onnx.ModelProto) -> str:
+def guarded_image(graph: Graph) -> str:
     """Return the tensor that is the image behind its guards.
 
     Raises:
         UnsupportedModelError: The graph has no image input.
     """
-    tensor = image_input(model).name
-    behind = {node.input[0]: node.output[0] for node in model.graph.node if _is_guard(node)}
+    tensor = image_input(graph.model).name
+    behind = {node.input[0]: node.output[0] for node in graph.nodes if _is_guard(node)}
     while tensor in behind:
         tensor = behind[tensor]
     return tensor

@@ -10,12 +10,11 @@ import onnx
 
 from anysize.errors import UnsupportedModelError
 from anysize.sizes import Size
-from anysize.surgery.graph import GraphView, attribute, reads
+from anysize.surgery.graph import Graph, Model, attribute, inferred, reads
 from anysize.surgery.metadata import FileMetadata, write_metadata
 from anysize.surgery.passes import reshape_to_flatten
 from anysize.surgery.storage import (
     copy_fields,
-    inferred_values,
     is_loaded,
     load_tensor,
     weight_free,
@@ -25,7 +24,7 @@ __all__ = ["keep_outputs", "split_at"]
 
 
 def split_at(
-    model: onnx.ModelProto,
+    model: Model,
     *tensors: str,
     size: Size | None = None,
     source: Path | None = None,
@@ -53,59 +52,59 @@ def split_at(
         UnsupportedModelError: No node makes one of them, or the second half reads something else
             of the first.
     """
-    light = weight_free(model)
+    whole = Graph.of(model)
+    model, graph = whole.model, Graph(weight_free(whole.model))
     # A graph whose shapes cannot be followed is split as it stands.
     with contextlib.suppress(UnsupportedModelError):
-        reshape_to_flatten(light, size)
-    view = GraphView(light)
+        reshape_to_flatten(graph, size)
     for tensor in tensors:
-        if view.producer(tensor) is None:
+        if graph.producer(tensor) is None:
             raise UnsupportedModelError(f"tensor {tensor!r}: no node of the graph makes it")
-    dependent = set().union(*(view.downstream(tensor) for tensor in tensors))
-    made = {name for index in dependent for name in view.node(index).output} - set(tensors)
+    dependent = set().union(*(graph.downstream(tensor) for tensor in tensors))
+    made = {name for index in dependent for name in graph.node(index).output} - set(tensors)
     outputs = [output for output in model.graph.output if output.name in made]
-    first = view.upstream(*tensors)
-    second = view.upstream(*(output.name for output in outputs), until=tensors)
+    first = graph.upstream(*tensors)
+    second = graph.upstream(*(output.name for output in outputs), until=tensors)
     inputs = {value.name for value in model.graph.input} - _initializers(model)
-    batches = _batches_read(view, second, inputs, tensors[0])
+    batches = _batches_read(graph, second, inputs, tensors[0])
     for index in sorted(second - batches.keys()):
-        for name in sorted(inputs & set(view.node(index).input)):
+        for name in sorted(inputs & set(graph.node(index).input)):
             raise UnsupportedModelError(
-                f"{view.label(index)}: reads {name!r} past {' and '.join(map(repr, tensors))}; "
+                f"{graph.label(index)}: reads {name!r} past {' and '.join(map(repr, tensors))}; "
                 "the graph cannot be split there"
             )
-    known = inferred_values(model)
+    known = inferred(whole)
     boundaries = [_boundary(model, tensor, known.get(tensor)) for tensor in tensors]
-    read_first = {index: view.node(index) for index in first}
-    read_second = {index: view.node(index) for index in second} | batches
+    read_first = {index: graph.node(index) for index in first}
+    read_second = {index: graph.node(index) for index in second} | batches
     features = _part(model, read_first, list(model.graph.input), boundaries, source)
     head = _part(model, read_second, boundaries, outputs, source)
     return features, head
 
 
 def _batches_read(
-    view: GraphView, indices: set[int], images: set[str], boundary: str
+    graph: Graph, indices: set[int], images: set[str], boundary: str
 ) -> dict[int, onnx.NodeProto]:
     """Let every Shape that is asked for the batch of an image alone be that of the boundary."""
     found: dict[int, onnx.NodeProto] = {}
     for index in indices:
-        node = view.node(index)
+        node = graph.node(index)
         if node.op_type != "Shape" or node.input[0] not in images:
             continue
         is_first_axis = attribute(node, "start", 0) == 0 and attribute(node, "end") == 1
-        if is_first_axis or all(_takes_first(view, i) for i in view.consumers(node.output[0])):
+        if is_first_axis or all(_takes_first(graph, i) for i in graph.consumers(node.output[0])):
             found[index] = onnx.NodeProto()
             found[index].CopyFrom(node)
             found[index].input[0] = boundary
     return found
 
 
-def _takes_first(view: GraphView, index: int) -> bool:
+def _takes_first(graph: Graph, index: int) -> bool:
     """Say whether a node takes the first element of a list, and nothing else."""
-    node = view.node(index)
+    node = graph.node(index)
     if node.op_type not in ("Gather", "Slice"):
         return False
-    numbers = [view.small_constant(name) for name in node.input[1:3]]
+    numbers = [graph.small_constant(name) for name in node.input[1:3]]
     wanted = [0] if node.op_type == "Gather" else [0, 1]
     return len(numbers) == len(wanted) and all(
         value is not None and value.ravel().tolist() == [number]
@@ -142,22 +141,20 @@ def _part(
     return part
 
 
-def keep_outputs(
-    model: onnx.ModelProto, outputs: Sequence[str | onnx.ValueInfoProto]
-) -> onnx.ModelProto:
+def keep_outputs(model: Model, outputs: Sequence[str | onnx.ValueInfoProto]) -> onnx.ModelProto:
     """Copy a model with some outputs alone, and no node that only the others need.
 
     Args:
         model: Not modified; weights that are elsewhere stay there.
         outputs: Names of its outputs, or declarations of tensors that become outputs.
     """
-    copy = onnx.ModelProto()
+    graph = Graph.of(model)
+    model, copy = graph.model, onnx.ModelProto()
     copy_fields(model, copy, leave_out=("graph",))
     copy_fields(model.graph, copy.graph, leave_out=("node", "output", "initializer"))
     declared = {value.name: value for value in model.graph.output}
     kept = [declared[one] if isinstance(one, str) else one for one in outputs]
-    view = GraphView(model)
-    nodes = [view.node(index) for index in sorted(view.upstream(*(one.name for one in kept)))]
+    nodes = [graph.node(index) for index in sorted(graph.upstream(*(one.name for one in kept)))]
     needed = {name for node in nodes for name in reads(node)} | {one.name for one in kept}
     copy.graph.node.extend(nodes)
     copy.graph.output.extend(kept)

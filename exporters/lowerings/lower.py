@@ -8,6 +8,7 @@ from onnx import helper
 from anysize.errors import ExportError
 from anysize.exporters.lowerings.paper_max import PAPER_BINS, lower_paper_pyramid
 from anysize.exporters.tracing import DOMAIN
+from anysize.surgery.graph import Edits, Graph
 from anysize.surgery.operators import (
     Emitter,
     emit_adaptive_average_pool,
@@ -67,12 +68,10 @@ def lower_placeholders(model: onnx.ModelProto) -> None:
     Raises:
         ExportError: A placeholder has no lowering.
     """
-    graph = model.graph
-    nodes: list[onnx.NodeProto] = []
+    graph, edits = model.graph, Edits()
     pooled_maps: set[tuple[str, str]] = set()
-    for node in graph.node:
+    for index, node in enumerate(graph.node):
         if node.domain != DOMAIN:
-            nodes.append(node)
             continue
         is_paper = node.op_type == "PaperMaxPool2d"
         emitter = Emitter(model, PAPER_BINS if is_paper else node.output[0])
@@ -99,9 +98,8 @@ def lower_placeholders(model: onnx.ModelProto) -> None:
             )
         else:
             raise ExportError(f"node {node.name!r}: no lowering for {node.op_type}")
-        nodes.extend(emitter.nodes)
-    del graph.node[:]
-    graph.node.extend(nodes)
+        edits.put(index, emitter.nodes, emitter.initializers)
+    edits.apply(Graph(model))
     for index, entry in reversed(list(enumerate(model.opset_import))):
         if entry.domain == DOMAIN:
             del model.opset_import[index]

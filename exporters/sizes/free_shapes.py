@@ -18,6 +18,7 @@ import onnx_ir as ir
 from onnx import helper
 
 from anysize.exporters.tracing import DOMAIN, Trace
+from anysize.surgery.graph import Edits, Graph
 from anysize.surgery.operators import Emitter
 
 __all__ = ["free_shapes"]
@@ -51,16 +52,16 @@ def free_shapes(model: onnx.ModelProto, first: Trace, second: Trace) -> None:
     names = {name for node in model.graph.node for name in node.output}
     names.update(value.name for value in model.graph.input)
     twins = _Twins(first.model.graph, second.model.graph, names)
-    nodes: list[onnx.NodeProto] = []
-    for node in model.graph.node:
+    edits = Edits()
+    for index, node in enumerate(model.graph.node):
         if node.domain == DOMAIN or node.op_type in _SHAPE_INPUT:
-            emitter = Emitter(model, node.output[0])
+            emitter, freed = Emitter(model, node.output[0]), onnx.NodeProto()
+            freed.CopyFrom(node)
             free = _free_placeholder if node.domain == DOMAIN else _free_shape_input
-            free(emitter, node, twins)
-            nodes += emitter.nodes
-        nodes.append(node)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
+            free(emitter, freed, twins)
+            if freed != node:
+                edits.put(index, [*emitter.nodes, freed], emitter.initializers)
+    edits.apply(Graph(model))
 
 
 class _Twins:

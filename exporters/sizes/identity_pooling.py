@@ -13,6 +13,7 @@ from anysize.errors import ExportError
 from anysize.exporters.tracing import DOMAIN
 from anysize.sizes import MAX_SIDE, Size, SizeRange
 from anysize.surgery import legal_interval
+from anysize.surgery.graph import Graph
 from anysize.surgery.shapes import IllegalSizeError, ShapeWalk
 
 __all__ = ["drop_identity_pooling"]
@@ -88,7 +89,7 @@ def _not_identity(
 
 def _sizes_of(model: onnx.ModelProto, tensor: str, wanted: Size) -> SizeRange | None:
     """Find the images whose map `tensor` is `wanted` in height and width."""
-    walk = ShapeWalk(model, [tensor])
+    walk = ShapeWalk(Graph(model), [tensor])
 
     def sides(image: Size) -> tuple[int, ...]:
         try:

@@ -15,7 +15,7 @@ from onnx import helper
 from anysize.errors import ExportError, ModelFileError
 from anysize.exporters.opset_range import DEFAULT_OPSET, check_opset
 from anysize.exporters.writing.opset_downgrade import OLDER, Conversion
-from anysize.surgery.graph import opset_version
+from anysize.surgery.graph import Edits, Graph, opset_version
 from anysize.surgery.operators import Emitter
 from anysize.surgery.storage import check, inferred_values
 
@@ -96,26 +96,20 @@ def convert_opset(model: onnx.ModelProto, opset: int) -> None:
 def _convert_nodes(model: onnx.ModelProto, current: int, opset: int) -> None:
     graph = model.graph
     values = inferred_values(model)
-    nodes: list[onnx.NodeProto] = []
-    for node in graph.node:
+    edits = Edits()
+    for index, node in enumerate(graph.node):
         older = OLDER.get(node.op_type)
         if older is not None and opset < older.below:
             emitter = Emitter(model, node.name or node.output[0])
             reason = older.write(Conversion(node, emitter, graph, values, opset))
             if reason:
                 raise _refusal(node, opset, current, reason)
-            nodes.extend(emitter.nodes)
+            edits.put(index, emitter.nodes, emitter.initializers)
             continue
         reason = _obstacle(node, current, opset)
         if reason:
             raise _refusal(node, opset, current, reason)
-        nodes.append(node)
-    # The nodes that stay are moved by copy: protobuf owns them.
-    copies = [onnx.NodeProto() for _ in nodes]
-    for copy, node in zip(copies, nodes, strict=True):
-        copy.CopyFrom(node)
-    del graph.node[:]
-    graph.node.extend(copies)
+    edits.apply(Graph(model))
 
 
 def _obstacle(node: onnx.NodeProto, current: int, opset: int) -> str:

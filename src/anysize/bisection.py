@@ -32,7 +32,9 @@ def lowest(holds: Callable[[int], bool], start: int, *, least: int = 1) -> int:
     return good
 
 
-def highest(holds: Callable[[int], bool], start: int, *, most: int) -> int:
+def highest(
+    holds: Callable[[int], bool], start: int, *, most: int, guess: int | None = None
+) -> int:
     """Return the highest number, at most `most`, of the run around `start` for which `holds`.
 
     The steps grow from 1 on, so a run that ends soon is never left by far.
@@ -41,7 +43,12 @@ def highest(holds: Callable[[int], bool], start: int, *, most: int) -> int:
         holds: True at `start`, and changing at most once from there up to `most`.
         start: A number for which `holds`.
         most: Where the search ends.
+        guess: Where the run probably ends, which is asked first.
     """
+    if guess is not None and start <= guess < most and holds(guess):
+        if not holds(guess + 1):
+            return guess
+        start = guess
     good, bad, step = start, most + 1, 1
     while good + step < bad:
         if not holds(good + step):

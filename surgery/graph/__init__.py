@@ -1,7 +1,9 @@
-"""A model's graph: who makes and reads each tensor, and what the model declares."""
+"""A model's graph: who makes and reads each tensor, what the model declares, and edits of it."""
 
 from __future__ import annotations
 
+from anysize.surgery.graph.edits import Derived, Edits, NameMaker, Trial, unique_name
+from anysize.surgery.graph.graph import Graph, Model
 from anysize.surgery.graph.inputs import (
     channels_last_reader,
     channels_last_words,
@@ -11,17 +13,25 @@ from anysize.surgery.graph.inputs import (
     static_size,
 )
 from anysize.surgery.graph.nodes import attribute, reads, subgraphs
-from anysize.surgery.graph.view import GraphView
+from anysize.surgery.graph.types import element_type, inferred
 
 __all__ = [
-    "GraphView",
+    "Derived",
+    "Edits",
+    "Graph",
+    "Model",
+    "NameMaker",
+    "Trial",
     "attribute",
     "channels_last_reader",
     "channels_last_words",
+    "element_type",
     "image_input",
+    "inferred",
     "opset_version",
     "reads",
     "required_inputs",
     "static_size",
     "subgraphs",
+    "unique_name",
 ]

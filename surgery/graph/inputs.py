@@ -6,8 +6,8 @@ import onnx
 
 from anysize.errors import UnsupportedModelError
 from anysize.sizes import MAX_SIDE, Size
+from anysize.surgery.graph.graph import Graph
 from anysize.surgery.graph.nodes import attribute
-from anysize.surgery.graph.view import GraphView
 
 __all__ = [
     "channels_last_reader",
@@ -49,10 +49,10 @@ def image_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
     )
 
 
-def channels_last_reader(view: GraphView) -> int | None:
+def channels_last_reader(graph: Graph) -> int | None:
     """Return the Transpose that puts an image's channels first, of a graph that takes them last."""
-    for index in view.consumers(image_input(view.model).name)[:1]:
-        node = view.node(index)
+    for index in graph.consumers(image_input(graph.model).name)[:1]:
+        node = graph.node(index)
         if node.op_type == "Transpose" and attribute(node, "perm") == [0, 3, 1, 2]:
             return index
     return None

@@ -12,11 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import onnx
-
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
-from anysize.surgery.graph import GraphView, image_input
+from anysize.surgery.graph import Graph, image_input
 from anysize.surgery.hard_coded.meanings import Piece, lengths
 from anysize.surgery.hard_coded.trials import (
     WAY_OUT,
@@ -28,9 +26,8 @@ from anysize.surgery.hard_coded.trials import (
     UnreadableError,
     shape_text,
 )
-from anysize.surgery.shapes import ShapeWalk
-from anysize.surgery.size_guard import drop_guards
-from anysize.surgery.storage import weight_free
+from anysize.surgery.shapes import shape_walk
+from anysize.surgery.size_guard import without_guards
 
 __all__ = ["Follows", "Found", "find_baked"]
 
@@ -56,7 +53,7 @@ class Found:
 
 
 def find_baked(
-    model: onnx.ModelProto,
+    graph: Graph,
     size: Size,
     *,
     tensors: Sequence[str] = (),
@@ -65,7 +62,7 @@ def find_baked(
     """Work out what every shape that was given as numbers means.
 
     Args:
-        model: Not modified; its weights are not read.
+        graph: Not modified; its weights are not read.
         size: The training size.
         tensors: Look only at what these are computed from; the graph's outputs by default.
         follows: What images are to differ in.
@@ -77,17 +74,17 @@ def find_baked(
         DeclinedError: A shape can mean different things, or nothing; the node is named.
         IllegalSizeError: The graph does not take images of `size`.
     """
-    trial = drop_guards(weight_free(model), "min", "max", "map")
-    image = image_input(trial).name
-    made = {name for node in trial.graph.node for name in node.output}
+    trial = without_guards(graph, "min", "max", "map")
+    image = image_input(trial.model).name
+    made = {name for node in trial.nodes for name in node.output}
     subject = Subject(
-        view=GraphView(trial),
+        graph=trial,
         image=image,
-        tensors=tuple(tensors) or tuple(output.name for output in trial.graph.output),
-        walk=ShapeWalk(trial, tensors),
+        tensors=tuple(tensors) or tuple(output.name for output in trial.model.graph.output),
+        walk=shape_walk(trial, tensors),
         names=frozenset(made | {image}),
     )
-    declared = image_input(model).type.tensor_type.shape.dim[0].dim_value
+    declared = image_input(graph.model).type.tensor_type.shape.dim[0].dim_value
     cases = [(size, declared if declared > 0 else 1), *_cases(size, follows)]
     others = _odd_cases(size) if follows != "batch" else []
     return _Search(subject).run([*cases, *others], () if not others else cases)
@@ -155,15 +152,15 @@ class _Search:
             of_one, of_other = _sides(reading, len(cases)), _sides(twin, len(cases))
             if of_one == of_other:
                 continue
-            view = self._subject.view
-            index = view.producer(name) or 0
-            node, (size, batch) = view.node(index), cases[1]
+            graph = self._subject.graph
+            index = graph.producer(name) or 0
+            node, (size, batch) = graph.node(index), cases[1]
             trained, first, second = (
                 shape_text(shape) for shape in (of_one[0], of_one[1], of_other[1])
             )
             raise DeclinedError(
-                f"{view.label(index)}: {node.op_type} to {trained} may mean {first} or {second} at "
-                f"{size} and batch {batch}, and both fit the graph; {WAY_OUT}",
+                f"{graph.label(index)}: {node.op_type} to {trained} may mean {first} or {second} "
+                f"at {size} and batch {batch}, and both fit the graph; {WAY_OUT}",
                 node=node.name,
             )
 

@@ -10,7 +10,7 @@ import onnx
 
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
-from anysize.surgery.graph import GraphView, attribute
+from anysize.surgery.graph import Graph, attribute
 from anysize.surgery.hard_coded.meanings import Axis, Piece, grows, lengths, readings
 from anysize.surgery.shapes import (
     IllegalSizeError,
@@ -68,14 +68,14 @@ class Subject:
     """What is walked.
 
     Attributes:
-        view: The graph.
+        graph: The graph.
         image: Its image.
         tensors: Whose axis 0 has to be the batch in the end.
         walk: The nodes that they are computed from.
         names: Tensors of the main graph that are computed from the image.
     """
 
-    view: GraphView
+    graph: Graph
     image: str
     tensors: tuple[str, ...]
     walk: ShapeWalk
@@ -219,9 +219,9 @@ class BakedWalk:
         node = step.node
         if node.op_type not in SHAPE_INPUT or node.domain not in ("", "ai.onnx"):
             return None
-        index = self._subject.view.producer(node.output[0])
+        index = self._subject.graph.producer(node.output[0])
         before = self._axes.get(node.input[0])
-        if index is None or before is None or is_guard(self._subject.view, index):
+        if index is None or before is None or is_guard(self._subject.graph, index):
             return None
         written = self._as_written(step)
         if written is None:
@@ -324,7 +324,7 @@ class BakedWalk:
     ) -> list[tuple[Axis, ...]]:
         """List what else a Resize may be: to a fixed size, or by a whole factor."""
         fixed = tuple(((side,) * self._cases,) for side in trained[2:])
-        if unguarded(self._subject.view, node.input[0]) == self._subject.image:
+        if unguarded(self._subject.graph, node.input[0]) == self._subject.image:
             return [fixed]  # the image is brought to the training size: the head `resize`
         have = [lengths(axis, self._cases) for axis in before[2:]]
         factors = [side // h[0] for h, side in zip(have, trained[2:], strict=True)]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import onnx
 
-from anysize.surgery.graph import GraphView, attribute
+from anysize.surgery.graph import Graph, attribute
 from anysize.surgery.storage import Permutation
 
 __all__ = ["Constant", "find_constant", "is_constant", "turned"]
@@ -73,18 +73,18 @@ def turned(
     return turns if moving == sorted(moving) else (*turns, Permutation(dims, perm))
 
 
-def is_constant(view: GraphView, name: str) -> bool:
+def is_constant(graph: Graph, name: str) -> bool:
     """Say whether `name` is computed from initializers and Constant nodes by known nodes alone."""
-    return _path(view, name) is not None
+    return _path(graph, name) is not None
 
 
-def find_constant(view: GraphView, name: str) -> Constant | None:
+def find_constant(graph: Graph, name: str) -> Constant | None:
     """Follow `name` back to a constant; None where it is computed from something else.
 
     One more spelling is one more operator here: among the moves if it moves elements, among the
     values if it changes each by itself.
     """
-    path = _path(view, name)
+    path = _path(graph, name)
     if path is None:
         return None
     root, nodes, tensor, is_shared = path
@@ -93,28 +93,28 @@ def find_constant(view: GraphView, name: str) -> Constant | None:
     for index in reversed(nodes):
         if found is None:
             return None
-        node = view.node(index)
+        node = graph.node(index)
         found = (
-            _valued(view, index, found) if node.op_type in _VALUES else _moved(view, node, found)
+            _valued(graph, index, found) if node.op_type in _VALUES else _moved(graph, node, found)
         )
     return found
 
 
-def _path(view: GraphView, name: str) -> tuple[str, list[int], onnx.TensorProto, bool] | None:
+def _path(graph: Graph, name: str) -> tuple[str, list[int], onnx.TensorProto, bool] | None:
     """Return root, nodes from the reader's side, tensor, and whether anything else reads them."""
     nodes: list[int] = []
     is_shared = False
-    for _ in range(len(view.model.graph.node) + 1):
-        readers = view.consumers(name)
-        times = sum(list(view.node(index).input).count(name) for index in readers)
-        is_shared = is_shared or times > 1 or len(readers) > 1 or view.is_graph_output(name)
-        tensor = view.initializer(name)
+    for _ in range(len(graph.model.graph.node) + 1):
+        readers = graph.consumers(name)
+        times = sum(list(graph.node(index).input).count(name) for index in readers)
+        is_shared = is_shared or times > 1 or len(readers) > 1 or graph.is_graph_output(name)
+        tensor = graph.initializer(name)
         if tensor is not None:
             return name, nodes, tensor, is_shared
-        index = view.producer(name)
+        index = graph.producer(name)
         if index is None:
             return None
-        node = view.node(index)
+        node = graph.node(index)
         if node.domain not in ("", "ai.onnx"):
             return None
         if node.op_type == "Constant":
@@ -127,7 +127,7 @@ def _path(view: GraphView, name: str) -> tuple[str, list[int], onnx.TensorProto,
     return None
 
 
-def _moved(view: GraphView, node: onnx.NodeProto, seen: Constant) -> Constant | None:
+def _moved(graph: Graph, node: onnx.NodeProto, seen: Constant) -> Constant | None:
     dims = seen.dims
     if node.op_type == "Identity":
         return seen
@@ -136,20 +136,20 @@ def _moved(view: GraphView, node: onnx.NodeProto, seen: Constant) -> Constant | 
         assert isinstance(perm, list)
         is_permutation = sorted(perm) == list(range(len(dims)))
         return seen.viewed(dims, perm) if is_permutation else None
-    target = _target(view, node, dims)
+    target = _target(graph, node, dims)
     if target is None or math.prod(target) != math.prod(dims):
         return None
     return seen.viewed(target, range(len(target)))
 
 
-def _target(view: GraphView, node: onnx.NodeProto, dims: tuple[int, ...]) -> tuple[int, ...] | None:
+def _target(graph: Graph, node: onnx.NodeProto, dims: tuple[int, ...]) -> tuple[int, ...] | None:
     """Return what a node that keeps the order of elements makes of `dims`."""
     if node.op_type == "Flatten":
         axis = attribute(node, "axis", 1)
         assert isinstance(axis, int)
         axis = axis + len(dims) if axis < 0 else axis
         return math.prod(dims[:axis]), math.prod(dims[axis:])
-    numbers = view.integers(node, "shape" if node.op_type == "Reshape" else "axes", 1)
+    numbers = graph.integers(node, "shape" if node.op_type == "Reshape" else "axes", 1)
     if numbers is None:
         return None
     if node.op_type == "Reshape":
@@ -176,11 +176,11 @@ def _resolved(target: Sequence[int], dims: tuple[int, ...]) -> tuple[int, ...] |
     return tuple(sides)
 
 
-def _valued(view: GraphView, index: int, seen: Constant) -> Constant | None:
-    node = view.node(index)
+def _valued(graph: Graph, index: int, seen: Constant) -> Constant | None:
+    node = graph.node(index)
     axis: int | None = None
     if node.op_type != "Cast":
-        scale = view.constant(node.input[1])
+        scale = graph.constant(node.input[1])
         if scale is None or attribute(node, "block_size", 0):
             return None
         if math.prod(scale.dims) != 1:

@@ -11,11 +11,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import onnx
-
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
-from anysize.surgery.graph import GraphView, attribute
+from anysize.surgery.graph import Graph, Model, attribute, inferred
 from anysize.surgery.heads.constants import find_constant
 from anysize.surgery.heads.flattening import TracedShapes, traced_shapes
 from anysize.surgery.heads.layers import (
@@ -38,7 +36,6 @@ from anysize.surgery.heads.region import (
 )
 from anysize.surgery.shapes import trained_size
 from anysize.surgery.size_guard import unguarded
-from anysize.surgery.storage import inferred_values
 
 __all__ = ["AnySizeAlreadyError", "Head", "find_head", "find_heads"]
 
@@ -83,7 +80,7 @@ class Head:
         return made[self.scores[0]].layout_of(self.scores[0]).channels
 
 
-def find_head(model: onnx.ModelProto, size: Size | None = None) -> Head:
+def find_head(model: Model, size: Size | None = None) -> Head:
     """Find the fully connected head of a classifier that has one, whatever exporter wrote it.
 
     Args:
@@ -106,28 +103,32 @@ def find_head(model: onnx.ModelProto, size: Size | None = None) -> Head:
     return heads[0]
 
 
-def find_heads(model: onnx.ModelProto, size: Size | None = None) -> tuple[Head, ...]:
+def find_heads(model: Model, size: Size | None = None) -> tuple[Head, ...]:
     """Find the fully connected heads of a classifier: one for each feature map that has any.
 
     All outputs that are made of one map belong to one head. They come in the order of their first
     outputs. Arguments and errors are those of `find_head`, but that there may be several.
     """
-    view = GraphView(model)
-    require_channels_first(view)
-    size = size or trained_size(model)
-    traced = None if size is None else traced_shapes(model, size)
-    regions = walk_back(view, {} if traced is None else traced.shapes)
+    graph = Graph.of(model)
+    trained = size or trained_size(graph)
+    return graph.found(("heads", trained), lambda: _find_heads(graph, trained))
+
+
+def _find_heads(graph: Graph, size: Size | None) -> tuple[Head, ...]:
+    require_channels_first(graph)
+    traced = None if size is None else traced_shapes(graph, size)
+    regions = walk_back(graph, {} if traced is None else traced.shapes)
     if size is None or traced is None:
-        raise _ambiguous(view, regions[0])
-    return tuple(_head(view, region, traced, size) for region in regions)
+        raise _ambiguous(graph, regions[0])
+    return tuple(_head(graph, region, traced, size) for region in regions)
 
 
-def _head(view: GraphView, region: Region, traced: TracedShapes, size: Size) -> Head:
-    feature_map = _one_map(view, region)
+def _head(graph: Graph, region: Region, traced: TracedShapes, size: Size) -> Head:
+    feature_map = _one_map(graph, region)
     _, channels, height, width = traced.shapes[feature_map]
-    _check_closed(view, region)
+    _check_closed(graph, region)
     layout = Layout(("N", "C", "H", "W"), traced.batch, channels, height, width)
-    layers = _read(view, region, layout, traced)
+    layers = _read(graph, region, layout, traced)
     head = Head(
         feature_map=feature_map,
         channels=channels,
@@ -142,24 +143,22 @@ def _head(view: GraphView, region: Region, traced: TracedShapes, size: Size) -> 
     return head
 
 
-def _one_map(view: GraphView, region: Region) -> str:
+def _one_map(graph: Graph, region: Region) -> str:
     """Return the feature map that the whole head is on."""
     readers: dict[str, int] = {}
     for name, index in sorted(region.maps.items(), key=lambda item: item[1]):
-        readers.setdefault(unguarded(view, name), index)
+        readers.setdefault(unguarded(graph, name), index)
     if len(readers) > 1:
         names = " and ".join(repr(name) for name in readers)
         raise declined(
-            view, max(readers.values()), f"the head flattens {names}, expected one feature map"
+            graph, max(readers.values()), f"the head flattens {names}, expected one feature map"
         )
     return next(iter(readers))
 
 
-def _read(
-    view: GraphView, region: Region, layout: Layout, traced: TracedShapes
-) -> tuple[Layer, ...]:
+def _read(graph: Graph, region: Region, layout: Layout, traced: TracedShapes) -> tuple[Layer, ...]:
     layouts = dict.fromkeys(region.maps, layout)
-    sight = Sight(view, layouts, traced.shapes, traced.other, traced.other_batch)
+    sight = Sight(graph, layouts, traced.shapes, traced.other, traced.other_batch)
     layers: list[Layer] = []
     taken: set[int] = set()
     for index in sorted(region.nodes):
@@ -167,37 +166,37 @@ def _read(
             continue
         layer = read_layer(sight, index)
         if layer is None:
-            raise without_form(view, index)
+            raise without_form(graph, index)
         taken.update(layer.nodes)
         layers.append(layer)
         layouts.update({name: layer.layout_of(name) for name in layer.outputs if name})
     return tuple(sorted(layers, key=lambda layer: layer.nodes[-1]))
 
 
-def _check_closed(view: GraphView, region: Region) -> None:
+def _check_closed(graph: Graph, region: Region) -> None:
     """Decline where something outside the head reads a tensor inside it."""
     for index in sorted(region.nodes):
-        for output in filter(None, view.node(index).output):
-            for reader in view.consumers(output):
-                if reader not in region.nodes and not _is_its_arithmetic(view, region, reader):
+        for output in filter(None, graph.node(index).output):
+            for reader in graph.consumers(output):
+                if reader not in region.nodes and not _is_its_arithmetic(graph, region, reader):
                     raise declined(
-                        view,
+                        graph,
                         reader,
                         f"reads {output!r} inside the fully connected head; expected nothing else "
                         "to",
                     )
 
 
-def _is_its_arithmetic(view: GraphView, region: Region, reader: int) -> bool:
+def _is_its_arithmetic(graph: Graph, region: Region, reader: int) -> bool:
     """Say whether a node outside measures a tensor of the head, and only for the head."""
-    if view.node(reader).op_type != "Shape":
+    if graph.node(reader).op_type != "Shape":
         return False
     pending = [reader]
     while pending:
-        for name in filter(None, view.node(pending.pop()).output):
-            if view.is_graph_output(name):
+        for name in filter(None, graph.node(pending.pop()).output):
+            if graph.is_graph_output(name):
                 return False
-            pending += [after for after in view.consumers(name) if after not in region.nodes]
+            pending += [after for after in graph.consumers(name) if after not in region.nodes]
     return True
 
 
@@ -243,17 +242,17 @@ def _check_outputs(head: Head) -> None:
         raise DeclinedError("the head flattens a map and has no fully connected layer behind it")
 
 
-def _ambiguous(view: GraphView, region: Region) -> DeclinedError:
+def _ambiguous(graph: Graph, region: Region) -> DeclinedError:
     """Say which maps would fit the first layer, so that the user can tell."""
     for index in sorted(region.nodes):
-        node = view.node(index)
+        node = graph.node(index)
         if node.op_type in ("Gemm", "MatMul"):
-            features = _in_features(view, index)
+            features = _in_features(graph, index)
             if features is None:
                 break
-            options = " or ".join(_factorings(features, _channels(view, region)))
+            options = " or ".join(_factorings(features, _channels(graph, region)))
             return declined(
-                view,
+                graph,
                 index,
                 f"weight has {features} inputs, which is {options}; give --size to say which",
             )
@@ -263,9 +262,9 @@ def _ambiguous(view: GraphView, region: Region) -> DeclinedError:
     )
 
 
-def _in_features(view: GraphView, index: int) -> int | None:
-    node = view.node(index)
-    weight = find_constant(view, node.input[1])
+def _in_features(graph: Graph, index: int) -> int | None:
+    node = graph.node(index)
+    weight = find_constant(graph, node.input[1])
     if weight is None or len(weight.dims) != 2:
         return None
     is_output_first = node.op_type == "Gemm" and attribute(node, "transB", 0)
@@ -284,8 +283,8 @@ def _factorings(features: int, channels: int | None) -> list[str]:
     return [f"{features // (s * s)}×{s}×{s}" for s in (squares or [1])[:3]]
 
 
-def _channels(view: GraphView, region: Region) -> int | None:
-    values = inferred_values(view.model)
+def _channels(graph: Graph, region: Region) -> int | None:
+    values = inferred(graph)
     for name in region.maps:
         value = values.get(name)
         dims = [] if value is None else value.type.tensor_type.shape.dim

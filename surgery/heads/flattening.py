@@ -7,13 +7,16 @@ The test is on shapes and not on spellings: Flatten, and any Reshape (constant, 
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import onnx
 
 from anysize.sizes import Size
-from anysize.surgery.graph import GraphView, attribute, image_input
-from anysize.surgery.shapes import IllegalSizeError, Shape, ShapeWalk
+from anysize.surgery.graph import Graph, attribute, image_input
+from anysize.surgery.shapes import IllegalSizeError, Shape, shapes_at
 
 __all__ = ["TracedShapes", "is_flatten", "is_flatten_spelling", "traced_shapes"]
 
@@ -22,6 +25,7 @@ _SPELLINGS = frozenset({"Flatten", "Reshape", "Squeeze"})
 _OTHER_BATCH = 3
 
 
+@dataclass(frozen=True, slots=True)
 class TracedShapes:
     """Shapes at the training size, for the batch that a file declares and for another one.
 
@@ -32,29 +36,25 @@ class TracedShapes:
         other_batch: That batch.
     """
 
-    __slots__ = ("batch", "other", "other_batch", "shapes")
-
-    def __init__(self, batch: int, shapes: dict[str, Shape], other: dict[str, Shape]) -> None:
-        self.batch = batch
-        self.shapes = shapes
-        self.other = other
-        self.other_batch = _OTHER_BATCH
+    batch: int
+    shapes: Mapping[str, Shape]
+    other: Mapping[str, Shape]
+    other_batch: int = _OTHER_BATCH
 
 
-def traced_shapes(model: onnx.ModelProto, size: Size) -> TracedShapes:
+def traced_shapes(graph: Graph, size: Size) -> TracedShapes:
     """Work out all shapes at `size`.
 
     Raises:
         IllegalSizeError: The graph does not take images of this size.
     """
-    walk = ShapeWalk(model)
-    declared = image_input(model).type.tensor_type.shape.dim[0].dim_value
+    declared = image_input(graph.model).type.tensor_type.shape.dim[0].dim_value
     batch = declared if declared > 0 else 1
-    shapes = walk.shapes(size, batch)
-    try:
-        other = walk.shapes(size, _OTHER_BATCH) if declared < 1 else {}
-    except IllegalSizeError:
-        other = {}
+    shapes = shapes_at(graph, size, batch)
+    other: Mapping[str, Shape] = {}
+    if declared < 1:
+        with contextlib.suppress(IllegalSizeError):
+            other = shapes_at(graph, size, _OTHER_BATCH)
     return TracedShapes(batch, shapes, other)
 
 
@@ -63,9 +63,9 @@ def is_flatten_spelling(node: onnx.NodeProto) -> bool:
     return node.op_type in _SPELLINGS and node.domain in ("", "ai.onnx")
 
 
-def is_flatten(view: GraphView, index: int, traced: TracedShapes) -> bool:
+def is_flatten(graph: Graph, index: int, traced: TracedShapes) -> bool:
     """Say whether a node turns `(batch, C, h, w)` into `(batch, C·h·w)` at the training size."""
-    node = view.node(index)
+    node = graph.node(index)
     if not is_flatten_spelling(node):
         return False
     before, after = traced.shapes.get(node.input[0]), traced.shapes.get(node.output[0])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import onnx
 
 from anysize.errors import DeclinedError
-from anysize.surgery.graph import GraphView
+from anysize.surgery.graph import Graph
 from anysize.surgery.heads.constants import Constant
 from anysize.surgery.heads.layout import Layout
 
@@ -200,7 +200,7 @@ class Selection(SingleNode):
 Layer = Linear | Pointwise | Move | Reduction | Selection | Tail
 
 
-def declined(view: GraphView, index: int, reason: str) -> DeclinedError:
+def declined(graph: Graph, index: int, reason: str) -> DeclinedError:
     """Make the error that says why node `index` cannot be rewritten."""
-    node: onnx.NodeProto = view.node(index)
-    return DeclinedError(f"{view.label(index)}: {reason}", node=node.name)
+    node: onnx.NodeProto = graph.node(index)
+    return DeclinedError(f"{graph.label(index)}: {reason}", node=node.name)

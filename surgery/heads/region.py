@@ -9,7 +9,7 @@ import onnx
 
 from anysize.errors import DeclinedError
 from anysize.surgery.graph import (
-    GraphView,
+    Graph,
     attribute,
     channels_last_reader,
     channels_last_words,
@@ -65,13 +65,13 @@ class Region:
     outputs: tuple[str, ...] = ()
 
 
-def walk_back(view: GraphView, shapes: Mapping[str, Shape]) -> tuple[Region, ...]:
+def walk_back(graph: Graph, shapes: Mapping[str, Shape]) -> tuple[Region, ...]:
     """Gather the head of every output that has one; the others take any size and stay alone.
 
     Outputs that share a node or a feature map share a region.
 
     Args:
-        view: The graph.
+        graph: The graph.
         shapes: Tensor → shape at the training size; empty where that is not known, and then the
             walk ends at the first node that may be a flatten.
 
@@ -81,25 +81,25 @@ def walk_back(view: GraphView, shapes: Mapping[str, Shape]) -> tuple[Region, ...
     """
     regions: list[Region] = []
     without: AnySizeAlreadyError | None = None
-    for output in view.model.graph.output:
-        walk = _Walk(view, shapes)
+    for output in graph.model.graph.output:
+        walk = _Walk(graph, shapes)
         try:
             walk.back_from(output.name)
         except AnySizeAlreadyError as exc:
             without = without or exc
             continue
         walk.region.outputs = (output.name,)
-        _add(regions, walk.region, view)
+        _add(regions, walk.region, graph)
     if not regions:
         raise without or AnySizeAlreadyError("the graph has no fully connected head")
     return tuple(regions)
 
 
-def _add(regions: list[Region], new: Region, view: GraphView) -> None:
+def _add(regions: list[Region], new: Region, graph: Graph) -> None:
     """Add a region, joined with those that it shares something with, at the place of the first."""
 
     def maps(region: Region) -> set[str]:
-        return {unguarded(view, name) for name in region.maps}
+        return {unguarded(graph, name) for name in region.maps}
 
     shared = [one for one in regions if one.nodes & new.nodes or maps(one) & maps(new)]
     if not shared:
@@ -112,40 +112,40 @@ def _add(regions: list[Region], new: Region, view: GraphView) -> None:
         first.outputs += other.outputs
         if other is not new:
             regions.remove(other)
-    names = [output.name for output in view.model.graph.output]
+    names = [output.name for output in graph.model.graph.output]
     first.outputs = tuple(sorted(first.outputs, key=names.index))
 
 
-def require_channels_first(view: GraphView) -> None:
+def require_channels_first(graph: Graph) -> None:
     """Decline a graph whose image input is `(batch, height, width, channels)`."""
-    index = channels_last_reader(view)
+    index = channels_last_reader(graph)
     if index is not None:
-        raise declined(view, index, channels_last_words(image_input(view.model).name))
+        raise declined(graph, index, channels_last_words(image_input(graph.model).name))
 
 
-def without_form(view: GraphView, index: int) -> DeclinedError:
+def without_form(graph: Graph, index: int) -> DeclinedError:
     """Make the error for a node that no reader knows."""
-    node = view.node(index)
-    if (node.domain, node.op_type) in {(f.domain, f.name) for f in view.model.functions}:
+    node = graph.node(index)
+    if (node.domain, node.op_type) in {(f.domain, f.name) for f in graph.model.functions}:
         return declined(
-            view,
+            graph,
             index,
             f"the head lies in the function {node.op_type!r}; write functions out with "
             "onnx.inliner.inline_local_functions",
         )
     if any(entry.HasField("g") for entry in node.attribute):
         return declined(
-            view, index, f"the head lies in a subgraph of {node.op_type}, expected the main graph"
+            graph, index, f"the head lies in a subgraph of {node.op_type}, expected the main graph"
         )
     if node.domain not in ("", "ai.onnx"):
         return declined(
-            view,
+            graph,
             index,
             f"{node.domain}.{node.op_type} in the fully connected head is not a standard "
             "operator; export without runtime-specific fusion",
         )
     return declined(
-        view,
+        graph,
         index,
         f"{node.op_type} in the fully connected head has no form that can be rewritten; "
         "--to resize keeps the head as it is",
@@ -153,9 +153,9 @@ def without_form(view: GraphView, index: int) -> DeclinedError:
 
 
 class _Walk:
-    def __init__(self, view: GraphView, shapes: Mapping[str, Shape]) -> None:
+    def __init__(self, graph: Graph, shapes: Mapping[str, Shape]) -> None:
         self.region = Region()
-        self._view = view
+        self._graph = graph
         self._shapes = shapes
 
     def back_from(self, output: str) -> None:
@@ -163,7 +163,7 @@ class _Walk:
         any_size: AnySizeAlreadyError | None = None
         while pending:
             tensor = pending.pop()
-            index = self._view.producer(tensor)
+            index = self._graph.producer(tensor)
             if index is None:
                 raise DeclinedError(
                     f"the path from output {output!r} reaches {tensor!r} without a flatten"
@@ -177,7 +177,7 @@ class _Walk:
         if any_size is not None and self.region.maps:
             names = " and ".join(repr(name) for name in self.region.maps)
             raise declined(
-                self._view,
+                self._graph,
                 min(self.region.maps.values()),
                 f"the head flattens {names} and joins it with what takes any size; --to resize "
                 "keeps the head as it is",
@@ -189,11 +189,11 @@ class _Walk:
 
     def _enter(self, index: int) -> tuple[str, ...]:
         """Take a node into the region; return the tensors to go on from."""
-        view, node = self._view, self._view.node(index)
+        graph, node = self._graph, self._graph.node(index)
         is_known = node.op_type in _IN_HEAD and node.domain in ("", "ai.onnx")
         if not is_known or self._is_of_map(index):
             raise self._stranger(index)
-        data = data_inputs(view, index)
+        data = data_inputs(graph, index)
         if node.op_type in MOVES and self._begins(index, data[0]):
             self.region.maps[data[0]] = index
             data = ()
@@ -202,101 +202,101 @@ class _Walk:
 
     def _is_of_map(self, index: int) -> bool:
         """Say whether a node reduces or repeats what has positions still."""
-        node = self._view.node(index)
+        node = self._graph.node(index)
         if not self._shapes and node.op_type in SELECTIONS:
             return True
         rank = len(self._shapes.get(node.input[0], ()))
-        return node.op_type in _OF_FEATURES and (rank > 2 or _is_global(self._view, index))
+        return node.op_type in _OF_FEATURES and (rank > 2 or _is_global(self._graph, index))
 
     def _begins(self, index: int, tensor: str) -> bool:
         """Say whether the head begins at this node, that is, whether it reads the feature map."""
-        view = self._view
-        kinds = _kinds_behind(view, unguarded(view, tensor))
+        graph = self._graph
+        kinds = _kinds_behind(graph, unguarded(graph, tensor))
         if not kinds & _LINEAR:
             if kinds & _REGIONS:
                 raise AnySizeAlreadyError(
-                    f"{view.label(index)}: flattens regions of a map, pooled from a map of any "
+                    f"{graph.label(index)}: flattens regions of a map, pooled from a map of any "
                     "size already; there is no fixed-size head",
-                    node=view.node(index).name,
+                    node=graph.node(index).name,
                 )
             if kinds & _GLOBAL:
                 raise AnySizeAlreadyError(
-                    f"{view.label(index)}: flattens a global pooling, which takes any size "
+                    f"{graph.label(index)}: flattens a global pooling, which takes any size "
                     "already; there is no fixed-size head",
-                    node=view.node(index).name,
+                    node=graph.node(index).name,
                 )
         if not self._shapes:
             return not kinds & _LINEAR
         is_map = len(self._shapes.get(tensor, ())) == 4
-        made_by = view.producer(tensor)
-        is_moved = made_by is not None and view.node(made_by).op_type in MOVES
+        made_by = graph.producer(tensor)
+        is_moved = made_by is not None and graph.node(made_by).op_type in MOVES
         return is_map and not is_moved and not kinds & {*_LINEAR, "Transpose"}
 
     def _stranger(self, index: int) -> DeclinedError:
-        view, node = self._view, self._view.node(index)
-        has_layer = any(view.node(inside).op_type in _LINEAR for inside in self.region.nodes)
+        graph, node = self._graph, self._graph.node(index)
+        has_layer = any(graph.node(inside).op_type in _LINEAR for inside in self.region.nodes)
         if node.op_type in _SPATIAL and has_layer:
             return declined(
-                view, index, f"{node.op_type} leads to a fully connected layer without a flatten"
+                graph, index, f"{node.op_type} leads to a fully connected layer without a flatten"
             )
         if node.domain not in ("", "ai.onnx"):
-            return without_form(view, index)
-        if node.op_type in _SPATIAL or _is_global(view, index):
+            return without_form(graph, index)
+        if node.op_type in _SPATIAL or _is_global(graph, index):
             return AnySizeAlreadyError(
-                f"{view.label(index)}: {node.op_type} leads to the output without a fully "
+                f"{graph.label(index)}: {node.op_type} leads to the output without a fully "
                 "connected layer; the graph takes any size already",
                 node=node.name,
             )
-        if _is_behind_global(view, index):
+        if _is_behind_global(graph, index):
             return AnySizeAlreadyError(
-                f"{view.label(index)}: {node.op_type} is on a global pooling, which takes any size "
-                "already; there is no fixed-size head",
+                f"{graph.label(index)}: {node.op_type} is on a global pooling, which takes any "
+                "size already; there is no fixed-size head",
                 node=node.name,
             )
-        return without_form(view, index)
+        return without_form(graph, index)
 
 
-def _is_behind_global(view: GraphView, index: int) -> bool:
+def _is_behind_global(graph: Graph, index: int) -> bool:
     """Say whether a node sees the image through global poolings alone."""
     pooled = {
         name
-        for place, node in enumerate(view.nodes)
-        if _is_global(view, place)
+        for place, node in enumerate(graph.nodes)
+        if _is_global(graph, place)
         for name in node.output
     }
-    before = view.upstream(*view.node(index).output, until=pooled)
-    read = {name for place in before for name in view.node(place).input}
-    return bool(read & pooled) and image_input(view.model).name not in read
+    before = graph.upstream(*graph.node(index).output, until=pooled)
+    read = {name for place in before for name in graph.node(place).input}
+    return bool(read & pooled) and image_input(graph.model).name not in read
 
 
-def _is_global(view: GraphView, index: int) -> bool:
+def _is_global(graph: Graph, index: int) -> bool:
     """Say whether a node pools a whole map; a mean over one axis normalises features."""
-    node = view.node(index)
+    node = graph.node(index)
     if node.op_type != "ReduceMean":
         return node.op_type in _GLOBAL
-    return len(reduced_axes(view, index) or ()) == 2
+    return len(reduced_axes(graph, index) or ()) == 2
 
 
-def _kinds_behind(view: GraphView, tensor: str) -> set[str]:
+def _kinds_behind(graph: Graph, tensor: str) -> set[str]:
     """Return what stands behind `tensor`, on the way of nodes that could belong to a head.
 
     The first operator that could not, a fully connected layer, and a Transpose to channels last
     end the way; a sum of two tensors does, too.
     """
     kinds: set[str] = set()
-    for _ in range(len(view.model.graph.node) + 1):
-        index = view.producer(tensor)
+    for _ in range(len(graph.model.graph.node) + 1):
+        index = graph.producer(tensor)
         if index is None:
             return kinds
-        node = view.node(index)
+        node = graph.node(index)
         if node.op_type in _LINEAR:  # a product of two computed matrices is no layer
-            is_layer = any(is_constant(view, name) for name in node.input[:2])
+            is_layer = any(is_constant(graph, name) for name in node.input[:2])
             return kinds | ({node.op_type} if is_layer else set())
         if node.op_type not in MOVES | POINTWISE | TAILS:
-            return kinds | {"GlobalAveragePool" if _is_global(view, index) else node.op_type}
+            return kinds | {"GlobalAveragePool" if _is_global(graph, index) else node.op_type}
         if node.op_type == "Transpose" and _is_channels_moved(node):
             kinds.add("Transpose")
-        data = data_inputs(view, index)
+        data = data_inputs(graph, index)
         if len(data) != 1:
             return kinds
         tensor = data[0]

@@ -1,4 +1,4 @@
-"""Write nodes into a graph under names that are free."""
+"""Nodes and constants to be put into a graph, under names that are free there."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from anysize.surgery.edit import add_initializer
 from anysize.surgery.graph import opset_version
 
 __all__ = ["Emitter"]
 
 
 class Emitter:
-    """Collects the nodes that replace another node.
+    """Collects the nodes that replace another node, and the constants that they read.
 
-    Initializers go into the graph at once, and equal ones are shared; nodes are collected in
-    `nodes` for the caller to put where they belong. Every name starts with `prefix`.
+    Nothing is put into the model: that is for the caller, who knows where it belongs. Every name
+    starts with `prefix`; equal constants are shared.
+
+    Args:
+        model: What they are for.
+        prefix: The name of a node or tensor that is replaced or added, and so nobody else's.
 
     Attributes:
         nodes: The nodes so far, in order.
-        initializers: The initializers so far, which are in the graph already.
+        initializers: The constants so far.
         opset: The model's opset, whose forms of the operators have to be used.
     """
 
@@ -31,7 +34,6 @@ class Emitter:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.opset = opset_version(model)
-        self._model = model
         self._prefix = prefix
         graph = model.graph
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
@@ -54,7 +56,6 @@ class Emitter:
         if key not in self._constants:
             name = self._name("constant")
             self.initializers.append(numpy_helper.from_array(array, name))
-            add_initializer(self._model, self.initializers[-1])
             self._constants[key] = name
         return self._constants[key]
 

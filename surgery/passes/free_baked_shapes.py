@@ -17,8 +17,7 @@ import onnx.helper
 
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
-from anysize.surgery.edit import Edits
-from anysize.surgery.graph import GraphView, image_input
+from anysize.surgery.graph import Edits, Graph, Model, image_input
 from anysize.surgery.hard_coded import (
     SHAPE_INPUT,
     Axis,
@@ -31,7 +30,7 @@ from anysize.surgery.hard_coded import (
     lengths,
 )
 from anysize.surgery.operators import Emitter, axis_length
-from anysize.surgery.passes.result import PassResult
+from anysize.surgery.passes.result import PassResult, applied, refused
 from anysize.surgery.shapes import trained_size
 
 __all__ = ["free_baked_shapes", "is_given_shapes"]
@@ -41,7 +40,7 @@ _SHAPE_AS_INPUT = 5
 
 
 def free_baked_shapes(
-    model: onnx.ModelProto,
+    model: Model,
     size: Size | None = None,
     *,
     tensors: Sequence[str] = (),
@@ -62,53 +61,47 @@ def free_baked_shapes(
         DeclinedError: A shape can mean different things, or nothing; the node is named.
         IllegalSizeError: The graph does not take images of `size`.
     """
-    size = size or trained_size(model)
+    graph = Graph.of(model)
+    size = size or trained_size(graph)
     if size is None:
-        return PassResult(model, applied=False, reason="the training size is not known")
-    view = GraphView(model)
-    if not _candidates(view, tensors):
-        return PassResult(model, applied=False, reason="no node is given a shape")
-    found = find_baked(model, size, tensors=tensors, follows=follows)
+        return refused(graph, "the training size is not known")
+    if not is_given_shapes(graph, tensors):
+        return refused(graph, "no node is given a shape")
+    found = find_baked(graph, size, tensors=tensors, follows=follows)
     if isinstance(found, str):
-        return PassResult(model, applied=False, reason=found)
-    edits, names = Edits(), []
+        return refused(graph, found)
+    edits = Edits()
     for name, reading in found.readings.items():
-        index = view.producer(name)
+        index = graph.producer(name)
         if index is not None and not reading.is_as_written:
-            edits.nodes[index] = _freed(model, view, index, reading, _earlier(view, index, found))
-            names.append(view.node(index).name or f"#{index}")
-    if not names:
-        return PassResult(model, applied=False, reason="no shape is built in")
-    edits.apply(model)
-    return PassResult(model, applied=True, nodes=tuple(names))
+            _free(graph, index, reading, _earlier(graph, index, found), edits)
+    return applied(graph, edits, "no shape is built in")
 
 
-def is_given_shapes(model: onnx.ModelProto) -> bool:
-    """Say whether there is anything that `free_baked_shapes` would have to look at."""
-    return _candidates(GraphView(model), ())
+def is_given_shapes(graph: Graph, tensors: Sequence[str] = ()) -> bool:
+    """Say whether a node on the image's way is given a shape.
 
-
-def _candidates(view: GraphView, tensors: Sequence[str]) -> bool:
-    """Say whether a node on the image's way is given a shape."""
-    reached = view.downstream(image_input(view.model).name)
+    Args:
+        graph: The graph.
+        tensors: Look only at what these are computed from; everywhere where empty.
+    """
+    reached = graph.downstream(image_input(graph.model).name)
     if tensors:
-        reached &= set().union(*(view.upstream(name) for name in tensors))
-    return any(view.node(index).op_type in SHAPE_INPUT for index in reached)
+        reached &= set().union(*(graph.upstream(name) for name in tensors))
+    return any(graph.node(index).op_type in SHAPE_INPUT for index in reached)
 
 
-def _earlier(view: GraphView, index: int, found: Found) -> Found:
+def _earlier(graph: Graph, index: int, found: Found) -> Found:
     """Leave out what is only known behind a node: its own sides, first of all."""
-    made = {name: place for place, node in enumerate(view.nodes) for name in node.output}
+    made = {name: place for place, node in enumerate(graph.nodes) for name in node.output}
     sources = {p: s for p, s in found.sources.items() if made.get(s.tensor, -1) < index}
     return replace(found, sources=sources)
 
 
-def _freed(
-    model: onnx.ModelProto, view: GraphView, index: int, reading: Reading, found: Found
-) -> list[onnx.NodeProto]:
+def _free(graph: Graph, index: int, reading: Reading, found: Found, edits: Edits) -> None:
     node = onnx.NodeProto()
-    node.CopyFrom(view.node(index))
-    emitter = Emitter(model, node.output[0])
+    node.CopyFrom(graph.node(index))
+    emitter = Emitter(graph.model, node.output[0])
     entries = _entries(node, reading, found.cases)
     position = SHAPE_INPUT[node.op_type]
     if node.op_type == "Reshape":
@@ -118,15 +111,16 @@ def _freed(
     if emitter.opset >= _SHAPE_AS_INPUT or node.op_type != "Reshape":
         target = _computed(emitter, node, entries, reading, found)
         node.input[position:] = [target, *node.input[position + 1 :]]
-        return [*emitter.nodes, node]
+        edits.put(index, [*emitter.nodes, node], emitter.initializers)
+        return
     if any(isinstance(entry, tuple) for entry in entries):
         raise DeclinedError(
-            f"{view.label(index)}: opset {emitter.opset} cannot compute the target of a Reshape; "
+            f"{graph.label(index)}: opset {emitter.opset} cannot compute the target of a Reshape; "
             "raise it with onnx.version_converter.convert_version",
             node=node.name,
         )
     node.attribute.append(onnx.helper.make_attribute("shape", entries))
-    return [node]
+    edits.nodes[index] = [node]
 
 
 def _entries(node: onnx.NodeProto, reading: Reading, cases: int) -> list[int | Axis]:

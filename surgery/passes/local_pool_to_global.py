@@ -12,15 +12,14 @@ from collections.abc import Sequence
 import onnx
 
 from anysize.sizes import Size
-from anysize.surgery.edit import Edits
-from anysize.surgery.graph import GraphView, attribute
-from anysize.surgery.passes.result import PassResult
+from anysize.surgery.graph import Edits, Graph, Model, attribute
+from anysize.surgery.passes.result import PassResult, applied, refused
 from anysize.surgery.shapes import infer_shapes, sliding_windows, trained_size
 
-__all__ = ["local_pool_to_global"]
+__all__ = ["local_pool_to_global", "whole_map_pools"]
 
 
-def local_pool_to_global(model: onnx.ModelProto, size: Size | None = None) -> PassResult:
+def local_pool_to_global(model: Model, size: Size | None = None) -> PassResult:
     """Write every average over a window that covers its whole map as GlobalAveragePool.
 
     A window that counts the padding it reaches into is another thing and stays.
@@ -35,28 +34,31 @@ def local_pool_to_global(model: onnx.ModelProto, size: Size | None = None) -> Pa
     Raises:
         IllegalSizeError: The graph does not take images of `size`.
     """
-    size = size or trained_size(model)
+    graph = Graph.of(model)
+    size = size or trained_size(graph)
     if size is None:
-        return PassResult(model, applied=False, reason="the training size is not known")
-    view = GraphView(model)
-    pools = [i for i, node in enumerate(view.nodes) if node.op_type == "AveragePool"]
-    shapes = infer_shapes(model, size) if pools else {}
-    edits, names = Edits(), []
-    for index in pools:
-        node = view.node(index)
-        if not _covers(node, shapes.get(node.input[0], ())[2:]):
-            continue
+        return refused(graph, "the training size is not known")
+    edits = Edits()
+    for index in whole_map_pools(graph, size):
+        node = graph.node(index)
         edits.nodes[index] = [
             onnx.helper.make_node(
                 "GlobalAveragePool", [node.input[0]], list(node.output), name=node.name
             )
         ]
-        names.append(node.name or f"#{index}")
-    if not names:
-        reason = f"no AveragePool has a window over its whole map at {size}"
-        return PassResult(model, applied=False, reason=reason)
-    edits.apply(model)
-    return PassResult(model, applied=True, nodes=tuple(names))
+    return applied(graph, edits, f"no AveragePool has a window over its whole map at {size}")
+
+
+def whole_map_pools(graph: Graph, size: Size) -> list[int]:
+    """Return the indices of the poolings that average over one window as large as the map.
+
+    Raises:
+        IllegalSizeError: The graph does not take images of `size`.
+    """
+    pools = [i for i, node in enumerate(graph.nodes) if node.op_type == "AveragePool"]
+    shapes = infer_shapes(graph, size) if pools else {}
+    sides = {index: shapes.get(graph.node(index).input[0], ())[2:] for index in pools}
+    return [index for index in pools if _covers(graph.node(index), sides[index])]
 
 
 def _covers(node: onnx.NodeProto, sides: Sequence[int]) -> bool:

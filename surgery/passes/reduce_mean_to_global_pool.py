@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import onnx
 
-from anysize.surgery.edit import Edits, unique_name
-from anysize.surgery.graph import GraphView, attribute
-from anysize.surgery.passes.result import PassResult
-from anysize.surgery.storage import inferred_values
+from anysize.surgery.graph import Edits, Graph, Model, attribute, inferred, unique_name
+from anysize.surgery.passes.result import PassResult, applied, refused
 
 __all__ = ["reduce_mean_to_global_pool"]
 
 
-def reduce_mean_to_global_pool(model: onnx.ModelProto) -> PassResult:
+def reduce_mean_to_global_pool(model: Model) -> PassResult:
     """Write a mean over axes 2 and 3 of a `(batch, C, h, w)` map as GlobalAveragePool.
 
     Without kept dimensions a Flatten(axis=1) follows. The rank comes from onnx's shape
@@ -24,17 +22,16 @@ def reduce_mean_to_global_pool(model: onnx.ModelProto) -> PassResult:
     Returns:
         What was replaced, or why nothing was.
     """
-    view = GraphView(model)
-    candidates = [i for i, node in enumerate(view.nodes) if node.op_type == "ReduceMean"]
+    graph = Graph.of(model)
+    candidates = [i for i, node in enumerate(graph.nodes) if node.op_type == "ReduceMean"]
     if not candidates:
-        return PassResult(model, applied=False, reason="no ReduceMean in the graph")
-    values = inferred_values(model)
-    edits, names = Edits(), []
+        return refused(graph, "no ReduceMean in the graph")
+    edits, values = Edits(), inferred(graph)
     for index in candidates:
-        node = view.node(index)
+        node = graph.node(index)
         value = values.get(node.input[0])
         is_map = value is not None and len(value.type.tensor_type.shape.dim) == 4
-        axes = view.integers(node, "axes", 1) or ()
+        axes = graph.integers(node, "axes", 1) or ()
         places = {axis + 4 if axis < 0 else axis for axis in axes}
         if not is_map or places != {2, 3}:
             continue
@@ -43,15 +40,10 @@ def reduce_mean_to_global_pool(model: onnx.ModelProto) -> PassResult:
         )
         edits.nodes[index] = [pool]
         if not attribute(node, "keepdims", 1):
-            pooled = unique_name(model, f"{node.output[0]}_pooled")
+            pooled = unique_name(graph.model, f"{node.output[0]}_pooled")
             pool.output[0] = pooled
             flatten = onnx.helper.make_node(
                 "Flatten", [pooled], list(node.output), name=f"{node.name}_flatten", axis=1
             )
             edits.nodes[index] = [pool, flatten]
-        names.append(node.name or f"#{index}")
-    if not names:
-        reason = "no ReduceMean is over height and width of a map"
-        return PassResult(model, applied=False, reason=reason)
-    edits.apply(model)
-    return PassResult(model, applied=True, nodes=tuple(names))
+    return applied(graph, edits, "no ReduceMean is over height and width of a map")

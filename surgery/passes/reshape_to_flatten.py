@@ -5,16 +5,15 @@ from __future__ import annotations
 import onnx
 
 from anysize.sizes import Size
-from anysize.surgery.edit import Edits
-from anysize.surgery.graph import GraphView
+from anysize.surgery.graph import Edits, Graph, Model
 from anysize.surgery.heads import is_flatten, traced_shapes
-from anysize.surgery.passes.result import PassResult
+from anysize.surgery.passes.result import PassResult, applied, refused
 from anysize.surgery.shapes import trained_size
 
 __all__ = ["reshape_to_flatten"]
 
 
-def reshape_to_flatten(model: onnx.ModelProto, size: Size | None = None) -> PassResult:
+def reshape_to_flatten(model: Model, size: Size | None = None) -> PassResult:
     """Write every flatten of a `(batch, C, h, w)` map as Flatten(axis=1).
 
     A Reshape to `[1, K]` bakes the batch, one to `[-1, K]` folds a larger map into the batch;
@@ -30,21 +29,16 @@ def reshape_to_flatten(model: onnx.ModelProto, size: Size | None = None) -> Pass
     Raises:
         IllegalSizeError: The graph does not take images of `size`.
     """
-    size = size or trained_size(model)
+    graph = Graph.of(model)
+    size = size or trained_size(graph)
     if size is None:
-        return PassResult(model, applied=False, reason="the training size is not known")
-    view = GraphView(model)
-    traced = traced_shapes(model, size)
-    edits, names = Edits(), []
-    for index, node in enumerate(view.nodes):
-        if node.op_type != "Flatten" and is_flatten(view, index, traced):
+        return refused(graph, "the training size is not known")
+    traced, edits = traced_shapes(graph, size), Edits()
+    for index, node in enumerate(graph.nodes):
+        if node.op_type != "Flatten" and is_flatten(graph, index, traced):
             edits.nodes[index] = [
                 onnx.helper.make_node(
                     "Flatten", [node.input[0]], list(node.output), name=node.name, axis=1
                 )
             ]
-            names.append(node.name or f"#{index}")
-    if not names:
-        return PassResult(model, applied=False, reason="no Reshape or Squeeze flattens a map")
-    edits.apply(model)
-    return PassResult(model, applied=True, nodes=tuple(names))
+    return applied(graph, edits, "no Reshape or Squeeze flattens a map")

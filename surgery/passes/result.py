@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import onnx
 
-__all__ = ["PassResult"]
+from anysize.surgery.graph import Edits, Graph
+
+__all__ = ["PassResult", "applied", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +26,17 @@ class PassResult:
     applied: bool
     nodes: tuple[str, ...] = ()
     reason: str = ""
+
+
+def refused(graph: Graph, reason: str) -> PassResult:
+    """Say why a pass changed nothing."""
+    return PassResult(graph.model, applied=False, reason=reason)
+
+
+def applied(graph: Graph, edits: Edits, reason: str) -> PassResult:
+    """Replace the nodes that a pass wrote anew; where there are none, say why."""
+    if not edits.nodes:
+        return refused(graph, reason)
+    names = tuple(graph.node(index).name or f"#{index}" for index in edits.nodes)
+    edits.apply(graph)
+    return PassResult(graph.model, applied=True, nodes=names)

@@ -16,6 +16,8 @@ from anysize.surgery.shapes.walk import (
     ShapeStep,
     ShapeWalk,
     infer_shapes,
+    shape_walk,
+    shapes_at,
 )
 from anysize.surgery.shapes.windows import POOLING, sliding_windows
 
@@ -32,6 +34,8 @@ __all__ = [
     "legal_interval",
     "output_shape",
     "refuse_oversized",
+    "shape_walk",
+    "shapes_at",
     "sliding_windows",
     "smallest_size",
     "trained_size",

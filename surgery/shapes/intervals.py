@@ -8,14 +8,19 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import onnx
-
 from anysize.bisection import highest, lowest
 from anysize.errors import ModelFileError, UnsupportedModelError
 from anysize.sizes import MAX_SIDE, Size, SizeRange
-from anysize.surgery.graph import static_size
+from anysize.surgery.graph import Graph, Model, static_size
 from anysize.surgery.metadata import read_metadata
-from anysize.surgery.shapes.walk import IllegalSizeError, OversizedError, ShapeWalk, infer_shapes
+from anysize.surgery.shapes.rules import Shape
+from anysize.surgery.shapes.walk import (
+    IllegalSizeError,
+    OversizedError,
+    ShapeWalk,
+    infer_shapes,
+    shape_walk,
+)
 
 __all__ = ["legal_interval", "refuse_oversized", "smallest_size", "trained_size"]
 
@@ -25,17 +30,18 @@ _Axis = Literal["height", "width"]
 _AXES: tuple[_Axis, ...] = ("height", "width")
 
 
-def trained_size(model: onnx.ModelProto) -> Size | None:
+def trained_size(model: Model) -> Size | None:
     """Return the size that a file was made for: its static input, else `anysize.size`, else None.
 
     Raises:
         ModelFileError: The metadata entry is malformed.
         UnsupportedModelError: The graph has no image input.
     """
-    return static_size(model) or read_metadata(model).size
+    graph = Graph.of(model)
+    return static_size(graph.model) or read_metadata(graph).size
 
 
-def refuse_oversized(model: onnx.ModelProto, path: Path) -> None:
+def refuse_oversized(model: Model, path: Path) -> None:
     """Refuse a file with a tensor larger than any layer of a classifier, which no runtime bounds.
 
     Args:
@@ -53,7 +59,7 @@ def refuse_oversized(model: onnx.ModelProto, path: Path) -> None:
         return  # sizes that the graph does not take are for the comparison to show
 
 
-def legal_interval(model: onnx.ModelProto, tensor: str, size: Size) -> SizeRange:
+def legal_interval(model: Model, tensor: str, size: Size) -> SizeRange:
     """Find the sizes around `size` at which the feature map `tensor` keeps its height × width.
 
     That is the whole range of a fully connected head behind it (VGG-16: 224 to 255 each way).
@@ -73,23 +79,39 @@ def legal_interval(model: onnx.ModelProto, tensor: str, size: Size) -> SizeRange
         IllegalSizeError: `size` itself is illegal.
         UnsupportedModelError: The tensor's shape cannot be worked out.
     """
-    walk = ShapeWalk(model, [tensor])
+    graph = Graph.of(model)
+    return graph.found(
+        ("legal interval", tensor, size), lambda: _legal_interval(graph, tensor, size)
+    )
+
+
+def _legal_interval(graph: Graph, tensor: str, size: Size) -> SizeRange:
+    walk = shape_walk(graph, [tensor])
     shape = walk.shapes(size).get(tensor)
     if shape is None or len(shape) != 4:
         raise UnsupportedModelError(
             f"tensor {tensor!r}: got shape {shape}, expected (batch, channels, height, width)"
         )
 
-    def keeps(axis: _Axis, side: int) -> bool:
+    def at(other: Size) -> Shape | None:
         try:
-            return walk.shapes(_with(size, axis, side)).get(tensor) == shape
+            return walk.shapes(other).get(tensor)
         except IllegalSizeError:
-            return False
+            return None
 
-    low = {axis: lowest(partial(keeps, axis), getattr(size, axis)) for axis in _AXES}
-    top = {
-        axis: highest(partial(keeps, axis), getattr(size, axis), most=MAX_SIDE) for axis in _AXES
-    }
+    def keeps(axis: _Axis, side: int) -> bool:
+        return at(_with(size, axis, side)) == shape
+
+    twice = at(Size(min(2 * size.height, MAX_SIDE), min(2 * size.width, MAX_SIDE)))
+    low: dict[_Axis, int] = {}
+    top: dict[_Axis, int] = {}
+    for place, axis in enumerate(_AXES, start=2):
+        side: int = getattr(size, axis)
+        low[axis] = lowest(partial(keeps, axis), side)
+        cells = twice[place] - shape[place] if twice and len(twice) == 4 else 0
+        # Maps that grow by one cell with each stride keep their size over one stride.
+        guess = low[axis] + side // cells - 1 if cells > 0 else MAX_SIDE - 1
+        top[axis] = highest(partial(keeps, axis), side, most=MAX_SIDE, guess=guess)
     minimum = Size(low["height"], low["width"])
     if min(top.values()) == MAX_SIDE:
         return SizeRange(minimum)
@@ -97,7 +119,7 @@ def legal_interval(model: onnx.ModelProto, tensor: str, size: Size) -> SizeRange
 
 
 def smallest_size(
-    model: onnx.ModelProto,
+    model: Model,
     near: Size | None = None,
     *,
     has_gaps: bool = False,
@@ -118,11 +140,12 @@ def smallest_size(
     Raises:
         UnsupportedModelError: No size up to 4096×4096 is legal; the last reason is given.
     """
-    walk = ShapeWalk(model, tensors)
-    start = near or trained_size(model) or Size(32, 32)
+    graph = Graph.of(model)
+    refusal = partial(_refusal, shape_walk(graph, tensors))
+    start = near or trained_size(graph) or Size(32, 32)
     reason: IllegalSizeError | None = None
     while True:
-        reason = _refusal(walk, start)
+        reason = refusal(start)
         if reason is None:
             break
         if max(start.height, start.width) > 2048:
@@ -132,14 +155,14 @@ def smallest_size(
         start = Size(2 * start.height, 2 * start.width)
 
     def works(axis: _Axis, side: int) -> bool:
-        return _refusal(walk, _with(start, axis, side)) is None
+        return refusal(_with(start, axis, side)) is None
 
     find = _first if has_gaps else lowest
     height, width = (find(partial(works, axis), getattr(start, axis)) for axis in _AXES)
-    if _refusal(walk, Size(height, width)) is None:
+    if refusal(Size(height, width)) is None:
         return Size(height, width)
     # What counts cells takes a narrow image and a flat one, and none that is both.
-    return Size(height, find(lambda side: _refusal(walk, Size(height, side)) is None, start.width))
+    return Size(height, find(lambda side: refusal(Size(height, side)) is None, start.width))
 
 
 def _refusal(walk: ShapeWalk, size: Size) -> IllegalSizeError | None:

@@ -16,7 +16,7 @@ import onnx.numpy_helper
 
 from anysize.errors import UnsupportedModelError
 from anysize.sizes import Size
-from anysize.surgery.graph import GraphView, attribute, image_input, opset_version
+from anysize.surgery.graph import Graph, Model, attribute, image_input, opset_version
 from anysize.surgery.shapes.folding import NodeFolder
 from anysize.surgery.shapes.rules import Shape, output_shape
 from anysize.surgery.storage import one_line, small_array, weight_free
@@ -28,6 +28,8 @@ __all__ = [
     "ShapeStep",
     "ShapeWalk",
     "infer_shapes",
+    "shape_walk",
+    "shapes_at",
 ]
 
 # A layer's elements for one of the image's (VGG-16: 21), and whatever the image.
@@ -51,7 +53,7 @@ class OversizedError(IllegalSizeError):
     """A tensor would have more elements than any layer of a classifier."""
 
 
-def infer_shapes(model: onnx.ModelProto, size: Size, batch: int = 1) -> Mapping[str, Shape]:
+def infer_shapes(model: Model, size: Size, batch: int = 1) -> Mapping[str, Shape]:
     """Work out the shape of every tensor for images `(batch, channels, size.height, size.width)`.
 
     Args:
@@ -66,7 +68,23 @@ def infer_shapes(model: onnx.ModelProto, size: Size, batch: int = 1) -> Mapping[
         IllegalSizeError: A window does not fit, or matrices or elements do not match.
         UnsupportedModelError: The graph has no image input.
     """
-    return ShapeWalk(model).shapes(size, batch)
+    return shapes_at(Graph.of(model), size, batch)
+
+
+def shape_walk(graph: Graph, targets: Iterable[str] = ()) -> ShapeWalk:
+    """Return the graph's walk to `targets`, prepared once; see `ShapeWalk`."""
+    names = tuple(targets)
+    return graph.found(("walk", names), lambda: ShapeWalk(graph, names))
+
+
+def shapes_at(
+    graph: Graph, size: Size, batch: int = 1, *, targets: Iterable[str] = ()
+) -> Mapping[str, Shape]:
+    """Return the shapes at an image size, walked to `targets` once; see `infer_shapes`."""
+    names = tuple(targets)
+    return graph.found(
+        ("shapes", names, size, batch), lambda: shape_walk(graph, names).shapes(size, batch)
+    )
 
 
 class ShapeWalk:
@@ -76,21 +94,21 @@ class ShapeWalk:
     size, and `advance` them over the `steps` in turn.
 
     Args:
-        model: Not modified.
+        graph: Not modified.
         targets: Walk only what these tensors are computed from; everything where empty.
 
     Attributes:
         steps: The nodes, in topological order.
     """
 
-    def __init__(self, model: onnx.ModelProto, targets: Iterable[str] = ()) -> None:
-        view = GraphView(_inlined(model))
-        model = view.model
+    def __init__(self, graph: Graph, targets: Iterable[str] = ()) -> None:
+        graph = _inlined(graph)
+        model = graph.model
         names = tuple(targets)
-        wanted = set().union(*(view.upstream(name) for name in names))
+        wanted = set().union(*(graph.upstream(name) for name in names))
         self.steps = [
-            ShapeStep(view.label(index), node, opset_version(model))
-            for index, node in enumerate(view.nodes)
+            ShapeStep(graph.label(index), node, opset_version(model))
+            for index, node in enumerate(graph.nodes)
             if index in wanted or not names
         ]
         self._image = image_input(model)
@@ -304,8 +322,11 @@ def _element_type(node: onnx.NodeProto, run: ShapeRun) -> int:
     return run.types.get(node.input[0], int(onnx.TensorProto.FLOAT))
 
 
-def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with its functions in place, so that the walk sees standard operators."""
-    if not model.functions:
-        return model
-    return onnx.inliner.inline_local_functions(weight_free(model))
+def _inlined(graph: Graph) -> Graph:
+    """Return the graph with its functions in place, so that the walk sees standard operators."""
+    if not graph.model.functions:
+        return graph
+    return graph.found(
+        "inlined",
+        lambda: Graph(onnx.inliner.inline_local_functions(weight_free(graph.model))),
+    )

@@ -5,37 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-import onnx
-
 from anysize.sizes import Size
-from anysize.surgery.targets.adaptive import plan_adaptive
-from anysize.surgery.targets.cam import PooledHead, find_pooled_head, plan_cam
-from anysize.surgery.targets.dynamic import plan_dynamic
-from anysize.surgery.targets.fcn import plan_fcn
-from anysize.surgery.targets.gap import plan_gap
-from anysize.surgery.targets.plan import NotNeeded, Output, Plan
-from anysize.surgery.targets.resize import plan_resize
+from anysize.surgery.graph import Graph
+from anysize.surgery.targets.adaptive import to_adaptive
+from anysize.surgery.targets.cam import PooledHead, find_pooled_head, to_cam
+from anysize.surgery.targets.dynamic import to_dynamic
+from anysize.surgery.targets.fcn import to_fcn
+from anysize.surgery.targets.gap import to_gap
+from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
+from anysize.surgery.targets.resize import to_resize
 
 __all__ = [
     "TARGETS",
     "NotNeeded",
     "Output",
-    "Plan",
     "PooledHead",
+    "Rewritten",
+    "Target",
     "find_pooled_head",
 ]
 
-# Given a weight-free copy (which a target may normalise), the training size and the kind of
-# output: what to do, or why there is nothing to do.
-Planner = Callable[[onnx.ModelProto, Size | None, Output], Plan | NotNeeded]
+# Rewrites a weight-free trial copy, given the training size (None: what the file says) and the
+# kind of output; what it did to the copy is then done to the model.
+Target = Callable[[Graph, Size | None, Output], Rewritten | NotNeeded]
 
-TARGETS: Mapping[str, Planner] = MappingProxyType(
+TARGETS: Mapping[str, Target] = MappingProxyType(
     {
-        "fcn": plan_fcn,
-        "gap": plan_gap,
-        "cam": plan_cam,
-        "adaptive": plan_adaptive,
-        "resize": plan_resize,
-        "dynamic": plan_dynamic,
+        "fcn": to_fcn,
+        "gap": to_gap,
+        "cam": to_cam,
+        "adaptive": to_adaptive,
+        "resize": to_resize,
+        "dynamic": to_dynamic,
     }
 )

@@ -8,14 +8,12 @@ Oliva, Torralba, "Learning Deep Features for Discriminative Localization", CVPR 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import onnx
 
 from anysize.errors import DeclinedError, UsageError
 from anysize.sizes import Size
-from anysize.surgery.edit import Edits, NameMaker
-from anysize.surgery.graph import GraphView
+from anysize.surgery.graph import Edits, Graph, NameMaker
 from anysize.surgery.heads import Layout, Linear, declined
 from anysize.surgery.heads.readers import TAILS, Sight, read_layer
 from anysize.surgery.metadata import read_metadata
@@ -28,10 +26,10 @@ from anysize.surgery.shapes import smallest_size, trained_size
 from anysize.surgery.size_guard import guard_min_size
 from anysize.surgery.storage import copy_fields, weight_free
 from anysize.surgery.targets.fc_to_conv import MAP_OUTPUT
-from anysize.surgery.targets.plan import NotNeeded, Output, Plan
+from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
 from anysize.surgery.targets.weight_forms import Placer
 
-__all__ = ["PooledHead", "find_pooled_head", "plan_cam"]
+__all__ = ["PooledHead", "find_pooled_head", "to_cam"]
 
 # What may stand between the pooling and the linear layer, or behind it, without changing a number.
 _TRANSPARENT = frozenset({"Dropout", "Flatten", "Identity", "Reshape", "Squeeze"})
@@ -64,89 +62,93 @@ def find_pooled_head(model: onnx.ModelProto) -> PooledHead:
         DeclinedError: There is none, or something between does not commute with the average; the
             message names the node.
     """
-    model = weight_free(model)
-    reduce_mean_to_global_pool(model)  # every spelling of the mean gets this form
-    view, outputs = GraphView(model), model.graph.output
+    graph = Graph(weight_free(model))
+    reduce_mean_to_global_pool(graph)  # every spelling of the mean gets this form
+    return _find(graph)
+
+
+def _find(graph: Graph) -> PooledHead:
+    outputs = graph.model.graph.output
     if len(outputs) != 1:
         names = ", ".join(repr(output.name) for output in outputs)
         raise DeclinedError(f"the graph has the outputs {names}, expected one for --to cam")
-    linear = _find_linear(view, outputs[0].name)
+    linear = _find_linear(graph, outputs[0].name)
     tensor = linear.data
     while True:
-        index = view.producer(tensor)
-        node = None if index is None else view.node(index)
+        index = graph.producer(tensor)
+        node = None if index is None else graph.node(index)
         if index is None or node is None:
             raise DeclinedError(f"{linear.label}: reads {tensor!r}, expected a global average")
-        if len(view.consumers(tensor)) != 1 or view.is_graph_output(tensor):
-            raise declined(view, index, f"{tensor!r} is read by more than the classifier")
+        if len(graph.consumers(tensor)) != 1 or graph.is_graph_output(tensor):
+            raise declined(graph, index, f"{tensor!r} is read by more than the classifier")
         if node.op_type == "GlobalAveragePool":
             return PooledHead(node.input[0], index, linear, outputs[0].name)
         if node.op_type not in _TRANSPARENT:
-            raise _without_average(view, index, linear)
+            raise _without_average(graph, index, linear)
         tensor = node.input[0]
 
 
-def _without_average(view: GraphView, index: int, linear: Linear) -> DeclinedError:
+def _without_average(graph: Graph, index: int, linear: Linear) -> DeclinedError:
     """Say what stands where the global average should, and what else would help."""
-    node = view.node(index)
-    kinds = {view.node(before).op_type for before in view.upstream(linear.data)}
+    node = graph.node(index)
+    kinds = {graph.node(before).op_type for before in graph.upstream(linear.data)}
     if not kinds & {"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"}:
         return declined(
-            view,
+            graph,
             linear.nodes[0],
             "is a fully connected layer on a flattened map, expected one on a global average; "
             "--to fcn gives a map",
         )
     return declined(
-        view,
+        graph,
         index,
         f"{node.op_type} between the global average and the linear layer does not commute with "
         "averaging, so there is no exact class map",
     )
 
 
-def _find_linear(view: GraphView, output: str) -> Linear:
+def _find_linear(graph: Graph, output: str) -> Linear:
     tensor = output
     while True:
-        index = view.producer(tensor)
+        index = graph.producer(tensor)
         if index is None:
             raise DeclinedError(f"output {output!r}: no linear layer makes it")
-        node = view.node(index)
+        node = graph.node(index)
         if node.op_type in ("Add", "Gemm", "MatMul"):
-            linear = _linear_at(view, index)
+            linear = _linear_at(graph, index)
             if linear is not None and linear.output == tensor:
                 return linear
         if node.op_type not in _TRANSPARENT | TAILS or (node.op_type in TAILS and tensor != output):
             raise declined(
-                view,
+                graph,
                 index,
                 f"{node.op_type} makes the output, expected a linear layer on a global average",
             )
         tensor = node.input[0]
 
 
-def _linear_at(view: GraphView, index: int) -> Linear | None:
+def _linear_at(graph: Graph, index: int) -> Linear | None:
     """Read a linear layer on rows of features; an Add may be the bias of the MatMul before it."""
-    node = view.node(index)
+    node = graph.node(index)
     if node.op_type == "Add":
-        makers = (view.producer(name) for name in node.input)
-        products = [i for i in makers if i is not None and view.node(i).op_type == "MatMul"]
-        return _linear_at(view, products[0]) if products else None
+        makers = (graph.producer(name) for name in node.input)
+        products = [i for i in makers if i is not None and graph.node(i).op_type == "MatMul"]
+        return _linear_at(graph, products[0]) if products else None
     rows = Layout(("N", "C"))
-    layer = read_layer(Sight(view, dict.fromkeys(filter(None, node.input), rows)), index)
+    layer = read_layer(Sight(graph, dict.fromkeys(filter(None, node.input), rows)), index)
     return layer if isinstance(layer, Linear) else None
 
 
-def plan_cam(model: onnx.ModelProto, size: Size | None, output: Output) -> Plan | NotNeeded:
-    """Plan the rewrite of a global average pooling head to one that hands out its class map.
+def to_cam(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNeeded:
+    """Rewrite a global average pooling head to one that hands out its class map.
 
     The graph's own output stays first, under its name and with its Softmax where it has one; the
     output `map`, `(batch, classes, map_height, map_width)`, is added whatever `output` says, since
     that is what the head is for.
 
     Args:
-        model: A weight-free copy; the means in it are given one spelling, and windows over the
-            whole map made global.
+        graph: Edited in place: the means in it are given one spelling, and windows over the whole
+            map made global.
         size: The training size; what the file declares or records, by default.
         output: Must be `map` (the default of a rewrite) or `both`.
 
@@ -156,44 +158,39 @@ def plan_cam(model: onnx.ModelProto, size: Size | None, output: Output) -> Plan 
     """
     if output == "logits":
         raise UsageError("rewrite to cam: the logits are the graph's own; expected --output both")
-    if read_metadata(model).head == "cam":
+    if read_metadata(graph).head == "cam":
         return NotNeeded("the file records head cam already")
-    trained = size or trained_size(model)
+    trained = size or trained_size(graph)
     if trained is None:
         raise DeclinedError("the training size is not known; give --size to say it")
-    _normalise(model, trained)
-    head = find_pooled_head(model)
-    edits, dense = _plan_edits(GraphView(model), head)
-    smallest = smallest_size(model, near=trained)
-    return Plan(
-        edits=edits,
+    reduce_mean_to_global_pool(graph)
+    local_pool_to_global(graph, trained)
+    free_baked_shapes(graph, trained)
+    head = _find(graph)
+    smallest = smallest_size(graph, near=trained)
+    edits, dense = _plan_edits(graph, head)
+    edits.apply(graph)
+    guard_min_size(graph, smallest)
+    return Rewritten(
         size=trained,
         min_size=smallest,
-        max_size=read_metadata(model).max_size,
+        max_size=read_metadata(graph).max_size,
         classes=head.linear.out_features,
         map_tensor=dense,
-        normalise=partial(_normalise, size=trained),
-        finish=partial(guard_min_size, size=smallest),
     )
 
 
-def _normalise(model: onnx.ModelProto, size: Size) -> None:
-    reduce_mean_to_global_pool(model)
-    local_pool_to_global(model, size)
-    free_baked_shapes(model, size)
-
-
-def _plan_edits(view: GraphView, head: PooledHead) -> tuple[Edits, str]:
+def _plan_edits(graph: Graph, head: PooledHead) -> tuple[Edits, str]:
     """Move the linear layer before the pooling; returns the edits and the map's name."""
-    edits, linear, names = Edits(), head.linear, NameMaker(view.model)
-    place = Placer(view, edits, names)
+    edits, linear, names = Edits(), head.linear, NameMaker(graph.model)
+    place = Placer(graph, edits, names)
     dense, pooled = names(MAP_OUTPUT), names(f"{linear.output}_mean")
     inputs = [head.feature_map, place(linear, linear.weight, scale=linear.alpha)]
     if linear.bias is not None:
         dims = (linear.out_features,)
         inputs.append(place(linear, linear.bias, dims=dims, scale=linear.beta))
     conv = onnx.helper.make_node("Conv", inputs, [dense], kernel_shape=[1, 1])
-    old = view.node(linear.nodes[0])
+    old = graph.node(linear.nodes[0])
     copy_fields(old, conv, leave_out=("op_type", "input", "output", "attribute"))
     label = old.name or linear.output
     for index in linear.nodes:
@@ -206,7 +203,7 @@ def _plan_edits(view: GraphView, head: PooledHead) -> tuple[Edits, str]:
             "Flatten", [pooled], [linear.output], name=f"{label}_flatten", axis=1
         ),
     ]
-    original = next(o for o in view.model.graph.output if o.name == head.output)
+    original = next(o for o in graph.model.graph.output if o.name == head.output)
     edits.new_outputs.append(
         onnx.helper.make_tensor_value_info(
             dense,

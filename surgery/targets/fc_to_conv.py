@@ -15,8 +15,7 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 
-from anysize.surgery.edit import Edits, NameMaker
-from anysize.surgery.graph import GraphView, attribute, image_input
+from anysize.surgery.graph import Edits, Graph, NameMaker, attribute, element_type
 from anysize.surgery.heads import (
     Head,
     Layer,
@@ -28,7 +27,7 @@ from anysize.surgery.heads import (
     Tail,
     declined,
 )
-from anysize.surgery.storage import copy_fields, inferred_values
+from anysize.surgery.storage import copy_fields
 from anysize.surgery.targets.weight_forms import Placer
 
 __all__ = ["MAP_OUTPUT", "Converted", "Output", "plan_fc_to_conv"]
@@ -54,11 +53,11 @@ class Converted:
     map_tensor: str
 
 
-def plan_fc_to_conv(view: GraphView, heads: Sequence[Head], *, output: Output = "map") -> Converted:
+def plan_fc_to_conv(graph: Graph, heads: Sequence[Head], *, output: Output = "map") -> Converted:
     """Plan the edits that turn fully connected heads into convolutions.
 
     Args:
-        view: The graph that `heads` were found in.
+        graph: The graph that `heads` were found in.
         heads: One for each feature map.
         output: `map` lets every output become its dense map, under its own name; `logits` takes
             the mean over the map's cells, before a Softmax or the like at the end; `both` does
@@ -69,25 +68,25 @@ def plan_fc_to_conv(view: GraphView, heads: Sequence[Head], *, output: Output = 
         DeclinedError: The weights have a form that cannot be kept, or scores to be averaged are
             not `(batch, classes)`.
     """
-    plan = _Plan(view, heads, output)
+    plan = _Plan(graph, heads, output)
     return Converted(plan.edits, plan.maps[heads[0].scores[0]])
 
 
 class _Plan:
-    def __init__(self, view: GraphView, heads: Sequence[Head], output: Output) -> None:
+    def __init__(self, graph: Graph, heads: Sequence[Head], output: Output) -> None:
         self.edits = Edits()
         # Tensor of the original → the map that takes its place.
         self.maps = {entry: head.feature_map for head in heads for entry in head.entries}
-        self._view = view
+        self._graph = graph
         self._outputs = frozenset(name for head in heads for name in head.outputs)
         self._output = output
-        self._names = NameMaker(view.model)
-        self._place = Placer(view, self.edits, self._names)
+        self._names = NameMaker(graph.model)
+        self._place = Placer(graph, self.edits, self._names)
         # Map → its declaration as an output.
         self._shapes: dict[str, tuple[int | str, ...]] = {
             head.feature_map: ("batch", head.channels, *_SIDES) for head in heads
         }
-        scores = _scores_in_order(view, heads) if output != "map" else ()
+        scores = _scores_in_order(graph, heads) if output != "map" else ()
         # Scores to average → the name of their map.
         averaged = {
             name: self._names(MAP_OUTPUT if output == "both" else f"{name}_map") for name in scores
@@ -95,7 +94,7 @@ class _Plan:
         for head in heads:
             self._convert_head(head, averaged)
         if output == "both":
-            kind = _element_type(view, heads[0].feature_map)
+            kind = element_type(graph, heads[0].feature_map)
             self.edits.new_outputs += self._declared(averaged.values(), kind)
 
     def _convert_head(self, head: Head, averaged: Mapping[str, str]) -> None:
@@ -133,7 +132,7 @@ class _Plan:
             inputs.append(self._place(layer, layer.bias, dims=dims, scale=layer.beta))
         kernel = layer.weight.dims[2:]
         conv = onnx.helper.make_node("Conv", inputs, [layer.output], kernel_shape=kernel)
-        old = self._view.node(layer.nodes[0])
+        old = self._graph.node(layer.nodes[0])
         copy_fields(old, conv, leave_out=("op_type", "input", "output", "attribute"))
         for index in layer.nodes:
             self.edits.nodes[index] = []
@@ -146,12 +145,12 @@ class _Plan:
         self.maps[layer.output] = source
         is_output = layer.output in self._outputs and self._output == "map"
         if is_output:
-            name = self._view.node(layer.node).name
+            name = self._graph.node(layer.node).name
             self.edits.nodes[layer.node] = [_make("Identity", source, layer.output, name)]
             self._made(layer.output, self._shapes[source])
 
     def _pointwise(self, layer: Pointwise) -> None:
-        old = self._view.node(layer.node)
+        old = self._graph.node(layer.node)
         nodes = self._place.nodes = []
         node = onnx.NodeProto()
         node.CopyFrom(old)
@@ -169,7 +168,7 @@ class _Plan:
 
     def _reduction(self, layer: Reduction) -> None:
         node = onnx.NodeProto()
-        node.CopyFrom(self._view.node(layer.node))
+        node.CopyFrom(self._graph.node(layer.node))
         node.input[0] = self.maps[layer.data]
         if len(node.input) > 1:
             node.input[1] = self._axes_of_map(node.input[1])
@@ -181,7 +180,7 @@ class _Plan:
 
     def _selection(self, layer: Selection) -> None:
         node = onnx.NodeProto()
-        node.CopyFrom(self._view.node(layer.node))
+        node.CopyFrom(self._graph.node(layer.node))
         node.input[: len(layer.inputs)] = [self.maps[name] for name in layer.inputs]
         if node.op_type != "Slice":
             _set_attributes(node, axis=1)
@@ -195,7 +194,7 @@ class _Plan:
 
     def _axes_of_map(self, name: str) -> str:
         """Return a tensor that says axis 1, `name` itself where that does."""
-        known = self._view.small_constant(name)
+        known = self._graph.small_constant(name)
         if known is not None and known.ravel().tolist() == [1]:
             return name
         axes = onnx.numpy_helper.from_array(np.array([1], np.int64), self._names("axes"))
@@ -203,7 +202,7 @@ class _Plan:
         return axes.name
 
     def _tail(self, layer: Tail) -> None:
-        old, source = self._view.node(layer.node), self.maps[layer.data]
+        old, source = self._graph.node(layer.node), self.maps[layer.data]
         node = onnx.NodeProto()
         node.CopyFrom(old)
         _set_attributes(node, axis=3 if layer.needs_rows else 1)
@@ -231,7 +230,7 @@ class _Plan:
         axes = layout.axes
         if axes[:2] != ("N", "C") or any(axes[2:]) or len(axes) not in (2, 4):
             raise declined(
-                self._view,
+                self._graph,
                 layer.nodes[-1],
                 f"makes scores of shape {list(layout.shape)}, expected (batch, classes) to "
                 "average; use --output map",
@@ -260,7 +259,7 @@ class _Plan:
         if index in self.edits.nodes:
             return self.edits.nodes[index]
         copy = onnx.NodeProto()
-        copy.CopyFrom(self._view.node(index))
+        copy.CopyFrom(self._graph.node(index))
         return [copy]
 
     def _made(self, name: str, shape: tuple[int | str, ...]) -> None:
@@ -268,20 +267,15 @@ class _Plan:
         self._shapes[name] = shape
 
 
-def _scores_in_order(view: GraphView, heads: Sequence[Head]) -> tuple[str, ...]:
+def _scores_in_order(graph: Graph, heads: Sequence[Head]) -> tuple[str, ...]:
     """Name what the heads' outputs are read from, in the order of the graph's outputs."""
     scores = {
         output: name
         for head in heads
         for output, name in zip(head.outputs, head.scores, strict=True)
     }
-    names = [output.name for output in view.model.graph.output if output.name in scores]
+    names = [output.name for output in graph.model.graph.output if output.name in scores]
     return tuple(dict.fromkeys(scores[name] for name in names))
-
-
-def _element_type(view: GraphView, tensor: str) -> int:
-    known = inferred_values(view.model).get(tensor, image_input(view.model))
-    return int(known.type.tensor_type.elem_type)
 
 
 def _behind(head: Head, scores: Collection[str]) -> set[int]:

@@ -2,51 +2,38 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-import onnx
-
 from anysize.sizes import Size
-from anysize.surgery.graph import GraphView
-from anysize.surgery.heads import Head
-from anysize.surgery.size_guard import guard_min_size
+from anysize.surgery.graph import Graph
+from anysize.surgery.size_guard import drop_guards, guard_min_size
 from anysize.surgery.targets.fc_to_conv import plan_fc_to_conv
-from anysize.surgery.targets.fixed_head import drop_fc_guards, find_fixed_heads, free_backbone
-from anysize.surgery.targets.plan import NotNeeded, Output, Plan
+from anysize.surgery.targets.fixed_head import find_fixed_heads, free_backbone
+from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
 
-__all__ = ["plan_fcn"]
+__all__ = ["to_fcn"]
 
 
-def plan_fcn(model: onnx.ModelProto, size: Size | None, output: Output) -> Plan | NotNeeded:
-    """Plan the rewrite to a fully convolutional graph.
+def to_fcn(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNeeded:
+    """Rewrite to a fully convolutional graph.
 
     Raises:
         DeclinedError: The rewrite would have to guess; the message names the node.
         IllegalSizeError: The graph does not take images of `size`.
     """
-    _normalise(model, size)
-    found = find_fixed_heads(model, size)
+    # The smallest image is left guarded: ONNX Runtime must not meet an empty map.
+    drop_guards(graph, "map", "max")
+    free_backbone(graph, size)
+    found = find_fixed_heads(graph, size)
     if isinstance(found, NotNeeded):
         return found
-    converted = plan_fc_to_conv(GraphView(model), found.heads, output=output)
-    return Plan(
-        edits=converted.edits,
+    converted = plan_fc_to_conv(graph, found.heads, output=output)
+    converted.edits.apply(graph)
+    if output != "map":  # the mean over an empty map is NaN, and nothing else would fail
+        for head in found.heads:
+            guard_min_size(graph, head.map_size, tensor=head.feature_map)
+    return Rewritten(
         size=found.image_size,
         min_size=found.interval.minimum,
         classes=found.classes,
         map_tensor=converted.map_tensor,
         head=found.heads[0],
-        normalise=partial(_normalise, size=found.image_size),
-        finish=partial(_guard, heads=found.heads) if output != "map" else None,
     )
-
-
-def _guard(model: onnx.ModelProto, heads: tuple[Head, ...]) -> None:
-    """Let small images fail: the mean over an empty map is NaN, and nothing else would."""
-    for head in heads:
-        guard_min_size(model, head.map_size, tensor=head.feature_map)
-
-
-def _normalise(model: onnx.ModelProto, size: Size | None) -> None:
-    drop_fc_guards(model)
-    free_backbone(model, size)

@@ -12,17 +12,15 @@ import onnx.numpy_helper
 
 from anysize.errors import DeclinedError
 from anysize.sizes import Size, SizeRange
-from anysize.surgery.edit import Edits, NameMaker
-from anysize.surgery.graph import GraphView
+from anysize.surgery.graph import Edits, Graph, NameMaker
 from anysize.surgery.hard_coded import Follows
 from anysize.surgery.heads import AnySizeAlreadyError, Head, Move, find_heads
 from anysize.surgery.metadata import read_metadata
 from anysize.surgery.passes import free_baked_shapes, is_given_shapes
 from anysize.surgery.shapes import legal_interval
-from anysize.surgery.size_guard import drop_guards
 from anysize.surgery.targets.plan import NotNeeded
 
-__all__ = ["FixedHeads", "drop_fc_guards", "find_fixed_heads", "free_backbone", "free_head"]
+__all__ = ["FixedHeads", "find_fixed_heads", "free_backbone", "free_head"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +46,25 @@ class FixedHeads:
         return self.heads[0].classes
 
 
-def find_fixed_heads(model: onnx.ModelProto, size: Size | None) -> FixedHeads | NotNeeded:
+def find_fixed_heads(graph: Graph, size: Size | None) -> FixedHeads | NotNeeded:
     """Find the heads that fix the image size.
 
     Args:
-        model: Not modified.
+        graph: Not modified.
         size: The training size; what the file declares or records, by default.
 
     Raises:
         DeclinedError: The head has a form that would have to be guessed; the node is named.
         IllegalSizeError: The graph does not take images of `size`.
     """
-    recorded = read_metadata(model).head
+    recorded = read_metadata(graph).head
     if recorded not in (None, "as-is", "fc"):
         return NotNeeded(f"the file records head {recorded}, which takes any size already")
     try:
-        heads = find_heads(model, size)
+        heads = find_heads(graph, size)
     except AnySizeAlreadyError as exc:
         return NotNeeded(str(exc))
-    intervals = [legal_interval(model, head.feature_map, head.image_size) for head in heads]
+    intervals = [legal_interval(graph, head.feature_map, head.image_size) for head in heads]
     # Where there is no largest image, adaptive pooling or a resize stands before the head.
     fixed = [pair for pair in zip(heads, intervals, strict=True) if pair[1].maximum is not None]
     if not fixed:
@@ -77,13 +75,11 @@ def find_fixed_heads(model: onnx.ModelProto, size: Size | None) -> FixedHeads | 
     return FixedHeads(tuple(head for head, _ in fixed), interval)
 
 
-def free_backbone(
-    model: onnx.ModelProto, size: Size | None, *, follows: Follows = "size and batch"
-) -> None:
+def free_backbone(graph: Graph, size: Size | None, *, follows: Follows = "size and batch") -> None:
     """Let the shapes that are built in before the head, or anywhere without one, follow the image.
 
     Args:
-        model: Edited in place.
+        graph: Edited in place.
         size: The training size; what the file declares or records, by default.
         follows: What images are to differ in.
 
@@ -91,24 +87,16 @@ def free_backbone(
         DeclinedError: A shape can mean different things, or nothing; the node is named.
         IllegalSizeError: The graph does not take images of `size`.
     """
-    if not is_given_shapes(model):
+    if not is_given_shapes(graph):
         return
     try:
-        tensors = [head.feature_map for head in find_heads(model, size)]
+        tensors = [head.feature_map for head in find_heads(graph, size)]
     except DeclinedError:  # whether that matters is for the target to say
         tensors = []
-    free_baked_shapes(model, size, tensors=tensors, follows=follows)
+    free_baked_shapes(graph, size, tensors=tensors, follows=follows)
 
 
-def drop_fc_guards(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Remove, in place, the guards that keep images from an FC head that it cannot take.
-
-    The smallest image is left guarded: ONNX Runtime must not meet an empty map.
-    """
-    return drop_guards(model, "map", "max")
-
-
-def free_head(view: GraphView, head: Head, *, feature_map: str = "") -> Edits:
+def free_head(graph: Graph, head: Head, *, feature_map: str = "") -> Edits:
     """Plan how a head that stays takes any batch.
 
     A Reshape to `[1, K]` bakes the batch, and one to `[-1, K]` would fold a larger map into it:
@@ -116,20 +104,20 @@ def free_head(view: GraphView, head: Head, *, feature_map: str = "") -> Edits:
     all other layers stay as they are.
 
     Args:
-        view: The graph that `head` was found in.
+        graph: The graph that `head` was found in.
         head: The head.
         feature_map: What the head reads from now on; what it reads already, by default.
     """
-    edits, names = Edits(), NameMaker(view.model)
+    edits, names = Edits(), NameMaker(graph.model)
     for layer in head.layers:
         for index in layer.nodes:
             node = onnx.NodeProto()
-            node.CopyFrom(view.node(index))
+            node.CopyFrom(graph.node(index))
             if feature_map:
                 node.input[:] = [feature_map if n in head.entries else n for n in node.input]
             if isinstance(layer, Move):
                 _free(node, layer, edits, names)
-            if node != view.node(index):
+            if node != graph.node(index):
                 edits.nodes[index] = [node]
     return edits
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
-import onnx
-
 from anysize.errors import DeclinedError, UsageError
 from anysize.sizes import Size
-from anysize.surgery.edit import Edits
+from anysize.surgery.graph import Graph
 from anysize.surgery.metadata import read_metadata
 from anysize.surgery.shapes import infer_shapes, smallest_size, trained_size
 from anysize.surgery.size_guard import guard_min_size
-from anysize.surgery.targets.plan import NotNeeded, Output, Plan
+from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
 
-__all__ = ["plan_kept_layers", "refuse_other_outputs", "size_to_free_at"]
+__all__ = ["keep_layers", "refuse_other_outputs", "size_to_free_at"]
 
 
 def refuse_other_outputs(to: str, output: Output, *, instead: str = "") -> None:
@@ -32,33 +27,29 @@ def refuse_other_outputs(to: str, output: Output, *, instead: str = "") -> None:
         )
 
 
-def size_to_free_at(model: onnx.ModelProto, size: Size | None) -> Size | NotNeeded:
+def size_to_free_at(graph: Graph, size: Size | None) -> Size | NotNeeded:
     """Return the training size, unless the file says that it takes any size.
 
     Raises:
         DeclinedError: The training size is not known.
     """
-    head = read_metadata(model).head
+    head = read_metadata(graph).head
     if head not in (None, "as-is", "fc"):
         return NotNeeded(f"the file records head {head}, which takes any size already")
-    trained = size or trained_size(model)
+    trained = size or trained_size(graph)
     if trained is None:
         raise DeclinedError("the training size is not known; give --size to say it")
     return trained
 
 
-def plan_kept_layers(
-    model: onnx.ModelProto, size: Size, normalise: Callable[[onnx.ModelProto, Size], object]
-) -> Plan:
-    """Plan a rewrite that is done by normalising; `model` has been normalised already."""
-    smallest = smallest_size(model, near=size)
-    shape = infer_shapes(model, size).get(model.graph.output[0].name, ())
-    return Plan(
-        edits=Edits(),
+def keep_layers(graph: Graph, size: Size) -> Rewritten:
+    """Guard a graph whose shapes were freed, and say what it is now."""
+    smallest = smallest_size(graph, near=size)
+    shape = infer_shapes(graph, size).get(graph.model.graph.output[0].name, ())
+    guard_min_size(graph, smallest)
+    return Rewritten(
         size=size,
         min_size=smallest,
-        max_size=read_metadata(model).max_size,
+        max_size=read_metadata(graph).max_size,
         classes=shape[1] if len(shape) > 1 else None,
-        normalise=lambda graph: normalise(graph, size),
-        finish=partial(guard_min_size, size=smallest),
     )

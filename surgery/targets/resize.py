@@ -7,37 +7,33 @@ point is a pixel, so nothing changes there.
 
 from __future__ import annotations
 
-from functools import partial
-
 import onnx
 
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
-from anysize.surgery.edit import Edits, unique_name
-from anysize.surgery.graph import GraphView, image_input
+from anysize.surgery.graph import Edits, Graph, image_input, unique_name
 from anysize.surgery.heads import Head, find_heads
 from anysize.surgery.metadata import read_metadata
 from anysize.surgery.operators import Emitter, emit_bilinear_resize
 from anysize.surgery.shapes import infer_shapes, legal_interval, trained_size
-from anysize.surgery.size_guard import GuardKind, drop_guards, guarded_image
-from anysize.surgery.storage import weight_free
+from anysize.surgery.size_guard import drop_guards, guarded_image
 from anysize.surgery.targets.fixed_head import free_backbone, free_head
 from anysize.surgery.targets.kept_layers import refuse_other_outputs
-from anysize.surgery.targets.plan import NotNeeded, Output, Plan
+from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
 
-__all__ = ["plan_resize"]
+__all__ = ["to_resize"]
 
 # Heads whose answer at their training size is what a resized image is to get.
 _FIXED = (None, "as-is", "fc", "gap")
 
 
-def plan_resize(model: onnx.ModelProto, size: Size | None, output: Output) -> Plan | NotNeeded:
-    """Plan the resizing of the image to the training size; all layers stay as they are.
+def to_resize(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNeeded:
+    """Resize the image to the training size; all layers stay as they are.
 
     Any classifier will do, one that pools globally, too: it sees what it was trained on.
 
     Args:
-        model: A weight-free copy; it loses the guards that have no meaning any more.
+        graph: Edited in place; it loses the guards that have no meaning any more.
         size: The training size; what the file declares or records, by default.
         output: Must be `map`, the default: the outputs stay what they are.
 
@@ -48,73 +44,70 @@ def plan_resize(model: onnx.ModelProto, size: Size | None, output: Output) -> Pl
         UsageError: Another output was asked for.
     """
     refuse_other_outputs("resize", output)
-    metadata = read_metadata(model)
+    metadata = read_metadata(graph)
     if metadata.head not in _FIXED:
         return NotNeeded(f"the file records head {metadata.head}, which takes any size already")
-    trained = size or trained_size(model)
+    trained = size or trained_size(graph)
     if trained is None:
         raise DeclinedError("the training size is not known; give --size to say it")
-    heads = _fixed_heads(model, size)
-    free = [h for h in heads if legal_interval(model, h.feature_map, trained).maximum is None]
+    heads = _fixed_heads(graph, size)
+    free = [h for h in heads if legal_interval(graph, h.feature_map, trained).maximum is None]
     if free and len(free) == len(heads):
         return NotNeeded(
             f"every image size yields {free[0].feature_map!r} alike; the graph takes any already"
         )
-    # What bounds an FC head says nothing of the image that is resized for it.
-    stale: tuple[GuardKind, ...] = ("min", "max", "map") if heads else ("min",)
-    _normalise(model, trained, stale)
-    heads = _fixed_heads(model, trained)  # their nodes have moved
-    return Plan(
-        edits=_plan_edits(model, heads, trained),
+    drop_guards(graph, "min")
+    if heads:  # what bounds an FC head says nothing of the image that is resized for it
+        drop_guards(graph, "max", "map")
+    free_backbone(graph, size, follows="batch")
+    heads = _fixed_heads(graph, trained)  # their nodes may have moved
+    classes = _classes(graph, heads, trained)
+    _resized(graph, heads, trained).apply(graph)
+    return Rewritten(
         size=trained,
         min_size=Size(1, 1),
         max_size=None if heads else metadata.max_size,
-        classes=_classes(model, heads, trained),
+        classes=classes,
         head=heads[0] if heads else None,
-        normalise=partial(_normalise, size=trained, stale=stale),
     )
 
 
-def _fixed_heads(model: onnx.ModelProto, size: Size | None) -> tuple[Head, ...]:
+def _fixed_heads(graph: Graph, size: Size | None) -> tuple[Head, ...]:
     """Find the FC heads, whose flattens may have to be freed; a form that is not known stays."""
     try:
-        return find_heads(model, size)
+        return find_heads(graph, size)
     except DeclinedError:
         return ()
 
 
-def _normalise(model: onnx.ModelProto, size: Size, stale: tuple[GuardKind, ...]) -> None:
-    drop_guards(model, *stale)
-    free_backbone(model, size, follows="batch")
-
-
-def _plan_edits(model: onnx.ModelProto, heads: tuple[Head, ...], size: Size) -> Edits:
-    view, image, edits = GraphView(model), guarded_image(model), Edits()
+def _resized(graph: Graph, heads: tuple[Head, ...], size: Size) -> Edits:
+    """Plan the resizing before whatever reads the image, and heads that take any batch."""
+    image, edits = guarded_image(graph), Edits()
     for head in heads:
-        edits.add(free_head(view, head))
-    readers = view.consumers(image)
+        edits.add(free_head(graph, head))
+    readers = graph.consumers(image)
     if not readers:
         raise DeclinedError(f"input {image!r}: nothing reads the image")
-    resized = unique_name(model, f"{image}_resized")
-    emitter = Emitter(weight_free(model), resized)
+    resized = unique_name(graph.model, f"{image}_resized")
+    emitter = Emitter(graph.model, resized)
     emit_bilinear_resize(
         emitter,
         image,
         output=resized,
         output_size=(size.height, size.width),
-        elem_type=image_input(model).type.tensor_type.elem_type,
+        elem_type=image_input(graph.model).type.tensor_type.elem_type,
     )
     for index in readers:
-        if image not in view.node(index).input:
+        if image not in graph.node(index).input:
             raise DeclinedError(
-                f"{view.label(index)}: reads the image inside a subgraph, where it would not be "
+                f"{graph.label(index)}: reads the image inside a subgraph, where it would not be "
                 "resized",
-                node=view.node(index).name,
+                node=graph.node(index).name,
             )
-        nodes = list(edits.nodes.get(index, [view.node(index)]))
+        nodes = list(edits.nodes.get(index, [graph.node(index)]))
         edits.nodes[index] = [_reading(node, image, resized) for node in nodes]
-    edits.nodes[readers[0]] = [*emitter.nodes, *edits.nodes[readers[0]]]
-    edits.added += emitter.initializers
+    first = readers[0]
+    edits.put(first, [*emitter.nodes, *edits.nodes[first]], emitter.initializers)
     return edits
 
 
@@ -125,8 +118,8 @@ def _reading(node: onnx.NodeProto, old: str, new: str) -> onnx.NodeProto:
     return copy
 
 
-def _classes(model: onnx.ModelProto, heads: tuple[Head, ...], size: Size) -> int | None:
+def _classes(graph: Graph, heads: tuple[Head, ...], size: Size) -> int | None:
     if heads:
         return heads[0].classes
-    shape = infer_shapes(model, size).get(model.graph.output[0].name, ())
+    shape = infer_shapes(graph, size).get(graph.model.graph.output[0].name, ())
     return shape[1] if len(shape) > 1 else None

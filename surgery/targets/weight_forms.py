@@ -6,8 +6,7 @@ import math
 
 import onnx
 
-from anysize.surgery.edit import Derived, Edits, NameMaker
-from anysize.surgery.graph import GraphView
+from anysize.surgery.graph import Derived, Edits, Graph, NameMaker
 from anysize.surgery.heads import Constant, Linear, Pointwise, declined
 
 __all__ = ["Placer"]
@@ -17,7 +16,7 @@ class Placer:
     """Plans the constants of one rewrite.
 
     Args:
-        view: The graph.
+        graph: The graph.
         edits: Receives new dims and derived tensors.
         names: Gives out names.
 
@@ -26,9 +25,9 @@ class Placer:
             DequantizeLinear; to be put before the layer.
     """
 
-    def __init__(self, view: GraphView, edits: Edits, names: NameMaker) -> None:
+    def __init__(self, graph: Graph, edits: Edits, names: NameMaker) -> None:
         self.nodes: list[onnx.NodeProto] = []
-        self._view = view
+        self._graph = graph
         self._edits = edits
         self._names = names
         self._derived: dict[object, str] = {}
@@ -55,7 +54,7 @@ class Placer:
         dims = dims or constant.dims
         if constant.values and scale != 1.0:
             raise declined(
-                self._view,
+                self._graph,
                 layer.nodes[0],
                 f"scales {constant.root!r}, which is quantised or cast, by {scale:g}; expected 1",
             )
@@ -102,7 +101,7 @@ class Placer:
     def _valued(self, constant: Constant, tensor: str) -> str:
         """Put the nodes that change each element behind `tensor`; return what they make of it."""
         for index, axis in zip(constant.values, constant.scale_axes, strict=True):
-            old, node = self._view.node(index), onnx.NodeProto()
+            old, node = self._graph.node(index), onnx.NodeProto()
             node.CopyFrom(old)
             node.input[0] = tensor
             tensor = node.output[0] = self._names(f"{old.output[0]}_conv")

@@ -5,7 +5,7 @@ import onnx
 import onnx.parser
 import pytest
 
-from anysize.surgery.graph import GraphView
+from anysize.surgery.graph import Graph
 
 SPELLINGS = {
     "attribute": ("y = ReduceSum <axes = [1, -1]> (x)", (1, -1)),
@@ -28,5 +28,5 @@ def test_integers_are_read_from_attribute_or_input(text, expected):
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, -1]), "axes"))
     if text.endswith(", )"):
         model.graph.node[-1].input.append("")
-    view = GraphView(model)
-    assert view.integers(view.nodes[-1], "axes", 1) == expected
+    graph = Graph(model)
+    assert graph.integers(graph.nodes[-1], "axes", 1) == expected

@@ -282,11 +282,11 @@ class _Search:
 
 def _random_node(model: onnx.ModelProto) -> onnx.NodeProto | None:
     """Return the first node that draws numbers which an output is computed from."""
-    from anysize.surgery.graph import GraphView
+    from anysize.surgery.graph import Graph
 
-    view = GraphView(model)
-    behind = view.upstream(*(output.name for output in model.graph.output))
-    drawing = (view.node(index) for index in sorted(behind))
+    graph = Graph.of(model)
+    behind = graph.upstream(*(output.name for output in model.graph.output))
+    drawing = (graph.node(index) for index in sorted(behind))
     return next((node for node in drawing if node.op_type in _RANDOM), None)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from anysize.errors import UnsupportedModelError, UsageError
 from anysize.sizes import Size
 from anysize.surgery.graph import (
-    GraphView,
+    Graph,
     channels_last_reader,
     channels_last_words,
     image_input,
@@ -118,7 +118,7 @@ def graph_inputs(model: onnx.ModelProto, seed: int) -> GraphInputs:
     image = image_input(model)
     inputs = required_inputs(model)
     place = next(i for i, value in enumerate(inputs) if value.name == image.name)
-    if channels_last_reader(GraphView(model)) is not None:
+    if channels_last_reader(Graph(model)) is not None:
         raise UnsupportedModelError(channels_last_words(image.name))
     dtype = _dtype(image)
     if dtype not in _IMAGES:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from anysize.surgery.graph import GraphView
+from anysize.surgery.graph import Graph
 from anysize.surgery.heads.constants import is_constant
 from anysize.surgery.heads.layers import Layer
 from anysize.surgery.heads.readers.expand import read_expand
@@ -52,7 +52,7 @@ def read_layer(sight: Sight, index: int) -> Layer | None:
     Raises:
         DeclinedError: It is of a known kind in a form that cannot be rewritten.
     """
-    if sight.view.node(index).domain not in ("", "ai.onnx"):
+    if sight.graph.node(index).domain not in ("", "ai.onnx"):
         return None
     for reader in _READERS:
         layer = reader(sight, index)
@@ -61,15 +61,15 @@ def read_layer(sight: Sight, index: int) -> Layer | None:
     return None
 
 
-def data_inputs(view: GraphView, index: int) -> tuple[str, ...]:
+def data_inputs(graph: Graph, index: int) -> tuple[str, ...]:
     """Return the inputs of a node of a head that depend on the image.
 
     Raises:
         DeclinedError: A matrix product has no constant weight.
     """
-    node = view.node(index)
+    node = graph.node(index)
     if node.op_type in ("Gemm", "MatMul"):
-        return (data_of_linear(view, index),)
+        return (data_of_linear(graph, index),)
     if node.op_type in BINARY | {"Concat"}:
-        return tuple(dict.fromkeys(name for name in node.input if not is_constant(view, name)))
+        return tuple(dict.fromkeys(name for name in node.input if not is_constant(graph, name)))
     return (node.input[0],)

@@ -18,28 +18,28 @@ _BROADCASTING = frozenset({"Add", "Div", "Max", "Min", "Mul", "Pow", "Sub"})
 
 def read_expand(sight: Sight, index: int) -> Move | None:
     """Read an Expand that can go."""
-    view, node = sight.view, sight.view.node(index)
+    graph, node = sight.graph, sight.graph.node(index)
     if node.op_type != "Expand":
         return None
     layout, output = sight.layouts[node.input[0]], node.output[0]
     is_one = layout.channels == 1 and not layout.has_positions
-    readers = view.consumers(output)
+    readers = graph.consumers(output)
     if (
         not is_one
-        or view.is_graph_output(output)
+        or graph.is_graph_output(output)
         or not all(_broadcasts(sight, reader, output) for reader in readers)
     ):
         shape = sight.shapes.get(output)
         got = "an unknown shape" if shape is None else str(list(shape))
         raise declined(
-            view,
+            graph,
             index,
             f"repeats {list(layout.shape)} to {got}, expected what the arithmetic behind it would "
             "broadcast",
         )
     return Move(
         node=index,
-        label=view.label(index),
+        label=graph.label(index),
         inputs=(node.input[0],),
         outputs=(output,),
         before=layout,
@@ -49,7 +49,7 @@ def read_expand(sight: Sight, index: int) -> Move | None:
 
 def _broadcasts(sight: Sight, reader: int, expanded: str) -> bool:
     """Say whether a node does to one column what it does to the many that were made of it."""
-    node = sight.view.node(reader)
+    node = sight.graph.node(reader)
     others = [name for name in node.input if name != expanded]
     is_old = attribute(node, "broadcast") is not None  # opset 6: only the second input may be small
     if node.op_type not in _BROADCASTING or is_old or len(others) != 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from anysize.surgery.graph import GraphView, attribute
+from anysize.surgery.graph import Graph, attribute
 from anysize.surgery.heads.constants import Constant, find_constant, is_constant
 from anysize.surgery.heads.layers import Linear, declined
 from anysize.surgery.heads.layout import Layout
@@ -35,48 +35,48 @@ class _Product:
 
 def read_linear(sight: Sight, index: int) -> Linear | None:
     """Read a Gemm, or a MatMul with the Add behind it."""
-    node = sight.view.node(index)
+    node = sight.graph.node(index)
     if node.op_type == "Gemm":
         return _gemm(sight, index)
     return _matmul(sight, index) if node.op_type == "MatMul" else None
 
 
-def data_of_linear(view: GraphView, index: int) -> str:
+def data_of_linear(graph: Graph, index: int) -> str:
     """Return the factor of a matrix product that depends on the image.
 
     Raises:
         DeclinedError: Not exactly one factor is constant.
     """
-    node = view.node(index)
-    left, right = (is_constant(view, name) for name in node.input[:2])
+    node = graph.node(index)
+    left, right = (is_constant(graph, name) for name in node.input[:2])
     if left == right:
         if left:
-            raise declined(view, index, "multiplies two constants, expected the image's features")
-        raise declined(view, index, f"weight {node.input[1]!r} is computed, expected a constant")
+            raise declined(graph, index, "multiplies two constants, expected the image's features")
+        raise declined(graph, index, f"weight {node.input[1]!r} is computed, expected a constant")
     return str(node.input[1] if left else node.input[0])
 
 
 def _gemm(sight: Sight, index: int) -> Linear:
-    view, node = sight.view, sight.view.node(index)
+    graph, node = sight.graph, sight.graph.node(index)
     product = _product(sight, index)
     layout, weight = _contracted(sight, index, product)
     bias = None
     beta = float(attribute(node, "beta", 1.0))  # type: ignore[arg-type]
     if len(node.input) > 2 and node.input[2] and beta != 0.0:
-        found = find_constant(view, node.input[2])
+        found = find_constant(graph, node.input[2])
         if found is None:
-            raise declined(view, index, f"bias {node.input[2]!r} is computed, expected a constant")
+            raise declined(graph, index, f"bias {node.input[2]!r} is computed, expected a constant")
         bias = per_feature(found, layout, (layout.channels,))
         if bias is None:
             raise declined(
-                view,
+                graph,
                 index,
                 f"bias has shape {list(found.dims)}, expected {layout.channels} elements, one a "
                 "unit",
             )
     return Linear(
         nodes=(index,),
-        label=view.label(index),
+        label=graph.label(index),
         data=product.data,
         output=node.output[0],
         layout=layout,
@@ -88,30 +88,30 @@ def _gemm(sight: Sight, index: int) -> Linear:
 
 
 def _matmul(sight: Sight, index: int) -> Linear:
-    view, node = sight.view, sight.view.node(index)
+    graph, node = sight.graph, sight.graph.node(index)
     product = _product(sight, index)
     layout, weight = _contracted(sight, index, product)
     linear = Linear(
         nodes=(index,),
-        label=view.label(index),
+        label=graph.label(index),
         data=product.data,
         output=node.output[0],
         layout=layout,
         weight=weight,
     )
-    return _with_bias(view, linear)
+    return _with_bias(graph, linear)
 
 
-def _with_bias(view: GraphView, linear: Linear) -> Linear:
+def _with_bias(graph: Graph, linear: Linear) -> Linear:
     """Take in an Add of a bias on either side, where nothing else reads the product."""
-    readers = view.consumers(linear.output)
-    if len(readers) != 1 or view.is_graph_output(linear.output):
+    readers = graph.consumers(linear.output)
+    if len(readers) != 1 or graph.is_graph_output(linear.output):
         return linear
-    after = view.node(readers[0])
+    after = graph.node(readers[0])
     others = [name for name in after.input if name != linear.output]
     if after.op_type != "Add" or len(others) != 1 or after.domain not in ("", "ai.onnx"):
         return linear
-    found, layout = find_constant(view, others[0]), linear.layout
+    found, layout = find_constant(graph, others[0]), linear.layout
     start = attribute(after, "axis")  # before opset 7
     bias = found and per_feature(
         found, layout, (layout.channels,), start if isinstance(start, int) else None
@@ -122,17 +122,17 @@ def _with_bias(view: GraphView, linear: Linear) -> Linear:
 
 
 def _product(sight: Sight, index: int) -> _Product:
-    view, node = sight.view, sight.view.node(index)
-    data = data_of_linear(view, index)
+    graph, node = sight.graph, sight.graph.node(index)
+    data = data_of_linear(graph, index)
     is_left = data == node.input[1]
     name = node.input[0] if is_left else node.input[1]
-    weight, layout = find_constant(view, name), sight.layouts[data]
+    weight, layout = find_constant(graph, name), sight.layouts[data]
     dims = () if weight is None else weight.dims
     while len(dims) > 2 and dims[0] == 1:
         dims = dims[1:]
     if weight is None or len(dims) != 2 or len(layout.axes) < 2:
         shape = "no matrix" if weight is None else f"of shape {list(weight.dims)}"
-        raise declined(view, index, f"weight {name!r} is {shape}, expected a matrix")
+        raise declined(graph, index, f"weight {name!r} is {shape}, expected a matrix")
     weight = weight.viewed(dims, (0, 1))
     is_gemm = node.op_type == "Gemm"
     turns_left = is_gemm and bool(attribute(node, "transA", 0))
@@ -144,25 +144,25 @@ def _product(sight: Sight, index: int) -> _Product:
         weight = weight.viewed(dims, (1, 0))
     axis = len(layout.axes) - (2 if is_left else 1)
     if is_left and len(layout.axes) != 2:
-        raise declined(view, index, "multiplies a stack of matrices from the left, expected one")
+        raise declined(graph, index, "multiplies a stack of matrices from the left, expected one")
     return _Product(data, layout, axis, weight, is_left)
 
 
 def _contracted(sight: Sight, index: int, product: _Product) -> tuple[Layout, Constant]:
     """Return the layout of the product, and the weight seen as a convolution's."""
-    view, layout = sight.view, product.layout
+    graph, layout = sight.graph, product.layout
     letters = layout.axes[product.axis]
     rest = "".join(a for i, a in enumerate(layout.axes) if i != product.axis)
     out_features, in_features = product.weight.dims
     if "C" not in letters or "N" in letters or not (set("HW") & set(rest)) <= _left(letters):
         raise declined(
-            view,
+            graph,
             index,
             f"sums over axis {product.axis} of {_text(layout)}, expected all features of an image",
         )
     if layout.channels and layout.count(letters) != in_features:
         raise declined(
-            view, index, f"weight has {in_features} inputs, expected {layout.count(letters)}"
+            graph, index, f"weight has {in_features} inputs, expected {layout.count(letters)}"
         )
     if not layout.channels:
         layout = replace(layout, channels=in_features)
@@ -173,7 +173,7 @@ def _contracted(sight: Sight, index: int, product: _Product) -> tuple[Layout, Co
     weight = weight.viewed(kernel, (0, 1, 2, 3))
     if any(axis not in (None, 0) for axis in weight.scale_axes):
         raise declined(
-            view,
+            graph,
             index,
             "weight is quantised with scales along its inputs, expected one for all or one a unit",
         )

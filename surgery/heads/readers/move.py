@@ -14,7 +14,7 @@ MOVES = frozenset({"Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 def read_move(sight: Sight, index: int) -> Move | None:
     """Read a node that moves axes about, and work out where they are afterwards."""
-    view, node = sight.view, sight.view.node(index)
+    graph, node = sight.graph, sight.graph.node(index)
     if node.op_type not in MOVES:
         return None
     before = sight.layouts[node.input[0]]
@@ -24,14 +24,14 @@ def read_move(sight: Sight, index: int) -> Move | None:
     if after is None or not is_followed or not _keeps_batch(after, other, sight.other_batch):
         got = "an unknown shape" if shape is None else str(list(shape))
         raise declined(
-            view,
+            graph,
             index,
             f"{node.op_type} makes {got} of {list(before.shape)}, expected the features of an "
             "image to stay together",
         )
     return Move(
         node=index,
-        label=view.label(index),
+        label=graph.label(index),
         inputs=(node.input[0],),
         outputs=(node.output[0],),
         before=before,
@@ -40,12 +40,12 @@ def read_move(sight: Sight, index: int) -> Move | None:
 
 
 def _after(sight: Sight, index: int, before: Layout) -> Layout | None:
-    node = sight.view.node(index)
+    node = sight.graph.node(index)
     if node.op_type == "Transpose":
         perm = attribute(node, "perm", list(range(len(before.axes)))[::-1])
         return before.transposed(perm) if isinstance(perm, list) else None
     if node.op_type in ("Squeeze", "Unsqueeze"):
-        axes = sight.view.integers(node, "axes", 1)
+        axes = sight.graph.integers(node, "axes", 1)
         if axes is None:
             return None
         if node.op_type == "Squeeze":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from anysize.surgery.graph import GraphView, attribute
+from anysize.surgery.graph import Graph, attribute
 from anysize.surgery.heads.constants import find_constant
 from anysize.surgery.heads.layers import Parameter, Pointwise, declined
 from anysize.surgery.heads.layout import Layout
@@ -29,7 +29,7 @@ POINTWISE = _UNARY | _QUANTISING | BINARY | {"BatchNormalization"}
 
 def read_pointwise(sight: Sight, index: int) -> Pointwise | None:
     """Read a layer that treats every position alike."""
-    node = sight.view.node(index)
+    node = sight.graph.node(index)
     if node.op_type in _UNARY:
         return _unary(sight, index)
     if node.op_type in _QUANTISING:
@@ -48,28 +48,28 @@ def positions_apart(layout: Layout) -> str:
     )
 
 
-def require_one_output(view: GraphView, index: int) -> None:
+def require_one_output(graph: Graph, index: int) -> None:
     """Decline a node whose masks, means or the like are read."""
-    for output in view.node(index).output[1:]:
-        if output and (view.consumers(output) or view.is_graph_output(output)):
-            raise declined(view, index, f"its second output {output!r} is used, expected one")
+    for output in graph.node(index).output[1:]:
+        if output and (graph.consumers(output) or graph.is_graph_output(output)):
+            raise declined(graph, index, f"its second output {output!r} is used, expected one")
 
 
 def _unary(sight: Sight, index: int) -> Pointwise:
-    view, node = sight.view, sight.view.node(index)
-    require_one_output(view, index)
+    graph, node = sight.graph, sight.graph.node(index)
+    require_one_output(graph, index)
     if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]:
-        training = view.small_constant(node.input[2])
+        training = graph.small_constant(node.input[2])
         if training is None or bool(training.any()):
-            raise declined(view, index, "is in training mode, expected an inference graph")
+            raise declined(graph, index, "is in training mode, expected an inference graph")
     return _pointwise(sight, index, node.input[:1], sight.layouts[node.input[0]])
 
 
 def _quantising(sight: Sight, index: int) -> Pointwise:
-    view, node = sight.view, sight.view.node(index)
-    scale = find_constant(view, node.input[1])
+    graph, node = sight.graph, sight.graph.node(index)
+    scale = find_constant(graph, node.input[1])
     if scale is None or scale.elements != 1:
-        raise declined(view, index, "has more than one scale for an activation, expected one")
+        raise declined(graph, index, "has more than one scale for an activation, expected one")
     return _pointwise(sight, index, node.input[:1], sight.layouts[node.input[0]])
 
 
@@ -80,10 +80,10 @@ def _pointwise(
     layout: Layout,
     parameters: Sequence[Parameter] = (),
 ) -> Pointwise:
-    node = sight.view.node(index)
+    node = sight.graph.node(index)
     return Pointwise(
         node=index,
-        label=sight.view.label(index),
+        label=sight.graph.label(index),
         operator=node.op_type,
         inputs=tuple(data),
         outputs=(node.output[0],),
@@ -93,21 +93,21 @@ def _pointwise(
 
 
 def _batch_norm(sight: Sight, index: int) -> Pointwise:
-    view, node = sight.view, sight.view.node(index)
+    graph, node = sight.graph, sight.graph.node(index)
     if len([name for name in node.output if name]) > 1 or attribute(node, "training_mode", 0):
-        raise declined(view, index, "is in training mode, expected an inference graph")
+        raise declined(graph, index, "is in training mode, expected an inference graph")
     if not attribute(node, "spatial", 1):
-        raise declined(view, index, "normalises every position by itself (spatial is 0)")
+        raise declined(graph, index, "normalises every position by itself (spatial is 0)")
     layout = sight.layouts[node.input[0]]
     letters = {letter for letter in "".join(layout.axes[1:2]) if layout.count(letter) != 1}
     if letters - {"C"} or layout.axis_of("N") == 1:
-        raise declined(view, index, positions_apart(layout))
+        raise declined(graph, index, positions_apart(layout))
     return _pointwise(sight, index, node.input[:1], sight.layouts[node.input[0]])
 
 
 def _binary(sight: Sight, index: int) -> Pointwise | None:
-    view, node = sight.view, sight.view.node(index)
-    found = [find_constant(view, name) for name in node.input]
+    graph, node = sight.graph, sight.graph.node(index)
+    found = [find_constant(graph, name) for name in node.input]
     data = tuple(
         dict.fromkeys(n for n, constant in zip(node.input, found, strict=True) if constant is None)
     )
@@ -117,7 +117,7 @@ def _binary(sight: Sight, index: int) -> Pointwise | None:
     for name in data:
         if not layout.takes(sight.layouts[name]):
             raise declined(
-                view, index, f"joins {data[0]!r} and {data[-1]!r}, whose axes lie differently"
+                graph, index, f"joins {data[0]!r} and {data[-1]!r}, whose axes lie differently"
             )
     is_old = attribute(node, "broadcast") is not None
     start = attribute(node, "axis")
@@ -131,12 +131,12 @@ def _binary(sight: Sight, index: int) -> Pointwise | None:
         if seen is None:
             letters = meaning(constant, layout, place) or ""
             if layout.has_positions and set(letters) & set("HW"):
-                raise declined(view, index, positions_apart(layout))
+                raise declined(graph, index, positions_apart(layout))
             raise declined(
-                view, index, f"constant {constant.root!r} has shape {list(constant.dims)}, "
+                graph, index, f"constant {constant.root!r} has shape {list(constant.dims)}, "
                 "expected one element or one for each feature",
             )  # fmt: skip
         parameters.append(Parameter(position, seen))
     if any(c is not None and len(c.dims) > max(4, len(layout.axes)) for c in found):
-        raise declined(view, index, f"adds axes to {data[0]!r}, expected none")
+        raise declined(graph, index, f"adds axes to {data[0]!r}, expected none")
     return _pointwise(sight, index, data, layout, parameters)

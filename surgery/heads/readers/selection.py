@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from anysize.surgery.graph import GraphView, attribute
+from anysize.surgery.graph import Graph, attribute
 from anysize.surgery.heads.constants import is_constant
 from anysize.surgery.heads.layers import Selection, declined
 from anysize.surgery.heads.readers.pointwise import positions_apart
@@ -17,33 +17,33 @@ SELECTIONS = frozenset({"Concat", "Gather", "Slice", "Split"})
 
 def read_selection(sight: Sight, index: int) -> Selection | None:
     """Read a node that takes some features, or puts those of several tensors side by side."""
-    view, node = sight.view, sight.view.node(index)
+    graph, node = sight.graph, sight.graph.node(index)
     if node.op_type not in SELECTIONS:
         return None
     data = tuple(node.input) if node.op_type == "Concat" else (node.input[0],)
     others = [name for name in node.input if name and name not in data]
-    if not all(is_constant(view, name) for name in others) or any(
+    if not all(is_constant(graph, name) for name in others) or any(
         name not in sight.layouts for name in data
     ):
-        raise declined(view, index, f"{node.op_type} reads what is computed, expected constants")
+        raise declined(graph, index, f"{node.op_type} reads what is computed, expected constants")
     layouts = [sight.layouts[name] for name in data]
-    layout, axis = layouts[0], _axis(view, index, len(layouts[0].axes))
+    layout, axis = layouts[0], _axis(graph, index, len(layouts[0].axes))
     is_over_features = axis is not None and 0 <= axis < len(layout.axes)
     if axis is None or not is_over_features or layout.axes[axis] not in ("C", "CHW"):
-        raise declined(view, index, f"{node.op_type} is along axis {axis}, expected the features")
+        raise declined(graph, index, f"{node.op_type} is along axis {axis}, expected the features")
     if any(one.axes != layout.axes for one in layouts):
         raise declined(
-            view, index, f"joins {data[0]!r} and {data[-1]!r}, whose axes lie differently"
+            graph, index, f"joins {data[0]!r} and {data[-1]!r}, whose axes lie differently"
         )
     for one in layouts:
         if any(one.count(letter) != 1 for letter in "HW" if one.axis_of(letter) is not None):
-            raise declined(view, index, positions_apart(one))
+            raise declined(graph, index, positions_apart(one))
     shapes = [sight.shapes.get(name) or () for name in node.output]
     if any(len(shape) != len(layout.axes) for shape in shapes):
-        raise declined(view, index, f"{node.op_type} makes a shape that cannot be followed")
+        raise declined(graph, index, f"{node.op_type} makes a shape that cannot be followed")
     return Selection(
         node=index,
-        label=view.label(index),
+        label=graph.label(index),
         inputs=data,
         outputs=tuple(node.output),
         layout=replace(layout, channels=shapes[0][axis]),
@@ -51,11 +51,13 @@ def read_selection(sight: Sight, index: int) -> Selection | None:
     )
 
 
-def _axis(view: GraphView, index: int, rank: int) -> int | None:
+def _axis(graph: Graph, index: int, rank: int) -> int | None:
     """Return the one axis that a node works along; None where it says several, or none."""
-    node = view.node(index)
+    node = graph.node(index)
     axes = (
-        view.integers(node, "axes", 3) if node.op_type == "Slice" else (attribute(node, "axis", 0),)
+        graph.integers(node, "axes", 3)
+        if node.op_type == "Slice"
+        else (attribute(node, "axis", 0),)
     )
     if axes is None or len(axes) != 1 or not isinstance(axes[0], int):
         return None

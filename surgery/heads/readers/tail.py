@@ -23,11 +23,11 @@ _SOFTMAX_ALONG_AXIS_OPSET = 13
 
 def read_tail(sight: Sight, index: int) -> Tail | None:
     """Read a node that works on all features of an image together."""
-    view, node = sight.view, sight.view.node(index)
+    graph, node = sight.graph, sight.graph.node(index)
     if node.op_type not in TAILS:
         return None
     layout = sight.layouts[node.input[0]]
-    is_old = node.op_type in _SOFTMAX and opset_version(view.model) < _SOFTMAX_ALONG_AXIS_OPSET
+    is_old = node.op_type in _SOFTMAX and opset_version(graph.model) < _SOFTMAX_ALONG_AXIS_OPSET
     has_scales = node.op_type in _NORMALISING - {"LpNormalization"}
     needs_rows = is_old or has_scales
     axis = attribute(node, "axis", 0 if node.op_type in _ARG else 1 if is_old else -1)
@@ -35,15 +35,15 @@ def read_tail(sight: Sight, index: int) -> Tail | None:
     place = axis + len(layout.axes) if axis < 0 else axis
     is_over_classes = _is_over_classes(layout, place, needs_rows=needs_rows)
     if not is_over_classes or (has_scales and place != len(layout.axes) - 1):
-        raise declined(view, index, f"{node.op_type} is along axis {axis}, expected the classes")
+        raise declined(graph, index, f"{node.op_type} is along axis {axis}, expected the classes")
     if node.op_type in _NORMALISING:
-        require_one_output(view, index)
+        require_one_output(graph, index)
     if any(layout.count(letter) != 1 for letter in "HW" if layout.axis_of(letter) is not None):
-        raise declined(view, index, positions_apart(layout))
+        raise declined(graph, index, positions_apart(layout))
     keeps_rank = node.op_type not in _ARG or bool(attribute(node, "keepdims", 1))
     return Tail(
         node=index,
-        label=view.label(index),
+        label=graph.label(index),
         inputs=(node.input[0],),
         outputs=tuple(node.output[:1] if node.op_type in _NORMALISING else node.output),
         layout=_layout_after(sight, index, layout, place, keeps_rank=keeps_rank),
@@ -64,12 +64,12 @@ def _is_over_classes(layout: Layout, axis: int, *, needs_rows: bool) -> bool:
 def _layout_after(
     sight: Sight, index: int, layout: Layout, axis: int, *, keeps_rank: bool
 ) -> Layout:
-    node = sight.view.node(index)
+    node = sight.graph.node(index)
     if node.op_type in _SOFTMAX | _NORMALISING:
         return layout
     if node.op_type == "TopK":
         shape = sight.shapes.get(node.output[0])
-        count = sight.view.small_constant(node.input[1]) if len(node.input) > 1 else None
+        count = sight.graph.small_constant(node.input[1]) if len(node.input) > 1 else None
         kept = int(count.ravel()[0]) if count is not None else attribute(node, "k", 0)
         if shape is not None:
             kept = shape[axis]

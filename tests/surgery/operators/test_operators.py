@@ -38,6 +38,7 @@ def graph(opset, elem_type, emit):
     emitter = Emitter(model, "op")
     emit(emitter, elem_type)
     model.graph.node.extend(emitter.nodes)
+    model.graph.initializer.extend(emitter.initializers)
     onnx.checker.check_model(model, full_check=True)
     return model
 

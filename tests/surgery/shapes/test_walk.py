@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from anysize.errors import UnsupportedModelError
 from anysize.sizes import Size
 from anysize.surgery import IllegalSizeError, guard_map_size, guard_min_size, infer_shapes
+from anysize.surgery.graph import Graph
 from anysize.surgery.shapes.walk import ShapeWalk
 from anysize.surgery.shapes.windows import SlidingWindow
 
@@ -180,7 +181,7 @@ def test_a_tensor_that_depends_on_values_is_absent(kit):
 
 
 def test_a_walk_to_a_target_passes_over_what_lies_behind(kit):
-    shapes = ShapeWalk(kit.plain(), ["fmap"]).shapes(Size(100, 60))
+    shapes = ShapeWalk(Graph(kit.plain()), ["fmap"]).shapes(Size(100, 60))
     assert shapes["fmap"] == (1, 4, 25, 15)
     assert "scores" not in shapes
 

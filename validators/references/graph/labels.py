@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import onnx
 
-    from anysize.surgery.graph import GraphView
+    from anysize.surgery.graph import Graph
 
 __all__ = ["answers_labels", "reads_scores", "with_scores"]
 
@@ -34,10 +34,10 @@ def answers_labels(model: onnx.ModelProto) -> bool:
 
 def reads_scores(model: onnx.ModelProto) -> bool:
     """Say whether an output is read from scores, as a label or a probability."""
-    from anysize.surgery.graph import GraphView
+    from anysize.surgery.graph import Graph
 
-    view = GraphView(model)
-    return any(_scores(view, output.name) for output in model.graph.output)
+    graph = Graph.of(model)
+    return any(_scores(graph, output.name) for output in model.graph.output)
 
 
 def with_scores(model: onnx.ModelProto, *, is_map: bool) -> onnx.ModelProto:
@@ -54,12 +54,12 @@ def with_scores(model: onnx.ModelProto, *, is_map: bool) -> onnx.ModelProto:
     import onnx
 
     from anysize.surgery import keep_outputs
-    from anysize.surgery.graph import GraphView
+    from anysize.surgery.graph import Graph
 
-    view = GraphView(model)
+    graph = Graph.of(model)
     outputs: dict[str, onnx.ValueInfoProto] = {}
     for output in model.graph.output:
-        scores = _scores(view, output.name)
+        scores = _scores(graph, output.name)
         value = output
         if scores:
             rank = len(output.type.tensor_type.shape.dim)
@@ -71,15 +71,15 @@ def with_scores(model: onnx.ModelProto, *, is_map: bool) -> onnx.ModelProto:
     return keep_outputs(model, list(outputs.values()))
 
 
-def _scores(view: GraphView, output: str) -> str:
+def _scores(graph: Graph, output: str) -> str:
     """Name what an output is read from; "" for one that is scores itself."""
     from anysize.surgery.graph import opset_version
 
-    is_along_axis = opset_version(view.model) >= _SOFTMAX_ALONG_AXIS_OPSET
+    is_along_axis = opset_version(graph.model) >= _SOFTMAX_ALONG_AXIS_OPSET
     readers = _LABELS | _PROBABILITIES if is_along_axis else _LABELS
     tensor, scores = output, ""
-    while (index := view.producer(tensor)) is not None:
-        node = view.node(index)
+    while (index := graph.producer(tensor)) is not None:
+        node = graph.node(index)
         if node.op_type not in readers | _BEHIND:
             break
         tensor = node.input[0]

@@ -1,6 +1,6 @@
 """Edits of a model, collected first and applied afterwards.
 
-A plan is made on a view of the graph, tried on a weight-free copy, checked there, and only then
+A rewrite is tried on a weight-free copy, step by step, and checked there; the same edits are then
 applied to the model itself: a rewrite that fails leaves nothing half done. Weights change by
 their `dims` alone; where their bytes must move (a transposed matrix, a shared tensor) one tensor
 is derived from another: at once if it is in memory, otherwise while the new file is written.
@@ -17,7 +17,8 @@ import onnx
 import onnx.numpy_helper
 
 from anysize.errors import DeclinedError
-from anysize.surgery.graph import reads
+from anysize.surgery.graph.graph import Graph
+from anysize.surgery.graph.nodes import reads
 from anysize.surgery.storage import (
     DATA_FIELDS,
     HeldWeights,
@@ -29,9 +30,10 @@ from anysize.surgery.storage import (
     is_loaded,
     locate,
     permute_later,
+    weight_free,
 )
 
-__all__ = ["Derived", "Edits", "NameMaker", "add_initializer", "prune", "unique_name"]
+__all__ = ["Derived", "Edits", "NameMaker", "Trial", "add_initializer", "prune", "unique_name"]
 
 # From this IR version on an initializer need not be listed among the graph's inputs, too.
 _UNLISTED_IR = 4
@@ -78,6 +80,16 @@ class Edits:
     outputs: dict[str, tuple[int | str, ...]] = field(default_factory=dict)
     new_outputs: list[onnx.ValueInfoProto] = field(default_factory=list)
 
+    def put(
+        self,
+        index: int,
+        nodes: Sequence[onnx.NodeProto],
+        constants: Iterable[onnx.TensorProto] = (),
+    ) -> None:
+        """Let nodes, and the small constants that they read, take the place of node `index`."""
+        self.nodes[index] = nodes
+        self.added += constants
+
     def add(self, other: Edits) -> None:
         """Add what another plan wants done to other nodes and tensors of the same model."""
         self.nodes |= other.nodes
@@ -87,34 +99,60 @@ class Edits:
         self.outputs |= other.outputs
         self.new_outputs += other.new_outputs
 
-    def apply(self, model: onnx.ModelProto, place: WeightPlace | None = None) -> None:
+    def apply(self, graph: Graph, place: WeightPlace | None = None) -> None:
         """Do it, then remove what nothing reads any more because of it.
 
         Args:
-            model: Edited in place. On a weight-free copy derived tensors get dims and no bytes.
+            graph: Edited in place. On a weight-free copy derived tensors get dims and no bytes.
             place: Where tensors are that the model does not hold itself.
 
         Raises:
             DeclinedError: A derived tensor's source is not in memory and `place` is None.
         """
-        graph = model.graph
+        model, nodes = graph.model, graph.model.graph.node
         derived = [_derive(model, recipe, place) for recipe in self.derived]
         for name, dims in self.dims.items():
             _set_dims(model, name, dims)
         orphans: list[str] = []
         for index in sorted(self.nodes, reverse=True):
-            old = graph.node[index]
-            orphans += [*old.input, *old.output]
-            del graph.node[index]
+            orphans += [*reads(nodes[index]), *nodes[index].output]
+            del nodes[index]
             for node in reversed(self.nodes[index]):
-                graph.node.insert(index, node)
+                nodes.insert(index, node)
         for tensor in (*self.added, *derived):
             add_initializer(model, tensor)
-        graph.output.extend(self.new_outputs)
-        for output in graph.output:
+        model.graph.output.extend(self.new_outputs)
+        for output in model.graph.output:
             if output.name in self.outputs:
                 _set_shape(output, self.outputs[output.name])
         prune(model, orphans)
+        graph.changed(self)
+
+
+class Trial(Graph):
+    """A weight-free copy of a model that remembers its edits, so that the model can have them too.
+
+    Args:
+        graph: The model; not modified.
+
+    Attributes:
+        edits: What was done so far, in order.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(weight_free(graph.model))
+        self.edits: list[Edits] = []
+
+    def changed(self, edits: object = None) -> None:
+        """Forget what was found out, and remember what was done."""
+        super().changed()
+        if isinstance(edits, Edits):
+            self.edits.append(edits)
+
+    def repeat_on(self, graph: Graph, place: WeightPlace | None) -> None:
+        """Do to a model what was done to its copy; see `Edits.apply`."""
+        for edits in self.edits:
+            edits.apply(graph, place)
 
 
 def add_initializer(model: onnx.ModelProto, tensor: onnx.TensorProto) -> None:

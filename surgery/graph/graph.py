@@ -1,55 +1,97 @@
-"""A model's graph to walk: who makes a tensor, who reads it, what is constant.
+"""A model and what is known of it: who makes and reads each tensor, and what others found out.
 
-onnx_graphsurgeon supplies the links, read lazily so that no weight is touched. A round trip
-through it would drop metadata, doc strings and order, so nothing is ever written back: edits go
-to the ModelProto (`anysize.surgery.edit`), and the view points at its nodes by index.
+Everything is worked out at its first use and kept. So functions hand a `Graph` on, and not its
+model; whoever edits the model calls `changed`, and all that was found out is forgotten.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Hashable
+from typing import TypeVar
 
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
-from onnx_graphsurgeon.logger import G_LOGGER
 
-from anysize.errors import UnsupportedModelError
+from anysize.errors import AnysizeError
 from anysize.surgery.graph.nodes import attribute, reads
-from anysize.surgery.storage import one_line, small_array
+from anysize.surgery.storage import small_array
 
-__all__ = ["GraphView"]
+__all__ = ["Graph", "Model"]
+
+_Found = TypeVar("_Found")
 
 
-class GraphView:
-    """The links of a model's main graph, as they are when the first of them is asked for.
-
-    Edits make a view stale: build another.
+class Graph:
+    """A model's main graph, and what has been found out about it.
 
     Attributes:
-        model: The model that is viewed; nodes and tensors handed out are its own messages.
+        model: The model; nodes and tensors handed out are its own messages.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
-        self._initializers: dict[str, onnx.TensorProto] = {
-            tensor.name: tensor for tensor in model.graph.initializer
-        }
+        self._found: dict[Hashable, object] = {}
 
-    @functools.cached_property
+    @classmethod
+    def of(cls, model: Model) -> Graph:
+        """Return `model` where it is a graph, with all that is known of it, else a new one."""
+        return model if isinstance(model, Graph) else cls(model)
+
+    def found(self, what: Hashable, find: Callable[[], _Found]) -> _Found:
+        """Return what `find` finds out, asked for the first time only; errors are kept as well.
+
+        Args:
+            what: Names it: whoever asks, and with which arguments.
+            find: Works it out from the model alone.
+        """
+        if what not in self._found:
+            try:
+                self._found[what] = find()
+            except AnysizeError as exc:
+                self._found[what] = exc
+        known = self._found[what]
+        if isinstance(known, AnysizeError):
+            raise known
+        return known  # type: ignore[return-value]
+
+    def changed(self, edits: object = None) -> None:  # noqa: ARG002
+        """Forget what was found out, since the model was edited.
+
+        Args:
+            edits: What was done, for a graph that remembers it.
+        """
+        self._found.clear()
+
+    @property
     def _makers(self) -> dict[str, int]:
-        """Tensor → the node that makes it; 4 ms for VGG-16, which most views are not asked for."""
-        try:
-            with G_LOGGER.suppress():
-                graph = gs.import_onnx(self.model)
-        except Exception as exc:  # graphsurgeon raises whatever its parts raise
-            raise UnsupportedModelError(f"graph cannot be walked: {one_line(exc)}") from exc
+        """Tensor → the node that makes it."""
+        return self.found("makers", self._find_makers)
+
+    def _find_makers(self) -> dict[str, int]:
         makers: dict[str, int] = {}
-        for index, node in enumerate(graph.nodes):
-            for output in node.outputs:
-                makers.setdefault(output.name, index)
+        for index, node in enumerate(self.model.graph.node):
+            for output in node.output:
+                makers.setdefault(output, index)
+        makers.pop("", None)
         return makers
+
+    @property
+    def _readers(self) -> dict[str, tuple[int, ...]]:
+        """Tensor → the nodes that read it."""
+        return self.found("readers", self._find_readers)
+
+    def _find_readers(self) -> dict[str, tuple[int, ...]]:
+        readers: dict[str, tuple[int, ...]] = {}
+        for index, node in enumerate(self.model.graph.node):
+            for name in reads(node):
+                readers[name] = (*readers.get(name, ()), index)
+        return readers
+
+    @property
+    def _initializers(self) -> dict[str, onnx.TensorProto]:
+        return self.found(
+            "initializers", lambda: {tensor.name: tensor for tensor in self.model.graph.initializer}
+        )
 
     @property
     def nodes(self) -> list[onnx.NodeProto]:
@@ -67,21 +109,15 @@ class GraphView:
         return f"node {node.name!r}" if node.name else f"node #{index} ({node.op_type})"
 
     def producer(self, tensor: str) -> int | None:
-        """Return the index of the node that makes `tensor`; None for inputs and initializers.
-
-        Raises:
-            UnsupportedModelError: graphsurgeon cannot import the graph.
-        """
-        return self._makers.get(tensor) if tensor else None
+        """Return the index of the node that makes `tensor`; None for inputs and initializers."""
+        return self._makers.get(tensor)
 
     def consumers(self, tensor: str) -> tuple[int, ...]:
         """Return the indices of the main graph's nodes that read `tensor`, in file order.
 
         A node whose subgraph reads the tensor counts as a reader.
         """
-        return tuple(
-            index for index, node in enumerate(self.model.graph.node) if tensor in reads(node)
-        )
+        return self._readers.get(tensor, ())
 
     def is_graph_output(self, tensor: str) -> bool:
         """Say whether `tensor` leaves the graph."""
@@ -134,17 +170,15 @@ class GraphView:
             tensors: Where the search begins.
             until: Tensors that are taken as given: what makes them does not count.
         """
-        made_by = {name: i for i, node in enumerate(self.nodes) for name in node.output if name}
         seen: set[int] = set()
         pending = list(tensors)
         while pending:
             name = pending.pop()
-            index = None if name in until else made_by.get(name)
+            index = None if name in until else self.producer(name)
             if index is None or index in seen:
                 continue
             seen.add(index)
-            node = self.node(index)
-            pending += reads(node)
+            pending += reads(self.node(index))
         return seen
 
     def downstream(self, tensor: str) -> set[int]:
@@ -156,3 +190,7 @@ class GraphView:
                 seen.add(index)
                 reached.update(name for name in node.output if name)
         return seen
+
+
+# What a function takes that only reads a model, or edits it in one step.
+Model = onnx.ModelProto | Graph
