@@ -12,7 +12,7 @@ from anysize.surgery.graph.inputs import (
     required_inputs,
     static_size,
 )
-from anysize.surgery.graph.nodes import attribute, reads, subgraphs
+from anysize.surgery.graph.nodes import attribute, reads, set_attributes, subgraphs
 from anysize.surgery.graph.types import element_type, inferred
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "opset_version",
     "reads",
     "required_inputs",
+    "set_attributes",
     "static_size",
     "subgraphs",
     "unique_name",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import onnx
 
-__all__ = ["attribute", "reads", "subgraphs"]
+__all__ = ["attribute", "reads", "set_attributes", "subgraphs"]
 
 
 def attribute(node: onnx.NodeProto, name: str, default: object = None) -> object:
@@ -16,6 +16,16 @@ def attribute(node: onnx.NodeProto, name: str, default: object = None) -> object
             value: object = onnx.helper.get_attribute_value(entry)
             return value.decode(errors="replace") if isinstance(value, bytes) else value
     return default
+
+
+def set_attributes(node: onnx.NodeProto, **values: int | list[int]) -> None:
+    """Give attributes a value; one that has it already stays where it is."""
+    for name, value in values.items():
+        if attribute(node, name) == value:
+            continue
+        others = [entry for entry in node.attribute if entry.name != name]
+        del node.attribute[:]
+        node.attribute.extend([*others, onnx.helper.make_attribute(name, value)])
 
 
 def reads(node: onnx.NodeProto) -> set[str]:

@@ -6,29 +6,29 @@ from anysize.surgery.heads.constants import Constant
 from anysize.surgery.heads.find import AnySizeAlreadyError, Head, find_head, find_heads
 from anysize.surgery.heads.flattening import is_flatten, traced_shapes
 from anysize.surgery.heads.layers import (
+    AxisMove,
+    ClassOperator,
     Layer,
     Linear,
-    Move,
     Pointwise,
     Reduction,
     Selection,
-    Tail,
     declined,
 )
 from anysize.surgery.heads.layout import Layout
 
 __all__ = [
     "AnySizeAlreadyError",
+    "AxisMove",
+    "ClassOperator",
     "Constant",
     "Head",
     "Layer",
     "Layout",
     "Linear",
-    "Move",
     "Pointwise",
     "Reduction",
     "Selection",
-    "Tail",
     "declined",
     "find_head",
     "find_heads",

@@ -17,16 +17,16 @@ from anysize.surgery.graph import Graph, Model, attribute, inferred
 from anysize.surgery.heads.constants import find_constant
 from anysize.surgery.heads.flattening import TracedShapes, traced_shapes
 from anysize.surgery.heads.layers import (
+    AxisMove,
+    ClassOperator,
     Layer,
     Linear,
-    Move,
     Pointwise,
     Reduction,
-    Tail,
     declined,
 )
 from anysize.surgery.heads.layout import Layout
-from anysize.surgery.heads.readers import Sight, read_layer
+from anysize.surgery.heads.readers import ReadContext, read_layer
 from anysize.surgery.heads.region import (
     AnySizeAlreadyError,
     Region,
@@ -158,13 +158,13 @@ def _one_map(graph: Graph, region: Region) -> str:
 
 def _read(graph: Graph, region: Region, layout: Layout, traced: TracedShapes) -> tuple[Layer, ...]:
     layouts = dict.fromkeys(region.maps, layout)
-    sight = Sight(graph, layouts, traced.shapes, traced.other, traced.other_batch)
+    context = ReadContext(graph, layouts, traced.shapes, traced.other, traced.other_batch)
     layers: list[Layer] = []
     taken: set[int] = set()
     for index in sorted(region.nodes):
         if index in taken:
             continue
-        layer = read_layer(sight, index)
+        layer = read_layer(context, index)
         if layer is None:
             raise without_form(graph, index)
         taken.update(layer.nodes)
@@ -209,15 +209,15 @@ def _scores(layers: tuple[Layer, ...], output: str) -> str:
     while name in made:
         layer, operator = made[name], getattr(made[name], "operator", "")
         before = _normalised(made, layer)
-        if isinstance(layer, Tail) or (operator == "Sigmoid" and name not in read):
+        if isinstance(layer, ClassOperator) or (operator == "Sigmoid" and name not in read):
             found = layer.inputs[0]
         elif before or (is_share and operator == "Exp"):
             found = before or layer.inputs[0]
-        elif not isinstance(layer, Move) and operator not in _UNCHANGED:
+        elif not isinstance(layer, AxisMove) and operator not in _UNCHANGED:
             break
         is_share = bool(before)
         name = before or layer.inputs[0]
-    while found != output and isinstance(made[found], Move) and made[found].inputs[0] in made:
+    while found != output and isinstance(made[found], AxisMove) and made[found].inputs[0] in made:
         found = made[found].inputs[0]  # axes of length 1 are part of the tail
     return found
 

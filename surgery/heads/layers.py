@@ -15,15 +15,15 @@ from anysize.surgery.heads.constants import Constant
 from anysize.surgery.heads.layout import Layout
 
 __all__ = [
+    "AxisMove",
+    "ClassOperator",
     "Layer",
     "Linear",
-    "Move",
     "Parameter",
     "Pointwise",
     "Reduction",
     "Selection",
     "SingleNode",
-    "Tail",
     "declined",
 ]
 
@@ -144,7 +144,7 @@ class Pointwise(SingleNode):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Move(SingleNode):
+class AxisMove(SingleNode):
     """A node that moves axes about and changes no element, such as Flatten or Transpose.
 
     An Expand that what reads it would do by itself counts as one, too.
@@ -164,7 +164,7 @@ class Move(SingleNode):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tail(SingleNode):
+class ClassOperator(SingleNode):
     """A node over all features of an image: Softmax, ArgMax, TopK, a normalisation, or the like.
 
     Attributes:
@@ -197,7 +197,7 @@ class Selection(SingleNode):
         return replace(self.layout, channels=self.channels[self.outputs.index(output)])
 
 
-Layer = Linear | Pointwise | Move | Reduction | Selection | Tail
+Layer = Linear | Pointwise | AxisMove | Reduction | Selection | ClassOperator
 
 
 def declined(graph: Graph, index: int, reason: str) -> DeclinedError:

@@ -15,7 +15,7 @@ from anysize.errors import DeclinedError, UsageError
 from anysize.sizes import Size
 from anysize.surgery.graph import Edits, Graph, NameMaker
 from anysize.surgery.heads import Layout, Linear, declined
-from anysize.surgery.heads.readers import TAILS, Sight, read_layer
+from anysize.surgery.heads.readers import TAILS, ReadContext, read_layer
 from anysize.surgery.metadata import read_metadata
 from anysize.surgery.passes import (
     free_baked_shapes,
@@ -24,10 +24,10 @@ from anysize.surgery.passes import (
 )
 from anysize.surgery.shapes import smallest_size, trained_size
 from anysize.surgery.size_guard import guard_min_size
-from anysize.surgery.storage import copy_fields, weight_free
+from anysize.surgery.storage import weight_free
 from anysize.surgery.targets.fc_to_conv import MAP_OUTPUT
 from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
-from anysize.surgery.targets.weight_forms import Placer
+from anysize.surgery.targets.weight_forms import WeightForms
 
 __all__ = ["PooledHead", "find_pooled_head", "to_cam"]
 
@@ -135,7 +135,7 @@ def _linear_at(graph: Graph, index: int) -> Linear | None:
         products = [i for i in makers if i is not None and graph.node(i).op_type == "MatMul"]
         return _linear_at(graph, products[0]) if products else None
     rows = Layout(("N", "C"))
-    layer = read_layer(Sight(graph, dict.fromkeys(filter(None, node.input), rows)), index)
+    layer = read_layer(ReadContext(graph, dict.fromkeys(filter(None, node.input), rows)), index)
     return layer if isinstance(layer, Linear) else None
 
 
@@ -183,21 +183,11 @@ def to_cam(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNe
 def _plan_edits(graph: Graph, head: PooledHead) -> tuple[Edits, str]:
     """Move the linear layer before the pooling; returns the edits and the map's name."""
     edits, linear, names = Edits(), head.linear, NameMaker(graph.model)
-    place = Placer(graph, edits, names)
     dense, pooled = names(MAP_OUTPUT), names(f"{linear.output}_mean")
-    inputs = [head.feature_map, place(linear, linear.weight, scale=linear.alpha)]
-    if linear.bias is not None:
-        dims = (linear.out_features,)
-        inputs.append(place(linear, linear.bias, dims=dims, scale=linear.beta))
-    conv = onnx.helper.make_node("Conv", inputs, [dense], kernel_shape=[1, 1])
-    old = graph.node(linear.nodes[0])
-    copy_fields(old, conv, leave_out=("op_type", "input", "output", "attribute"))
-    label = old.name or linear.output
-    for index in linear.nodes:
-        edits.nodes[index] = []
+    nodes = WeightForms(graph, edits, names).convolution(linear, head.feature_map, dense)
+    label = graph.node(linear.nodes[0]).name or linear.output
     edits.nodes[linear.nodes[-1]] = [
-        *place.nodes,
-        conv,
+        *nodes,
         onnx.helper.make_node("GlobalAveragePool", [dense], [pooled], name=f"{label}_mean"),
         onnx.helper.make_node(
             "Flatten", [pooled], [linear.output], name=f"{label}_flatten", axis=1

@@ -15,20 +15,19 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 
-from anysize.surgery.graph import Edits, Graph, NameMaker, attribute, element_type
+from anysize.surgery.graph import Edits, Graph, NameMaker, element_type, set_attributes
 from anysize.surgery.heads import (
+    AxisMove,
+    ClassOperator,
     Head,
     Layer,
     Linear,
-    Move,
     Pointwise,
     Reduction,
     Selection,
-    Tail,
     declined,
 )
-from anysize.surgery.storage import copy_fields
-from anysize.surgery.targets.weight_forms import Placer
+from anysize.surgery.targets.weight_forms import WeightForms
 
 __all__ = ["MAP_OUTPUT", "Converted", "Output", "plan_fc_to_conv"]
 
@@ -81,7 +80,7 @@ class _Plan:
         self._outputs = frozenset(name for head in heads for name in head.outputs)
         self._output = output
         self._names = NameMaker(graph.model)
-        self._place = Placer(graph, self.edits, self._names)
+        self._forms = WeightForms(graph, self.edits, self._names)
         # Map → its declaration as an output.
         self._shapes: dict[str, tuple[int | str, ...]] = {
             head.feature_map: ("batch", head.channels, *_SIDES) for head in heads
@@ -113,7 +112,7 @@ class _Plan:
     def _convert(self, layer: Layer) -> None:
         if isinstance(layer, Linear):
             self._linear(layer)
-        elif isinstance(layer, Move):
+        elif isinstance(layer, AxisMove):
             self._move(layer)
         elif isinstance(layer, Pointwise):
             self._pointwise(layer)
@@ -125,21 +124,11 @@ class _Plan:
             self._tail(layer)
 
     def _linear(self, layer: Linear) -> None:
-        nodes = self._place.nodes = []
-        inputs = [self.maps[layer.data], self._place(layer, layer.weight, scale=layer.alpha)]
-        if layer.bias is not None:
-            dims = (layer.out_features,)
-            inputs.append(self._place(layer, layer.bias, dims=dims, scale=layer.beta))
-        kernel = layer.weight.dims[2:]
-        conv = onnx.helper.make_node("Conv", inputs, [layer.output], kernel_shape=kernel)
-        old = self._graph.node(layer.nodes[0])
-        copy_fields(old, conv, leave_out=("op_type", "input", "output", "attribute"))
-        for index in layer.nodes:
-            self.edits.nodes[index] = []
-        self.edits.nodes[layer.nodes[-1]] = [*nodes, conv]
+        nodes = self._forms.convolution(layer, self.maps[layer.data], layer.output)
+        self.edits.nodes[layer.nodes[-1]] = nodes
         self._made(layer.output, ("batch", layer.out_features, *_SIDES))
 
-    def _move(self, layer: Move) -> None:
+    def _move(self, layer: AxisMove) -> None:
         source = self.maps[layer.data]
         self.edits.nodes[layer.node] = []
         self.maps[layer.output] = source
@@ -151,15 +140,17 @@ class _Plan:
 
     def _pointwise(self, layer: Pointwise) -> None:
         old = self._graph.node(layer.node)
-        nodes = self._place.nodes = []
+        nodes: list[onnx.NodeProto] = []
         node = onnx.NodeProto()
         node.CopyFrom(old)
         for position, name in enumerate(old.input):
             node.input[position] = self.maps.get(name, name) if name in layer.inputs else name
         for parameter in layer.parameters:
-            node.input[parameter.position] = self._place(layer, parameter.constant)
+            placed = self._forms.place(layer, parameter.constant)
+            node.input[parameter.position] = placed.name
+            nodes += placed.nodes
             if len(parameter.constant.dims) == 1:  # before opset 7 its place is said
-                _set_attributes(node, axis=1)
+                set_attributes(node, axis=1)
         if nodes or node != old:
             self.edits.nodes[layer.node] = [*nodes, node]
         shapes = [self._shapes[self.maps[name]] for name in layer.inputs]
@@ -173,8 +164,8 @@ class _Plan:
         if len(node.input) > 1:
             node.input[1] = self._axes_of_map(node.input[1])
         else:
-            _set_attributes(node, axes=[1])
-        _set_attributes(node, keepdims=1)
+            set_attributes(node, axes=[1])
+        set_attributes(node, keepdims=1)
         self.edits.nodes[layer.node] = [node]
         self._made(layer.output, ("batch", 1, *_SIDES))
 
@@ -183,11 +174,11 @@ class _Plan:
         node.CopyFrom(self._graph.node(layer.node))
         node.input[: len(layer.inputs)] = [self.maps[name] for name in layer.inputs]
         if node.op_type != "Slice":
-            _set_attributes(node, axis=1)
+            set_attributes(node, axis=1)
         elif len(node.input) > 3:
             node.input[3] = self._axes_of_map(node.input[3])
         else:
-            _set_attributes(node, axes=[1])
+            set_attributes(node, axes=[1])
         self.edits.nodes[layer.node] = [node]
         for name, channels in zip(layer.outputs, layer.channels, strict=True):
             self._made(name, ("batch", channels, *_SIDES))
@@ -201,11 +192,11 @@ class _Plan:
         self.edits.added.append(axes)
         return axes.name
 
-    def _tail(self, layer: Tail) -> None:
+    def _tail(self, layer: ClassOperator) -> None:
         old, source = self._graph.node(layer.node), self.maps[layer.data]
         node = onnx.NodeProto()
         node.CopyFrom(old)
-        _set_attributes(node, axis=3 if layer.needs_rows else 1)
+        set_attributes(node, axis=3 if layer.needs_rows else 1)
         node.input[0] = source
         classes = layer.layout.channels if layer.keeps_rank else None
         shape: tuple[int | str, ...] = ("batch", *_SIDES)
@@ -289,16 +280,6 @@ def _behind(head: Head, scores: Collection[str]) -> set[int]:
             kept.update(made[name].nodes)
             pending += made[name].inputs
     return kept
-
-
-def _set_attributes(node: onnx.NodeProto, **values: int | list[int]) -> None:
-    """Give attributes a value; one that has it already stays where it is."""
-    for name, value in values.items():
-        if attribute(node, name) == value:
-            continue
-        others = [entry for entry in node.attribute if entry.name != name]
-        del node.attribute[:]
-        node.attribute.extend([*others, onnx.helper.make_attribute(name, value)])
 
 
 def _make(

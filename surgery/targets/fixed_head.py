@@ -14,7 +14,7 @@ from anysize.errors import DeclinedError
 from anysize.sizes import Size, SizeRange
 from anysize.surgery.graph import Edits, Graph, NameMaker
 from anysize.surgery.hard_coded import Follows
-from anysize.surgery.heads import AnySizeAlreadyError, Head, Move, find_heads
+from anysize.surgery.heads import AnySizeAlreadyError, AxisMove, Head, find_heads
 from anysize.surgery.metadata import read_metadata
 from anysize.surgery.passes import free_baked_shapes, is_given_shapes
 from anysize.surgery.shapes import legal_interval
@@ -115,14 +115,14 @@ def free_head(graph: Graph, head: Head, *, feature_map: str = "") -> Edits:
             node.CopyFrom(graph.node(index))
             if feature_map:
                 node.input[:] = [feature_map if n in head.entries else n for n in node.input]
-            if isinstance(layer, Move):
+            if isinstance(layer, AxisMove):
                 _free(node, layer, edits, names)
             if node != graph.node(index):
                 edits.nodes[index] = [node]
     return edits
 
 
-def _free(node: onnx.NodeProto, move: Move, edits: Edits, names: NameMaker) -> None:
+def _free(node: onnx.NodeProto, move: AxisMove, edits: Edits, names: NameMaker) -> None:
     """Write the node so that it keeps whatever batch it gets, where that needs writing."""
     if move.is_flatten:
         if node.op_type == "Flatten":

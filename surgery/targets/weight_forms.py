@@ -3,43 +3,54 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import onnx
 
-from anysize.surgery.graph import Derived, Edits, Graph, NameMaker
+from anysize.surgery.graph import Derived, Edits, Graph, NameMaker, set_attributes
 from anysize.surgery.heads import Constant, Linear, Pointwise, declined
+from anysize.surgery.storage import copy_fields
 
-__all__ = ["Placer"]
+__all__ = ["Placed", "WeightForms"]
 
 
-class Placer:
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A constant in the form that a layer reads.
+
+    Attributes:
+        name: Its tensor.
+        nodes: What stays between the stored tensor and that one, such as DequantizeLinear; to be
+            put before the layer.
+    """
+
+    name: str
+    nodes: tuple[onnx.NodeProto, ...] = ()
+
+
+class WeightForms:
     """Plans the constants of one rewrite.
 
     Args:
         graph: The graph.
         edits: Receives new dims and derived tensors.
         names: Gives out names.
-
-    Attributes:
-        nodes: Receives the nodes that stay between a tensor and its layer, such as
-            DequantizeLinear; to be put before the layer.
     """
 
     def __init__(self, graph: Graph, edits: Edits, names: NameMaker) -> None:
-        self.nodes: list[onnx.NodeProto] = []
         self._graph = graph
         self._edits = edits
         self._names = names
         self._derived: dict[object, str] = {}
 
-    def __call__(
+    def place(
         self,
         layer: Linear | Pointwise,
         constant: Constant,
         *,
         dims: tuple[int, ...] | None = None,
         scale: float = 1.0,
-    ) -> str:
+    ) -> Placed:
         """Return the tensor that holds `constant` with these dims.
 
         Args:
@@ -59,7 +70,7 @@ class Placer:
                 f"scales {constant.root!r}, which is quantised or cast, by {scale:g}; expected 1",
             )
         if not self._moves(constant, dims) and constant.root_dims == dims and scale == 1.0:
-            return constant.name if constant.values else constant.root
+            return Placed(constant.name if constant.values else constant.root)
         reason = self._reason(layer, constant, dims, scale)
         if reason:
             root = self._derive(constant, dims, scale, f"{layer.label} {reason}")
@@ -98,8 +109,29 @@ class Placer:
             )
         return self._derived[key]
 
-    def _valued(self, constant: Constant, tensor: str) -> str:
-        """Put the nodes that change each element behind `tensor`; return what they make of it."""
+    def convolution(self, layer: Linear, data: str, output: str) -> list[onnx.NodeProto]:
+        """Write a linear layer as a convolution over a map, with what its constants need.
+
+        Args:
+            layer: The layer; its nodes go.
+            data: The map that it reads.
+            output: The map that it makes.
+        """
+        inputs = [self.place(layer, layer.weight, scale=layer.alpha)]
+        if layer.bias is not None:
+            dims = (layer.out_features,)
+            inputs.append(self.place(layer, layer.bias, dims=dims, scale=layer.beta))
+        names = [data, *(one.name for one in inputs)]
+        kernel = layer.weight.dims[2:] or (1, 1)
+        conv = onnx.helper.make_node("Conv", names, [output], kernel_shape=kernel)
+        old = self._graph.node(layer.nodes[0])
+        copy_fields(old, conv, leave_out=("op_type", "input", "output", "attribute"))
+        self._edits.nodes.update(dict.fromkeys(layer.nodes, ()))
+        return [*(node for one in inputs for node in one.nodes), conv]
+
+    def _valued(self, constant: Constant, tensor: str) -> Placed:
+        """Put the nodes that change each element behind `tensor`."""
+        nodes = []
         for index, axis in zip(constant.values, constant.scale_axes, strict=True):
             old, node = self._graph.node(index), onnx.NodeProto()
             node.CopyFrom(old)
@@ -108,8 +140,6 @@ class Placer:
             if constant.is_shared and node.name:
                 node.name = f"{node.name}_conv"
             if axis is not None:
-                others = [entry for entry in node.attribute if entry.name != "axis"]
-                del node.attribute[:]
-                node.attribute.extend([*others, onnx.helper.make_attribute("axis", axis)])
-            self.nodes.append(node)
-        return tensor
+                set_attributes(node, axis=axis)
+            nodes.append(node)
+        return Placed(tensor, tuple(nodes))

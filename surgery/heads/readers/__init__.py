@@ -11,14 +11,14 @@ from collections.abc import Callable
 from anysize.surgery.graph import Graph
 from anysize.surgery.heads.constants import is_constant
 from anysize.surgery.heads.layers import Layer
+from anysize.surgery.heads.readers.axis_move import MOVES, read_axis_move
+from anysize.surgery.heads.readers.class_operator import TAILS, read_class_operator
+from anysize.surgery.heads.readers.context import ReadContext
 from anysize.surgery.heads.readers.expand import read_expand
 from anysize.surgery.heads.readers.linear import data_of_linear, read_linear
-from anysize.surgery.heads.readers.move import MOVES, read_move
 from anysize.surgery.heads.readers.pointwise import BINARY, POINTWISE, read_pointwise
 from anysize.surgery.heads.readers.reduction import REDUCTIONS, read_reduction, reduced_axes
 from anysize.surgery.heads.readers.selection import SELECTIONS, read_selection
-from anysize.surgery.heads.readers.sight import Sight
-from anysize.surgery.heads.readers.tail import TAILS, read_tail
 
 __all__ = [
     "MOVES",
@@ -26,24 +26,24 @@ __all__ = [
     "REDUCTIONS",
     "SELECTIONS",
     "TAILS",
-    "Sight",
+    "ReadContext",
     "data_inputs",
     "read_layer",
     "reduced_axes",
 ]
 
-_READERS: tuple[Callable[[Sight, int], Layer | None], ...] = (
+_READERS: tuple[Callable[[ReadContext, int], Layer | None], ...] = (
     read_linear,
-    read_move,
+    read_axis_move,
     read_expand,
     read_pointwise,
     read_reduction,
     read_selection,
-    read_tail,
+    read_class_operator,
 )
 
 
-def read_layer(sight: Sight, index: int) -> Layer | None:
+def read_layer(context: ReadContext, index: int) -> Layer | None:
     """Read node `index` as a layer of a fully connected head.
 
     Returns:
@@ -52,10 +52,10 @@ def read_layer(sight: Sight, index: int) -> Layer | None:
     Raises:
         DeclinedError: It is of a known kind in a form that cannot be rewritten.
     """
-    if sight.graph.node(index).domain not in ("", "ai.onnx"):
+    if context.graph.node(index).domain not in ("", "ai.onnx"):
         return None
     for reader in _READERS:
-        layer = reader(sight, index)
+        layer = reader(context, index)
         if layer is not None:
             return layer
     return None

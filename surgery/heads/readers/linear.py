@@ -9,7 +9,7 @@ from anysize.surgery.heads.constants import Constant, find_constant, is_constant
 from anysize.surgery.heads.layers import Linear, declined
 from anysize.surgery.heads.layout import Layout
 from anysize.surgery.heads.readers.alignment import per_feature
-from anysize.surgery.heads.readers.sight import Sight
+from anysize.surgery.heads.readers.context import ReadContext
 
 __all__ = ["data_of_linear", "read_linear"]
 
@@ -33,12 +33,12 @@ class _Product:
     is_left: bool
 
 
-def read_linear(sight: Sight, index: int) -> Linear | None:
+def read_linear(context: ReadContext, index: int) -> Linear | None:
     """Read a Gemm, or a MatMul with the Add behind it."""
-    node = sight.graph.node(index)
+    node = context.graph.node(index)
     if node.op_type == "Gemm":
-        return _gemm(sight, index)
-    return _matmul(sight, index) if node.op_type == "MatMul" else None
+        return _gemm(context, index)
+    return _matmul(context, index) if node.op_type == "MatMul" else None
 
 
 def data_of_linear(graph: Graph, index: int) -> str:
@@ -56,10 +56,10 @@ def data_of_linear(graph: Graph, index: int) -> str:
     return str(node.input[1] if left else node.input[0])
 
 
-def _gemm(sight: Sight, index: int) -> Linear:
-    graph, node = sight.graph, sight.graph.node(index)
-    product = _product(sight, index)
-    layout, weight = _contracted(sight, index, product)
+def _gemm(context: ReadContext, index: int) -> Linear:
+    graph, node = context.graph, context.graph.node(index)
+    product = _product(context, index)
+    layout, weight = _contracted(context, index, product)
     bias = None
     beta = float(attribute(node, "beta", 1.0))  # type: ignore[arg-type]
     if len(node.input) > 2 and node.input[2] and beta != 0.0:
@@ -87,10 +87,10 @@ def _gemm(sight: Sight, index: int) -> Linear:
     )
 
 
-def _matmul(sight: Sight, index: int) -> Linear:
-    graph, node = sight.graph, sight.graph.node(index)
-    product = _product(sight, index)
-    layout, weight = _contracted(sight, index, product)
+def _matmul(context: ReadContext, index: int) -> Linear:
+    graph, node = context.graph, context.graph.node(index)
+    product = _product(context, index)
+    layout, weight = _contracted(context, index, product)
     linear = Linear(
         nodes=(index,),
         label=graph.label(index),
@@ -121,12 +121,12 @@ def _with_bias(graph: Graph, linear: Linear) -> Linear:
     return replace(linear, nodes=(*linear.nodes, readers[0]), output=after.output[0], bias=bias)
 
 
-def _product(sight: Sight, index: int) -> _Product:
-    graph, node = sight.graph, sight.graph.node(index)
+def _product(context: ReadContext, index: int) -> _Product:
+    graph, node = context.graph, context.graph.node(index)
     data = data_of_linear(graph, index)
     is_left = data == node.input[1]
     name = node.input[0] if is_left else node.input[1]
-    weight, layout = find_constant(graph, name), sight.layouts[data]
+    weight, layout = find_constant(graph, name), context.layouts[data]
     dims = () if weight is None else weight.dims
     while len(dims) > 2 and dims[0] == 1:
         dims = dims[1:]
@@ -148,9 +148,9 @@ def _product(sight: Sight, index: int) -> _Product:
     return _Product(data, layout, axis, weight, is_left)
 
 
-def _contracted(sight: Sight, index: int, product: _Product) -> tuple[Layout, Constant]:
+def _contracted(context: ReadContext, index: int, product: _Product) -> tuple[Layout, Constant]:
     """Return the layout of the product, and the weight seen as a convolution's."""
-    graph, layout = sight.graph, product.layout
+    graph, layout = context.graph, product.layout
     letters = layout.axes[product.axis]
     rest = "".join(a for i, a in enumerate(layout.axes) if i != product.axis)
     out_features, in_features = product.weight.dims

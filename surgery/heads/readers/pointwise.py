@@ -9,7 +9,7 @@ from anysize.surgery.heads.constants import find_constant
 from anysize.surgery.heads.layers import Parameter, Pointwise, declined
 from anysize.surgery.heads.layout import Layout
 from anysize.surgery.heads.readers.alignment import meaning, per_feature
-from anysize.surgery.heads.readers.sight import Sight
+from anysize.surgery.heads.readers.context import ReadContext
 
 __all__ = ["BINARY", "POINTWISE", "positions_apart", "read_pointwise", "require_one_output"]
 
@@ -27,16 +27,16 @@ BINARY = frozenset({"Add", "Div", "Max", "Min", "Mul", "Pow", "Sub", "PRelu"})
 POINTWISE = _UNARY | _QUANTISING | BINARY | {"BatchNormalization"}
 
 
-def read_pointwise(sight: Sight, index: int) -> Pointwise | None:
+def read_pointwise(context: ReadContext, index: int) -> Pointwise | None:
     """Read a layer that treats every position alike."""
-    node = sight.graph.node(index)
+    node = context.graph.node(index)
     if node.op_type in _UNARY:
-        return _unary(sight, index)
+        return _unary(context, index)
     if node.op_type in _QUANTISING:
-        return _quantising(sight, index)
+        return _quantising(context, index)
     if node.op_type in BINARY:
-        return _binary(sight, index)
-    return _batch_norm(sight, index) if node.op_type == "BatchNormalization" else None
+        return _binary(context, index)
+    return _batch_norm(context, index) if node.op_type == "BatchNormalization" else None
 
 
 def positions_apart(layout: Layout) -> str:
@@ -55,35 +55,35 @@ def require_one_output(graph: Graph, index: int) -> None:
             raise declined(graph, index, f"its second output {output!r} is used, expected one")
 
 
-def _unary(sight: Sight, index: int) -> Pointwise:
-    graph, node = sight.graph, sight.graph.node(index)
+def _unary(context: ReadContext, index: int) -> Pointwise:
+    graph, node = context.graph, context.graph.node(index)
     require_one_output(graph, index)
     if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]:
         training = graph.small_constant(node.input[2])
         if training is None or bool(training.any()):
             raise declined(graph, index, "is in training mode, expected an inference graph")
-    return _pointwise(sight, index, node.input[:1], sight.layouts[node.input[0]])
+    return _pointwise(context, index, node.input[:1], context.layouts[node.input[0]])
 
 
-def _quantising(sight: Sight, index: int) -> Pointwise:
-    graph, node = sight.graph, sight.graph.node(index)
+def _quantising(context: ReadContext, index: int) -> Pointwise:
+    graph, node = context.graph, context.graph.node(index)
     scale = find_constant(graph, node.input[1])
     if scale is None or scale.elements != 1:
         raise declined(graph, index, "has more than one scale for an activation, expected one")
-    return _pointwise(sight, index, node.input[:1], sight.layouts[node.input[0]])
+    return _pointwise(context, index, node.input[:1], context.layouts[node.input[0]])
 
 
 def _pointwise(
-    sight: Sight,
+    context: ReadContext,
     index: int,
     data: Sequence[str],
     layout: Layout,
     parameters: Sequence[Parameter] = (),
 ) -> Pointwise:
-    node = sight.graph.node(index)
+    node = context.graph.node(index)
     return Pointwise(
         node=index,
-        label=sight.graph.label(index),
+        label=context.graph.label(index),
         operator=node.op_type,
         inputs=tuple(data),
         outputs=(node.output[0],),
@@ -92,30 +92,30 @@ def _pointwise(
     )
 
 
-def _batch_norm(sight: Sight, index: int) -> Pointwise:
-    graph, node = sight.graph, sight.graph.node(index)
+def _batch_norm(context: ReadContext, index: int) -> Pointwise:
+    graph, node = context.graph, context.graph.node(index)
     if len([name for name in node.output if name]) > 1 or attribute(node, "training_mode", 0):
         raise declined(graph, index, "is in training mode, expected an inference graph")
     if not attribute(node, "spatial", 1):
         raise declined(graph, index, "normalises every position by itself (spatial is 0)")
-    layout = sight.layouts[node.input[0]]
+    layout = context.layouts[node.input[0]]
     letters = {letter for letter in "".join(layout.axes[1:2]) if layout.count(letter) != 1}
     if letters - {"C"} or layout.axis_of("N") == 1:
         raise declined(graph, index, positions_apart(layout))
-    return _pointwise(sight, index, node.input[:1], sight.layouts[node.input[0]])
+    return _pointwise(context, index, node.input[:1], context.layouts[node.input[0]])
 
 
-def _binary(sight: Sight, index: int) -> Pointwise | None:
-    graph, node = sight.graph, sight.graph.node(index)
+def _binary(context: ReadContext, index: int) -> Pointwise | None:
+    graph, node = context.graph, context.graph.node(index)
     found = [find_constant(graph, name) for name in node.input]
     data = tuple(
         dict.fromkeys(n for n, constant in zip(node.input, found, strict=True) if constant is None)
     )
     if not data:
         return None
-    layout = max((sight.layouts[name] for name in data), key=lambda one: one.channels)
+    layout = max((context.layouts[name] for name in data), key=lambda one: one.channels)
     for name in data:
-        if not layout.takes(sight.layouts[name]):
+        if not layout.takes(context.layouts[name]):
             raise declined(
                 graph, index, f"joins {data[0]!r} and {data[-1]!r}, whose axes lie differently"
             )
@@ -139,4 +139,4 @@ def _binary(sight: Sight, index: int) -> Pointwise | None:
         parameters.append(Parameter(position, seen))
     if any(c is not None and len(c.dims) > max(4, len(layout.axes)) for c in found):
         raise declined(graph, index, f"adds axes to {data[0]!r}, expected none")
-    return _pointwise(sight, index, data, layout, parameters)
+    return _pointwise(context, index, data, layout, parameters)

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from anysize.surgery.graph import Graph, attribute
 from anysize.surgery.heads.layers import Reduction, declined
+from anysize.surgery.heads.readers.context import ReadContext
 from anysize.surgery.heads.readers.pointwise import positions_apart
-from anysize.surgery.heads.readers.sight import Sight
 
 __all__ = ["REDUCTIONS", "read_reduction", "reduced_axes"]
 
@@ -19,12 +19,12 @@ REDUCTIONS = frozenset(
 )  # fmt: skip
 
 
-def read_reduction(sight: Sight, index: int) -> Reduction | None:
+def read_reduction(context: ReadContext, index: int) -> Reduction | None:
     """Read a node that makes one number of all features of an image."""
-    graph, node = sight.graph, sight.graph.node(index)
+    graph, node = context.graph, context.graph.node(index)
     if node.op_type not in REDUCTIONS:
         return None
-    layout, reduced = sight.layouts[node.input[0]], reduced_axes(graph, index)
+    layout, reduced = context.layouts[node.input[0]], reduced_axes(graph, index)
     rank = len(layout.axes)
     places = {axis + rank if axis < 0 else axis for axis in reduced or ()}
     is_over_features = len(places) == 1 and places <= set(range(rank))

@@ -7,26 +7,26 @@ from dataclasses import replace
 from anysize.surgery.graph import Graph, attribute
 from anysize.surgery.heads.constants import is_constant
 from anysize.surgery.heads.layers import Selection, declined
+from anysize.surgery.heads.readers.context import ReadContext
 from anysize.surgery.heads.readers.pointwise import positions_apart
-from anysize.surgery.heads.readers.sight import Sight
 
 __all__ = ["SELECTIONS", "read_selection"]
 
 SELECTIONS = frozenset({"Concat", "Gather", "Slice", "Split"})
 
 
-def read_selection(sight: Sight, index: int) -> Selection | None:
+def read_selection(context: ReadContext, index: int) -> Selection | None:
     """Read a node that takes some features, or puts those of several tensors side by side."""
-    graph, node = sight.graph, sight.graph.node(index)
+    graph, node = context.graph, context.graph.node(index)
     if node.op_type not in SELECTIONS:
         return None
     data = tuple(node.input) if node.op_type == "Concat" else (node.input[0],)
     others = [name for name in node.input if name and name not in data]
     if not all(is_constant(graph, name) for name in others) or any(
-        name not in sight.layouts for name in data
+        name not in context.layouts for name in data
     ):
         raise declined(graph, index, f"{node.op_type} reads what is computed, expected constants")
-    layouts = [sight.layouts[name] for name in data]
+    layouts = [context.layouts[name] for name in data]
     layout, axis = layouts[0], _axis(graph, index, len(layouts[0].axes))
     is_over_features = axis is not None and 0 <= axis < len(layout.axes)
     if axis is None or not is_over_features or layout.axes[axis] not in ("C", "CHW"):
@@ -38,7 +38,7 @@ def read_selection(sight: Sight, index: int) -> Selection | None:
     for one in layouts:
         if any(one.count(letter) != 1 for letter in "HW" if one.axis_of(letter) is not None):
             raise declined(graph, index, positions_apart(one))
-    shapes = [sight.shapes.get(name) or () for name in node.output]
+    shapes = [context.shapes.get(name) or () for name in node.output]
     if any(len(shape) != len(layout.axes) for shape in shapes):
         raise declined(graph, index, f"{node.op_type} makes a shape that cannot be followed")
     return Selection(

@@ -9,7 +9,7 @@ from anysize.errors import DeclinedError
 from anysize.surgery import find_head, rewrite
 from anysize.surgery.graph import Graph
 from anysize.surgery.heads.layout import Layout
-from anysize.surgery.heads.readers import Sight, read_layer
+from anysize.surgery.heads.readers import ReadContext, read_layer
 
 FLAT = 4 * 8 * 8
 ONE = {"w": (5, FLAT), "b": (5,)}
@@ -174,10 +174,10 @@ def test_an_output_made_of_constants_beside_a_head_has_no_batch(kit):
 
 def test_a_layer_that_does_not_fit_the_map_is_declined_by_its_reader(kit):
     graph = Graph(kit.plain())
-    sight = Sight(graph, {"flat": Layout(("N", "CHW"), 1, 4, 4, 4)})
+    context = ReadContext(graph, {"flat": Layout(("N", "CHW"), 1, 4, 4, 4)})
     index = next(i for i, node in enumerate(graph.nodes) if node.op_type == "Gemm")
     with pytest.raises(DeclinedError, match="weight has 256 inputs, expected 64"):
-        read_layer(sight, index)
+        read_layer(context, index)
 
 
 POOLED = "p = GlobalAveragePool (fmap) f = Flatten (p) "

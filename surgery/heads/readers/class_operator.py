@@ -1,16 +1,16 @@
-"""Softmax and its like, ArgMax, TopK, and normalisations over the features → Tail."""
+"""Softmax and its like, ArgMax, TopK, and normalisations over the features → ClassOperator."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from anysize.surgery.graph import attribute, opset_version
-from anysize.surgery.heads.layers import Tail, declined
+from anysize.surgery.heads.layers import ClassOperator, declined
 from anysize.surgery.heads.layout import Layout
+from anysize.surgery.heads.readers.context import ReadContext
 from anysize.surgery.heads.readers.pointwise import positions_apart, require_one_output
-from anysize.surgery.heads.readers.sight import Sight
 
-__all__ = ["TAILS", "read_tail"]
+__all__ = ["TAILS", "read_class_operator"]
 
 _SOFTMAX = frozenset({"Hardmax", "LogSoftmax", "Softmax"})
 _ARG = frozenset({"ArgMax", "ArgMin"})
@@ -21,12 +21,12 @@ TAILS = _SOFTMAX | _ARG | _NORMALISING | {"TopK"}
 _SOFTMAX_ALONG_AXIS_OPSET = 13
 
 
-def read_tail(sight: Sight, index: int) -> Tail | None:
+def read_class_operator(context: ReadContext, index: int) -> ClassOperator | None:
     """Read a node that works on all features of an image together."""
-    graph, node = sight.graph, sight.graph.node(index)
+    graph, node = context.graph, context.graph.node(index)
     if node.op_type not in TAILS:
         return None
-    layout = sight.layouts[node.input[0]]
+    layout = context.layouts[node.input[0]]
     is_old = node.op_type in _SOFTMAX and opset_version(graph.model) < _SOFTMAX_ALONG_AXIS_OPSET
     has_scales = node.op_type in _NORMALISING - {"LpNormalization"}
     needs_rows = is_old or has_scales
@@ -41,12 +41,12 @@ def read_tail(sight: Sight, index: int) -> Tail | None:
     if any(layout.count(letter) != 1 for letter in "HW" if layout.axis_of(letter) is not None):
         raise declined(graph, index, positions_apart(layout))
     keeps_rank = node.op_type not in _ARG or bool(attribute(node, "keepdims", 1))
-    return Tail(
+    return ClassOperator(
         node=index,
         label=graph.label(index),
         inputs=(node.input[0],),
         outputs=tuple(node.output[:1] if node.op_type in _NORMALISING else node.output),
-        layout=_layout_after(sight, index, layout, place, keeps_rank=keeps_rank),
+        layout=_layout_after(context, index, layout, place, keeps_rank=keeps_rank),
         keeps_rank=keeps_rank,
         needs_rows=needs_rows,
     )
@@ -62,14 +62,14 @@ def _is_over_classes(layout: Layout, axis: int, *, needs_rows: bool) -> bool:
 
 
 def _layout_after(
-    sight: Sight, index: int, layout: Layout, axis: int, *, keeps_rank: bool
+    context: ReadContext, index: int, layout: Layout, axis: int, *, keeps_rank: bool
 ) -> Layout:
-    node = sight.graph.node(index)
+    node = context.graph.node(index)
     if node.op_type in _SOFTMAX | _NORMALISING:
         return layout
     if node.op_type == "TopK":
-        shape = sight.shapes.get(node.output[0])
-        count = sight.graph.small_constant(node.input[1]) if len(node.input) > 1 else None
+        shape = context.shapes.get(node.output[0])
+        count = context.graph.small_constant(node.input[1]) if len(node.input) > 1 else None
         kept = int(count.ravel()[0]) if count is not None else attribute(node, "k", 0)
         if shape is not None:
             kept = shape[axis]

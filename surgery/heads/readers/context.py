@@ -9,11 +9,11 @@ from anysize.surgery.graph import Graph
 from anysize.surgery.heads.layout import Layout
 from anysize.surgery.shapes import Shape
 
-__all__ = ["Sight"]
+__all__ = ["ReadContext"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class ReadContext:
     """A head while it is being read, from the feature map to the outputs.
 
     Attributes:

@@ -1,27 +1,27 @@
-"""Flatten, Reshape, Squeeze, Unsqueeze and Transpose → Move."""
+"""Flatten, Reshape, Squeeze, Unsqueeze and Transpose → AxisMove."""
 
 from __future__ import annotations
 
 from anysize.surgery.graph import attribute
-from anysize.surgery.heads.layers import Move, declined
+from anysize.surgery.heads.layers import AxisMove, declined
 from anysize.surgery.heads.layout import Layout
-from anysize.surgery.heads.readers.sight import Sight
+from anysize.surgery.heads.readers.context import ReadContext
 
-__all__ = ["MOVES", "read_move"]
+__all__ = ["MOVES", "read_axis_move"]
 
 MOVES = frozenset({"Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 
-def read_move(sight: Sight, index: int) -> Move | None:
+def read_axis_move(context: ReadContext, index: int) -> AxisMove | None:
     """Read a node that moves axes about, and work out where they are afterwards."""
-    graph, node = sight.graph, sight.graph.node(index)
+    graph, node = context.graph, context.graph.node(index)
     if node.op_type not in MOVES:
         return None
-    before = sight.layouts[node.input[0]]
-    shape, other = sight.shapes.get(node.output[0]), sight.other.get(node.output[0])
-    after = _after(sight, index, before)
+    before = context.layouts[node.input[0]]
+    shape, other = context.shapes.get(node.output[0]), context.other.get(node.output[0])
+    after = _after(context, index, before)
     is_followed = after is not None and (shape is None or after.shape == shape)
-    if after is None or not is_followed or not _keeps_batch(after, other, sight.other_batch):
+    if after is None or not is_followed or not _keeps_batch(after, other, context.other_batch):
         got = "an unknown shape" if shape is None else str(list(shape))
         raise declined(
             graph,
@@ -29,7 +29,7 @@ def read_move(sight: Sight, index: int) -> Move | None:
             f"{node.op_type} makes {got} of {list(before.shape)}, expected the features of an "
             "image to stay together",
         )
-    return Move(
+    return AxisMove(
         node=index,
         label=graph.label(index),
         inputs=(node.input[0],),
@@ -39,19 +39,19 @@ def read_move(sight: Sight, index: int) -> Move | None:
     )
 
 
-def _after(sight: Sight, index: int, before: Layout) -> Layout | None:
-    node = sight.graph.node(index)
+def _after(context: ReadContext, index: int, before: Layout) -> Layout | None:
+    node = context.graph.node(index)
     if node.op_type == "Transpose":
         perm = attribute(node, "perm", list(range(len(before.axes)))[::-1])
         return before.transposed(perm) if isinstance(perm, list) else None
     if node.op_type in ("Squeeze", "Unsqueeze"):
-        axes = sight.graph.integers(node, "axes", 1)
+        axes = context.graph.integers(node, "axes", 1)
         if axes is None:
             return None
         if node.op_type == "Squeeze":
             return before.squeezed(axes or None)
         return before.unsqueezed(axes) if axes else None
-    shape = sight.shapes.get(node.output[0])
+    shape = context.shapes.get(node.output[0])
     return None if shape is None else before.reshaped(shape)
 
 
