@@ -13,14 +13,7 @@ from numpy.typing import NDArray
 
 from anysize.surgery.storage.external_data import external_range, read_range, set_external
 from anysize.surgery.storage.payloads import load_tensor, locate
-from anysize.surgery.storage.tensors import (
-    all_tensors,
-    is_inline_in_file,
-    is_loaded,
-    is_packed,
-    is_permuted,
-    is_placed,
-)
+from anysize.surgery.storage.tensors import OURS, Place, all_tensors, is_loaded, is_packed, place_of
 
 __all__ = ["attached", "mapped_array"]
 
@@ -39,17 +32,17 @@ def attached(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
         A copy in which such initializers are external data of the model's own file. Those that no
         location can name, and tensors elsewhere, are read. The model itself where there are none.
     """
-    if not any(is_placed(tensor) for tensor in all_tensors(model)):
+    if not any(place_of(tensor) in OURS for tensor in all_tensors(model)):
         return model
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     for tensor in copy.graph.initializer:
-        if is_inline_in_file(tensor) and (name := _file_name(tensor)) is not None:
+        if place_of(tensor) is Place.OWN_FILE and (name := _file_name(tensor)) is not None:
             piece = external_range(tensor, folder)
             if not piece.path.is_symlink():
                 set_external(tensor, name, offset=piece.offset, size_bytes=piece.size_bytes)
     for tensor in all_tensors(copy):
-        if is_placed(tensor):
+        if place_of(tensor) in OURS:
             load_tensor(tensor, folder)
     return copy
 
@@ -78,7 +71,7 @@ def mapped_array(tensor: onnx.TensorProto, folder: Path | None = None) -> NDArra
         return onnx.numpy_helper.to_array(tensor)
     dims = tuple(tensor.dims)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    if is_permuted(tensor):
+    if place_of(tensor) is Place.PERMUTED:
         return np.frombuffer(locate(tensor, folder).read(), dtype).reshape(dims)
     piece = external_range(tensor, folder or Path())
     if is_packed(tensor) or not piece.size_bytes:

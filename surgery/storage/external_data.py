@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 import onnx
 
 from anysize.errors import ModelFileError
-from anysize.surgery.storage.tensors import DATA_FIELDS, PLACE_KEY, is_inline_in_file, payload_bytes
+from anysize.surgery.storage.tensors import DATA_FIELDS, PLACE_KEY, Place, payload_bytes, place_of
 
 __all__ = [
     "ExternalRange",
@@ -57,7 +57,7 @@ def external_range(tensor: onnx.TensorProto, folder: Path) -> ExternalRange:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     what = f"external data of tensor {tensor.name!r}"
     location = entries.get("location", "")
-    if is_inline_in_file(tensor):  # the model itself may be called as it likes, and be a link
+    if place_of(tensor) is Place.OWN_FILE:  # the model may be called as it likes, and be a link
         path = folder / os.fsdecode(unquote_to_bytes(location))
     else:
         path = _safe_path(location, folder, what)

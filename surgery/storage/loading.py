@@ -17,13 +17,13 @@ from anysize.surgery.storage.node_count import check_node_count
 from anysize.surgery.storage.payloads import load_tensor
 from anysize.surgery.storage.structure import read_structure
 from anysize.surgery.storage.tensors import (
+    Place,
     all_tensors,
     element_count,
-    is_external,
-    is_inline_in_file,
     is_loaded,
     is_packed,
     payload_bytes,
+    place_of,
 )
 from anysize.surgery.storage.weightless import check, one_line
 
@@ -77,7 +77,7 @@ def model_files(path: Path | str) -> tuple[Path, ...]:
     path = Path(path)
     try:
         tensors = all_tensors(load_model(path, weights="in_file"))
-        outside = [tensor for tensor in tensors if is_external(tensor)]
+        outside = [tensor for tensor in tensors if place_of(tensor) is Place.OTHER_FILE]
         return (path, *dict.fromkeys(external_range(t, path.parent).path for t in outside))
     except (ModelFileError, OSError):  # the latter where it changes at this moment
         return (path,)
@@ -114,7 +114,7 @@ def _parse(path: Path) -> onnx.ModelProto:
 
 def _load_inline(model: onnx.ModelProto, folder: Path) -> None:
     for tensor in all_tensors(model):
-        if is_inline_in_file(tensor):
+        if place_of(tensor) is Place.OWN_FILE:
             load_tensor(tensor, folder)
 
 

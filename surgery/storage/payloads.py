@@ -22,11 +22,9 @@ from anysize.surgery.storage.tensors import (
     HELD,
     LARGE_BYTES,
     PLACE_KEY,
-    is_held,
-    is_inline_in_file,
-    is_loaded,
-    is_permuted,
+    Place,
     payload_bytes,
+    place_of,
 )
 
 __all__ = [
@@ -109,14 +107,14 @@ class HeldWeights:
 
     def array(self, tensor: onnx.TensorProto) -> npt.NDArray[np.generic]:
         """Return a tensor's elements, whether it is held or in memory."""
-        if is_held(tensor):
+        if place_of(tensor) is Place.BESIDE:
             return self.data(tensor).numpy().reshape(tuple(tensor.dims))
         return onnx.numpy_helper.to_array(tensor)
 
     def load(self, model: onnx.ModelProto) -> None:
         """Bring every held initializer of a model into it, so that it stands for itself."""
         for tensor in model.graph.initializer:
-            if is_held(tensor):
+            if place_of(tensor) is Place.BESIDE:
                 load_tensor(tensor, self)
 
 
@@ -134,20 +132,19 @@ def locate(tensor: onnx.TensorProto, place: WeightPlace | None) -> Payload:
     Raises:
         ModelFileError: They are not where they should be.
     """
-    if is_loaded(tensor):
+    kind = place_of(tensor)
+    if kind is Place.MEMORY:
         return LoadedWeight(tensor)
-    if not is_held(tensor):
+    if kind is Place.BESIDE:
         if isinstance(place, HeldWeights):
-            raise ModelFileError(f"tensor {tensor.name!r}: is in a file, expected it in memory")
-        folder = place or Path()
-        return (
-            PermutedWeight(tensor, folder)
-            if is_permuted(tensor)
-            else external_range(tensor, folder)
-        )
-    if not isinstance(place, HeldWeights):
+            return _HeldWeight(tensor.name, place.data(tensor), payload_bytes(tensor))
         raise ModelFileError(f"tensor {tensor.name!r}: its holder is gone; export the model again")
-    return _HeldWeight(tensor.name, place.data(tensor), payload_bytes(tensor))
+    if isinstance(place, HeldWeights):
+        raise ModelFileError(f"tensor {tensor.name!r}: is in a file, expected it in memory")
+    folder = place or Path()
+    if kind is Place.PERMUTED:
+        return PermutedWeight(tensor, folder)
+    return external_range(tensor, folder)
 
 
 def load_tensor(tensor: onnx.TensorProto, place: WeightPlace) -> None:
@@ -156,7 +153,7 @@ def load_tensor(tensor: onnx.TensorProto, place: WeightPlace) -> None:
     Raises:
         ModelFileError: They are not where they should be.
     """
-    is_stated = is_inline_in_file(tensor) and tensor.external_data[-1].value == "stated"
+    is_stated = place_of(tensor) is Place.OWN_FILE and tensor.external_data[-1].value == "stated"
     data = locate(tensor, place).read()
     tensor.ClearField("external_data")
     tensor.ClearField("data_location")

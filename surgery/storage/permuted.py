@@ -23,11 +23,10 @@ from anysize.surgery.storage.external_data import ExternalRange, external_range
 from anysize.surgery.storage.tensors import (
     LARGE_BYTES,
     PERMUTED_KEY,
-    is_held,
-    is_loaded,
+    Place,
     is_packed,
-    is_permuted,
     payload_bytes,
+    place_of,
 )
 from anysize.surgery.storage.weightless import copy_fields
 
@@ -52,7 +51,7 @@ class Permutation:
 def can_permute(source: onnx.TensorProto) -> bool:
     """Say whether a tensor is in a file, and large enough to be turned on the way."""
     return (
-        not (is_loaded(source) or is_held(source) or is_permuted(source))
+        place_of(source) in (Place.OWN_FILE, Place.OTHER_FILE)
         and not is_packed(source)
         and (payload_bytes(source) or 0) >= LARGE_BYTES
     )

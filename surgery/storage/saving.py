@@ -25,14 +25,12 @@ from anysize.surgery.storage.payloads import HeldWeights, WeightPlace, locate
 from anysize.surgery.storage.streaming import write_model
 from anysize.surgery.storage.tensors import (
     DATA_FIELDS,
+    Place,
     all_tensors,
-    is_external,
-    is_held,
-    is_inline_in_file,
     is_loaded,
     is_outside,
-    is_permuted,
     payload_bytes,
+    place_of,
 )
 from anysize.surgery.storage.weightless import copy_fields
 
@@ -126,7 +124,8 @@ def _save_external(
     outside = [
         tensor
         for tensor in all_tensors(light)
-        if is_external(tensor) or (moves_inline and is_inline_in_file(tensor))
+        if place_of(tensor) is Place.OTHER_FILE
+        or (moves_inline and place_of(tensor) is Place.OWN_FILE)
     ]
     folder = path.parent if isinstance(place, HeldWeights) else place
     pieces = [external_range(tensor, folder) for tensor in outside]
@@ -159,8 +158,11 @@ def _without_weights(
     moved = []
     for original in model.graph.initializer:
         copy = light.graph.initializer.add()
-        is_inline = is_loaded(original) or is_held(original) or is_permuted(original)
-        is_moved = (is_permuted(original) and is_outside(original)) or (moves_inline and is_inline)
+        place = place_of(original)
+        is_inline = place in (Place.MEMORY, Place.BESIDE, Place.PERMUTED)
+        is_moved = (moves_inline and is_inline) or (
+            place is Place.PERMUTED and is_outside(original)
+        )
         if is_moved and (payload_bytes(original) or 0) >= _SMALLEST_EXTERNAL_BYTES:
             copy_fields(original, copy, leave_out=(*DATA_FIELDS, "external_data", "data_location"))
             moved.append((original, copy))

@@ -17,13 +17,13 @@ from anysize.surgery.storage.payloads import Payload, WeightPlace, locate
 from anysize.surgery.storage.structure import ON_THE_WAY, placeholder
 from anysize.surgery.storage.tensors import (
     LARGE_BYTES,
+    OURS,
     PLACE_KEY,
+    Place,
     all_tensors,
-    is_external,
-    is_inline_in_file,
     is_loaded,
-    is_placed,
     payload_bytes,
+    place_of,
 )
 from anysize.surgery.storage.weightless import copy_fields
 from anysize.surgery.storage.wire import LENGTH_DELIMITED, fields_of, number_of, tag, varint
@@ -56,14 +56,14 @@ def write_model(
     light = _shell_of(model)
     payloads: list[Payload] = []
     for original, tensor in zip(_weights(model), _weights(light), strict=True):
-        is_brought_in = is_external(original) and not keeps_external
-        if not (is_brought_in or is_placed(original) or _is_large(original)):
+        is_brought_in = place_of(original) is Place.OTHER_FILE and not keeps_external
+        if not (is_brought_in or place_of(original) in OURS or _is_large(original)):
             continue
         payloads.append(locate(original, place))
         _set_aside(tensor, original, len(payloads) - 1)
     if not keeps_external:
         for tensor in all_tensors(light):  # within subgraphs and functions
-            if is_external(tensor):
+            if place_of(tensor) is Place.OTHER_FILE:
                 tensor.raw_data = locate(tensor, place).read()
                 tensor.ClearField("external_data")
                 tensor.ClearField("data_location")
@@ -108,7 +108,7 @@ def _is_large(tensor: onnx.TensorProto) -> bool:
 def _set_aside(tensor: onnx.TensorProto, original: onnx.TensorProto, index: int) -> None:
     """Let a placeholder stand for the tensor's bytes; its offset is the payload's number."""
     is_stated = is_loaded(original) and original.HasField("data_location")
-    if is_inline_in_file(original):
+    if place_of(original) is Place.OWN_FILE:
         is_stated = original.external_data[-1].value == "stated"
     for field in ("raw_data", "external_data", "data_location"):
         tensor.ClearField(field)
@@ -136,7 +136,7 @@ def _splice(data: bytes, descriptor: Any, payloads: Sequence[Payload]) -> list[b
 
 def _fill(data: bytes, payloads: Sequence[Payload]) -> list[bytes | Payload]:
     tensor = onnx.TensorProto.FromString(data)
-    if not is_inline_in_file(tensor):  # it only mentions the word
+    if place_of(tensor) is not Place.OWN_FILE:  # it only mentions the word
         return [data]
     entries = {entry.key: entry.value for entry in tensor.external_data}
     payload = payloads[int(entries["offset"])]

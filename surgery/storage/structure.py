@@ -22,12 +22,12 @@ from anysize.errors import ModelFileError
 from anysize.surgery.storage.tensors import (
     DATA_FIELDS,
     LARGE_BYTES,
+    OURS,
     PERMUTED_KEY,
     PLACE_KEY,
+    Place,
     all_tensors,
-    is_held,
-    is_permuted,
-    is_placed,
+    place_of,
 )
 from anysize.surgery.storage.wire import (
     LENGTH_DELIMITED,
@@ -68,7 +68,7 @@ class Structure:
     """A file without its large weights.
 
     Attributes:
-        data: The serialised model; see `anysize.surgery.storage.tensors.is_inline_in_file`.
+        data: The serialised model; see `anysize.surgery.storage.tensors.Place`.
         places: Offset and length of each weight that was left out.
     """
 
@@ -85,16 +85,17 @@ class Structure:
         model: onnx.ModelProto = onnx.ModelProto.FromString(self.data)
         found = []
         for tensor in all_tensors(model):
-            if not is_placed(tensor):
+            place = place_of(tensor)
+            if place not in OURS:
                 continue
-            if is_held(tensor) or is_permuted(tensor):
+            if place is not Place.OWN_FILE:
                 raise _not_ours()
             entries = {entry.key: entry.value for entry in tensor.external_data}
-            place = (entries.get("offset", ""), entries.get("length", ""))
+            piece = (entries.get("offset", ""), entries.get("length", ""))
             is_whole = tensor.data_location == onnx.TensorProto.EXTERNAL
             if not is_whole or len(tensor.external_data) != 4 or _holds_data(tensor):
                 raise ModelFileError(f"tensor {tensor.name!r}: its data are there more than once")
-            found.append(place)
+            found.append(piece)
         if sorted(found) != sorted((str(offset), str(length)) for offset, length in self.places):
             raise _not_ours()
         return model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from enum import Enum
 
 import numpy as np
 import onnx
@@ -13,21 +14,19 @@ __all__ = [
     "DATA_FIELDS",
     "HELD",
     "LARGE_BYTES",
+    "OURS",
     "PERMUTED_KEY",
     "PLACE_KEY",
     "SMALL_ELEMENTS",
+    "Place",
     "all_tensors",
     "element_count",
-    "is_external",
-    "is_held",
-    "is_inline_in_file",
     "is_loaded",
     "is_outside",
     "is_packed",
-    "is_permuted",
-    "is_placed",
     "is_small",
     "payload_bytes",
+    "place_of",
     "small_array",
 ]
 
@@ -72,44 +71,41 @@ _BITS = {
 }
 
 
-def is_external(tensor: onnx.TensorProto) -> bool:
-    """Say whether the tensor's bytes lie in another file."""
-    return not is_loaded(tensor) and not is_placed(tensor)
+class Place(Enum):
+    """Where a tensor's bytes lie."""
+
+    MEMORY = "in the tensor itself"
+    OWN_FILE = "left where they are in the model's own file"
+    OTHER_FILE = "external data, in a file beside the model"
+    BESIDE = "an array that stands beside the model"
+    PERMUTED = "another tensor's, permuted when they are written"
 
 
-def is_held(tensor: onnx.TensorProto) -> bool:
-    """Say whether the tensor's bytes are an array that stands beside the model."""
-    return _place(tensor) == HELD
+# What no other program knows; none of these is ever written.
+OURS = frozenset({Place.OWN_FILE, Place.BESIDE, Place.PERMUTED})
+
+
+def place_of(tensor: onnx.TensorProto) -> Place:
+    """Say where the tensor's bytes lie."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    if PERMUTED_KEY in entries:
+        return Place.PERMUTED
+    if PLACE_KEY in entries:
+        return Place.BESIDE if entries[PLACE_KEY] == HELD else Place.OWN_FILE
+    is_external = tensor.data_location == onnx.TensorProto.EXTERNAL
+    return Place.OTHER_FILE if is_external else Place.MEMORY
 
 
 def is_loaded(tensor: onnx.TensorProto) -> bool:
     """Say whether the tensor's bytes are in memory."""
-    return tensor.data_location != onnx.TensorProto.EXTERNAL
-
-
-def is_inline_in_file(tensor: onnx.TensorProto) -> bool:
-    """Say whether the tensor's bytes were left where they are in the model's own file."""
-    return not is_permuted(tensor) and _place(tensor) not in (None, HELD)
-
-
-def is_placed(tensor: onnx.TensorProto) -> bool:
-    """Say whether the tensor's bytes are where only we can find them."""
-    return is_permuted(tensor) or _place(tensor) is not None
-
-
-def is_permuted(tensor: onnx.TensorProto) -> bool:
-    """Say whether the tensor's bytes are another's, turned when they are written."""
-    return any(entry.key == PERMUTED_KEY for entry in tensor.external_data)
+    return place_of(tensor) is Place.MEMORY
 
 
 def is_outside(tensor: onnx.TensorProto) -> bool:
-    """Say whether the tensor's bytes, or those that they are made of, lie in another file."""
-    return not is_loaded(tensor) and _place(tensor) is None
-
-
-def _place(tensor: onnx.TensorProto) -> str | None:
-    places = (entry.value for entry in tensor.external_data if entry.key == PLACE_KEY)
-    return next(places, None)
+    """Say whether the tensor's bytes, or those that they are permuted from, lie in another file."""
+    place = place_of(tensor)
+    is_of_ours = any(entry.key == PLACE_KEY for entry in tensor.external_data)
+    return place is Place.OTHER_FILE or (place is Place.PERMUTED and not is_of_ours)
 
 
 def element_count(tensor: onnx.TensorProto) -> int:

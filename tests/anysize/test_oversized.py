@@ -13,7 +13,7 @@ import anysize
 from anysize.errors import AnysizeError, ModelFileError
 from anysize.surgery import load_model
 from anysize.surgery.storage.attached import attached, mapped_array
-from anysize.surgery.storage.tensors import is_external, is_inline_in_file
+from anysize.surgery.storage.tensors import Place, place_of
 
 BOUND_S = 10.0
 
@@ -63,8 +63,8 @@ def test_weights_in_their_file_are_external_data_to_a_runtime(tmp_path):
     onnx.save(classifier(0, units=100), path)
     model = load_model(path, weights="in_file")
     copy = attached(model, tmp_path)
-    assert is_inline_in_file(model.graph.initializer[0])
-    assert is_external(copy.graph.initializer[0])
+    assert place_of(model.graph.initializer[0]) is Place.OWN_FILE
+    assert place_of(copy.graph.initializer[0]) is Place.OTHER_FILE
     expected = numpy_helper.to_array(onnx.load(path).graph.initializer[0])
     assert np.array_equal(mapped_array(model.graph.initializer[0], tmp_path), expected)
     assert len(copy.SerializeToString()) < 2000

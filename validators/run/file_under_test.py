@@ -95,12 +95,12 @@ class Subject:
 
 def _files(path: Path, model: onnx.ModelProto) -> tuple[tuple[int, ...], ...]:
     """Identify the file as it is now, and those of its external weights."""
-    from anysize.surgery.storage import all_tensors, is_external
+    from anysize.surgery.storage import Place, all_tensors, place_of
 
     names = {
         entry.value
         for tensor in all_tensors(model)
-        if is_external(tensor)
+        if place_of(tensor) is Place.OTHER_FILE
         for entry in tensor.external_data
         if entry.key == "location"
     }

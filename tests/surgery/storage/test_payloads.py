@@ -14,7 +14,7 @@ from anysize.models import resolve
 from anysize.sizes import Size
 from anysize.surgery import HeldWeights, load_model, rewrite, save_model
 from anysize.surgery.storage.payloads import locate
-from anysize.surgery.storage.tensors import is_external, is_held, is_inline_in_file, is_loaded
+from anysize.surgery.storage.tensors import Place, is_loaded, place_of
 from anysize.surgery.storage.weightless import check
 
 
@@ -39,10 +39,13 @@ def same(first, second):
 
 
 def test_a_held_weight_is_neither_loaded_nor_in_a_file(exported):
-    held = [tensor for tensor in exported.model.graph.initializer if is_held(tensor)]
+    tensors = exported.model.graph.initializer
+    held = [tensor for tensor in tensors if place_of(tensor) is Place.BESIDE]
+        tensor for tensor in exported.model.graph.initializer if place_of(tensor) is Place.BESIDE
+    ]
     assert held
     for tensor in held:
-        assert not any(claim(tensor) for claim in (is_loaded, is_external, is_inline_in_file))
+        assert not is_loaded(tensor)
         assert not tensor.raw_data
     check(exported.model)
 
@@ -61,7 +64,7 @@ def test_held_weights_are_written(exported, tmp_path, external_data):
 
 def test_loaded_leaves_the_model_as_it_was(exported):
     before = exported.model.SerializeToString()
-    assert not any(map(is_held, exported.loaded().graph.initializer))
+    assert all(map(is_loaded, exported.loaded().graph.initializer))
     assert exported.model.SerializeToString() == before
 
 
@@ -96,6 +99,6 @@ def test_small_arrays_are_not_held():
     held.set_data(small, np.arange(6, dtype=np.float16).reshape(2, 3))
     held.set_data(large, np.ones((300, 200), np.float16))
     assert is_loaded(small)
-    assert is_held(large)
+    assert place_of(large) is Place.BESIDE
     assert np.array_equal(numpy_helper.to_array(small), [[0, 1, 2], [3, 4, 5]])
     assert np.array_equal(held.array(large), np.ones((300, 200)))

@@ -17,7 +17,7 @@ from anysize.surgery.storage import permuted
 from anysize.surgery.storage.attached import mapped_array
 from anysize.surgery.storage.payloads import load_tensor, locate
 from anysize.surgery.storage.permuted import Permutation, can_permute, permute_later
-from anysize.surgery.storage.tensors import is_permuted
+from anysize.surgery.storage.tensors import Place, place_of
 
 BLOCK = 4096
 
@@ -132,7 +132,7 @@ def test_a_rewrite_turns_its_weight_where_it_is(kit, tmp_path, is_external):
     path, out = tmp_path / "in.onnx", tmp_path / "out.onnx"
     onnx.save(model, path, save_as_external_data=is_external, location="in.data", size_threshold=0)
     done = rewrite(load_model(path, weights="in_file"), source=path)
-    assert any(is_permuted(tensor) for tensor in done.model.graph.initializer)
+    assert any(place_of(tensor) is Place.PERMUTED for tensor in done.model.graph.initializer)
     save_model(done.model, out, source=path)
     assert (tmp_path / "out.onnx.data").exists() == is_external  # what was outside stays outside
     written = onnx.load(out)
