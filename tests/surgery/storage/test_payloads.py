@@ -41,8 +41,6 @@ def same(first, second):
 def test_a_held_weight_is_neither_loaded_nor_in_a_file(exported):
     tensors = exported.model.graph.initializer
     held = [tensor for tensor in tensors if place_of(tensor) is Place.BESIDE]
-        tensor for tensor in exported.model.graph.initializer if place_of(tensor) is Place.BESIDE
-    ]
     assert held
     for tensor in held:
         assert not is_loaded(tensor)
