@@ -1,6 +1,6 @@
 """The shape of every tensor at a given image size, without touching a weight.
 
-A walk over the nodes with PyTorch's arithmetic for windows (`shape_rules`), shape arithmetic
+A walk over the nodes with PyTorch's arithmetic for windows (`rules`), shape arithmetic
 evaluated (`folding`), and onnx's own inference for everything else.
 """
 
