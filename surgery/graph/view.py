@@ -1,8 +1,7 @@
 """A model's graph to walk: who makes a tensor, who reads it, what is constant.
 
-onnx_graphsurgeon supplies the links, read lazily so that no weight is touched. A round trip
-through it would drop metadata, doc strings and order, so nothing is ever written back: edits go
-to the ModelProto (`anysize.surgery.edit`), and the view points at its nodes by index.
+Nothing is written back: edits go to the ModelProto (`anysize.surgery.edit`), and the view points
+at its nodes by index.
 """
 
 from __future__ import annotations
@@ -12,12 +11,9 @@ from collections.abc import Collection
 
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
-from onnx_graphsurgeon.logger import G_LOGGER
 
-from anysize.errors import UnsupportedModelError
 from anysize.surgery.graph.nodes import attribute, reads
-from anysize.surgery.storage import one_line, small_array
+from anysize.surgery.storage import small_array
 
 __all__ = ["GraphView"]
 
@@ -39,16 +35,11 @@ class GraphView:
 
     @functools.cached_property
     def _makers(self) -> dict[str, int]:
-        """Tensor → the node that makes it; 4 ms for VGG-16, which most views are not asked for."""
-        try:
-            with G_LOGGER.suppress():
-                graph = gs.import_onnx(self.model)
-        except Exception as exc:  # graphsurgeon raises whatever its parts raise
-            raise UnsupportedModelError(f"graph cannot be walked: {one_line(exc)}") from exc
+        """Tensor → the node that makes it."""
         makers: dict[str, int] = {}
-        for index, node in enumerate(graph.nodes):
-            for output in node.outputs:
-                makers.setdefault(output.name, index)
+        for index, node in enumerate(self.model.graph.node):
+            for output in node.output:
+                makers.setdefault(output, index)
         return makers
 
     @property
@@ -67,11 +58,7 @@ class GraphView:
         return f"node {node.name!r}" if node.name else f"node #{index} ({node.op_type})"
 
     def producer(self, tensor: str) -> int | None:
-        """Return the index of the node that makes `tensor`; None for inputs and initializers.
-
-        Raises:
-            UnsupportedModelError: graphsurgeon cannot import the graph.
-        """
+        """Return the index of the node that makes `tensor`; None for inputs and initializers."""
         return self._makers.get(tensor) if tensor else None
 
     def consumers(self, tensor: str) -> tuple[int, ...]:
