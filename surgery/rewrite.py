@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 
@@ -13,6 +14,7 @@ from anysize.sizes import Size, SizeRange
 from anysize.surgery.axes import free_axes
 from anysize.surgery.geometry import MapGeometry, map_geometry
 from anysize.surgery.graph import GraphView, image_input
+from anysize.surgery.graphsurgeon import from_graphsurgeon, is_graphsurgeon, to_graphsurgeon
 from anysize.surgery.heads import Head
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
 from anysize.surgery.shapes import IllegalSizeError, ShapeWalk
@@ -20,6 +22,9 @@ from anysize.surgery.size_guard import drop_guards
 from anysize.surgery.storage import HeldWeights, WeightPlace, check, weight_free
 from anysize.surgery.targets import TARGETS, NotNeeded, Output, Plan
 from anysize.version import VERSION
+
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
 
 __all__ = ["Rewrite", "rewrite"]
 
@@ -34,7 +39,8 @@ class Rewrite:
     """The outcome of a rewrite.
 
     Attributes:
-        model: The rewritten model, or the one given where nothing was to be done.
+        model: The rewritten model, or the one given where nothing was to be done; a graph of
+            onnx-graphsurgeon where that was given.
         applied: Whether the head was rewritten.
         reason: Why not; empty where it was.
         head: The head as it was found in the original.
@@ -46,7 +52,7 @@ class Rewrite:
         moved: For each weight whose bytes could not stay in place, why.
     """
 
-    model: onnx.ModelProto
+    model: onnx.ModelProto | gs.Graph
     applied: bool
     reason: str = ""
     head: Head | None = None
@@ -59,7 +65,7 @@ class Rewrite:
 
 
 def rewrite(
-    model: onnx.ModelProto,
+    model: onnx.ModelProto | gs.Graph,
     *,
     to: str = "fcn",
     size: Size | None = None,
@@ -74,7 +80,7 @@ def rewrite(
     head stay as they are.
 
     Args:
-        model: The classifier, as `load_model` gives it.
+        model: The classifier, as `load_model` gives it, or as a graph of onnx-graphsurgeon.
         to: The head to rewrite to: `fcn`, convolutions instead of fully connected layers; `cam`,
             the linear layer before the global average instead of behind it; `gap`, a global
             average instead of one over a window as large as the trained map; `adaptive`, the
@@ -86,7 +92,8 @@ def rewrite(
             For all others, whose outputs stay what they are, only the default.
         source: The file that `model` was loaded from, recorded by its hash, or what holds its
             weights; needed where weights must move that the model does not hold itself.
-        in_place: Edit `model` itself, which saves a copy of its inline weights.
+        in_place: Edit `model` itself, which saves a copy of its inline weights. A graph of
+            onnx-graphsurgeon is never edited.
 
     Returns:
         The outcome; a graph that takes any size already is not applied, with the reason.
@@ -100,6 +107,12 @@ def rewrite(
         raise UsageError(f"rewrite to {to!r}: expected {', '.join(TARGETS)}")
     if output not in _OUTPUTS:
         raise UsageError(f"output {output!r}: expected {', '.join(_OUTPUTS)}")
+    place = source.parent if isinstance(source, Path) else source
+    if is_graphsurgeon(model):
+        done = rewrite(
+            from_graphsurgeon(model), to=to, size=size, output=output, source=source, in_place=True
+        )
+        return replace(done, model=to_graphsurgeon(done.model, place) if done.applied else model)
     _check_declared(read_metadata(model), size)
     trial = weight_free(model)
     plan = TARGETS[to](trial, size, output)
@@ -126,7 +139,7 @@ def rewrite(
     result = model if in_place else onnx.ModelProto()
     if not in_place:
         result.CopyFrom(model)
-    _apply(result, plan, source.parent if isinstance(source, Path) else source)
+    _apply(result, plan, place)
     free_axes(result, fixed=fixed)
     write_metadata(result, metadata)
     return Rewrite(
