@@ -3,6 +3,7 @@
 from anysize.surgery.axes import free_axes
 from anysize.surgery.geometry import MapGeometry, map_geometry
 from anysize.surgery.graph import image_input, static_size
+from anysize.surgery.graphsurgeon import from_graphsurgeon, to_graphsurgeon
 from anysize.surgery.heads import AnySizeAlreadyError, Head, find_head, find_heads
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
 from anysize.surgery.passes import (
@@ -42,6 +43,7 @@ __all__ = [
     "find_pooled_head",
     "free_axes",
     "free_baked_shapes",
+    "from_graphsurgeon",
     "guard_map_size",
     "guard_max_size",
     "guard_min_size",
@@ -61,6 +63,7 @@ __all__ = [
     "smallest_size",
     "split_at",
     "static_size",
+    "to_graphsurgeon",
     "trained_size",
     "write_metadata",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 
@@ -14,6 +15,7 @@ from anysize.sizes import Size, SizeRange
 from anysize.surgery.axes import free_axes
 from anysize.surgery.geometry import MapGeometry, map_geometry
 from anysize.surgery.graph import Graph, Model, Trial, image_input
+from anysize.surgery.graphsurgeon import from_graphsurgeon, is_graphsurgeon, to_graphsurgeon
 from anysize.surgery.heads import Head
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
 from anysize.surgery.shapes import IllegalSizeError, Shape, infer_shapes
@@ -21,6 +23,9 @@ from anysize.surgery.size_guard import without_guards
 from anysize.surgery.storage import HeldWeights, check
 from anysize.surgery.targets import TARGETS, NotNeeded, Output
 from anysize.version import VERSION
+
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
 
 __all__ = ["Rewrite", "rewrite"]
 
@@ -35,7 +40,8 @@ class Rewrite:
     """The outcome of a rewrite.
 
     Attributes:
-        model: The rewritten model, or the one given where nothing was to be done.
+        model: The rewritten model, or the one given where nothing was to be done; a graph of
+            onnx-graphsurgeon where that was given.
         applied: Whether the head was rewritten.
         reason: Why not; empty where it was.
         head: The head as it was found in the original.
@@ -47,7 +53,7 @@ class Rewrite:
         moved: For each weight whose bytes could not stay in place, why.
     """
 
-    model: onnx.ModelProto
+    model: onnx.ModelProto | gs.Graph
     applied: bool
     reason: str = ""
     head: Head | None = None
@@ -60,7 +66,7 @@ class Rewrite:
 
 
 def rewrite(
-    model: Model,
+    model: Model | gs.Graph,
     *,
     to: str = "fcn",
     size: Size | None = None,
@@ -75,7 +81,7 @@ def rewrite(
     head stay as they are.
 
     Args:
-        model: The classifier, as `load_model` gives it.
+        model: The classifier, as `load_model` gives it, or as a graph of onnx-graphsurgeon.
         to: The head to rewrite to: `fcn`, convolutions instead of fully connected layers; `cam`,
             the linear layer before the global average instead of behind it; `gap`, a global
             average instead of one over a window as large as the trained map; `adaptive`, the
@@ -87,7 +93,8 @@ def rewrite(
             For all others, whose outputs stay what they are, only the default.
         source: The file that `model` was loaded from, recorded by its hash, or what holds its
             weights; needed where weights must move that the model does not hold itself.
-        in_place: Edit `model` itself, which saves a copy of its inline weights.
+        in_place: Edit `model` itself, which saves a copy of its inline weights. A graph of
+            onnx-graphsurgeon is never edited.
 
     Returns:
         The outcome; a graph that takes any size already is not applied, with the reason.
@@ -101,6 +108,12 @@ def rewrite(
         raise UsageError(f"rewrite to {to!r}: expected {', '.join(TARGETS)}")
     if output not in _OUTPUTS:
         raise UsageError(f"output {output!r}: expected {', '.join(_OUTPUTS)}")
+    place = source.parent if isinstance(source, Path) else source
+    if is_graphsurgeon(model):
+        theirs = from_graphsurgeon(model)
+        outcome = rewrite(theirs, to=to, size=size, output=output, source=source, in_place=True)
+        result = to_graphsurgeon(outcome.model, place) if outcome.applied else model
+        return replace(outcome, model=result)
     original = Graph.of(model)
     recorded = read_metadata(original)
     _check_declared(recorded, size)
@@ -128,7 +141,7 @@ def rewrite(
     result = original if in_place else Graph(onnx.ModelProto())
     if not in_place:
         result.model.CopyFrom(original.model)
-    trial.repeat_on(result, source.parent if isinstance(source, Path) else source)
+    trial.repeat_on(result, place)
     free_axes(result, fixed=fixed)
     write_metadata(result, metadata)
     return Rewrite(

@@ -1,4 +1,4 @@
-"""A model's graph: who makes and reads each tensor, what the model declares, and edits of it."""
+"""A model and what is known of it: who makes and reads each tensor, and edits of it."""
 
 from __future__ import annotations
 

@@ -253,6 +253,7 @@ def prune(model: onnx.ModelProto, tensors: Iterable[str]) -> None:
             made = {name for name in node.output if name}
             if made and made & unused and not made & used:
                 pending |= {name for name in node.input if name}
+                unused |= made  # a mask beside the output has a recorded shape, too
                 del graph.node[index]
         filled = {tensor.name for tensor in graph.initializer}
         for values in (graph.input, graph.initializer, graph.value_info):
@@ -260,11 +261,6 @@ def prune(model: onnx.ModelProto, tensors: Iterable[str]) -> None:
                 name = values[index].name
                 if name in unused and (name in filled or values is not graph.input):
                     del values[index]
-    made = {name for node in graph.node for name in node.output}
-    made |= {t.name for t in graph.initializer} | {i.name for i in graph.input}
-    for index in reversed(range(len(graph.value_info))):
-        if graph.value_info[index].name not in made:
-            del graph.value_info[index]
 
 
 def unique_name(model: onnx.ModelProto, wanted: str, taken: Iterable[str] = ()) -> str:

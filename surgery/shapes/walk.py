@@ -1,6 +1,6 @@
 """The shape of every tensor at a given image size, without touching a weight.
 
-A walk over the nodes with PyTorch's arithmetic for windows (`shape_rules`), shape arithmetic
+A walk over the nodes with PyTorch's arithmetic for windows (`rules`), shape arithmetic
 evaluated (`folding`), and onnx's own inference for everything else.
 """
 
@@ -42,11 +42,13 @@ class IllegalSizeError(UnsupportedModelError):
 
     Attributes:
         node: Name of the node that cannot take it.
+        size: Height and width of the image.
     """
 
-    def __init__(self, message: str, *, node: str) -> None:
+    def __init__(self, message: str, *, node: str, size: Size) -> None:
         super().__init__(message)
         self.node = node
+        self.size = size
 
 
 class OversizedError(IllegalSizeError):
@@ -237,6 +239,7 @@ class ShapeWalk:
                 f"{step.label} cannot take an image of {run.size}: its output would have "
                 f"{text[:80]} elements, more than any layer of a classifier",
                 node=step.node.name,
+                size=run.size,
             )
         run.shapes[name] = shape
 
@@ -305,7 +308,9 @@ class ShapeRun:
     def illegal(self, step: ShapeStep, reason: str) -> IllegalSizeError:
         """Make the error for a node that cannot take what it gets."""
         return IllegalSizeError(
-            f"{step.label} cannot take an image of {self.size}: {reason}", node=step.node.name
+            f"{step.label} cannot take an image of {self.size}: {reason}",
+            node=step.node.name,
+            size=self.size,
         )
 
 

@@ -33,6 +33,10 @@ def test_nothing_heavy_is_loaded(code):
     assert heavy_modules(code) == "[]"
 
 
+def test_surgery_loads_onnx_and_numpy_alone():
+    assert heavy_modules("import anysize.surgery") == "['numpy', 'onnx']"
+
+
 REFUSED = {
     "opset": ["export", "lenet", "-o", "x.onnx", "--opset", "99"],
     "network": ["export", "lenot", "-o", "x.onnx"],

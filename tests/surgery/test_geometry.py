@@ -57,6 +57,27 @@ def test_what_has_no_geometry_gives_none(kit, body):
     assert _geometry(kit, body) is None
 
 
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER"])
+@pytest.mark.parametrize("operator", ["Conv", "AveragePool"])
+def test_padding_of_an_even_window_lies_where_the_runtime_puts_it(kit, operator, auto_pad):
+    """An even window cannot be padded alike on both sides: which has the pixel more is the name."""
+    inputs = "image, w" if operator == "Conv" else "image"
+    model = kit.make(
+        f'scores = {operator} <kernel_shape = [4, 2], auto_pad = "{auto_pad}"> ({inputs})',
+        weights={"w": (1, 3, 4, 2)} if operator == "Conv" else None,
+        image="n, 3, h, w",
+        outputs="float[n, c, h2, w2] scores",
+    )
+    pixel, image = (10, 12), np.zeros((1, 3, 20, 24), np.float32)
+    image[..., pixel[0], pixel[1]] = 1
+    seeing = np.nonzero(kit.run(model, image)[0][0, 0])
+    first = [place - int(cells.max()) for place, cells in zip(pixel, seeing, strict=True)]
+    past = [place - int(cells.min()) + 1 for place, cells in zip(pixel, seeing, strict=True)]
+    found = map_geometry(model, "scores")
+    assert found.offset == tuple((a + b) / 2 for a, b in zip(first, past, strict=True))
+    assert found.receptive_field == (4, 2)
+
+
 def test_padding_by_its_own_node_moves_the_offset(kit):
     found = _geometry(
         kit, "p = Pad (image, pads) scores = MaxPool <kernel_shape = [4, 4], strides = [4, 4]> (p)",

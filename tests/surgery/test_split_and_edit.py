@@ -75,6 +75,19 @@ def test_pruning_takes_what_nothing_reads_and_no_more(kit):
     assert [tensor.name for tensor in model.graph.initializer] == ["c"]
 
 
+def test_pruning_takes_the_recorded_shapes_of_what_goes_and_no_others(kit):
+    model = kit.make(
+        """p, mask = Dropout (image) dead = Relu (p) scores = Relu (image)""",
+        outputs="float[1, 3, 32, 32] scores",
+    )
+    for name, kind in (("p", 1), ("mask", 9), ("dead", 1), ("elsewhere", 1)):
+        shape = [1, 3, 32, 32]
+        model.graph.value_info.append(onnx.helper.make_tensor_value_info(name, kind, shape))
+    prune(model, ["dead"])
+    assert [node.name for node in model.graph.node] == ["scores"]
+    assert [value.name for value in model.graph.value_info] == ["elsewhere"]
+
+
 def test_edits_refer_to_nodes_by_their_number_before_any_edit(kit):
     model = kit.plain()
     edits = Edits()

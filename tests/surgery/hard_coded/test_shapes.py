@@ -8,7 +8,14 @@ import pytest
 
 from anysize.errors import DeclinedError, UsageError
 from anysize.sizes import Size
-from anysize.surgery import free_baked_shapes, image_input, read_metadata, rewrite
+from anysize.surgery import (
+    IllegalSizeError,
+    free_axes,
+    free_baked_shapes,
+    image_input,
+    read_metadata,
+    rewrite,
+)
 from anysize.validators.proof import prove_rewrite
 
 # The wide image's map is wider than high, the other one's odd; the batch is never the trace's.
@@ -332,3 +339,46 @@ def test_a_graph_whose_layers_stayed_is_proved_at_its_own_size_alone(kit, sizes)
     proof = prove_rewrite(model, rewrite(model, to="dynamic").model, sizes)
     assert proof.ok, proof.message
     assert {cell.size for cell in proof.cells} == {Size(32, 32)}
+
+
+def reshaped(kit, body, image, **options):
+    """A graph that has the shape `s` built in and takes some sizes only."""
+    return kit.make(body, image=image, outputs="float[n, c, h2, w2] scores", **options)
+
+
+def test_a_graph_that_refuses_its_training_size_is_refused(kit):
+    model = reshaped(
+        kit,
+        "x = MaxPool <kernel_shape = [4, 4]> (image) scores = Reshape (x, s)",
+        "n, 3, h, w",
+        constants={"s": [1, 3, 8, 8]},
+    )
+    with pytest.raises(IllegalSizeError, match="cannot take an image of 3x9") as caught:
+        free_baked_shapes(model, Size(3, 9))
+    assert (caught.value.node, caught.value.size) == ("x", Size(3, 9))
+
+
+def test_a_graph_that_refuses_all_other_sizes_is_left_as_it_is_with_the_reason(kit):
+    model = reshaped(
+        kit,
+        "x = Add (image, fixed) scores = Reshape (x, s)",
+        "1, 3, 8, 8",
+        weights={"fixed": (1, 3, 8, 8)},
+        constants={"s": [1, 3, 8, 8]},
+    )
+    result = free_baked_shapes(model)
+    assert not result.applied
+    assert result.reason.startswith("node 'x' cannot take an image of 16x24: ")
+
+
+def test_a_reading_that_fails_at_another_batch_gives_way_to_one_that_holds(kit):
+    """The batch of 1 may stand in front or behind; behind, it would be the Conv's channels."""
+    model = reshaped(
+        kit,
+        "a = Reshape (image, s) scores = Conv <kernel_shape = [3, 3]> (a, w)",
+        "1, 4, 8, 8",
+        weights={"w": (2, 1, 3, 3)},
+        constants={"s": [1, 1, 32, 8]},
+    )
+    assert free_baked_shapes(model, follows="batch").nodes == ("a",)
+    assert kit.run(free_axes(model), kit.images(3, 4, 8, 8))[0].shape == (3, 2, 30, 6)

@@ -346,3 +346,26 @@ def test_a_larger_image_on_the_original_fails_where_the_rewrite_answers(kit):
     with pytest.raises(Exception, match="nvalid"):
         kit.run(original, images)
     assert kit.run(rewrite(original).model, images)[0].shape == (1, 5, 5, 7)
+
+
+@pytest.mark.parametrize(
+    "flatten",
+    [
+        "rows = Squeeze (top, two) flat = Flatten (rows)",
+        """turned = Transpose <perm = [0, 3, 1, 2]> (top) rows = Reshape (turned, behind)
+           flat = Flatten (rows)""",
+    ],
+    ids=["squeezed", "reshaped"],
+)
+def test_a_map_of_one_row_stays_one_row_where_its_height_is_dropped(kit, flatten):
+    """A side of length 1 that a flatten leaves out is the height still, and 8 is the width."""
+    model = kit.fc(
+        f"""top = MaxPool <kernel_shape = [8, 1]> (fmap) {flatten}
+            scores = Gemm <transB = 1> (flat, w)""",
+        {"w": (5, 32)},
+        constants={"two": [2]} if "two" in flatten else {"behind": [1, 8, 4]},
+    )
+    result = kit.same_on_windows(model)
+    conv = next(node for node in result.graph.node if "scores" in node.output)
+    (weight,) = (t for t in result.graph.initializer if t.name == conv.input[1])
+    assert list(weight.dims) == [5, 4, 1, 8]
