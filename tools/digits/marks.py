@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch program gives it
 from torch import Tensor
 
-from anysize.models.digits.scans import uniform
+from digits.scans import uniform
 
 __all__ = ["grain", "ring", "segment", "shade"]
 
