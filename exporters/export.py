@@ -45,6 +45,7 @@ from anysize.exporters.writing import (
     to_half,
     trace_opset,
 )
+from anysize.heads import AS_IS, FC, head_kind
 from anysize.sizes import MAX_SIDE, Size, SizeRange
 from anysize.surgery import (
     FileMetadata,
@@ -176,7 +177,7 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
             taken = SizeRange(metadata.min_size or Size(1, 1), metadata.max_size)
             # What the module refuses by itself it refuses before another head, too, but not
             # behind a resize; a module with an FC head could not be asked.
-            keeps = not fixed_maps and spec.to != "resize"
+            keeps = not fixed_maps and head_kind(spec.to).elsewhere != "resizes"
             fixed_maps, sizes = (), taken & sizes if keeps else taken
     declared = narrowed(sizes, spec.min_size, spec.max_size)
     metadata = replace(metadata, min_size=declared.minimum, max_size=declared.maximum)
@@ -232,9 +233,9 @@ def _graph(
         pool_whole_maps(model, first, second)
         free_shapes(model, first, second)
         check_nothing_is_baked(model, baked, first, second)
-    if spec.to in ("fcn", "resize"):
-        needed = spec.to == "fcn"
-        drop_identity_pooling(model, name=spec.name, size=spec.size, is_needed=needed)
+    to = head_kind(spec.to)
+    if to.reads_trained_map and to.elsewhere != "pools":
+        drop_identity_pooling(model, name=spec.name, size=spec.size, is_needed=to.has_map)
     lower_placeholders(model)
     reduce_mean_to_global_pool(model)
     reshape_to_flatten(model, spec.size)
@@ -319,12 +320,12 @@ def _refuse_other_types(module: nn.Module, name: str) -> None:
 
 def _maps(model: onnx.ModelProto, spec: ExportSpec) -> tuple[str, ...]:
     """Name the feature maps that FC heads are on; none where the head takes any size."""
-    if spec.head not in (None, "fc"):
+    if head_kind(spec.head).takes_any_size:
         return ()
     try:
         return tuple(head.feature_map for head in find_heads(model, spec.size))
     except DeclinedError as error:
-        if spec.head == "fc":
+        if head_kind(spec.head).fixes_size:
             raise ExportError(f"{spec.name}: the FC head is not recognised: {error}") from error
         return ()
 
@@ -336,7 +337,7 @@ def _metadata(
     metadata = FileMetadata(
         version=VERSION,
         model=spec.name,
-        head=spec.head or ("fc" if is_fixed else "as-is"),
+        head=spec.head or (FC if is_fixed else AS_IS),
         options=spec.options,
         size=spec.size,
         min_size=sizes.minimum,

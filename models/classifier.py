@@ -6,6 +6,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from anysize.heads import HEAD_KINDS
 from anysize.models.backbones import Backbone
 from anysize.models.heads import HeadParts
 from anysize.sizes import Size
@@ -30,8 +31,7 @@ class Classifier(nn.Module):
         map_size: The feature map at the training size; see the attribute.
 
     Attributes:
-        map_size: The feature map that the head needs or pools to (fc, fcn, adaptive, resize,
-            roi); None where the head takes any map (gap, cam, spp).
+        map_size: The feature map that the head needs or pools to; None where it takes any map.
         input_names: `("input",)`, or `("input", "rois")` for the roi head.
         output_names: `("logits",)`, `("map",)` or `("logits", "map")`, in the order of the
             outputs.
@@ -57,8 +57,8 @@ class Classifier(nn.Module):
         self.channels = channels
         self.classes = classes
         self.map_size = map_size
-        self.input_names = parts.input_names
-        self.output_names = parts.output_names
+        self.input_names = HEAD_KINDS[head].inputs
+        self.output_names = HEAD_KINDS[head].outputs
         self.classifier_name = backbone.classifier.name
         self.prepare = parts.prepare
         self._trunk = tuple(backbone.trunk)

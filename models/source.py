@@ -17,6 +17,7 @@ from torch import nn
 
 from anysize.errors import SourceError, UsageError
 from anysize.files import file_sha256
+from anysize.heads import AS_IS
 from anysize.models.assemble import build, shipped_weights
 from anysize.models.heads import HeadOptions
 from anysize.models.weights import load_weights
@@ -100,7 +101,7 @@ def resolve(
         )
     if options is not None:
         raise UsageError(f"{source}: options are choices within a zoo head; leave them out here")
-    if head not in {None, "as-is"}:
+    if head not in {None, AS_IS}:
         raise UsageError(
             f"{source}: head {head!r} is chosen for zoo networks only; leave it out here"
         )

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from anysize.errors import SourceError, UsageError
+from anysize.heads import HEAD_KINDS
 from anysize.sizes import Size
 
 __all__ = ["HEADS", "ZOO", "ZooEntry", "choose_head", "find_entry"]
 
 # Every head that has a name; a network offers those that make sense for it.
-HEADS = ("fc", "fcn", "gap", "cam", "spp", "roi", "adaptive", "resize")
+HEADS = tuple(name for name, kind in HEAD_KINDS.items() if kind.checkpoint)
 
-_FC_HEADS = ("fc", "fcn", "gap", "cam", "spp", "roi", "adaptive", "resize")
 _RESNET_HEADS = ("gap", "cam", "spp", "resize")
 _NIN_HEADS = ("gap", "cam", "resize")
 
@@ -56,17 +56,17 @@ def _imagenet(path: str, heads: tuple[str, ...]) -> ZooEntry:
 
 ZOO: Mapping[str, ZooEntry] = MappingProxyType(
     {
-        "alexnet": _imagenet("alexnet:alexnet", _FC_HEADS),
+        "alexnet": _imagenet("alexnet:alexnet", HEADS),
         "digits": ZooEntry(
             path="anysize.models.backbones.digits:digits",
-            heads=_FC_HEADS,
+            heads=HEADS,
             channels=1,
             classes=11,
             training_size=Size(32, 32),
         ),
         "lenet": ZooEntry(
             path="anysize.models.backbones.lenet:lenet",
-            heads=_FC_HEADS,
+            heads=HEADS,
             channels=1,
             classes=10,
             training_size=Size(32, 32),
@@ -75,14 +75,14 @@ ZOO: Mapping[str, ZooEntry] = MappingProxyType(
         "resnet18": _imagenet("resnet:resnet18", _RESNET_HEADS),
         "resnet34": _imagenet("resnet:resnet34", _RESNET_HEADS),
         "resnet50": _imagenet("resnet:resnet50", _RESNET_HEADS),
-        "vgg11": _imagenet("vgg:vgg11", _FC_HEADS),
-        "vgg11_bn": _imagenet("vgg:vgg11_bn", _FC_HEADS),
-        "vgg13": _imagenet("vgg:vgg13", _FC_HEADS),
-        "vgg13_bn": _imagenet("vgg:vgg13_bn", _FC_HEADS),
-        "vgg16": _imagenet("vgg:vgg16", _FC_HEADS),
-        "vgg16_bn": _imagenet("vgg:vgg16_bn", _FC_HEADS),
-        "vgg19": _imagenet("vgg:vgg19", _FC_HEADS),
-        "vgg19_bn": _imagenet("vgg:vgg19_bn", _FC_HEADS),
+        "vgg11": _imagenet("vgg:vgg11", HEADS),
+        "vgg11_bn": _imagenet("vgg:vgg11_bn", HEADS),
+        "vgg13": _imagenet("vgg:vgg13", HEADS),
+        "vgg13_bn": _imagenet("vgg:vgg13_bn", HEADS),
+        "vgg16": _imagenet("vgg:vgg16", HEADS),
+        "vgg16_bn": _imagenet("vgg:vgg16_bn", HEADS),
+        "vgg19": _imagenet("vgg:vgg19", HEADS),
+        "vgg19_bn": _imagenet("vgg:vgg19_bn", HEADS),
     }
 )
 

@@ -91,6 +91,4 @@ def roi(request: HeadRequest) -> HeadParts:
     return HeadParts(
         pool=pool,
         layers=linear_layers(request.classifier, features, request.classes),
-        input_names=("input", "rois"),
-        trained_map=True,
     )

@@ -29,6 +29,7 @@ ALLOWED = {
 }
 FOUNDATION = {
     "anysize",
+    "anysize.heads",
     *(f"anysize.{name}" for name in ("bisection", "errors", "files", "sizes", "version", "words")),
 }
 

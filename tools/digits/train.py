@@ -18,6 +18,7 @@ import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch prog
 
 from anysize.errors import AnysizeError
 from anysize.files import atomic_output, check_output_path
+from anysize.heads import HEAD_KINDS
 from anysize.models.assemble import construct
 from anysize.models.classifier import Classifier
 from anysize.models.initialise import fill_seeded
@@ -26,8 +27,8 @@ from digits.scans import Scans, centred_pixels, load_scans
 
 __all__ = ["TRAINED_HEADS", "main", "measure_accuracy", "train"]
 
-# The other heads load one of these: fcn, adaptive and resize fc's; cam gap's.
-TRAINED_HEADS = ("fc", "gap", "spp")
+# The other heads load the weights of one of these.
+TRAINED_HEADS = tuple(name for name, kind in HEAD_KINDS.items() if kind.checkpoint == name)
 
 _BATCH = 128
 _PEAK_RATE = 3e-3

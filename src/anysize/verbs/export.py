@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from anysize.errors import UsageError
 from anysize.files import check_output_path, staged_output
+from anysize.heads import AS_IS, HEAD_KINDS, head_kind
 from anysize.sizes import Size, SizeRange
 from anysize.verbs.export_proof import unproved, verified, verify_export
 from anysize.verbs.progress import Progress, silent
@@ -184,12 +185,11 @@ def _conversion(source: str | nn.Module, head: str | None) -> tuple[str | None, 
     """Tell the head that a network is built with from the one that it is converted to."""
     if isinstance(source, str) and ":" not in source:
         return head, None
-    if head in (None, "as-is", getattr(source, "head", None)):
+    if head in (None, AS_IS, getattr(source, "head", None)):
         return None, None
-    from anysize.exporters import CONVERTED_HEADS
-
-    if head not in CONVERTED_HEADS:
-        heads = ", ".join(("as-is", *CONVERTED_HEADS))
+    if not head_kind(head).converts_modules:
+        to = (name for name, kind in HEAD_KINDS.items() if kind.converts_modules)
+        heads = ", ".join((AS_IS, *to))
         raise UsageError(
             f"head {head!r}: expected one of {heads}; other heads have weights of their own, which "
             "only a network of the zoo is built with"
@@ -269,7 +269,7 @@ def _notes(
 ) -> tuple[str, ...]:
     if not_converted:
         return (f"{name}: --head {to}: {not_converted}; exported as it stands",)
-    if head != "fc":
+    if not head_kind(head).fixes_size:
         return ()
     note = f"{name}: an FC head takes only {sizes}; outside, the file fails on purpose. "
     return (f"{note}For any size: {_alternatives(name)}",)
@@ -281,4 +281,4 @@ def _alternatives(names: str | Sequence[str]) -> str:
     entry = ZOO.get(names) if isinstance(names, str) else None
     if entry is None:
         return "--head fcn, or anysize rewrite --to fcn"
-    return "--head " + ", ".join(head for head in entry.heads if head != "fc")
+    return "--head " + ", ".join(head for head in entry.heads if not HEAD_KINDS[head].fixes_size)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anysize.errors import UsageError
+from anysize.heads import FC, head_kind
 
 if TYPE_CHECKING:
     import onnx
@@ -109,9 +110,9 @@ def _from_source(
             only_networks=only_networks,
         )
     head = metadata.head if metadata.head in find_entry(source).heads else None
-    if head == "fcn":
+    if head_kind(head).is_fully_convolutional:
         # The strongest proof: each cell of the map against the FC layers on its window.
-        head = "fc"
+        head = FC
     options = HeadOptions.from_json(metadata.options)
     _refuse_larger(source, path, model, metadata, head=head, options=options)
     return resolve(
