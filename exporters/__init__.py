@@ -32,19 +32,9 @@ __getattr__ = lazy_names(
     __name__,
     {
         "bounds": ("narrowed",),
-        "export": (
-            "Exported",
-            "ExportSpec",
-            "export_module",
-        ),
-        "inputs": (
-            "ROIS",
-            "InputSpec",
-        ),
-        "opset_range": (
-            "DEFAULT_OPSET",
-            "check_opset",
-        ),
+        "export": ("Exported", "ExportSpec", "export_module"),
+        "inputs": ("ROIS", "InputSpec"),
+        "opset_range": ("DEFAULT_OPSET", "check_opset"),
         "outputs": ("output_names",),
     },
 )

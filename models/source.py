@@ -21,13 +21,11 @@ from anysize.heads import AS_IS
 from anysize.models.assemble import build, shipped_weights
 from anysize.models.heads import HeadOptions
 from anysize.models.weights import load_weights
-from anysize.models.zoo import find_entry
 from anysize.sizes import Size
 
-__all__ = ["ResolvedModel", "resolve"]
+__all__ = ["ResolvedModel", "image_channels", "resolve"]
 
 _DEFAULT_SIZE = Size(224, 224)
-_DEFAULT_CHANNELS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,7 @@ class ResolvedModel:
         module: In eval mode; an `anysize.models.Classifier` for a zoo name.
         name: The source as it was written.
         head: The zoo head; None for a model that comes as it is.
-        channels: Channels of the input image.
+        channels: Channels of the input image; None where nothing tells.
         classes: Number of classes; None where it is not known without running the model.
         training_size: The image size that the model was made for.
         seed: What the weights were drawn from, where they were drawn.
@@ -49,7 +47,7 @@ class ResolvedModel:
     module: nn.Module
     name: str
     head: str | None
-    channels: int
+    channels: int | None
     classes: int | None
     training_size: Size
     seed: int
@@ -90,14 +88,29 @@ def resolve(
     """
     prefix, colon, name = source.partition(":")
     if not colon:
-        return _resolve_zoo(
+        options = options or HeadOptions()
+        classifier = build(
             source,
             head=head,
             size=size,
             classes=classes,
             seed=seed,
             weights=weights,
-            options=options or HeadOptions(),
+            options=options,
+        )
+        path = weights or shipped_weights(
+            source, head=head, size=size, classes=classes, options=options
+        )
+        return ResolvedModel(
+            module=classifier,
+            name=source,
+            head=classifier.head,
+            channels=classifier.channels,
+            classes=classifier.classes,
+            training_size=classifier.training_size,
+            seed=seed,
+            weights_sha256=None if path is None else file_sha256(path),
+            options=options,
         )
     if options is not None:
         raise UsageError(f"{source}: options are choices within a zoo head; leave them out here")
@@ -122,7 +135,7 @@ def resolve(
         module=module.eval(),
         name=source,
         head=None,
-        channels=_count_channels(module),
+        channels=image_channels(module),
         classes=classes,
         training_size=size or _DEFAULT_SIZE,
         seed=seed,
@@ -130,38 +143,14 @@ def resolve(
     )
 
 
-def _resolve_zoo(
-    name: str,
-    *,
-    head: str | None,
-    size: Size | None,
-    classes: int | None,
-    seed: int,
-    weights: Path | None,
-    options: HeadOptions,
-) -> ResolvedModel:
-    find_entry(name)
-    module = build(
-        name,
-        head=head,
-        size=size,
-        classes=classes,
-        seed=seed,
-        weights=weights,
-        options=options,
-    )
-    path = weights or shipped_weights(name, head=head, size=size, classes=classes, options=options)
-    return ResolvedModel(
-        module=module,
-        name=name,
-        head=module.head,
-        channels=module.channels,
-        classes=module.classes,
-        training_size=module.training_size,
-        seed=seed,
-        weights_sha256=None if path is None else file_sha256(path),
-        options=options,
-    )
+def image_channels(module: nn.Module) -> int | None:
+    """Return the channels of a module's image: what it says in `channels`, or its first Conv2d's.
+
+    None where it has neither.
+    """
+    said = getattr(module, "channels", None)
+    first = (layer.in_channels for layer in module.modules() if isinstance(layer, nn.Conv2d))
+    return said if isinstance(said, int) else next(first, None)
 
 
 def _from_library(library: str, name: str) -> nn.Module:
@@ -260,13 +249,6 @@ def _working_folder_on_path() -> Iterator[None]:
     finally:
         with contextlib.suppress(ValueError):  # the user's module may have taken it off itself
             sys.path.remove(folder)
-
-
-def _count_channels(module: nn.Module) -> int:
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
-            return layer.in_channels
-    return _DEFAULT_CHANNELS
 
 
 def _one_line(exc: BaseException) -> str:

@@ -122,21 +122,26 @@ def export(
     if isinstance(source, str) and ":" not in source:
         choose_head(source, head)
     # What can be refused without torch, which takes seconds to load, has been by now.
-    from anysize.exporters import ExportSpec, export_module
+    from anysize.exporters import ExportSpec, export_module, output_names
     from anysize.surgery import save_model
+    from anysize.validators.references import own_output_names
 
     head, to = _conversion(source, head)
     with staged_output(output) as staged:
         progress(0, 2, "building the model")
         model = _resolve(source, head=head, weights=weights, size=size, seed=seed, options=options)
+        channels, extra = _image_channels(model), _extra_inputs(model.module)
         spec = ExportSpec(
             name=model.name,
             head=model.head,
-            channels=model.channels,
+            channels=channels,
             classes=model.classes,
             size=model.training_size,
             to=to,
-            output_names=_output_names(model),
+            output_names=own_output_names(model.module)
+            or output_names(
+                model.module, channels=channels, size=model.training_size, extra_inputs=extra
+            ),
             opset=opset,
             half=half,
             min_size=low,
@@ -144,7 +149,7 @@ def export(
             seed=model.seed,
             weights_sha256=model.weights_sha256,
             options=model.options.to_json() if model.options else None,
-            extra_inputs=_extra_inputs(model.module),
+            extra_inputs=extra,
         )
         progress(1, 2, f"tracing {model.name}")
         exported = export_module(model.module, spec)
@@ -206,7 +211,7 @@ def _resolve(
     seed: int,
     options: HeadOptions | None,
 ) -> ResolvedModel:
-    from anysize.models import Classifier, ResolvedModel, resolve
+    from anysize.models import Classifier, ResolvedModel, image_channels, resolve
     from anysize.validators.references import own_training_size
 
     if isinstance(source, str):
@@ -222,7 +227,7 @@ def _resolve(
         name=f"{type(source).__module__}:{type(source).__qualname__}",
         # A user's network may well have a layer of this name.
         head=source.head if isinstance(source, Classifier) else None,
-        channels=_channels(source),
+        channels=image_channels(source),
         classes=classes if isinstance(classes, int) else None,
         training_size=size or own_training_size(source) or _DEFAULT_SIZE,
         seed=seed,
@@ -230,16 +235,13 @@ def _resolve(
     )
 
 
-def _output_names(model: ResolvedModel) -> tuple[str, ...]:
-    from anysize.exporters import output_names
-    from anysize.validators.references import own_output_names
-
-    return own_output_names(model.module) or output_names(
-        model.module,
-        channels=model.channels,
-        size=model.training_size,
-        extra_inputs=_extra_inputs(model.module),
-    )
+def _image_channels(model: ResolvedModel) -> int:
+    if model.channels is None:
+        raise UsageError(
+            f"{type(model.module).__name__}: has no Conv2d, so its channels are not known; give "
+            "the module an attribute `channels`"
+        )
+    return model.channels
 
 
 def _extra_inputs(module: nn.Module) -> tuple[InputSpec, ...]:
@@ -247,21 +249,6 @@ def _extra_inputs(module: nn.Module) -> tuple[InputSpec, ...]:
 
     names = getattr(module, "input_names", ("input",))
     return (ROIS,) if isinstance(names, tuple) and names[1:] == (ROIS.name,) else ()
-
-
-def _channels(module: nn.Module) -> int:
-    channels = getattr(module, "channels", None)
-    if isinstance(channels, int):
-        return channels
-    from torch.nn import Conv2d
-
-    first = next((layer for layer in module.modules() if isinstance(layer, Conv2d)), None)
-    if first is None:
-        raise UsageError(
-            f"{type(module).__name__}: has no Conv2d, so its channels are not known; give the "
-            "module an attribute `channels`"
-        )
-    return first.in_channels
 
 
 def _notes(
