@@ -1,11 +1,11 @@
 """Export a module as a graph that is right at every legal size, or say which layer prevents it.
 
-The module is traced statically. The trace becomes the graph: what torch.onnx specialises is
+The module is traced statically. The trace becomes the graph: what torch.onnx hard-codes is
 lowered, flattening becomes Flatten, and the axes are freed. That nothing else depends on the size
 is proved either by a probe, which runs the module on the meta device at two sizes and compares what
 it asks of PyTorch, or, where the probe cannot tell, by a second trace: constants that differ belong
 to the image, and are computed from it, or refused. Symbolic tracing, the exporter's own way, takes
-several times as long and specialises in silence.
+several times as long and hard-codes in silence.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from anysize.exporters.opset_range import DEFAULT_OPSET, check_opset
 from anysize.exporters.sizes import (
     Probe,
     accepted_sizes,
-    baked_values,
-    check_nothing_is_baked,
+    check_nothing_is_hard_coded,
     drop_identity_pooling,
     free_shapes,
+    hard_coded_values,
     pool_whole_maps,
 )
-from anysize.exporters.tracing import Trace, collector_paused, fold_batch_norm, trace
+from anysize.exporters.tracing import Trace, fold_batch_norm, gc_paused, trace
 from anysize.exporters.writing import (
     ceil_mode_to_padding,
+    clean_graph,
     convert_opset,
-    drop_unused_initializers,
-    minimise,
-    tidy,
-    to_half,
+    drop_unused,
+    strip_trace,
+    to_float16,
     trace_opset,
 )
 from anysize.heads import AS_IS, FC, head_kind
@@ -90,7 +90,7 @@ class ExportSpec:
         opset: ONNX operator set to write.
         min_size: The smallest image that the file shall take; the network's own by default.
         max_size: The largest; the network's own, or none, by default.
-        half: Write weights and body in float16; inputs and outputs stay float32.
+        float16: Write weights and body in float16; inputs and outputs stay float32.
         seed: What the weights were drawn from; None where they were not drawn.
         weights_sha256: Hash of the weights file.
         options: Choices within the head, as JSON.
@@ -107,7 +107,7 @@ class ExportSpec:
     opset: int = DEFAULT_OPSET
     min_size: Size | None = None
     max_size: Size | None = None
-    half: bool = False
+    float16: bool = False
     seed: int | None = None
     weights_sha256: str | None = None
     options: str | None = None
@@ -139,7 +139,7 @@ class Exported:
         return copy
 
 
-@collector_paused()
+@gc_paused()
 def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     """Export `module`, in evaluation mode, with symbolic batch, height and width.
 
@@ -149,7 +149,7 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
         spec: What to export it as.
 
     Raises:
-        ExportError: The module cannot be traced, a layer bakes the traced size, an operator
+        ExportError: The module cannot be traced, a layer hard-codes the traced size, an operator
             cannot be written at the opset, or the module has no head that could be converted.
         DeclinedError: The conversion would have to guess; the layer is named.
         UsageError: The opset is out of range, a layer is in training mode, or the bounds reach
@@ -165,7 +165,7 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     if not fixed_maps and not has_paper_bins(model):  # which leave gaps between legal sizes
         larger = _larger(spec.size)
         sizes = accepted_sizes(probe, sizes, name=spec.name, size=spec.size, larger=larger)
-    drop_unused_initializers(model)
+    drop_unused(model)
     free_axes(model, others=_symbolic_axes(spec))
     metadata = _metadata(model, spec, sizes, is_fixed=bool(fixed_maps))
     reason = ""
@@ -188,11 +188,11 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     guard_min_size(model, declared.minimum)
     if declared.maximum is not None and not (fixed_maps and declared.maximum == sizes.maximum):
         guard_max_size(model, declared.maximum)
-    minimise(model)
-    if spec.half:
-        to_half(model, weights)
+    clean_graph(model)
+    if spec.float16:
+        to_float16(model, weights)
     convert_opset(model, spec.opset)
-    minimise(model)
+    clean_graph(model)
     write_metadata(model, metadata)
     model.producer_name, model.producer_version = "anysize", metadata.version or ""
     return Exported(model, weights, declared, metadata, reason)
@@ -225,14 +225,13 @@ def _graph(
     Raises:
         ExportError: Something that differs between the traces cannot be freed.
     """
-    baked = baked_values(first, second) if second else ()
+    hard_coded = hard_coded_values(first, second) if second else ()
     model = _proto(first, weights)
-    tidy(model)
     ceil_mode_to_padding(model)
     if second:
         pool_whole_maps(model, first, second)
         free_shapes(model, first, second)
-        check_nothing_is_baked(model, baked, first, second)
+        check_nothing_is_hard_coded(model, hard_coded, first, second)
     to = head_kind(spec.to)
     if to.reads_trained_map and to.elsewhere != "pools":
         drop_identity_pooling(model, name=spec.name, size=spec.size, is_needed=to.has_map)
@@ -249,6 +248,7 @@ def _proto(trace: Trace, weights: HeldWeights) -> onnx.ModelProto:
     """
     folded = trace.model.clone()
     fold_batch_norm(folded)
+    strip_trace(folded)
     large: dict[str, ir.TensorProtocol] = {}
     for name, value in folded.graph.initializers.items():
         tensor = value.const_value
@@ -345,7 +345,7 @@ def _metadata(
         classes=spec.classes,
         seed=spec.seed,
         weights_sha256=spec.weights_sha256,
-        precision="float16" if spec.half else None,
+        precision="float16" if spec.float16 else None,
     )
     geometry = map_geometry(model, "map") if "map" in spec.output_names else None
     if geometry is None:

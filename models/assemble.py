@@ -15,7 +15,7 @@ from anysize.lazy import load
 from anysize.models.backbones import Backbone
 from anysize.models.classifier import Classifier, RegionClassifier
 from anysize.models.heads import HeadOptions, HeadRequest, attach_head
-from anysize.models.initialise import fill_seeded
+from anysize.models.seeded_weights import fill_seeded
 from anysize.models.weights import load_tensors, read_tensors
 from anysize.models.zoo import choose_head, find_entry
 from anysize.sizes import Size

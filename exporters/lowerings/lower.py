@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import onnx
 from onnx import helper
 
@@ -38,6 +40,13 @@ def _element_type(graph: onnx.GraphProto, tensor: str) -> int:
         if value.name == tensor:
             return int(value.type.tensor_type.elem_type)
     return onnx.TensorProto.FLOAT
+
+
+# Placeholder → what writes it, and what says its size.
+_LOWERINGS: dict[str, tuple[Callable[..., object], Callable[[onnx.NodeProto], object]]] = {
+    "AdaptiveAveragePool2d": (emit_adaptive_average_pool, _output_size),
+    "BilinearResize2d": (emit_bilinear_resize, _resized),
+}
 
 
 def _lower_max_group(emitter: Emitter, graph: onnx.GraphProto, node: onnx.NodeProto) -> None:
@@ -81,22 +90,10 @@ def lower_placeholders(model: onnx.ModelProto) -> None:
             if (node.op_type, source) not in pooled_maps:
                 pooled_maps.add((node.op_type, source))
                 _lower_max_group(emitter, graph, node)
-        elif node.op_type == "AdaptiveAveragePool2d":
-            emit_adaptive_average_pool(
-                emitter,
-                source,
-                output=output,
-                output_size=_output_size(node),
-                elem_type=_element_type(graph, source),
-            )
-        elif node.op_type == "BilinearResize2d":
-            emit_bilinear_resize(
-                emitter,
-                source,
-                output=output,
-                output_size=_resized(node),
-                elem_type=_element_type(graph, source),
-            )
+        elif node.op_type in _LOWERINGS:
+            emit, size_of = _LOWERINGS[node.op_type]
+            kind = _element_type(graph, source)
+            emit(emitter, source, output=output, output_size=size_of(node), elem_type=kind)
         else:
             raise ExportError(f"node {node.name!r}: no lowering for {node.op_type}")
         nodes.extend(emitter.nodes)

@@ -41,7 +41,7 @@ def free_shapes(model: onnx.ModelProto, first: Trace, second: Trace) -> None:
     """Replace, in place, shapes that belong to the traced image by ones computed from tensors.
 
     What cannot be traced back to a tensor stays as it is, and is left for
-    `anysize.exporters.sizes.specialisation` to refuse.
+    `anysize.exporters.sizes.hard_coded` to refuse.
 
     Args:
         model: Made from `first`; its node and tensor names are still the trace's.

@@ -19,6 +19,7 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from anysize.exporters.tracing.batch_norm import BATCH_NORM
+from anysize.exporters.tracing.initializers import add_initializer
 
 __all__ = ["fold_weights"]
 
@@ -99,17 +100,7 @@ class _Known:
         if len(sources) == 1 and all(use.node in removed for use in sources[0].uses()):
             name = sources[0].name or name
             graph.initializers.pop(name, None)
-        while name in graph.initializers:
-            name = f"{name}_computed"
-        tensor.name = name
-        made = ir.Value(
-            name=name,
-            shape=ir.Shape(tensor.shape.numpy()),
-            type=ir.TensorType(kind),
-            const_value=tensor,
-        )
-        graph.initializers.add(made)
-        return made
+        return add_initializer(graph, name, tensor)
 
 
 def _is_grown(results: list[npt.NDArray[Any]], node: ir.Node) -> bool:

@@ -14,7 +14,7 @@ from onnx import helper
 
 from anysize.errors import ExportError, ModelFileError
 from anysize.exporters.opset_range import DEFAULT_OPSET, check_opset
-from anysize.exporters.writing.opset_downgrade import OLDER, Conversion
+from anysize.exporters.writing.opset_downgrade import DOWNGRADES, Conversion
 from anysize.surgery.graph import opset_version
 from anysize.surgery.operators import Emitter
 from anysize.surgery.storage import check, inferred_values
@@ -98,10 +98,10 @@ def _convert_nodes(model: onnx.ModelProto, current: int, opset: int) -> None:
     values = inferred_values(model)
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        older = OLDER.get(node.op_type)
-        if older is not None and opset < older.below:
+        downgrade = DOWNGRADES.get(node.op_type)
+        if downgrade is not None and opset < downgrade.below:
             emitter = Emitter(model, node.name or node.output[0])
-            reason = older.write(Conversion(node, emitter, graph, values, opset))
+            reason = downgrade.write(Conversion(node, emitter, graph, values, opset))
             if reason:
                 raise _refusal(node, opset, current, reason)
             nodes.extend(emitter.nodes)
@@ -110,12 +110,8 @@ def _convert_nodes(model: onnx.ModelProto, current: int, opset: int) -> None:
         if reason:
             raise _refusal(node, opset, current, reason)
         nodes.append(node)
-    # The nodes that stay are moved by copy: protobuf owns them.
-    copies = [onnx.NodeProto() for _ in nodes]
-    for copy, node in zip(copies, nodes, strict=True):
-        copy.CopyFrom(node)
     del graph.node[:]
-    graph.node.extend(copies)
+    graph.node.extend(nodes)
 
 
 def _obstacle(node: onnx.NodeProto, current: int, opset: int) -> str:

@@ -19,7 +19,7 @@ from anysize.surgery.graph import attribute
 from anysize.surgery.operators import Emitter
 from anysize.surgery.storage import is_loaded
 
-__all__ = ["OLDER", "Conversion", "Older"]
+__all__ = ["DOWNGRADES", "Conversion", "Downgrade"]
 
 _END = np.iinfo(np.int64).max
 
@@ -95,7 +95,7 @@ Write = Callable[[Conversion], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Older:
+class Downgrade:
     """How an operator is written below some opset.
 
     Attributes:
@@ -253,19 +253,19 @@ def _roi_align(at: Conversion) -> str:
     return ""
 
 
-OLDER: dict[str, Older] = {
+DOWNGRADES: dict[str, Downgrade] = {
     **{
-        f"Reduce{kind}": Older(18, _reduction)
+        f"Reduce{kind}": Downgrade(18, _reduction)
         for kind in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
     },
-    "BatchNormalization": Older(14, _batch_normalization),
-    "HardSwish": Older(14, _hard_swish),
-    "LayerNormalization": Older(17, _layer_normalization),
-    "Mish": Older(18, _mish),
-    "Pad": Older(18, _pad),
-    "Reshape": Older(14, _reshape),
-    "Resize": Older(18, _resize),
-    "RoiAlign": Older(16, _roi_align),
-    "Shape": Older(15, _shape),
-    "Split": Older(18, _split),
+    "BatchNormalization": Downgrade(14, _batch_normalization),
+    "HardSwish": Downgrade(14, _hard_swish),
+    "LayerNormalization": Downgrade(17, _layer_normalization),
+    "Mish": Downgrade(18, _mish),
+    "Pad": Downgrade(18, _pad),
+    "Reshape": Downgrade(14, _reshape),
+    "Resize": Downgrade(18, _resize),
+    "RoiAlign": Downgrade(16, _roi_align),
+    "Shape": Downgrade(15, _shape),
+    "Split": Downgrade(18, _split),
 }

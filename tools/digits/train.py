@@ -21,7 +21,7 @@ from anysize.files import atomic_output, check_output_path
 from anysize.heads import HEAD_KINDS
 from anysize.models.assemble import construct
 from anysize.models.classifier import Classifier
-from anysize.models.initialise import fill_seeded
+from anysize.models.seeded_weights import fill_seeded
 from digits.crops import draw_crops
 from digits.scans import Scans, centred_pixels, load_scans
 

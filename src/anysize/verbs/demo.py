@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from anysize.errors import UsageError
 from anysize.files import atomic_output
 from anysize.sizes import Size
-from anysize.verbs.drawing import Label, MapPlacement, Panel, draw_panels
 from anysize.verbs.export import export
 from anysize.verbs.heatmap import run_map
+from anysize.verbs.panels import Label, MapPlacement, Panel, draw_panels
 from anysize.verbs.progress import Progress, silent
 from anysize.verbs.rewrite import rewrite
 from anysize.verbs.validate import validate

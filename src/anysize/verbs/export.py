@@ -143,7 +143,7 @@ def export(
                 model.module, channels=channels, size=model.training_size, extra_inputs=extra
             ),
             opset=opset,
-            half=half,
+            float16=half,
             min_size=low,
             max_size=top,
             seed=model.seed,
