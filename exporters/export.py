@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 
 import onnx
 import onnx_ir as ir
-import torch
 from torch import nn
 
 from anysize.errors import DeclinedError, ExportError, UsageError
@@ -46,6 +45,7 @@ from anysize.exporters.writing import (
     trace_opset,
 )
 from anysize.heads import AS_IS, FC, head_kind
+from anysize.inference import refuse_unready
 from anysize.sizes import MAX_SIDE, Size, SizeRange
 from anysize.surgery import (
     FileMetadata,
@@ -156,8 +156,8 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
             beyond what the network takes.
     """
     check_opset(spec.opset)
-    _refuse_training(module, spec.name)
-    _refuse_other_types(module, spec.name)
+    hint = ", and ask for half precision with --half"
+    refuse_unready(module, spec.name, error=UsageError, hint=hint)
     probe = Probe(module, spec.channels, spec.extra_inputs)
     weights = HeldWeights()
     model = _sizeless_graph(module, probe, spec, weights)
@@ -301,23 +301,6 @@ def _symbolic_axes(spec: ExportSpec) -> dict[str, dict[int, str]]:
     return axes
 
 
-def _refuse_training(module: nn.Module, name: str) -> None:
-    for path, part in module.named_modules():
-        if part.training:
-            where = f"layer {path!r}" if path else "the module"
-            raise UsageError(f"{name}: {where} is in training mode; call .eval() first")
-
-
-def _refuse_other_types(module: nn.Module, name: str) -> None:
-    for path, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if tensor.is_floating_point() and tensor.dtype != torch.float32:
-            got = str(tensor.dtype).removeprefix("torch.")
-            raise UsageError(
-                f"{name}: {path!r} is {got}, expected float32; "
-                "call .float() first, and ask for half precision with --half"
-            )
-
-
 def _maps(model: onnx.ModelProto, spec: ExportSpec) -> tuple[str, ...]:
     """Name the feature maps that FC heads are on; none where the head takes any size."""
     if head_kind(spec.head).takes_any_size:
@@ -333,7 +316,6 @@ def _maps(model: onnx.ModelProto, spec: ExportSpec) -> tuple[str, ...]:
 def _metadata(
     model: onnx.ModelProto, spec: ExportSpec, sizes: SizeRange, *, is_fixed: bool
 ) -> FileMetadata:
-
     metadata = FileMetadata(
         version=VERSION,
         model=spec.name,

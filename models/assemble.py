@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from anysize.bisection import lowest
 from anysize.errors import UsageError
 from anysize.heads import HEAD_KINDS
 from anysize.lazy import load
@@ -147,18 +148,17 @@ def _feature_map(name: str, backbone: Backbone, channels: int, size: Size) -> tu
     """Channels and size of the last feature map, by running the trunk on the meta device."""
     shape = _trunk_shape(backbone, channels, size)
     if shape is None:
-        low, high = 1, max(size.height, size.width)
-        while _trunk_shape(backbone, channels, Size(high, high)) is None:
-            high *= 2
-        while low < high:
-            middle = (low + high) // 2
-            if _trunk_shape(backbone, channels, Size(middle, middle)) is None:
-                low = middle + 1
-            else:
-                high = middle
+
+        def has_map(side: int) -> bool:
+            return _trunk_shape(backbone, channels, Size(side, side)) is not None
+
+        enough = max(size.height, size.width)
+        while not has_map(enough):
+            enough *= 2
+        side = lowest(has_map, enough)
         raise UsageError(
             f"{name} at {size}: nothing is left of the feature map; the smallest size is "
-            f"{Size(high, high)}"
+            f"{Size(side, side)}"
         )
     return shape[1], Size(shape[2], shape[3])
 

@@ -44,45 +44,30 @@ class ZooEntry:
         return self.heads[0]
 
 
-def _imagenet(path: str, heads: tuple[str, ...]) -> ZooEntry:
-    return ZooEntry(
-        path=f"anysize.models.backbones.{path}",
-        heads=heads,
-        channels=3,
-        classes=1000,
-        training_size=Size(224, 224),
-    )
+def _entry(
+    path: str, heads: tuple[str, ...], *, channels: int = 3, classes: int = 1000, side: int = 224
+) -> ZooEntry:
+    """Describe a network, by default one for ImageNet."""
+    return ZooEntry(f"anysize.models.backbones.{path}", heads, channels, classes, Size(side, side))
 
 
 ZOO: Mapping[str, ZooEntry] = MappingProxyType(
     {
-        "alexnet": _imagenet("alexnet:alexnet", HEADS),
-        "digits": ZooEntry(
-            path="anysize.models.backbones.digits:digits",
-            heads=HEADS,
-            channels=1,
-            classes=11,
-            training_size=Size(32, 32),
-        ),
-        "lenet": ZooEntry(
-            path="anysize.models.backbones.lenet:lenet",
-            heads=HEADS,
-            channels=1,
-            classes=10,
-            training_size=Size(32, 32),
-        ),
-        "nin": _imagenet("nin:nin", _NIN_HEADS),
-        "resnet18": _imagenet("resnet:resnet18", _RESNET_HEADS),
-        "resnet34": _imagenet("resnet:resnet34", _RESNET_HEADS),
-        "resnet50": _imagenet("resnet:resnet50", _RESNET_HEADS),
-        "vgg11": _imagenet("vgg:vgg11", HEADS),
-        "vgg11_bn": _imagenet("vgg:vgg11_bn", HEADS),
-        "vgg13": _imagenet("vgg:vgg13", HEADS),
-        "vgg13_bn": _imagenet("vgg:vgg13_bn", HEADS),
-        "vgg16": _imagenet("vgg:vgg16", HEADS),
-        "vgg16_bn": _imagenet("vgg:vgg16_bn", HEADS),
-        "vgg19": _imagenet("vgg:vgg19", HEADS),
-        "vgg19_bn": _imagenet("vgg:vgg19_bn", HEADS),
+        "alexnet": _entry("alexnet:alexnet", HEADS),
+        "digits": _entry("digits:digits", HEADS, channels=1, classes=11, side=32),
+        "lenet": _entry("lenet:lenet", HEADS, channels=1, classes=10, side=32),
+        "nin": _entry("nin:nin", _NIN_HEADS),
+        "resnet18": _entry("resnet:resnet18", _RESNET_HEADS),
+        "resnet34": _entry("resnet:resnet34", _RESNET_HEADS),
+        "resnet50": _entry("resnet:resnet50", _RESNET_HEADS),
+        "vgg11": _entry("vgg:vgg11", HEADS),
+        "vgg11_bn": _entry("vgg:vgg11_bn", HEADS),
+        "vgg13": _entry("vgg:vgg13", HEADS),
+        "vgg13_bn": _entry("vgg:vgg13_bn", HEADS),
+        "vgg16": _entry("vgg:vgg16", HEADS),
+        "vgg16_bn": _entry("vgg:vgg16_bn", HEADS),
+        "vgg19": _entry("vgg:vgg19", HEADS),
+        "vgg19_bn": _entry("vgg:vgg19_bn", HEADS),
     }
 )
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from anysize.errors import ExportError
-from anysize.exporters.inputs import InputSpec
+from anysize.exporters.inputs import InputSpec, example_inputs
 from anysize.exporters.tracing.batch_norm import batch_norm_translations
 from anysize.exporters.tracing.constant_weights import fold_weights
 from anysize.exporters.tracing.layer_names import name_layers
@@ -92,8 +92,9 @@ def trace(
     """
     parameter = next(module.parameters(), None)
     dtype = torch.float32 if parameter is None else parameter.dtype
-    example = torch.zeros(batch, channels, size.height, size.width, dtype=dtype)
-    examples = (example, *(spec.example(batch, size).to(dtype) for spec in extra_inputs))
+    examples = tuple(
+        value.to(dtype) for value in example_inputs(channels, extra_inputs, batch, size)
+    )
     arguments: dict[str, Any] = {
         "dynamo": True,
         "verbose": False,

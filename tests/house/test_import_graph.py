@@ -30,6 +30,7 @@ ALLOWED = {
 FOUNDATION = {
     "anysize",
     "anysize.heads",
+    "anysize.inference",
     *(f"anysize.{name}" for name in ("bisection", "errors", "files", "sizes", "version", "words")),
 }
 

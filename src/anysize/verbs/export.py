@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -33,11 +32,11 @@ class ExportResult:
     Attributes:
         path: The file.
         source: The name of the model.
-        head: Its head.
+        head: The head that the file records.
         sizes: The legal sizes.
         outputs: Names of the graph's outputs, in order.
         nodes: Number of nodes.
-        size_bytes: Of the file, without weights beside it.
+        size_bytes: Bytes of the file, without weights beside it.
         report: The verification; None where it was not asked for. Below the training size it may
             have vacuous cells, which are in `notes`.
         notes: What the user should know about the file.
@@ -262,10 +261,10 @@ def _notes(
     return (f"{note}For any size: {_alternatives(name)}",)
 
 
-def _alternatives(names: str | Sequence[str]) -> str:
+def _alternatives(name: str) -> str:
     from anysize.models import ZOO
 
-    entry = ZOO.get(names) if isinstance(names, str) else None
+    entry = ZOO.get(name)
     if entry is None:
         return "--head fcn, or anysize rewrite --to fcn"
     return "--head " + ", ".join(head for head in entry.heads if not HEAD_KINDS[head].fixes_size)
