@@ -18,6 +18,7 @@ from torch import nn
 from anysize.errors import SourceError, UsageError
 from anysize.files import file_sha256
 from anysize.heads import AS_IS
+from anysize.lazy import load
 from anysize.models.assemble import build, shipped_weights
 from anysize.models.heads import HeadOptions
 from anysize.models.weights import load_weights
@@ -26,6 +27,11 @@ from anysize.sizes import Size
 __all__ = ["ResolvedModel", "image_channels", "resolve"]
 
 _DEFAULT_SIZE = Size(224, 224)
+# What builds a library's network by its name, and keeps it from loading weights.
+_LIBRARIES: dict[str, tuple[str, dict[str, object]]] = {
+    "torchvision": ("torchvision.models:get_model", {"weights": None}),
+    "timm": ("timm:create_model", {"pretrained": False}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +131,7 @@ def resolve(
         )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        if prefix in {"torchvision", "timm"}:
+        if prefix in _LIBRARIES:
             module = _from_library(prefix, name)
         else:
             module = _from_callable(prefix, name, seed=seed, only_networks=only_networks)
@@ -155,11 +161,9 @@ def image_channels(module: nn.Module) -> int | None:
 
 def _from_library(library: str, name: str) -> nn.Module:
     source = f"{library}:{name}"
+    path, options = _LIBRARIES[library]
     try:
-        if library == "torchvision":
-            models = importlib.import_module("torchvision.models")
-        else:
-            models = importlib.import_module("timm")
+        create = load(path)
     # A library built for another torch fails with whatever its extension raises.
     except Exception as exc:
         if isinstance(exc, ModuleNotFoundError) and exc.name == library:
@@ -171,10 +175,7 @@ def _from_library(library: str, name: str) -> nn.Module:
             '"anysize[vision]"'
         ) from exc
     try:
-        if library == "torchvision":
-            module = models.get_model(name, weights=None)
-        else:
-            module = models.create_model(name, pretrained=False)
+        module = create(name, **options)
     except Exception as exc:
         raise SourceError(f"model {source}: {_one_line(exc)}") from exc
     return _checked(module, source)

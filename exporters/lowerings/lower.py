@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import onnx
-from onnx import helper
 
 from anysize.errors import ExportError
 from anysize.exporters.lowerings.paper_max import PAPER_BINS, lower_paper_pyramid
 from anysize.exporters.tracing import DOMAIN
+from anysize.surgery.graph import attribute
 from anysize.surgery.operators import (
     Emitter,
     emit_adaptive_average_pool,
@@ -21,11 +22,8 @@ __all__ = ["lower_placeholders"]
 
 
 def _output_size(node: onnx.NodeProto) -> tuple[int, int]:
-    for attribute in node.attribute:
-        if attribute.name == "output_size":
-            height, width = helper.get_attribute_value(attribute)
-            return int(height), int(width)
-    raise ExportError(f"node {node.name!r}: {node.op_type} has no output_size")
+    height, width = cast("Sequence[int]", attribute(node, "output_size", (0, 0)))
+    return int(height), int(width)
 
 
 def _resized(node: onnx.NodeProto) -> tuple[int | str, int | str]:

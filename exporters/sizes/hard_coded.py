@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx
@@ -77,24 +78,18 @@ def hard_coded_values(first: Trace, second: Trace) -> tuple[HardCodedValue, ...]
                 f"{origin(node)}: runs {node.op_type} at {first.size} and {other.op_type} at "
                 f"{second.size}; a graph has one path for all sizes"
             )
+        about = partial(HardCodedValue, node.name or "", node.op_type, origin=origin(node))
         for name, attribute in node.attributes.items():
             ours, theirs = attribute.value, other.attributes[name].value
             if ours != theirs:
-                values = (shortened(ours), shortened(theirs))
-                found.append(
-                    HardCodedValue(node.name or "", node.op_type, name, "", values, origin(node))
-                )
+                values = shortened(ours), shortened(theirs)
+                found.append(about(attribute=name, constant="", values=values))
         for value, counterpart in zip(node.inputs, other.inputs, strict=True):
             if value is None or counterpart is None:
                 continue
             difference = _constant_difference(value, counterpart)
             if difference:
-                constant = value.name or ""
-                found.append(
-                    HardCodedValue(
-                        node.name or "", node.op_type, "", constant, difference, origin(node)
-                    )
-                )
+                found.append(about(attribute="", constant=value.name or "", values=difference))
     if len(nodes) != len(others):
         raise ExportError(
             f"the module runs {len(nodes)} operators at {first.size} and {len(others)} at "

@@ -115,7 +115,7 @@ class _Conversion:
         for place, name in enumerate(node.input):
             if name in self._tensors:
                 any_kind = self._tensors[name].kind
-                copy.input[place] = self._as(name, any_kind if _measures(node) else kind)
+                copy.input[place] = self._as(name, any_kind if node.op_type in _MEASURING else kind)
             elif name in self._weights and kind == TensorProto.FLOAT16:
                 copy.input[place] = _float16_name(name)
         for place, name in enumerate(node.output):
@@ -204,7 +204,3 @@ def _rounded(name: str, array: npt.NDArray[np.generic]) -> npt.NDArray[np.float1
 
 def _float16_name(name: str) -> str:
     return f"{name}/float16"
-
-
-def _measures(node: onnx.NodeProto) -> bool:
-    return node.op_type in _MEASURING

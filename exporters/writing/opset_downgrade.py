@@ -149,17 +149,17 @@ def _shape(at: Conversion) -> str:
     return ""
 
 
-def _resize(at: Conversion) -> str:
-    """Below 18 a Resize neither filters nor keeps ratios, and takes all axes."""
-    if at.attribute("antialias", 0):
-        return "antialias is new since"
-    if at.attribute("axes", None) is not None:
-        return "axes are new since"
-    policy = at.attribute("keep_aspect_ratio_policy", "stretch")
-    if policy != "stretch":
-        return "keep_aspect_ratio_policy is new since"
-    at.keep(*at.node.input, leave_out=("antialias", "keep_aspect_ratio_policy"))
-    return ""
+def _without(**neutral: Any) -> Write:
+    """Leave out attributes that are new since; each must have the value that says nothing."""
+
+    def write(at: Conversion) -> str:
+        for name, value in neutral.items():
+            if at.attribute(name, value) != value:
+                return f"{name} is new since"
+        at.keep(*at.node.input, leave_out=tuple(neutral))
+        return ""
+
+    return write
 
 
 def _pad(at: Conversion) -> str:
@@ -264,7 +264,8 @@ DOWNGRADES: dict[str, Downgrade] = {
     "Mish": Downgrade(18, _mish),
     "Pad": Downgrade(18, _pad),
     "Reshape": Downgrade(14, _reshape),
-    "Resize": Downgrade(18, _resize),
+    # A Resize neither filtered nor kept ratios, and took all axes.
+    "Resize": Downgrade(18, _without(antialias=0, axes=None, keep_aspect_ratio_policy="stretch")),
     "RoiAlign": Downgrade(16, _roi_align),
     "Shape": Downgrade(15, _shape),
     "Split": Downgrade(18, _split),
