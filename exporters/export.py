@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import onnx
@@ -80,7 +79,7 @@ class ExportSpec:
 
     Attributes:
         name: The source's name, for the file's metadata.
-        head: Its head as the zoo calls it; None for a module that is exported as it stands.
+        head: The head as the zoo calls it; None for a module that is exported as it stands.
         to: The head to convert it to, with the surgery that rewrites a file; None for none.
         channels: Channels of the image.
         classes: Number of classes; None where it is not known.
@@ -203,13 +202,21 @@ def _sizeless_graph(
 ) -> onnx.ModelProto:
     """Trace the module, and make a graph in which nothing depends on the traced image."""
     other = probe.other_size(spec.size, _larger(spec.size))
-    first = _trace(module, spec, _BATCHES[0], spec.size)
+    trace_at = functools.partial(
+        trace,
+        module,
+        channels=spec.channels,
+        opset=trace_opset(spec.opset),
+        output_names=spec.output_names,
+        extra_inputs=spec.extra_inputs,
+    )
+    first = trace_at(size=spec.size, batch=_BATCHES[0])
     if probe.is_size_free((_BATCHES[0], spec.size), (_BATCHES[1], other)):
         model = _graph(first, None, spec, weights)
-        if not any(node.op_type == "Reshape" for node in _traced_nodes(model, first)):
+        traced = {node.name for node in first.model.graph}  # others are a lowering's
+        if not any(n.op_type == "Reshape" and n.name in traced for n in model.graph.node):
             return model
-    second = _trace(module, spec, _BATCHES[1], other)
-    return _graph(first, second, spec, weights)
+    return _graph(first, trace_at(size=other, batch=_BATCHES[1]), spec, weights)
 
 
 def _larger(size: Size) -> Size:
@@ -264,12 +271,6 @@ def _proto(trace: Trace, weights: HeldWeights) -> onnx.ModelProto:
     return model
 
 
-def _traced_nodes(model: onnx.ModelProto, trace: Trace) -> Iterator[onnx.NodeProto]:
-    """Yield the nodes that are the tracer's and not a lowering's."""
-    names = {node.name for node in trace.model.graph}
-    return (node for node in model.graph.node if node.name in names)
-
-
 def _legal_sizes(model: onnx.ModelProto, spec: ExportSpec) -> tuple[tuple[str, ...], SizeRange]:
     """Return the maps whose size FC heads fix, and the legal sizes of the image."""
     intervals = {name: legal_interval(model, name, spec.size) for name in _maps(model, spec)}
@@ -278,18 +279,6 @@ def _legal_sizes(model: onnx.ModelProto, spec: ExportSpec) -> tuple[tuple[str, .
     if fixed:
         return tuple(fixed), functools.reduce(operator.and_, fixed.values())
     return (), SizeRange(smallest_size(model, has_gaps=has_paper_bins(model)))
-
-
-def _trace(module: nn.Module, spec: ExportSpec, batch: int, size: Size) -> Trace:
-    return trace(
-        module,
-        size,
-        batch=batch,
-        channels=spec.channels,
-        opset=trace_opset(spec.opset),
-        output_names=spec.output_names,
-        extra_inputs=spec.extra_inputs,
-    )
 
 
 def _symbolic_axes(spec: ExportSpec) -> dict[str, dict[int, str]]:
@@ -316,7 +305,8 @@ def _maps(model: onnx.ModelProto, spec: ExportSpec) -> tuple[str, ...]:
 def _metadata(
     model: onnx.ModelProto, spec: ExportSpec, sizes: SizeRange, *, is_fixed: bool
 ) -> FileMetadata:
-    metadata = FileMetadata(
+    geometry = map_geometry(model, "map") if "map" in spec.output_names else None
+    return FileMetadata(
         version=VERSION,
         model=spec.name,
         head=spec.head or (FC if is_fixed else AS_IS),
@@ -328,13 +318,7 @@ def _metadata(
         seed=spec.seed,
         weights_sha256=spec.weights_sha256,
         precision="float16" if spec.float16 else None,
-    )
-    geometry = map_geometry(model, "map") if "map" in spec.output_names else None
-    if geometry is None:
-        return metadata
-    return replace(
-        metadata,
-        map_stride=geometry.stride,
-        map_offset=geometry.offset,
-        receptive_field=geometry.receptive_field,
+        map_stride=geometry.stride if geometry else None,
+        map_offset=geometry.offset if geometry else None,
+        receptive_field=geometry.receptive_field if geometry else None,
     )

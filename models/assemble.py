@@ -105,16 +105,8 @@ def construct(
         )
         parts = attach_head(head, request)
         kind = RegionClassifier if "rois" in HEAD_KINDS[head].inputs else Classifier
-        return kind(
-            backbone,
-            parts,
-            name=name,
-            head=head,
-            training_size=training_size,
-            channels=entry.channels,
-            classes=class_count,
-            map_size=map_size if HEAD_KINDS[head].reads_trained_map else None,
-        ).eval()
+        classifier = kind(backbone, parts, request, name=name, head=head, channels=entry.channels)
+        return classifier.eval()
 
 
 def shipped_weights(

@@ -50,22 +50,22 @@ _LOWERINGS: dict[str, tuple[Callable[..., object], Callable[[onnx.NodeProto], ob
 def _lower_max_group(emitter: Emitter, graph: onnx.GraphProto, node: onnx.NodeProto) -> None:
     """Lower all the max poolings of one map together, so that the map is read once."""
     outputs: dict[tuple[int, int], str] = {}
+    again: list[tuple[str, str]] = []
     for other in graph.node:
         same_map = other.op_type == node.op_type and other.domain == DOMAIN
         if same_map and other.input[0] == node.input[0]:
             size = _output_size(other)
             if size in outputs:
-                emitter.node("Identity", outputs[size], output=other.output[0])
+                again.append((outputs[size], other.output[0]))
             else:
                 outputs[size] = other.output[0]
-    identities = emitter.nodes[:]
-    emitter.nodes.clear()
     if node.op_type == "PaperMaxPool2d":
         levels = {bins: name for (bins, _), name in outputs.items()}
         lower_paper_pyramid(emitter, node.input[0], outputs=levels)
     else:
         emit_max_pyramid(emitter, node.input[0], outputs=outputs)
-    emitter.nodes.extend(identities)
+    for output, name in again:
+        emitter.node("Identity", output, output=name)
 
 
 def lower_placeholders(model: onnx.ModelProto) -> None:

@@ -165,10 +165,9 @@ def _copy_axes(
     """Use what Reshape itself offers: 0 copies the axis, and one -1 is the rest."""
     if 0 in pieces:  # an empty tensor, or a copy that is there already
         return
-    for index, attribute in enumerate(node.attribute):
-        if attribute.name == "allowzero":
-            del node.attribute[index]
-            break
+    kept = [entry for entry in node.attribute if entry.name != "allowzero"]
+    del node.attribute[:]
+    node.attribute.extend(kept)
     have = twins.shape(node.input[0])
     for axis, piece in enumerate(pieces):
         same = piece is None and axis < len(have[0])

@@ -83,7 +83,7 @@ class Probe:
     Args:
         module: In evaluation mode; not modified.
         channels: Channels of its image.
-        extra_inputs: Its arguments behind the image.
+        extra_inputs: The arguments behind the image, in order.
     """
 
     def __init__(

@@ -113,7 +113,7 @@ def write_padding(model: ir.Model, module: nn.Module, examples: Sequence[Tensor]
     Args:
         model: Traced under `WholePadding`.
         module: What was traced.
-        examples: Its inputs; the image first.
+        examples: What it was traced with; the image first.
 
     Raises:
         ExportError: A padding depends on the size in another way; layer and line are named.

@@ -21,6 +21,7 @@ from anysize.surgery.storage import check, inferred_values
 
 __all__ = ["convert_opset", "trace_opset"]
 
+_VARIADIC = onnx.defs.OpSchema.FormalParameterOption.Variadic
 # From here on Gelu is one operator.
 _GELU_OPSET = 20
 
@@ -133,17 +134,13 @@ def _obstacle(node: onnx.NodeProto, current: int, opset: int) -> str:
     unknown = changes - _SAME_MEANING.get(node.op_type, frozenset())
     if unknown:
         return f"its meaning changed at opset {max(unknown)}"
-    if len(node.input) > len(target.inputs) and not _is_variadic(target):
+    last = [parameter.option for parameter in target.inputs[-1:]]
+    if len(node.input) > len(target.inputs) and _VARIADIC not in last:
         return f"input {len(node.input)} is new since"
     for attribute in node.attribute:
         if attribute.name not in target.attributes:
             return f"attribute {attribute.name} is new since"
     return ""
-
-
-def _is_variadic(schema: onnx.defs.OpSchema) -> bool:
-    variadic = onnx.defs.OpSchema.FormalParameterOption.Variadic
-    return bool(schema.inputs) and schema.inputs[-1].option == variadic
 
 
 def _refusal(node: onnx.NodeProto, opset: int, current: int, reason: str) -> ExportError:

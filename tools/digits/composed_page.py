@@ -42,8 +42,8 @@ def compose(scans: Scans, *, seed: int, height: int = _HEIGHT, width: int = _WID
     Args:
         scans: Where the digits are drawn from.
         seed: Equal seeds give equal pages.
-        height: In pixels.
-        width: In pixels.
+        height: Rows of the page.
+        width: Columns of the page.
 
     Raises:
         UsageError: The page is too small for the digits.

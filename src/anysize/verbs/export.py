@@ -257,14 +257,11 @@ def _notes(
         return (f"{name}: --head {to}: {not_converted}; exported as it stands",)
     if not head_kind(head).fixes_size:
         return ()
-    note = f"{name}: an FC head takes only {sizes}; outside, the file fails on purpose. "
-    return (f"{note}For any size: {_alternatives(name)}",)
-
-
-def _alternatives(name: str) -> str:
     from anysize.models import ZOO
 
-    entry = ZOO.get(name)
-    if entry is None:
-        return "--head fcn, or anysize rewrite --to fcn"
-    return "--head " + ", ".join(head for head in entry.heads if not HEAD_KINDS[head].fixes_size)
+    others = (
+        [one for one in ZOO[name].heads if not HEAD_KINDS[one].fixes_size] if name in ZOO else ()
+    )
+    way = f"--head {', '.join(others)}" if others else "--head fcn, or anysize rewrite --to fcn"
+    note = f"{name}: an FC head takes only {sizes}; outside, the file fails on purpose."
+    return (f"{note} For any size: {way}",)

@@ -44,7 +44,7 @@ class RewriteResult:
         applied: Whether anything was rewritten; where not, the file is a copy.
         size: The training size; None where it is not known and nothing was rewritten.
         min_size: The smallest legal size of the new graph; None as above.
-        size_bytes: Of the file, without weights beside it.
+        size_bytes: Bytes of the file, without weights beside it.
         proof: The proof; None where it was not asked for or nothing was rewritten.
         notes: What the user should know about the file.
     """
