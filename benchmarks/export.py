@@ -13,7 +13,6 @@ is wrong with them for some networks.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import logging
 import os
@@ -60,9 +59,10 @@ class Measurement:
 
 
 def make(network: str) -> nn.Module:
-    package, _, function = NETWORKS[network].partition(":")
-    factory = getattr(importlib.import_module(package), function)
-    return factory(network) if function == "build" else factory()
+    from anysize.lazy import load
+
+    factory = load(NETWORKS[network])
+    return factory(network) if NETWORKS[network].endswith(":build") else factory()
 
 
 def write(network: str, way: str, threads: int) -> None:

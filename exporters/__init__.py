@@ -11,14 +11,12 @@ from anysize.lazy import lazy_names
 
 if TYPE_CHECKING:
     from anysize.exporters.bounds import narrowed
-    from anysize.exporters.conversion import CONVERTED_HEADS
     from anysize.exporters.export import Exported, ExportSpec, export_module
     from anysize.exporters.inputs import ROIS, InputSpec
     from anysize.exporters.opset_range import DEFAULT_OPSET, check_opset
     from anysize.exporters.outputs import output_names
 
 __all__ = [
-    "CONVERTED_HEADS",
     "DEFAULT_OPSET",
     "ROIS",
     "ExportSpec",
@@ -34,20 +32,9 @@ __getattr__ = lazy_names(
     __name__,
     {
         "bounds": ("narrowed",),
-        "conversion": ("CONVERTED_HEADS",),
-        "export": (
-            "Exported",
-            "ExportSpec",
-            "export_module",
-        ),
-        "inputs": (
-            "ROIS",
-            "InputSpec",
-        ),
-        "opset_range": (
-            "DEFAULT_OPSET",
-            "check_opset",
-        ),
+        "export": ("Exported", "ExportSpec", "export_module"),
+        "inputs": ("ROIS", "InputSpec"),
+        "opset_range": ("DEFAULT_OPSET", "check_opset"),
         "outputs": ("output_names",),
     },
 )

@@ -19,21 +19,17 @@ def narrowed(legal: SizeRange, low: Size | None, top: Size | None) -> SizeRange:
     Raises:
         UsageError: The bounds reach beyond what the network takes, or leave nothing.
     """
-    if low is not None and (low.height < legal.minimum.height or low.width < legal.minimum.width):
+    largest = legal.maximum
+    if low is not None and low not in SizeRange(legal.minimum):
         raise UsageError(
             f"min size {low}: the network takes {legal}; give --min-size {legal.minimum} or more"
         )
-    largest = legal.maximum
-    if (
-        top is not None
-        and largest is not None
-        and (top.height > largest.height or top.width > largest.width)
-    ):
+    if top is not None and largest is not None and largest not in SizeRange(top):
         raise UsageError(
             f"max size {top}: the network takes {legal}; give --max-size {largest} or less"
         )
     minimum, maximum = low or legal.minimum, top or largest
-    if maximum is not None and (maximum.height < minimum.height or maximum.width < minimum.width):
+    if maximum is not None and maximum not in SizeRange(minimum):
         raise UsageError(
             f"max size {maximum}: is below the smallest size, {minimum}; give --max-size "
             f"{minimum} or more"

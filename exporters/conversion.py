@@ -5,13 +5,11 @@ from __future__ import annotations
 import onnx
 
 from anysize.errors import DeclinedError, ExportError
+from anysize.heads import head_kind
 from anysize.sizes import Size
 from anysize.surgery import HeldWeights, rewrite
 
-__all__ = ["CONVERTED_HEADS", "convert"]
-
-# In a graph of a module, as opposed to a network of the zoo, which is built with its head.
-CONVERTED_HEADS = ("fcn", "cam", "adaptive", "resize")
+__all__ = ["convert"]
 
 _MAP = "map"
 
@@ -23,7 +21,7 @@ def convert(model: onnx.ModelProto, weights: HeldWeights, *, name: str, to: str,
         model: As it was exported, with metadata.
         weights: What holds its large weights; those that must move are added.
         name: How messages call the module.
-        to: One of `CONVERTED_HEADS`.
+        to: A head that modules can be converted to.
         size: The training size.
 
     Returns:
@@ -37,11 +35,12 @@ def convert(model: onnx.ModelProto, weights: HeldWeights, *, name: str, to: str,
         done = rewrite(model, to=to, size=size, source=weights, in_place=True)
     except DeclinedError as error:
         raise DeclinedError(f"{name}: --head {to}: {error}", node=error.node) from error
-    if not done.applied and to == "fcn":
+    is_map = head_kind(to).is_fully_convolutional
+    if not done.applied and is_map:
         raise ExportError(
-            f"{name}: --head fcn: {done.reason}; give --head as-is, or cam for a class map"
+            f"{name}: --head {to}: {done.reason}; give --head as-is, or cam for a class map"
         )
-    if done.applied and to == "fcn" and len(model.graph.output) == 1:
+    if done.applied and is_map and len(model.graph.output) == 1:
         _rename(model.graph, model.graph.output[0].name, _MAP)
     return done.reason
 

@@ -1,23 +1,21 @@
 """Export a module as a graph that is right at every legal size, or say which layer prevents it.
 
-The module is traced statically. The trace becomes the graph: what torch.onnx specialises is
+The module is traced statically. The trace becomes the graph: what torch.onnx hard-codes is
 lowered, flattening becomes Flatten, and the axes are freed. That nothing else depends on the size
 is proved either by a probe, which runs the module on the meta device at two sizes and compares what
 it asks of PyTorch, or, where the probe cannot tell, by a second trace: constants that differ belong
 to the image, and are computed from it, or refused. Symbolic tracing, the exporter's own way, takes
-several times as long and specialises in silence.
+several times as long and hard-codes in silence.
 """
 
 from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import onnx
 import onnx_ir as ir
-import torch
 from torch import nn
 
 from anysize.errors import DeclinedError, ExportError, UsageError
@@ -29,22 +27,24 @@ from anysize.exporters.opset_range import DEFAULT_OPSET, check_opset
 from anysize.exporters.sizes import (
     Probe,
     accepted_sizes,
-    baked_values,
-    check_nothing_is_baked,
+    check_nothing_is_hard_coded,
     drop_identity_pooling,
     free_shapes,
+    hard_coded_values,
     pool_whole_maps,
 )
-from anysize.exporters.tracing import Trace, collector_paused, fold_batch_norm, trace
+from anysize.exporters.tracing import Trace, fold_batch_norm, gc_paused, trace
 from anysize.exporters.writing import (
     ceil_mode_to_padding,
+    clean_graph,
     convert_opset,
-    drop_unused_initializers,
-    minimise,
-    tidy,
-    to_half,
+    drop_unused,
+    strip_trace,
+    to_float16,
     trace_opset,
 )
+from anysize.heads import AS_IS, FC, head_kind
+from anysize.inference import refuse_unready
 from anysize.sizes import MAX_SIDE, Size, SizeRange
 from anysize.surgery import (
     FileMetadata,
@@ -79,7 +79,7 @@ class ExportSpec:
 
     Attributes:
         name: The source's name, for the file's metadata.
-        head: Its head as the zoo calls it; None for a module that is exported as it stands.
+        head: The head as the zoo calls it; None for a module that is exported as it stands.
         to: The head to convert it to, with the surgery that rewrites a file; None for none.
         channels: Channels of the image.
         classes: Number of classes; None where it is not known.
@@ -89,7 +89,7 @@ class ExportSpec:
         opset: ONNX operator set to write.
         min_size: The smallest image that the file shall take; the network's own by default.
         max_size: The largest; the network's own, or none, by default.
-        half: Write weights and body in float16; inputs and outputs stay float32.
+        float16: Write weights and body in float16; inputs and outputs stay float32.
         seed: What the weights were drawn from; None where they were not drawn.
         weights_sha256: Hash of the weights file.
         options: Choices within the head, as JSON.
@@ -106,7 +106,7 @@ class ExportSpec:
     opset: int = DEFAULT_OPSET
     min_size: Size | None = None
     max_size: Size | None = None
-    half: bool = False
+    float16: bool = False
     seed: int | None = None
     weights_sha256: str | None = None
     options: str | None = None
@@ -138,7 +138,7 @@ class Exported:
         return copy
 
 
-@collector_paused()
+@gc_paused()
 def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     """Export `module`, in evaluation mode, with symbolic batch, height and width.
 
@@ -148,15 +148,15 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
         spec: What to export it as.
 
     Raises:
-        ExportError: The module cannot be traced, a layer bakes the traced size, an operator
+        ExportError: The module cannot be traced, a layer hard-codes the traced size, an operator
             cannot be written at the opset, or the module has no head that could be converted.
         DeclinedError: The conversion would have to guess; the layer is named.
         UsageError: The opset is out of range, a layer is in training mode, or the bounds reach
             beyond what the network takes.
     """
     check_opset(spec.opset)
-    _refuse_training(module, spec.name)
-    _refuse_other_types(module, spec.name)
+    hint = ", and ask for half precision with --half"
+    refuse_unready(module, spec.name, error=UsageError, hint=hint)
     probe = Probe(module, spec.channels, spec.extra_inputs)
     weights = HeldWeights()
     model = _sizeless_graph(module, probe, spec, weights)
@@ -164,7 +164,7 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     if not fixed_maps and not has_paper_bins(model):  # which leave gaps between legal sizes
         larger = _larger(spec.size)
         sizes = accepted_sizes(probe, sizes, name=spec.name, size=spec.size, larger=larger)
-    drop_unused_initializers(model)
+    drop_unused(model)
     free_axes(model, others=_symbolic_axes(spec))
     metadata = _metadata(model, spec, sizes, is_fixed=bool(fixed_maps))
     reason = ""
@@ -176,7 +176,7 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
             taken = SizeRange(metadata.min_size or Size(1, 1), metadata.max_size)
             # What the module refuses by itself it refuses before another head, too, but not
             # behind a resize; a module with an FC head could not be asked.
-            keeps = not fixed_maps and spec.to != "resize"
+            keeps = not fixed_maps and head_kind(spec.to).elsewhere != "resizes"
             fixed_maps, sizes = (), taken & sizes if keeps else taken
     declared = narrowed(sizes, spec.min_size, spec.max_size)
     metadata = replace(metadata, min_size=declared.minimum, max_size=declared.maximum)
@@ -187,11 +187,11 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     guard_min_size(model, declared.minimum)
     if declared.maximum is not None and not (fixed_maps and declared.maximum == sizes.maximum):
         guard_max_size(model, declared.maximum)
-    minimise(model)
-    if spec.half:
-        to_half(model, weights)
+    clean_graph(model)
+    if spec.float16:
+        to_float16(model, weights)
     convert_opset(model, spec.opset)
-    minimise(model)
+    clean_graph(model)
     write_metadata(model, metadata)
     model.producer_name, model.producer_version = "anysize", metadata.version or ""
     return Exported(model, weights, declared, metadata, reason)
@@ -202,13 +202,21 @@ def _sizeless_graph(
 ) -> onnx.ModelProto:
     """Trace the module, and make a graph in which nothing depends on the traced image."""
     other = probe.other_size(spec.size, _larger(spec.size))
-    first = _trace(module, spec, _BATCHES[0], spec.size)
+    trace_at = functools.partial(
+        trace,
+        module,
+        channels=spec.channels,
+        opset=trace_opset(spec.opset),
+        output_names=spec.output_names,
+        extra_inputs=spec.extra_inputs,
+    )
+    first = trace_at(size=spec.size, batch=_BATCHES[0])
     if probe.is_size_free((_BATCHES[0], spec.size), (_BATCHES[1], other)):
         model = _graph(first, None, spec, weights)
-        if not any(node.op_type == "Reshape" for node in _traced_nodes(model, first)):
+        traced = {node.name for node in first.model.graph}  # others are a lowering's
+        if not any(n.op_type == "Reshape" and n.name in traced for n in model.graph.node):
             return model
-    second = _trace(module, spec, _BATCHES[1], other)
-    return _graph(first, second, spec, weights)
+    return _graph(first, trace_at(size=other, batch=_BATCHES[1]), spec, weights)
 
 
 def _larger(size: Size) -> Size:
@@ -224,17 +232,16 @@ def _graph(
     Raises:
         ExportError: Something that differs between the traces cannot be freed.
     """
-    baked = baked_values(first, second) if second else ()
+    hard_coded = hard_coded_values(first, second) if second else ()
     model = _proto(first, weights)
-    tidy(model)
     ceil_mode_to_padding(model)
     if second:
         pool_whole_maps(model, first, second)
         free_shapes(model, first, second)
-        check_nothing_is_baked(model, baked, first, second)
-    if spec.to in ("fcn", "resize"):
-        needed = spec.to == "fcn"
-        drop_identity_pooling(model, name=spec.name, size=spec.size, is_needed=needed)
+        check_nothing_is_hard_coded(model, hard_coded, first, second)
+    to = head_kind(spec.to)
+    if to.reads_trained_map and to.elsewhere != "pools":
+        drop_identity_pooling(model, name=spec.name, size=spec.size, is_needed=to.has_map)
     lower_placeholders(model)
     reduce_mean_to_global_pool(model)
     reshape_to_flatten(model, spec.size)
@@ -248,6 +255,7 @@ def _proto(trace: Trace, weights: HeldWeights) -> onnx.ModelProto:
     """
     folded = trace.model.clone()
     fold_batch_norm(folded)
+    strip_trace(folded)
     large: dict[str, ir.TensorProtocol] = {}
     for name, value in folded.graph.initializers.items():
         tensor = value.const_value
@@ -263,12 +271,6 @@ def _proto(trace: Trace, weights: HeldWeights) -> onnx.ModelProto:
     return model
 
 
-def _traced_nodes(model: onnx.ModelProto, trace: Trace) -> Iterator[onnx.NodeProto]:
-    """Yield the nodes that are the tracer's and not a lowering's."""
-    names = {node.name for node in trace.model.graph}
-    return (node for node in model.graph.node if node.name in names)
-
-
 def _legal_sizes(model: onnx.ModelProto, spec: ExportSpec) -> tuple[tuple[str, ...], SizeRange]:
     """Return the maps whose size FC heads fix, and the legal sizes of the image."""
     intervals = {name: legal_interval(model, name, spec.size) for name in _maps(model, spec)}
@@ -277,18 +279,6 @@ def _legal_sizes(model: onnx.ModelProto, spec: ExportSpec) -> tuple[tuple[str, .
     if fixed:
         return tuple(fixed), functools.reduce(operator.and_, fixed.values())
     return (), SizeRange(smallest_size(model, has_gaps=has_paper_bins(model)))
-
-
-def _trace(module: nn.Module, spec: ExportSpec, batch: int, size: Size) -> Trace:
-    return trace(
-        module,
-        size,
-        batch=batch,
-        channels=spec.channels,
-        opset=trace_opset(spec.opset),
-        output_names=spec.output_names,
-        extra_inputs=spec.extra_inputs,
-    )
 
 
 def _symbolic_axes(spec: ExportSpec) -> dict[str, dict[int, str]]:
@@ -300,31 +290,14 @@ def _symbolic_axes(spec: ExportSpec) -> dict[str, dict[int, str]]:
     return axes
 
 
-def _refuse_training(module: nn.Module, name: str) -> None:
-    for path, part in module.named_modules():
-        if part.training:
-            where = f"layer {path!r}" if path else "the module"
-            raise UsageError(f"{name}: {where} is in training mode; call .eval() first")
-
-
-def _refuse_other_types(module: nn.Module, name: str) -> None:
-    for path, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if tensor.is_floating_point() and tensor.dtype != torch.float32:
-            got = str(tensor.dtype).removeprefix("torch.")
-            raise UsageError(
-                f"{name}: {path!r} is {got}, expected float32; "
-                "call .float() first, and ask for half precision with --half"
-            )
-
-
 def _maps(model: onnx.ModelProto, spec: ExportSpec) -> tuple[str, ...]:
     """Name the feature maps that FC heads are on; none where the head takes any size."""
-    if spec.head not in (None, "fc"):
+    if head_kind(spec.head).takes_any_size:
         return ()
     try:
         return tuple(head.feature_map for head in find_heads(model, spec.size))
     except DeclinedError as error:
-        if spec.head == "fc":
+        if head_kind(spec.head).fixes_size:
             raise ExportError(f"{spec.name}: the FC head is not recognised: {error}") from error
         return ()
 
@@ -332,11 +305,11 @@ def _maps(model: onnx.ModelProto, spec: ExportSpec) -> tuple[str, ...]:
 def _metadata(
     model: onnx.ModelProto, spec: ExportSpec, sizes: SizeRange, *, is_fixed: bool
 ) -> FileMetadata:
-
-    metadata = FileMetadata(
+    geometry = map_geometry(model, "map") if "map" in spec.output_names else None
+    return FileMetadata(
         version=VERSION,
         model=spec.name,
-        head=spec.head or ("fc" if is_fixed else "as-is"),
+        head=spec.head or (FC if is_fixed else AS_IS),
         options=spec.options,
         size=spec.size,
         min_size=sizes.minimum,
@@ -344,14 +317,8 @@ def _metadata(
         classes=spec.classes,
         seed=spec.seed,
         weights_sha256=spec.weights_sha256,
-        precision="float16" if spec.half else None,
-    )
-    geometry = map_geometry(model, "map") if "map" in spec.output_names else None
-    if geometry is None:
-        return metadata
-    return replace(
-        metadata,
-        map_stride=geometry.stride,
-        map_offset=geometry.offset,
-        receptive_field=geometry.receptive_field,
+        precision="float16" if spec.float16 else None,
+        map_stride=geometry.stride if geometry else None,
+        map_offset=geometry.offset if geometry else None,
+        receptive_field=geometry.receptive_field if geometry else None,
     )

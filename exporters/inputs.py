@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anysize.sizes import Size
 
-__all__ = ["ROIS", "InputSpec"]
+__all__ = ["ROIS", "InputSpec", "example_inputs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +18,8 @@ class InputSpec:
     """An input that a graph has besides the image.
 
     Attributes:
-        name: In the graph.
-        axes: Its shape: a number, or the name of a symbolic axis.
+        name: The name that the graph gives it.
+        axes: A number for each axis, or the name of a symbolic one.
         example: Makes a valid value of type float32 for a batch of images of a size. Symbolic
             axes must come out different for different batches.
         rows: The symbolic axis that the outputs' axis 0 follows, where it is not the batch.
@@ -34,6 +34,20 @@ class InputSpec:
     def symbols(self) -> dict[int, str]:
         """The symbolic axes by place."""
         return {place: axis for place, axis in enumerate(self.axes) if isinstance(axis, str)}
+
+
+def example_inputs(
+    channels: int,
+    extra_inputs: Sequence[InputSpec],
+    batch: int,
+    size: Size,
+    *,
+    device: str = "cpu",
+) -> tuple[Tensor, ...]:
+    """Make an image of zeros, and a value for each input behind it, in float32."""
+    # On the meta device the largest image costs nothing, if it is never anywhere else.
+    image = torch.zeros(batch, channels, size.height, size.width, device=device)
+    return (image, *(spec.example(batch, size).to(device) for spec in extra_inputs))
 
 
 def _regions(batch: int, size: Size) -> Tensor:

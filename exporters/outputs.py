@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from anysize.errors import ExportError
-from anysize.exporters.inputs import InputSpec
+from anysize.exporters.inputs import InputSpec, example_inputs
 from anysize.sizes import Size
 
 __all__ = ["output_names"]
@@ -60,12 +60,10 @@ def output_names(
 
 def _answer(module: nn.Module, channels: int, size: Size, extra_inputs: Sequence[InputSpec]) -> Any:
     """Run the module; None where it refuses, which the tracing will explain."""
-    image = torch.zeros(1, channels, size.height, size.width)
-    inputs = (image, *(spec.example(1, size) for spec in extra_inputs))
     tensors = (*module.named_parameters(), *module.named_buffers())
     for device in ("meta", "cpu"):  # a module that looks at numbers does not run on meta
         state = {name: tensor.detach().to(device) for name, tensor in tensors}
-        moved = tuple(tensor.to(device) for tensor in inputs)
+        inputs = example_inputs(channels, extra_inputs, 1, size, device=device)
         with contextlib.suppress(Exception), torch.no_grad(), torch.device(device):
-            return torch.func.functional_call(module, state, moved)
+            return torch.func.functional_call(module, state, inputs)
     return None

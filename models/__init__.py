@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from anysize.models.assemble import build, construct
     from anysize.models.classifier import Classifier
     from anysize.models.heads import HeadOptions
-    from anysize.models.source import ResolvedModel, resolve
+    from anysize.models.source import ResolvedModel, image_channels, resolve
     from anysize.models.weights import load_weights
     from anysize.models.zoo import HEADS, ZOO, ZooEntry, choose_head, find_entry
 
@@ -28,6 +28,7 @@ __all__ = [
     "choose_head",
     "construct",
     "find_entry",
+    "image_channels",
     "load_weights",
     "resolve",
 ]
@@ -35,23 +36,11 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "zoo": (
-            "HEADS",
-            "ZOO",
-            "ZooEntry",
-            "choose_head",
-            "find_entry",
-        ),
-        "assemble": (
-            "build",
-            "construct",
-        ),
+        "zoo": ("HEADS", "ZOO", "ZooEntry", "choose_head", "find_entry"),
+        "assemble": ("build", "construct"),
         "classifier": ("Classifier",),
         "heads": ("HeadOptions",),
-        "source": (
-            "ResolvedModel",
-            "resolve",
-        ),
+        "source": ("ResolvedModel", "image_channels", "resolve"),
         "weights": ("load_weights",),
     },
 )

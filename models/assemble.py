@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor
 
+from anysize.bisection import lowest
 from anysize.errors import UsageError
+from anysize.heads import HEAD_KINDS
+from anysize.lazy import load
 from anysize.models.backbones import Backbone
 from anysize.models.classifier import Classifier, RegionClassifier
 from anysize.models.heads import HeadOptions, HeadRequest, attach_head
-from anysize.models.initialise import fill_seeded
+from anysize.models.seeded_weights import fill_seeded
 from anysize.models.weights import load_tensors, read_tensors
 from anysize.models.zoo import choose_head, find_entry
 from anysize.sizes import Size
 
 __all__ = ["build", "construct", "shipped_weights"]
-
-# The head whose shipped checkpoint also fits the head on the left.
-_SHIPPED_HEADS = {
-    "fc": "fc",
-    "fcn": "fc",
-    "adaptive": "fc",
-    "resize": "fc",
-    "gap": "gap",
-    "cam": "gap",
-    "spp": "spp",
-    "roi": "fc",
-}
 
 # Image sides a power of two apart, to measure strides up to 1024 by; on the meta device.
 _STRIDE_PROBES = (1024, 1024 + 32768)
@@ -103,7 +92,7 @@ def construct(
     if class_count < 1:
         raise UsageError(f"{name}: classes is {class_count}, expected 1 or more")
     with torch.device("meta"):
-        backbone = _load_backbone(entry.path)
+        backbone: Backbone = load(entry.path)()
         channels, map_size = _feature_map(name, backbone, entry.channels, training_size)
         request = HeadRequest(
             channels=channels,
@@ -115,17 +104,9 @@ def construct(
             options=options or HeadOptions(),
         )
         parts = attach_head(head, request)
-        kind = RegionClassifier if "rois" in parts.input_names else Classifier
-        return kind(
-            backbone,
-            parts,
-            name=name,
-            head=head,
-            training_size=training_size,
-            channels=entry.channels,
-            classes=class_count,
-            map_size=map_size if parts.trained_map else None,
-        ).eval()
+        kind = RegionClassifier if "rois" in HEAD_KINDS[head].inputs else Classifier
+        classifier = kind(backbone, parts, request, name=name, head=head, channels=entry.channels)
+        return classifier.eval()
 
 
 def shipped_weights(
@@ -148,34 +129,28 @@ def shipped_weights(
         return None
     if (classes or entry.classes) != entry.classes:
         return None
-    resource = files("anysize.models.digits") / "weights" / f"{_SHIPPED_HEADS[head]}.safetensors"
+    checkpoint = HEAD_KINDS[head].checkpoint
+    resource = files("anysize.models.digits") / "weights" / f"{checkpoint}.safetensors"
     # A wheel is always unpacked, so this is the file itself and not a temporary copy.
     with as_file(resource) as path:
         return path
-
-
-def _load_backbone(path: str) -> Backbone:
-    module, _, function = path.partition(":")
-    make = cast("Callable[[], Backbone]", getattr(importlib.import_module(module), function))
-    return make()
 
 
 def _feature_map(name: str, backbone: Backbone, channels: int, size: Size) -> tuple[int, Size]:
     """Channels and size of the last feature map, by running the trunk on the meta device."""
     shape = _trunk_shape(backbone, channels, size)
     if shape is None:
-        low, high = 1, max(size.height, size.width)
-        while _trunk_shape(backbone, channels, Size(high, high)) is None:
-            high *= 2
-        while low < high:
-            middle = (low + high) // 2
-            if _trunk_shape(backbone, channels, Size(middle, middle)) is None:
-                low = middle + 1
-            else:
-                high = middle
+
+        def has_map(side: int) -> bool:
+            return _trunk_shape(backbone, channels, Size(side, side)) is not None
+
+        enough = max(size.height, size.width)
+        while not has_map(enough):
+            enough *= 2
+        side = lowest(has_map, enough)
         raise UsageError(
             f"{name} at {size}: nothing is left of the feature map; the smallest size is "
-            f"{Size(high, high)}"
+            f"{Size(side, side)}"
         )
     return shape[1], Size(shape[2], shape[3])
 

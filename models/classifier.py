@@ -6,9 +6,9 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from anysize.heads import HEAD_KINDS
 from anysize.models.backbones import Backbone
-from anysize.models.heads import HeadParts
-from anysize.sizes import Size
+from anysize.models.heads import HeadParts, HeadRequest
 
 __all__ = ["Classifier", "RegionClassifier"]
 
@@ -22,16 +22,13 @@ class Classifier(nn.Module):
     Args:
         backbone: The trunk and the classifier's shape.
         parts: The head's modules.
+        request: What the head was built for.
         name: The zoo's name for the network.
         head: The head's name.
-        training_size: The image size that the head is built for.
         channels: Channels of the image.
-        classes: Number of classes.
-        map_size: The feature map at the training size; see the attribute.
 
     Attributes:
-        map_size: The feature map that the head needs or pools to (fc, fcn, adaptive, resize,
-            roi); None where the head takes any map (gap, cam, spp).
+        map_size: The feature map that the head needs or pools to; None where it takes any map.
         input_names: `("input",)`, or `("input", "rois")` for the roi head.
         output_names: `("logits",)`, `("map",)` or `("logits", "map")`, in the order of the
             outputs.
@@ -42,23 +39,21 @@ class Classifier(nn.Module):
         self,
         backbone: Backbone,
         parts: HeadParts,
+        request: HeadRequest,
         *,
         name: str,
         head: str,
-        training_size: Size,
         channels: int,
-        classes: int,
-        map_size: Size | None,
     ) -> None:
         super().__init__()
         self.name = name
         self.head = head
-        self.training_size = training_size
+        self.training_size = request.training_size
         self.channels = channels
-        self.classes = classes
-        self.map_size = map_size
-        self.input_names = parts.input_names
-        self.output_names = parts.output_names
+        self.classes = request.classes
+        kind = HEAD_KINDS[head]
+        self.map_size = request.map_size if kind.reads_trained_map else None
+        self.input_names, self.output_names = kind.inputs, kind.outputs
         self.classifier_name = backbone.classifier.name
         self.prepare = parts.prepare
         self._trunk = tuple(backbone.trunk)

@@ -17,16 +17,21 @@ from torch import nn
 
 from anysize.errors import SourceError, UsageError
 from anysize.files import file_sha256
+from anysize.heads import AS_IS
+from anysize.lazy import load
 from anysize.models.assemble import build, shipped_weights
 from anysize.models.heads import HeadOptions
 from anysize.models.weights import load_weights
-from anysize.models.zoo import find_entry
 from anysize.sizes import Size
 
-__all__ = ["ResolvedModel", "resolve"]
+__all__ = ["ResolvedModel", "image_channels", "resolve"]
 
 _DEFAULT_SIZE = Size(224, 224)
-_DEFAULT_CHANNELS = 3
+# What builds a library's network by its name, and keeps it from loading weights.
+_LIBRARIES: dict[str, tuple[str, dict[str, object]]] = {
+    "torchvision": ("torchvision.models:get_model", {"weights": None}),
+    "timm": ("timm:create_model", {"pretrained": False}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,7 @@ class ResolvedModel:
         module: In eval mode; an `anysize.models.Classifier` for a zoo name.
         name: The source as it was written.
         head: The zoo head; None for a model that comes as it is.
-        channels: Channels of the input image.
+        channels: Channels of the input image; None where nothing tells.
         classes: Number of classes; None where it is not known without running the model.
         training_size: The image size that the model was made for.
         seed: What the weights were drawn from, where they were drawn.
@@ -48,7 +53,7 @@ class ResolvedModel:
     module: nn.Module
     name: str
     head: str | None
-    channels: int
+    channels: int | None
     classes: int | None
     training_size: Size
     seed: int
@@ -89,18 +94,33 @@ def resolve(
     """
     prefix, colon, name = source.partition(":")
     if not colon:
-        return _resolve_zoo(
+        options = options or HeadOptions()
+        classifier = build(
             source,
             head=head,
             size=size,
             classes=classes,
             seed=seed,
             weights=weights,
-            options=options or HeadOptions(),
+            options=options,
+        )
+        path = weights or shipped_weights(
+            source, head=head, size=size, classes=classes, options=options
+        )
+        return ResolvedModel(
+            module=classifier,
+            name=source,
+            head=classifier.head,
+            channels=classifier.channels,
+            classes=classifier.classes,
+            training_size=classifier.training_size,
+            seed=seed,
+            weights_sha256=None if path is None else file_sha256(path),
+            options=options,
         )
     if options is not None:
         raise UsageError(f"{source}: options are choices within a zoo head; leave them out here")
-    if head not in {None, "as-is"}:
+    if head not in {None, AS_IS}:
         raise UsageError(
             f"{source}: head {head!r} is chosen for zoo networks only; leave it out here"
         )
@@ -111,7 +131,7 @@ def resolve(
         )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        if prefix in {"torchvision", "timm"}:
+        if prefix in _LIBRARIES:
             module = _from_library(prefix, name)
         else:
             module = _from_callable(prefix, name, seed=seed, only_networks=only_networks)
@@ -121,7 +141,7 @@ def resolve(
         module=module.eval(),
         name=source,
         head=None,
-        channels=_count_channels(module),
+        channels=image_channels(module),
         classes=classes,
         training_size=size or _DEFAULT_SIZE,
         seed=seed,
@@ -129,47 +149,21 @@ def resolve(
     )
 
 
-def _resolve_zoo(
-    name: str,
-    *,
-    head: str | None,
-    size: Size | None,
-    classes: int | None,
-    seed: int,
-    weights: Path | None,
-    options: HeadOptions,
-) -> ResolvedModel:
-    find_entry(name)
-    module = build(
-        name,
-        head=head,
-        size=size,
-        classes=classes,
-        seed=seed,
-        weights=weights,
-        options=options,
-    )
-    path = weights or shipped_weights(name, head=head, size=size, classes=classes, options=options)
-    return ResolvedModel(
-        module=module,
-        name=name,
-        head=module.head,
-        channels=module.channels,
-        classes=module.classes,
-        training_size=module.training_size,
-        seed=seed,
-        weights_sha256=None if path is None else file_sha256(path),
-        options=options,
-    )
+def image_channels(module: nn.Module) -> int | None:
+    """Return the channels of a module's image: what it says in `channels`, or its first Conv2d's.
+
+    None where it has neither.
+    """
+    said = getattr(module, "channels", None)
+    first = (layer.in_channels for layer in module.modules() if isinstance(layer, nn.Conv2d))
+    return said if isinstance(said, int) else next(first, None)
 
 
 def _from_library(library: str, name: str) -> nn.Module:
     source = f"{library}:{name}"
+    path, options = _LIBRARIES[library]
     try:
-        if library == "torchvision":
-            models = importlib.import_module("torchvision.models")
-        else:
-            models = importlib.import_module("timm")
+        create = load(path)
     # A library built for another torch fails with whatever its extension raises.
     except Exception as exc:
         if isinstance(exc, ModuleNotFoundError) and exc.name == library:
@@ -181,10 +175,7 @@ def _from_library(library: str, name: str) -> nn.Module:
             '"anysize[vision]"'
         ) from exc
     try:
-        if library == "torchvision":
-            module = models.get_model(name, weights=None)
-        else:
-            module = models.create_model(name, pretrained=False)
+        module = create(name, **options)
     except Exception as exc:
         raise SourceError(f"model {source}: {_one_line(exc)}") from exc
     return _checked(module, source)
@@ -259,13 +250,6 @@ def _working_folder_on_path() -> Iterator[None]:
     finally:
         with contextlib.suppress(ValueError):  # the user's module may have taken it off itself
             sys.path.remove(folder)
-
-
-def _count_channels(module: nn.Module) -> int:
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
-            return layer.in_channels
-    return _DEFAULT_CHANNELS
 
 
 def _one_line(exc: BaseException) -> str:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from anysize.errors import WeightsError
+from anysize.words import cleaned
 
 __all__ = ["load_tensors", "load_weights", "read_tensors"]
 
@@ -26,7 +27,6 @@ __all__ = ["load_tensors", "load_weights", "read_tensors"]
 _WRAPPERS = ("state_dict", "model")
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _NAMED_PROBLEMS = 3
-_SHOWN_LETTERS = 200
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -78,9 +78,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     for key, value in tensors.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise WeightsError(
-                f"weights {path}: {_printable(str(key))!r} is a {type(value).__name__}, "
-                "expected a tensor; "
-                "save module.state_dict()"
+                f"weights {path}: {cleaned(key)!r} is a {type(value).__name__}, "
+                "expected a tensor; save module.state_dict()"
             )
         checked[key] = value.detach()
     if all(key.startswith("module.") for key in checked):
@@ -115,7 +114,7 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -
     if problems:
         rest = len(problems) - _NAMED_PROBLEMS
         more = f"; and {rest} more" if rest > 0 else ""
-        named = "; ".join(_printable(problem) for problem in problems[:_NAMED_PROBLEMS])
+        named = "; ".join(cleaned(problem) for problem in problems[:_NAMED_PROBLEMS])
         raise WeightsError(f"weights {path} do not fit: {named}{more}")
     for key, target in targets.items():
         if key in tensors:
@@ -212,12 +211,6 @@ def _shape(tensor: Tensor) -> str:
     return f"({', '.join(str(side) for side in tensor.shape)})"
 
 
-def _printable(text: str) -> str:
-    """Keys come from the file: neither a line break nor a megabyte of them belongs in a message."""
-    shown = "".join(letter if letter.isprintable() else "?" for letter in text[:_SHOWN_LETTERS])
-    return shown if len(text) <= _SHOWN_LETTERS else f"{shown}…"
-
-
 def _first_line(exc: BaseException) -> str:
     lines = str(exc).strip().splitlines()
-    return _printable(lines[0]) if lines else type(exc).__name__
+    return cleaned(lines[0]) if lines else type(exc).__name__

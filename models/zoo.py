@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from anysize.errors import SourceError, UsageError
+from anysize.heads import HEAD_KINDS
 from anysize.sizes import Size
 
 __all__ = ["HEADS", "ZOO", "ZooEntry", "choose_head", "find_entry"]
 
 # Every head that has a name; a network offers those that make sense for it.
-HEADS = ("fc", "fcn", "gap", "cam", "spp", "roi", "adaptive", "resize")
+HEADS = tuple(name for name, kind in HEAD_KINDS.items() if kind.checkpoint)
 
-_FC_HEADS = ("fc", "fcn", "gap", "cam", "spp", "roi", "adaptive", "resize")
 _RESNET_HEADS = ("gap", "cam", "spp", "resize")
 _NIN_HEADS = ("gap", "cam", "resize")
 
@@ -44,45 +44,30 @@ class ZooEntry:
         return self.heads[0]
 
 
-def _imagenet(path: str, heads: tuple[str, ...]) -> ZooEntry:
-    return ZooEntry(
-        path=f"anysize.models.backbones.{path}",
-        heads=heads,
-        channels=3,
-        classes=1000,
-        training_size=Size(224, 224),
-    )
+def _entry(
+    path: str, heads: tuple[str, ...], *, channels: int = 3, classes: int = 1000, side: int = 224
+) -> ZooEntry:
+    """Describe a network, by default one for ImageNet."""
+    return ZooEntry(f"anysize.models.backbones.{path}", heads, channels, classes, Size(side, side))
 
 
 ZOO: Mapping[str, ZooEntry] = MappingProxyType(
     {
-        "alexnet": _imagenet("alexnet:alexnet", _FC_HEADS),
-        "digits": ZooEntry(
-            path="anysize.models.backbones.digits:digits",
-            heads=_FC_HEADS,
-            channels=1,
-            classes=11,
-            training_size=Size(32, 32),
-        ),
-        "lenet": ZooEntry(
-            path="anysize.models.backbones.lenet:lenet",
-            heads=_FC_HEADS,
-            channels=1,
-            classes=10,
-            training_size=Size(32, 32),
-        ),
-        "nin": _imagenet("nin:nin", _NIN_HEADS),
-        "resnet18": _imagenet("resnet:resnet18", _RESNET_HEADS),
-        "resnet34": _imagenet("resnet:resnet34", _RESNET_HEADS),
-        "resnet50": _imagenet("resnet:resnet50", _RESNET_HEADS),
-        "vgg11": _imagenet("vgg:vgg11", _FC_HEADS),
-        "vgg11_bn": _imagenet("vgg:vgg11_bn", _FC_HEADS),
-        "vgg13": _imagenet("vgg:vgg13", _FC_HEADS),
-        "vgg13_bn": _imagenet("vgg:vgg13_bn", _FC_HEADS),
-        "vgg16": _imagenet("vgg:vgg16", _FC_HEADS),
-        "vgg16_bn": _imagenet("vgg:vgg16_bn", _FC_HEADS),
-        "vgg19": _imagenet("vgg:vgg19", _FC_HEADS),
-        "vgg19_bn": _imagenet("vgg:vgg19_bn", _FC_HEADS),
+        "alexnet": _entry("alexnet:alexnet", HEADS),
+        "digits": _entry("digits:digits", HEADS, channels=1, classes=11, side=32),
+        "lenet": _entry("lenet:lenet", HEADS, channels=1, classes=10, side=32),
+        "nin": _entry("nin:nin", _NIN_HEADS),
+        "resnet18": _entry("resnet:resnet18", _RESNET_HEADS),
+        "resnet34": _entry("resnet:resnet34", _RESNET_HEADS),
+        "resnet50": _entry("resnet:resnet50", _RESNET_HEADS),
+        "vgg11": _entry("vgg:vgg11", HEADS),
+        "vgg11_bn": _entry("vgg:vgg11_bn", HEADS),
+        "vgg13": _entry("vgg:vgg13", HEADS),
+        "vgg13_bn": _entry("vgg:vgg13_bn", HEADS),
+        "vgg16": _entry("vgg:vgg16", HEADS),
+        "vgg16_bn": _entry("vgg:vgg16_bn", HEADS),
+        "vgg19": _entry("vgg:vgg19", HEADS),
+        "vgg19_bn": _entry("vgg:vgg19_bn", HEADS),
     }
 )
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anysize.errors import SourceError, UnsupportedModelError, UsageError
+from anysize.heads import AS_IS
 from anysize.sizes import Size
 from anysize.validators.inputs import Case, make_images
 from anysize.validators.judging import PROFILES, Expected, Judgement, Verdict, exit_code, judge
@@ -186,7 +187,7 @@ class _Opened:
     @property
     def is_kept(self) -> bool:
         """Whether no layer was changed, and only axes were freed."""
-        return self._head == "as-is"
+        return self._head == AS_IS
 
     @property
     def _head(self) -> str | None:

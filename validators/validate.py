@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anysize.errors import UsageError
+from anysize.heads import head_kind
 from anysize.sizes import Size
 from anysize.validators.inputs import (
     Case,
@@ -291,5 +292,5 @@ def _auto(subject: Subject, training: Size | None) -> tuple[Size, ...]:
         training,
         legal=subject.declared,
         stride=subject.metadata.map_stride,
-        is_interval=subject.metadata.head == "fc",
+        is_interval=head_kind(subject.metadata.head).fixes_size,
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import cast
+
 import onnx
-from onnx import helper
 
 from anysize.errors import ExportError
 from anysize.exporters.lowerings.paper_max import PAPER_BINS, lower_paper_pyramid
 from anysize.exporters.tracing import DOMAIN
-from anysize.surgery.graph import Edits, Graph
+from anysize.surgery.graph import Edits, Graph, attribute
 from anysize.surgery.operators import (
     Emitter,
     emit_adaptive_average_pool,
@@ -20,11 +22,8 @@ __all__ = ["lower_placeholders"]
 
 
 def _output_size(node: onnx.NodeProto) -> tuple[int, int]:
-    for attribute in node.attribute:
-        if attribute.name == "output_size":
-            height, width = helper.get_attribute_value(attribute)
-            return int(height), int(width)
-    raise ExportError(f"node {node.name!r}: {node.op_type} has no output_size")
+    height, width = cast("Sequence[int]", attribute(node, "output_size", (0, 0)))
+    return int(height), int(width)
 
 
 def _resized(node: onnx.NodeProto) -> tuple[int | str, int | str]:
@@ -41,25 +40,32 @@ def _element_type(graph: onnx.GraphProto, tensor: str) -> int:
     return onnx.TensorProto.FLOAT
 
 
+# Placeholder → what writes it, and what says its size.
+_LOWERINGS: dict[str, tuple[Callable[..., object], Callable[[onnx.NodeProto], object]]] = {
+    "AdaptiveAveragePool2d": (emit_adaptive_average_pool, _output_size),
+    "BilinearResize2d": (emit_bilinear_resize, _resized),
+}
+
+
 def _lower_max_group(emitter: Emitter, graph: onnx.GraphProto, node: onnx.NodeProto) -> None:
     """Lower all the max poolings of one map together, so that the map is read once."""
     outputs: dict[tuple[int, int], str] = {}
+    again: list[tuple[str, str]] = []
     for other in graph.node:
         same_map = other.op_type == node.op_type and other.domain == DOMAIN
         if same_map and other.input[0] == node.input[0]:
             size = _output_size(other)
             if size in outputs:
-                emitter.node("Identity", outputs[size], output=other.output[0])
+                again.append((outputs[size], other.output[0]))
             else:
                 outputs[size] = other.output[0]
-    identities = emitter.nodes[:]
-    emitter.nodes.clear()
     if node.op_type == "PaperMaxPool2d":
         levels = {bins: name for (bins, _), name in outputs.items()}
         lower_paper_pyramid(emitter, node.input[0], outputs=levels)
     else:
         emit_max_pyramid(emitter, node.input[0], outputs=outputs)
-    emitter.nodes.extend(identities)
+    for output, name in again:
+        emitter.node("Identity", output, output=name)
 
 
 def lower_placeholders(model: onnx.ModelProto) -> None:
@@ -80,22 +86,10 @@ def lower_placeholders(model: onnx.ModelProto) -> None:
             if (node.op_type, source) not in pooled_maps:
                 pooled_maps.add((node.op_type, source))
                 _lower_max_group(emitter, graph, node)
-        elif node.op_type == "AdaptiveAveragePool2d":
-            emit_adaptive_average_pool(
-                emitter,
-                source,
-                output=output,
-                output_size=_output_size(node),
-                elem_type=_element_type(graph, source),
-            )
-        elif node.op_type == "BilinearResize2d":
-            emit_bilinear_resize(
-                emitter,
-                source,
-                output=output,
-                output_size=_resized(node),
-                elem_type=_element_type(graph, source),
-            )
+        elif node.op_type in _LOWERINGS:
+            emit, size_of = _LOWERINGS[node.op_type]
+            kind = _element_type(graph, source)
+            emit(emitter, source, output=output, output_size=size_of(node), elem_type=kind)
         else:
             raise ExportError(f"node {node.name!r}: no lowering for {node.op_type}")
         edits.put(index, emitter.nodes, emitter.initializers)

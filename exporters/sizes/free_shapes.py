@@ -42,7 +42,7 @@ def free_shapes(model: onnx.ModelProto, first: Trace, second: Trace) -> None:
     """Replace, in place, shapes that belong to the traced image by ones computed from tensors.
 
     What cannot be traced back to a tensor stays as it is, and is left for
-    `anysize.exporters.sizes.specialisation` to refuse.
+    `anysize.exporters.sizes.hard_coded` to refuse.
 
     Args:
         model: Made from `first`; its node and tensor names are still the trace's.
@@ -166,10 +166,9 @@ def _copy_axes(
     """Use what Reshape itself offers: 0 copies the axis, and one -1 is the rest."""
     if 0 in pieces:  # an empty tensor, or a copy that is there already
         return
-    for index, attribute in enumerate(node.attribute):
-        if attribute.name == "allowzero":
-            del node.attribute[index]
-            break
+    kept = [entry for entry in node.attribute if entry.name != "allowzero"]
+    del node.attribute[:]
+    node.attribute.extend(kept)
     have = twins.shape(node.input[0])
     for axis, piece in enumerate(pieces):
         same = piece is None and axis < len(have[0])

@@ -7,8 +7,11 @@ that it was in training.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import onnx
 
+from anysize.bisection import lowest
 from anysize.errors import ExportError
 from anysize.exporters.tracing import DOMAIN
 from anysize.sizes import MAX_SIDE, Size, SizeRange
@@ -97,16 +100,13 @@ def _sizes_of(model: onnx.ModelProto, tensor: str, wanted: Size) -> SizeRange | 
         except IllegalSizeError:
             return (0, 0)
 
-    found = []
-    for axis, side in enumerate((wanted.height, wanted.width)):
-        low, high = 0, MAX_SIDE
-        while high - low > 1:  # a map does not shrink when its image grows
-            middle = (low + high) // 2
-            low, high = (
-                (low, middle) if sides(Size(middle, middle))[axis] >= side else (middle, high)
-            )
-        found.append(high)
-    image = Size(*found)
+    def reaches(axis: int, side: int) -> Callable[[int], bool]:
+        # A map does not shrink when its image grows.
+        return lambda image_side: sides(Size(image_side, image_side))[axis] >= side
+
+    image = Size(
+        lowest(reaches(0, wanted.height), MAX_SIDE), lowest(reaches(1, wanted.width), MAX_SIDE)
+    )
     if sides(image) != (wanted.height, wanted.width):
         return None
     return legal_interval(model, tensor, image)

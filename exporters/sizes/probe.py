@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from anysize.bisection import highest
-from anysize.exporters.inputs import InputSpec
+from anysize.exporters.inputs import InputSpec, example_inputs
 from anysize.exporters.tracing import WholeLocalResponseNorm
 from anysize.sizes import Size
 
@@ -83,7 +83,7 @@ class Probe:
     Args:
         module: In evaluation mode; not modified.
         channels: Channels of its image.
-        extra_inputs: Its arguments behind the image.
+        extra_inputs: The arguments behind the image, in order.
     """
 
     def __init__(
@@ -173,10 +173,8 @@ class Probe:
         )
 
     def _inputs(self, batch: int, size: Size, device: str) -> tuple[torch.Tensor, ...]:
-        sides = (batch, self._channels, size.height, size.width)
-        extra = [spec.example(batch, size) for spec in self._extra_inputs]
-        inputs = (torch.zeros(sides, device=device), *extra)
-        return tuple(tensor.to(device, self._dtype) for tensor in inputs)
+        inputs = example_inputs(self._channels, self._extra_inputs, batch, size, device=device)
+        return tuple(tensor.to(self._dtype) for tensor in inputs)
 
     def _calls(self, batch: int, size: Size) -> tuple[_Call, ...] | None:
         """Return what the module calls; None where it refuses, or does not run on meta."""

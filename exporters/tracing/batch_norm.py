@@ -15,48 +15,25 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnx_ir as ir
-import onnxscript
 import torch
 from onnxscript import opset18
 
 from anysize.errors import ExportError
-from anysize.exporters.tracing.naming import scopes
+from anysize.exporters.tracing.initializers import add_initializer
+from anysize.exporters.tracing.layer_names import layer_name
+from anysize.exporters.tracing.placeholder import is_placeholder, placeholder
 
 __all__ = ["BATCH_NORM", "batch_norm_translations", "fold_batch_norm"]
 
-_DOMAIN, BATCH_NORM = "anysize.lowering", "BatchNorm"
+BATCH_NORM = "BatchNorm"
 _WEIGHT, _BIAS, _MEAN, _VARIANCE = 1, 2, 3, 4  # its inputs behind the map
 _EPSILON = 1e-5  # the operator's default
 
 
-def _placeholder() -> onnxscript.values.Op:
-    schema = onnx.defs.OpSchema
-    floats = ["tensor(float16)", "tensor(bfloat16)", "tensor(float)", "tensor(double)"]
-    optional = schema.FormalParameterOption.Optional
-    return onnxscript.values.Op(
-        onnxscript.values.Opset(_DOMAIN, 1),
-        BATCH_NORM,
-        schema(
-            BATCH_NORM,
-            _DOMAIN,
-            1,
-            inputs=[
-                schema.FormalParameter("input", "T"),
-                *(
-                    schema.FormalParameter(name, "T", param_option=optional)
-                    for name in ("weight", "bias", "mean", "variance")
-                ),
-            ],
-            outputs=[schema.FormalParameter("output", "T")],
-            type_constraints=[("T", floats, "any float")],
-            attributes=[schema.Attribute("epsilon", schema.AttrType.FLOAT, "", required=True)],
-        ),
-    )
-
-
-_PLACEHOLDER = _placeholder()
+_PLACEHOLDER = placeholder(
+    BATCH_NORM, {"epsilon": "FLOAT"}, parameters=("weight", "bias", "mean", "variance")
+)
 
 
 def _three(values: Any) -> tuple[Any, Any, Any]:
@@ -114,12 +91,12 @@ def fold_batch_norm(model: ir.Model) -> int:
     """
     graph, folded = model.graph, 0
     for node in list(graph):
-        if (node.domain, node.op_type) != (_DOMAIN, BATCH_NORM):
+        if not is_placeholder(node, BATCH_NORM):
             continue
         if len(node.inputs) <= _VARIANCE or None in node.inputs[_MEAN:]:
             raise ExportError(
-                f"layer {_layer(node)!r}: normalises by the statistics of the batch, so that one "
-                "image's answer depends on the others; keep running statistics "
+                f"layer {layer_name(node) or node.name!r}: normalises by the statistics of the "
+                "batch, so that one image's answer depends on the others; keep running statistics "
                 "(track_running_stats=True)"
             )
         layer = _layer_before(node)
@@ -129,8 +106,6 @@ def fold_batch_norm(model: ir.Model) -> int:
         _fold(graph, layer, _affine(node))
         _take_out(node, layer, graph)
         folded += 1
-    if not any(node.domain == _DOMAIN for node in graph):
-        model.opset_imports.pop(_DOMAIN, None)
     return folded
 
 
@@ -200,17 +175,7 @@ def _put(graph: ir.Graph, node: ir.Node, place: int, word: str, tensor: ir.Tenso
         tensor.name = own.name
         own.const_value = tensor
         return
-    name = f"{node.name}.{word}"
-    while name in graph.initializers:
-        name = f"{name}_folded"
-    tensor.name = name
-    value = ir.Value(
-        name=name,
-        shape=ir.Shape(tensor.shape.numpy()),
-        type=ir.TensorType(tensor.dtype),
-        const_value=tensor,
-    )
-    graph.initializers.add(value)
+    value = add_initializer(graph, f"{node.name}.{word}", tensor)
     node.resize_inputs(max(place + 1, len(node.inputs)))
     node.replace_input_with(place, value)
 
@@ -244,9 +209,3 @@ def _standard(graph: ir.Graph, node: ir.Node) -> None:
     epsilon = node.attributes.get_float("epsilon", _EPSILON)
     node.attributes.clear()
     node.attributes.add(ir.AttrFloat32("epsilon", epsilon))
-
-
-def _layer(node: ir.Node) -> str:
-    """Name the module that a traced node comes from."""
-    found = scopes(node)
-    return found[-1][0] if found else str(node.name)

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
-from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from anysize.exporters.tracing.batch_norm import BATCH_NORM
+from anysize.exporters.tracing.initializers import add_initializer
 
 __all__ = ["fold_weights"]
 
@@ -99,17 +99,7 @@ class _Known:
         if len(sources) == 1 and all(use.node in removed for use in sources[0].uses()):
             name = sources[0].name or name
             graph.initializers.pop(name, None)
-        while name in graph.initializers:
-            name = f"{name}_computed"
-        tensor.name = name
-        made = ir.Value(
-            name=name,
-            shape=ir.Shape(tensor.shape.numpy()),
-            type=ir.TensorType(kind),
-            const_value=tensor,
-        )
-        graph.initializers.add(made)
-        return made
+        return add_initializer(graph, name, tensor)
 
 
 def _is_grown(results: list[npt.NDArray[Any]], node: ir.Node) -> bool:
@@ -146,17 +136,11 @@ def _evaluated(
     for attribute in proto.attribute:
         if proto.op_type == "Cast" and attribute.name == "to" and attribute.i in _FLOATS:
             attribute.i = onnx.TensorProto.DOUBLE
-    names = [name for name in proto.input if name]
-    values = [array for array in arrays if array is not None]
-    inputs = [
-        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
-        for name, v in dict(zip(names, values, strict=True)).items()
-    ]
-    outputs = [onnx.ValueInfoProto(name=name) for name in proto.output if name]
-    graph = helper.make_graph([proto], "weights", inputs, outputs)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    names = (name for name in proto.input if name)
+    values = (array for array in arrays if array is not None)
     try:
-        found = ReferenceEvaluator(model).run(None, dict(zip(names, values, strict=True)))
+        evaluator = ReferenceEvaluator(proto, opsets={"": opset})
+        found = evaluator.run(None, dict(zip(names, values, strict=True)))
     except Exception:  # an operator that it lacks, or lacks in float64
         return None
     return [_double(np.asarray(array)) for array in found]

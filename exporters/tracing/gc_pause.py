@@ -6,11 +6,11 @@ import contextlib
 import gc
 from collections.abc import Iterator
 
-__all__ = ["collector_paused"]
+__all__ = ["gc_paused"]
 
 
 @contextlib.contextmanager
-def collector_paused() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Keep the garbage collector from walking the tracer's objects again and again.
 
     There are millions of them, and nearly all live as long as the trace: a fifth of the time.

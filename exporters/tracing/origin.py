@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import PurePath
 
 import onnx_ir as ir
+
+from anysize.exporters.tracing.layer_names import scopes
 
 __all__ = ["origin", "shortened"]
 
 
 def origin(node: ir.Node) -> str:
     """Name the layer, and the source line where torch recorded one."""
-    scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]")
-    classes = node.metadata_props.get("pkg.torch.onnx.class_hierarchy", "[]")
-    names, kinds = ast.literal_eval(scopes), ast.literal_eval(classes)
-    layers = [
-        (name, kind)
-        for name, kind in zip(names, kinds, strict=False)
-        if "." in kind and not kind.startswith("aten.")
-    ]
+    layers = scopes(node)
     where = "the module itself"
     if layers:
         name, kind = layers[-1]

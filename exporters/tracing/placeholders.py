@@ -1,4 +1,4 @@
-"""Operators that torch.onnx would specialise to the traced size, kept whole until they are lowered.
+"""Operators that torch.onnx would write for the traced size, kept whole until they are lowered.
 
 `torch.onnx.export` decomposes adaptive pooling for the size of the example image, and writes the
 example's batch and channels into Resize. During tracing each of these operators is therefore
@@ -11,42 +11,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import onnx
-import onnxscript
 import torch
 from onnxscript import opset18
 
 from anysize.exporters.tracing.local_response_norm import translate_local_response_norm
+from anysize.exporters.tracing.placeholder import placeholder
 from anysize.exporters.tracing.region_operators import REGION_OPERATORS
 from anysize.exporters.tracing.same_padding import translate_pad
 
-__all__ = ["DOMAIN", "translation_table"]
+__all__ = ["translation_table"]
 
-DOMAIN = "anysize.lowering"
-
-
-def _placeholder(name: str) -> onnxscript.values.Op:
-    schema = onnx.defs.OpSchema
-    floats = ["tensor(float16)", "tensor(bfloat16)", "tensor(float)", "tensor(double)"]
-    return onnxscript.values.Op(
-        onnxscript.values.Opset(DOMAIN, 1),
-        name,
-        schema(
-            name,
-            DOMAIN,
-            1,
-            inputs=[schema.FormalParameter("input", "T")],
-            outputs=[schema.FormalParameter("output", "T")],
-            type_constraints=[("T", floats, "any float")],
-            attributes=[schema.Attribute("output_size", schema.AttrType.INTS, "", required=True)],
-        ),
-    )
-
-
-_ADAPTIVE_AVERAGE = _placeholder("AdaptiveAveragePool2d")
-_ADAPTIVE_MAX = _placeholder("AdaptiveMaxPool2d")
-_BILINEAR = _placeholder("BilinearResize2d")
-_PAPER_MAX = _placeholder("PaperMaxPool2d")
+_OUTPUT_SIZE = {"output_size": "INTS"}
+_ADAPTIVE_AVERAGE = placeholder("AdaptiveAveragePool2d", _OUTPUT_SIZE)
+_ADAPTIVE_MAX = placeholder("AdaptiveMaxPool2d", _OUTPUT_SIZE)
+_BILINEAR = placeholder("BilinearResize2d", _OUTPUT_SIZE)
+_PAPER_MAX = placeholder("PaperMaxPool2d", _OUTPUT_SIZE)
 
 
 def _adaptive_average_pool2d(x: Any, output_size: Sequence[int]) -> Any:

@@ -14,20 +14,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import onnx
 import onnx_ir as ir
-import onnxscript
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch program gives it
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from anysize.errors import ExportError
+from anysize.exporters.tracing.initializers import add_initializer
 from anysize.exporters.tracing.origin import origin
+from anysize.exporters.tracing.placeholder import is_placeholder, placeholder
 
 __all__ = ["WholePadding", "translate_pad", "write_padding"]
 
-_DOMAIN, _PAD = "anysize.lowering", "Pad2d"
+_PAD = "Pad2d"
 # How much larger, both ways, the images are at which the module is watched. A map at stride 32 must
 # meet odd and even sides, too.
 _LARGER = ((1, 33), (2, 17), (3, 9), (17, 1), (33, 2), (9, 5), (49, 20))
@@ -99,29 +99,7 @@ class WholePadding(TorchFunctionMode):
         return whole(input, pads, float(value or 0.0), len(self.calls) - 1)  # type: ignore[no-any-return]
 
 
-def _placeholder() -> onnxscript.values.Op:
-    schema = onnx.defs.OpSchema
-    floats = ["tensor(float16)", "tensor(bfloat16)", "tensor(float)", "tensor(double)"]
-    return onnxscript.values.Op(
-        onnxscript.values.Opset(_DOMAIN, 1),
-        _PAD,
-        schema(
-            _PAD,
-            _DOMAIN,
-            1,
-            inputs=[schema.FormalParameter("input", "T")],
-            outputs=[schema.FormalParameter("output", "T")],
-            type_constraints=[("T", floats, "any float")],
-            attributes=[
-                schema.Attribute("pads", schema.AttrType.INTS, "", required=True),
-                schema.Attribute("value", schema.AttrType.FLOAT, "", required=True),
-                schema.Attribute("number", schema.AttrType.INT, "", required=True),
-            ],
-        ),
-    )
-
-
-_PLACEHOLDER = _placeholder()
+_PLACEHOLDER = placeholder(_PAD, {"pads": "INTS", "value": "FLOAT", "number": "INT"})
 
 
 def translate_pad(maps: Any, pads: Sequence[int], value: float, number: int) -> Any:
@@ -135,12 +113,12 @@ def write_padding(model: ir.Model, module: nn.Module, examples: Sequence[Tensor]
     Args:
         model: Traced under `WholePadding`.
         module: What was traced.
-        examples: Its inputs; the image first.
+        examples: What it was traced with; the image first.
 
     Raises:
         ExportError: A padding depends on the size in another way; layer and line are named.
     """
-    nodes = [node for node in model.graph if (node.domain, node.op_type) == (_DOMAIN, _PAD)]
+    nodes = [node for node in model.graph if is_placeholder(node, _PAD)]
     if not nodes:
         return
     runs = list(_watched(module, examples))
@@ -152,8 +130,6 @@ def write_padding(model: ir.Model, module: nn.Module, examples: Sequence[Tensor]
                 "one path for all sizes: pad at every size, by 0 where nothing is missing"
             )
         _write(node, [calls[number] for calls in runs])
-    if all(node.domain != _DOMAIN for node in model.graph):
-        model.opset_imports.pop(_DOMAIN, None)
 
 
 def _watched(module: nn.Module, examples: Sequence[Tensor]) -> Iterator[list[_Padded]]:
@@ -257,14 +233,7 @@ def _pad_always(node: ir.Node) -> None:
         ("value", ir.tensor(value, dtype)),
     )
     for place, (word, tensor) in enumerate(constants, 1):
-        tensor.name = f"{node.name}/{word}"
-        constant = ir.Value(
-            name=tensor.name,
-            shape=ir.Shape(tensor.shape.numpy()),
-            type=ir.TensorType(tensor.dtype),
-            const_value=tensor,
-        )
-        graph.initializers.add(constant)
+        constant = add_initializer(graph, f"{node.name}/{word}", tensor)
         node.resize_inputs(place + 1)
         node.replace_input_with(place, constant)
     node.domain, node.op_type = "", "Pad"

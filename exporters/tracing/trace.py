@@ -15,11 +15,11 @@ import torch
 from torch import nn
 
 from anysize.errors import ExportError
-from anysize.exporters.inputs import InputSpec
+from anysize.exporters.inputs import InputSpec, example_inputs
 from anysize.exporters.tracing.batch_norm import batch_norm_translations
 from anysize.exporters.tracing.constant_weights import fold_weights
+from anysize.exporters.tracing.layer_names import name_layers
 from anysize.exporters.tracing.local_response_norm import WholeLocalResponseNorm
-from anysize.exporters.tracing.naming import name_layers
 from anysize.exporters.tracing.placeholders import translation_table
 from anysize.exporters.tracing.same_padding import WholePadding, write_padding
 from anysize.exporters.tracing.translations import operators_listed_once
@@ -84,7 +84,7 @@ def trace(
 
     `extra_inputs` follow the image as positional arguments.
 
-    Weights are not copied. Operators that torch.onnx would specialise stay as placeholders, see
+    Weights are not copied. Operators that torch.onnx would hard-code stay as placeholders, see
     `anysize.exporters.tracing.placeholders`.
 
     Raises:
@@ -92,8 +92,9 @@ def trace(
     """
     parameter = next(module.parameters(), None)
     dtype = torch.float32 if parameter is None else parameter.dtype
-    example = torch.zeros(batch, channels, size.height, size.width, dtype=dtype)
-    examples = (example, *(spec.example(batch, size).to(dtype) for spec in extra_inputs))
+    examples = tuple(
+        value.to(dtype) for value in example_inputs(channels, extra_inputs, batch, size)
+    )
     arguments: dict[str, Any] = {
         "dynamo": True,
         "verbose": False,

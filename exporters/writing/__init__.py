@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from anysize.exporters.writing.ceil_mode import ceil_mode_to_padding
-from anysize.exporters.writing.clean_graph import minimise
-from anysize.exporters.writing.float16 import to_half
+from anysize.exporters.writing.clean_graph import clean_graph, drop_unused
+from anysize.exporters.writing.float16 import to_float16
 from anysize.exporters.writing.opset import convert_opset, trace_opset
-from anysize.exporters.writing.strip_trace import drop_unused_initializers, tidy
+from anysize.exporters.writing.strip_trace import strip_trace
 
 __all__ = [
     "ceil_mode_to_padding",
+    "clean_graph",
     "convert_opset",
-    "drop_unused_initializers",
-    "minimise",
-    "tidy",
-    "to_half",
+    "drop_unused",
+    "strip_trace",
+    "to_float16",
     "trace_opset",
 ]

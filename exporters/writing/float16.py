@@ -1,4 +1,4 @@
-"""Half precision: weights and body in float16, inputs and outputs in float32.
+"""float16: weights and body in float16, inputs and outputs in float32.
 
 The finished graph is converted, one tensor at a time. Two kinds of nodes stay in float32, with a
 Cast where they meet the others:
@@ -22,10 +22,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from anysize.errors import ExportError, ModelFileError
-from anysize.exporters.writing.strip_trace import drop_unused_initializers
+from anysize.exporters.writing.clean_graph import drop_unused
 from anysize.surgery.storage import HeldWeights, check, element_count, inferred_values
 
-__all__ = ["to_half"]
+__all__ = ["to_float16"]
 
 _LARGEST = float(np.finfo(np.float16).max)
 
@@ -41,7 +41,7 @@ _KEPT_FLOAT32 = frozenset(
 _MEASURING = frozenset({"Shape", "Size"})  # read no element
 
 
-def to_half(model: onnx.ModelProto, weights: HeldWeights) -> None:
+def to_float16(model: onnx.ModelProto, weights: HeldWeights) -> None:
     """Convert a float32 graph to float16 between its inputs and outputs, in place.
 
     Inputs and outputs keep names and types; integers stay as they are.
@@ -57,7 +57,7 @@ def to_half(model: onnx.ModelProto, weights: HeldWeights) -> None:
     for node in list(model.graph.node):
         conversion.add(node)
     conversion.finish()
-    drop_unused_initializers(model)
+    drop_unused(model)
     try:
         check(model)
     except ModelFileError as error:
@@ -115,13 +115,13 @@ class _Conversion:
         for place, name in enumerate(node.input):
             if name in self._tensors:
                 any_kind = self._tensors[name].kind
-                copy.input[place] = self._as(name, any_kind if _measures(node) else kind)
+                copy.input[place] = self._as(name, any_kind if node.op_type in _MEASURING else kind)
             elif name in self._weights and kind == TensorProto.FLOAT16:
-                copy.input[place] = _half(name)
+                copy.input[place] = _float16_name(name)
         for place, name in enumerate(node.output):
             if name in self._is_float:
                 if kind == TensorProto.FLOAT16 and name in self._outputs:
-                    copy.output[place] = _half(name)
+                    copy.output[place] = _float16_name(name)
                 self._tensors[name] = _Tensor(kind, is_from_sizes, {kind: copy.output[place]})
         self._nodes.append(copy)
 
@@ -155,8 +155,8 @@ class _Conversion:
             return False
         value = float(numpy_helper.to_array(tensor).reshape(-1)[0])
         with np.errstate(over="ignore"):
-            half = float(np.float16(value))
-        return half != value and (half == 0.0 or np.isinf(half))
+            rounded = float(np.float16(value))
+        return rounded != value and (rounded == 0.0 or np.isinf(rounded))
 
     def _as(self, name: str, kind: int) -> str:
         names = self._tensors[name].names
@@ -164,7 +164,7 @@ class _Conversion:
             (source,) = names.values()
             # An output that is computed in float16 leaves its name to the Cast.
             is_output = name in self._outputs
-            result = _half(name) if kind == TensorProto.FLOAT16 else f"{name}/float32"
+            result = _float16_name(name) if kind == TensorProto.FLOAT16 else f"{name}/float32"
             names[kind] = name if is_output and kind == TensorProto.FLOAT else result
             self._nodes.append(
                 helper.make_node("Cast", [source], [names[kind]], name=names[kind], to=kind)
@@ -175,36 +175,32 @@ class _Conversion:
         """Convert each weight where it is; one that is read in float32, too, is there twice."""
         read = {name for node in self._nodes for name in node.input}
         for name, tensor in self._weights.items():
-            if _half(name) not in read:
+            if _float16_name(name) not in read:
                 continue
-            half = _rounded(tensor.name, self._held.array(tensor))
+            rounded = _rounded(tensor.name, self._held.array(tensor))
             if name in read:
-                self._held.set_data(self._graph.initializer.add(name=_half(name)), half)
+                self._held.set_data(self._graph.initializer.add(name=_float16_name(name)), rounded)
                 continue
-            self._held.set_data(tensor, half)
+            self._held.set_data(tensor, rounded)
             for node in self._nodes:
                 for place, source in enumerate(node.input):
-                    if source == _half(name):
+                    if source == _float16_name(name):
                         node.input[place] = name
 
 
 def _rounded(name: str, array: npt.NDArray[np.generic]) -> npt.NDArray[np.float16]:
     """Round a weight to float16; what is too small becomes 0, what is too large is refused."""
     with np.errstate(over="ignore"):
-        half = array.astype(np.float16)
-    if np.isinf(half).any():
-        outside = array[np.isinf(half) & np.isfinite(array)]
+        rounded = array.astype(np.float16)
+    if np.isinf(rounded).any():
+        outside = array[np.isinf(rounded) & np.isfinite(array)]
         if outside.size:
             raise ExportError(
                 f"tensor {name!r}: {float(outside[0]):g} is outside float16, whose largest "
                 f"number is {_LARGEST:g}; export it without half precision"
             )
-    return half
+    return rounded
 
 
-def _half(name: str) -> str:
+def _float16_name(name: str) -> str:
     return f"{name}/float16"
-
-
-def _measures(node: onnx.NodeProto) -> bool:
-    return node.op_type in _MEASURING

@@ -14,13 +14,14 @@ from onnx import helper
 
 from anysize.errors import ExportError, ModelFileError
 from anysize.exporters.opset_range import DEFAULT_OPSET, check_opset
-from anysize.exporters.writing.opset_downgrade import OLDER, Conversion
+from anysize.exporters.writing.opset_downgrade import DOWNGRADES, Conversion
 from anysize.surgery.graph import Edits, Graph, opset_version
 from anysize.surgery.operators import Emitter
 from anysize.surgery.storage import check, inferred_values
 
 __all__ = ["convert_opset", "trace_opset"]
 
+_VARIADIC = onnx.defs.OpSchema.FormalParameterOption.Variadic
 # From here on Gelu is one operator.
 _GELU_OPSET = 20
 
@@ -98,10 +99,10 @@ def _convert_nodes(model: onnx.ModelProto, current: int, opset: int) -> None:
     values = inferred_values(model)
     edits = Edits()
     for index, node in enumerate(graph.node):
-        older = OLDER.get(node.op_type)
-        if older is not None and opset < older.below:
+        downgrade = DOWNGRADES.get(node.op_type)
+        if downgrade is not None and opset < downgrade.below:
             emitter = Emitter(model, node.name or node.output[0])
-            reason = older.write(Conversion(node, emitter, graph, values, opset))
+            reason = downgrade.write(Conversion(node, emitter, graph, values, opset))
             if reason:
                 raise _refusal(node, opset, current, reason)
             edits.put(index, emitter.nodes, emitter.initializers)
@@ -131,17 +132,13 @@ def _obstacle(node: onnx.NodeProto, current: int, opset: int) -> str:
     unknown = changes - _SAME_MEANING.get(node.op_type, frozenset())
     if unknown:
         return f"its meaning changed at opset {max(unknown)}"
-    if len(node.input) > len(target.inputs) and not _is_variadic(target):
+    last = [parameter.option for parameter in target.inputs[-1:]]
+    if len(node.input) > len(target.inputs) and _VARIADIC not in last:
         return f"input {len(node.input)} is new since"
     for attribute in node.attribute:
         if attribute.name not in target.attributes:
             return f"attribute {attribute.name} is new since"
     return ""
-
-
-def _is_variadic(schema: onnx.defs.OpSchema) -> bool:
-    variadic = onnx.defs.OpSchema.FormalParameterOption.Variadic
-    return bool(schema.inputs) and schema.inputs[-1].option == variadic
 
 
 def _refusal(node: onnx.NodeProto, opset: int, current: int, reason: str) -> ExportError:

@@ -19,7 +19,7 @@ from anysize.surgery.graph import attribute
 from anysize.surgery.operators import Emitter
 from anysize.surgery.storage import is_loaded
 
-__all__ = ["OLDER", "Conversion", "Older"]
+__all__ = ["DOWNGRADES", "Conversion", "Downgrade"]
 
 _END = np.iinfo(np.int64).max
 
@@ -95,7 +95,7 @@ Write = Callable[[Conversion], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Older:
+class Downgrade:
     """How an operator is written below some opset.
 
     Attributes:
@@ -149,17 +149,17 @@ def _shape(at: Conversion) -> str:
     return ""
 
 
-def _resize(at: Conversion) -> str:
-    """Below 18 a Resize neither filters nor keeps ratios, and takes all axes."""
-    if at.attribute("antialias", 0):
-        return "antialias is new since"
-    if at.attribute("axes", None) is not None:
-        return "axes are new since"
-    policy = at.attribute("keep_aspect_ratio_policy", "stretch")
-    if policy != "stretch":
-        return "keep_aspect_ratio_policy is new since"
-    at.keep(*at.node.input, leave_out=("antialias", "keep_aspect_ratio_policy"))
-    return ""
+def _without(**neutral: Any) -> Write:
+    """Leave out attributes that are new since; each must have the value that says nothing."""
+
+    def write(at: Conversion) -> str:
+        for name, value in neutral.items():
+            if at.attribute(name, value) != value:
+                return f"{name} is new since"
+        at.keep(*at.node.input, leave_out=tuple(neutral))
+        return ""
+
+    return write
 
 
 def _pad(at: Conversion) -> str:
@@ -253,19 +253,20 @@ def _roi_align(at: Conversion) -> str:
     return ""
 
 
-OLDER: dict[str, Older] = {
+DOWNGRADES: dict[str, Downgrade] = {
     **{
-        f"Reduce{kind}": Older(18, _reduction)
+        f"Reduce{kind}": Downgrade(18, _reduction)
         for kind in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
     },
-    "BatchNormalization": Older(14, _batch_normalization),
-    "HardSwish": Older(14, _hard_swish),
-    "LayerNormalization": Older(17, _layer_normalization),
-    "Mish": Older(18, _mish),
-    "Pad": Older(18, _pad),
-    "Reshape": Older(14, _reshape),
-    "Resize": Older(18, _resize),
-    "RoiAlign": Older(16, _roi_align),
-    "Shape": Older(15, _shape),
-    "Split": Older(18, _split),
+    "BatchNormalization": Downgrade(14, _batch_normalization),
+    "HardSwish": Downgrade(14, _hard_swish),
+    "LayerNormalization": Downgrade(17, _layer_normalization),
+    "Mish": Downgrade(18, _mish),
+    "Pad": Downgrade(18, _pad),
+    "Reshape": Downgrade(14, _reshape),
+    # A Resize neither filtered nor kept ratios, and took all axes.
+    "Resize": Downgrade(18, _without(antialias=0, axes=None, keep_aspect_ratio_policy="stretch")),
+    "RoiAlign": Downgrade(16, _roi_align),
+    "Shape": Downgrade(15, _shape),
+    "Split": Downgrade(18, _split),
 }

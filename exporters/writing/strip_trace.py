@@ -3,48 +3,33 @@
 from __future__ import annotations
 
 import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
-__all__ = ["drop_unused_initializers", "tidy"]
-
-
-def _drop_default_attributes(node: onnx.NodeProto, opset: int) -> None:
-    """Remove attributes that repeat the operator's default: torch.onnx spells out every one."""
-    schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
-    for index in reversed(range(len(node.attribute))):
-        attribute = node.attribute[index]
-        known = schema.attributes.get(attribute.name)
-        if known is None or not known.default_value.name:
-            continue
-        value, default = (
-            onnx.helper.get_attribute_value(attribute),
-            onnx.helper.get_attribute_value(known.default_value),
-        )
-        if value == default:
-            del node.attribute[index]
+__all__ = ["strip_trace"]
 
 
-def tidy(model: onnx.ModelProto) -> None:
+def strip_trace(model: ir.Model) -> None:
     """Remove, in place, source lines, paths and module names of the tracer, and spelt-out defaults.
 
     A traced graph carries the user's source code lines and file paths in `metadata_props`; a file
     that ships must not.
     """
+    ClearMetadataAndDocStringPass()(model)
     graph = model.graph
-    opset = next(entry.version for entry in model.opset_import if not entry.domain)
-    del graph.metadata_props[:]
-    for entry in (*graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output):
-        del entry.metadata_props[:]
-        entry.ClearField("doc_string")
-    for node in graph.node:
+    made = (value for node in graph for value in node.outputs)
+    for value in (*graph.inputs, *graph.initializers.values(), *made):  # which the pass passes over
+        value.metadata_props.clear()
+        value.doc_string = None
+    for node in graph:
         if not node.domain:
-            _drop_default_attributes(node, opset)
+            _drop_default_attributes(node, graph.opset_imports[""])
 
 
-def drop_unused_initializers(model: onnx.ModelProto) -> None:
-    """Remove, in place, initializers that no node reads."""
-    graph = model.graph
-    used = {name for node in graph.node for name in node.input}
-    used |= {output.name for output in graph.output}
-    for index in reversed(range(len(graph.initializer))):
-        if graph.initializer[index].name not in used:
-            del graph.initializer[index]
+def _drop_default_attributes(node: ir.Node, opset: int) -> None:
+    """Remove attributes that repeat the operator's default: torch.onnx spells out every one."""
+    known = onnx.defs.get_schema(node.op_type, opset).attributes
+    for name, attribute in list(node.attributes.items()):
+        proto = known[name].default_value if name in known else onnx.AttributeProto()
+        if proto.name and ir.serde.deserialize_attribute(proto).value == attribute.value:
+            del node.attributes[name]

@@ -7,6 +7,7 @@ torchvision's.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import cast
 
 from torch import Tensor, nn
@@ -81,6 +82,7 @@ def _shortcut(channels: int, out_channels: int, stride: int) -> nn.Sequential | 
 
 
 def _resnet(block: type[BasicBlock | Bottleneck], counts: tuple[int, int, int, int]) -> Backbone:
+    """Build a ResNet: a 3×224×224 image gives a map of 7×7, with 512 · expansion channels."""
     trunk: dict[str, nn.Module] = {
         "conv1": nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False),
         "bn1": nn.BatchNorm2d(64),
@@ -99,16 +101,6 @@ def _resnet(block: type[BasicBlock | Bottleneck], counts: tuple[int, int, int, i
     return Backbone(trunk, ClassifierShape("fc"))
 
 
-def resnet18() -> Backbone:
-    """Build ResNet-18: a 3×224×224 image gives a 512×7×7 map."""
-    return _resnet(BasicBlock, (2, 2, 2, 2))
-
-
-def resnet34() -> Backbone:
-    """Build ResNet-34: a 3×224×224 image gives a 512×7×7 map."""
-    return _resnet(BasicBlock, (3, 4, 6, 3))
-
-
-def resnet50() -> Backbone:
-    """Build ResNet-50: a 3×224×224 image gives a 2048×7×7 map."""
-    return _resnet(Bottleneck, (3, 4, 6, 3))
+resnet18 = partial(_resnet, BasicBlock, (2, 2, 2, 2))
+resnet34 = partial(_resnet, BasicBlock, (3, 4, 6, 3))
+resnet50 = partial(_resnet, Bottleneck, (3, 4, 6, 3))

@@ -6,20 +6,13 @@ configurations A, B, D and E. State-dict keys and shapes are torchvision's.
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import nn
 
 from anysize.models.backbones.backbone import Backbone, ClassifierShape
 
-__all__ = [
-    "vgg11",
-    "vgg11_bn",
-    "vgg13",
-    "vgg13_bn",
-    "vgg16",
-    "vgg16_bn",
-    "vgg19",
-    "vgg19_bn",
-]
+__all__ = ["vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"]
 
 # 3×3 convolutions in each of the five stages; every stage ends in a 2×2 max pooling.
 _CONVOLUTIONS = {
@@ -31,7 +24,8 @@ _CONVOLUTIONS = {
 _CHANNELS = (64, 128, 256, 512, 512)
 
 
-def _vgg(depth: int, *, batch_norm: bool) -> Backbone:
+def _vgg(depth: int, *, batch_norm: bool = False) -> Backbone:
+    """Build VGG with that many layers: a 3×224×224 image gives a 512×7×7 map."""
     layers: list[nn.Module] = []
     channels = 3
     for count, width in zip(_CONVOLUTIONS[depth], _CHANNELS, strict=True):
@@ -47,41 +41,7 @@ def _vgg(depth: int, *, batch_norm: bool) -> Backbone:
     return Backbone({"features": nn.Sequential(*layers)}, classifier)
 
 
-def vgg11() -> Backbone:
-    """Build VGG-11: a 3×224×224 image gives a 512×7×7 map."""
-    return _vgg(11, batch_norm=False)
-
-
-def vgg11_bn() -> Backbone:
-    """Build VGG-11 with batch normalisation: a 3×224×224 image gives a 512×7×7 map."""
-    return _vgg(11, batch_norm=True)
-
-
-def vgg13() -> Backbone:
-    """Build VGG-13: a 3×224×224 image gives a 512×7×7 map."""
-    return _vgg(13, batch_norm=False)
-
-
-def vgg13_bn() -> Backbone:
-    """Build VGG-13 with batch normalisation: a 3×224×224 image gives a 512×7×7 map."""
-    return _vgg(13, batch_norm=True)
-
-
-def vgg16() -> Backbone:
-    """Build VGG-16: a 3×224×224 image gives a 512×7×7 map."""
-    return _vgg(16, batch_norm=False)
-
-
-def vgg16_bn() -> Backbone:
-    """Build VGG-16 with batch normalisation: a 3×224×224 image gives a 512×7×7 map."""
-    return _vgg(16, batch_norm=True)
-
-
-def vgg19() -> Backbone:
-    """Build VGG-19: a 3×224×224 image gives a 512×7×7 map."""
-    return _vgg(19, batch_norm=False)
-
-
-def vgg19_bn() -> Backbone:
-    """Build VGG-19 with batch normalisation: a 3×224×224 image gives a 512×7×7 map."""
-    return _vgg(19, batch_norm=True)
+vgg11, vgg11_bn = partial(_vgg, 11), partial(_vgg, 11, batch_norm=True)
+vgg13, vgg13_bn = partial(_vgg, 13), partial(_vgg, 13, batch_norm=True)
+vgg16, vgg16_bn = partial(_vgg, 16), partial(_vgg, 16, batch_norm=True)
+vgg19, vgg19_bn = partial(_vgg, 19), partial(_vgg, 19, batch_norm=True)

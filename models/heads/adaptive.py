@@ -52,5 +52,4 @@ def adaptive(request: HeadRequest) -> HeadParts:
     return HeadParts(
         pool=pool(request.map_size),
         layers=linear_layers(request.classifier, features, request.classes),
-        trained_map=True,
     )

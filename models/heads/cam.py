@@ -32,5 +32,4 @@ def cam(request: HeadRequest) -> HeadParts:
     return HeadParts(
         layers=convolution_layers(shape, request.channels, request.classes, kernel=Size(1, 1)),
         finish=MeanAndMap(),
-        output_names=("logits", "map"),
     )

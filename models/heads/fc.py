@@ -20,5 +20,4 @@ def fc(request: HeadRequest) -> HeadParts:
     return HeadParts(
         pool=nn.Flatten(1),
         layers=linear_layers(request.classifier, features, request.classes),
-        trained_map=True,
     )

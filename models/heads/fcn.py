@@ -22,6 +22,4 @@ def fcn(request: HeadRequest) -> HeadParts:
         layers=convolution_layers(
             request.classifier, request.channels, request.classes, kernel=request.map_size
         ),
-        output_names=("map",),
-        trained_map=True,
     )

@@ -102,18 +102,12 @@ class HeadParts:
 
     Attributes:
         prepare: Applied to the image before the backbone.
-        pool: Applied to the feature map, and to the regions where `input_names` has them.
+        pool: Applied to the feature map, and to the regions where the head takes them.
         layers: The trained layers.
         finish: Turns the last layer's output into the outputs.
-        input_names: `("input",)` or `("input", "rois")`.
-        output_names: `("logits",)`, `("map",)` or `("logits", "map")`.
-        trained_map: The head needs the feature map of the training size, or pools to it.
     """
 
     layers: nn.Module
     pool: nn.Module = field(default_factory=nn.Identity)
     finish: nn.Module = field(default_factory=nn.Identity)
     prepare: nn.Module = field(default_factory=nn.Identity)
-    input_names: tuple[str, ...] = ("input",)
-    output_names: tuple[str, ...] = ("logits",)
-    trained_map: bool = False

@@ -7,7 +7,7 @@ Both spellings give the same state-dict keys, and weights with the same bytes: `
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -29,12 +29,7 @@ def single_linear(shape: ClassifierShape) -> ClassifierShape:
 
 def linear_layers(shape: ClassifierShape, features: int, classes: int) -> nn.Module:
     """Build the layers as linear ones: `(batch, features)` to `(batch, classes)`."""
-    if not shape.order:
-        return nn.Linear(features, classes)
-    units = _units(shape, features, classes)
-    return nn.Sequential(
-        *(nn.Linear(*next(units)) if kind == "linear" else _plain(kind) for kind in shape.order)
-    )
+    return _layers(shape, (features, *shape.hidden, classes), nn.Linear)
 
 
 def convolution_layers(
@@ -45,24 +40,23 @@ def convolution_layers(
     Maps `(batch, channels, height, width)` to `(batch, classes, height − kernel.height + 1,
     width − kernel.width + 1)`.
     """
-    first = (kernel.height, kernel.width)
+    windows = itertools.chain([(kernel.height, kernel.width)], itertools.repeat((1, 1)))
+    return _layers(
+        shape,
+        (channels, *shape.hidden, classes),
+        lambda before, after: nn.Conv2d(before, after, next(windows)),
+    )
+
+
+def _layers(
+    shape: ClassifierShape, units: Sequence[int], make: Callable[[int, int], nn.Module]
+) -> nn.Module:
+    pairs = itertools.pairwise(units)
     if not shape.order:
-        return nn.Conv2d(channels, classes, first)
-    layers: list[nn.Module] = []
-    units = _units(shape, channels, classes)
-    window = first
-    for kind in shape.order:
-        if kind == "linear":
-            layers.append(nn.Conv2d(*next(units), window))
-            window = (1, 1)
-        else:
-            layers.append(_plain(kind))
-    return nn.Sequential(*layers)
-
-
-def _units(shape: ClassifierShape, features: int, classes: int) -> Iterator[tuple[int, int]]:
-    sides = (features, *shape.hidden, classes)
-    return itertools.pairwise(sides)
+        return make(*next(pairs))
+    return nn.Sequential(
+        *(make(*next(pairs)) if kind == "linear" else _plain(kind) for kind in shape.order)
+    )
 
 
 def _plain(kind: str) -> nn.Module:

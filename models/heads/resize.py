@@ -39,4 +39,4 @@ def resize(request: HeadRequest) -> HeadParts:
     The network's own head is fc where it has FC layers, and gap where it pools globally.
     """
     own = fc(request) if request.classifier.hidden else gap(request)
-    return dataclasses.replace(own, prepare=BilinearResize(request.training_size), trained_map=True)
+    return dataclasses.replace(own, prepare=BilinearResize(request.training_size))

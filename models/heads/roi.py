@@ -17,37 +17,6 @@ from anysize.sizes import Size
 __all__ = ["RegionAlign", "RegionMaxPool", "roi"]
 
 
-class RegionAlign(nn.Module):
-    """RoIAlign with pixel centres at half-integers (`half_pixel` in ONNX).
-
-    Args:
-        size: Bins along height and width.
-        stride: Pixels of the image between neighbouring cells of the map.
-        sampling_ratio: Samples in a bin along each axis; 0 takes as many as the bin has cells.
-    """
-
-    def __init__(self, size: Size, stride: int, sampling_ratio: int) -> None:
-        super().__init__()
-        self.size = (size.height, size.width)
-        self.stride = stride
-        self.sampling_ratio = sampling_ratio
-
-    def forward(self, feature_map: Tensor, rois: Tensor) -> Tensor:
-        """Pool regions `(count, 5)` to `(count, channels · height · width)`."""
-        pooled = roi_align(
-            feature_map,
-            rois,
-            self.size,
-            spatial_scale=1.0 / self.stride,
-            sampling_ratio=self.sampling_ratio,
-        )
-        return torch.flatten(pooled, 1)
-
-    def extra_repr(self) -> str:
-        """Show the pooled size and the scale in the module's print."""
-        return f"size={self.size}, stride={self.stride}, sampling_ratio={self.sampling_ratio}"
-
-
 class RegionMaxPool(nn.Module):
     """RoI max pooling.
 
@@ -71,6 +40,32 @@ class RegionMaxPool(nn.Module):
         return f"size={self.size}, stride={self.stride}"
 
 
+class RegionAlign(RegionMaxPool):
+    """RoIAlign with pixel centres at half-integers (`half_pixel` in ONNX).
+
+    Args:
+        size: Bins along height and width.
+        stride: Pixels of the image between neighbouring cells of the map.
+        sampling_ratio: Samples in a bin along each axis; 0 takes as many as the bin has cells.
+    """
+
+    def __init__(self, size: Size, stride: int, sampling_ratio: int) -> None:
+        super().__init__(size, stride)
+        self.sampling_ratio = sampling_ratio
+
+    def forward(self, feature_map: Tensor, rois: Tensor) -> Tensor:
+        """Pool regions `(count, 5)` to `(count, channels · height · width)`."""
+        scale = 1.0 / self.stride
+        pooled = roi_align(
+            feature_map, rois, self.size, spatial_scale=scale, sampling_ratio=self.sampling_ratio
+        )
+        return torch.flatten(pooled, 1)
+
+    def extra_repr(self) -> str:
+        """Show the pooled size, the scale and the samples in the module's print."""
+        return f"{super().extra_repr()}, sampling_ratio={self.sampling_ratio}"
+
+
 def roi(request: HeadRequest) -> HeadParts:
     """Build the FC layers behind the pooling of regions to the trained map; an fc checkpoint fits.
 
@@ -91,6 +86,4 @@ def roi(request: HeadRequest) -> HeadParts:
     return HeadParts(
         pool=pool,
         layers=linear_layers(request.classifier, features, request.classes),
-        input_names=("input", "rois"),
-        trained_map=True,
     )

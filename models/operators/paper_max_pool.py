@@ -7,13 +7,11 @@ n + ⌊(r−1)/q⌋ of them where r > 0.
 
 from __future__ import annotations
 
-from typing import cast
-
-import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch program gives it
 from torch import Tensor
 
 from anysize.errors import MapSizeError
+from anysize.models.operators.regions import pooling_operator
 
 __all__ = ["paper_bins", "paper_max_pool"]
 
@@ -30,7 +28,7 @@ def paper_max_pool(features: Tensor, bins: int) -> Tensor:
     Raises:
         MapSizeError: The paper's formula does not give bins×bins on this map.
     """
-    return cast("Tensor", _operator(features, bins))
+    return _operator(features, bins)
 
 
 def _paper_max_pool(features: Tensor, bins: int) -> Tensor:
@@ -45,27 +43,9 @@ def _paper_max_pool(features: Tensor, bins: int) -> Tensor:
     return F.max_pool2d(features, window, (height // bins, width // bins))
 
 
-_operator = torch.library.custom_op("anysize::paper_max_pool", _paper_max_pool, mutates_args=())
-
-
-@_operator.register_fake
 def _shape(features: Tensor, bins: int) -> Tensor:
     # A trace may be made at a size that the formula refuses: the exported graph is guarded.
     return features.new_empty(*features.shape[:-2], bins, bins)
 
 
-def _keep(ctx: object, inputs: tuple[Tensor, int], output: Tensor) -> None:  # noqa: ARG001
-    features, bins = inputs
-    ctx.save_for_backward(features)  # type: ignore[attr-defined]
-    ctx.bins = bins  # type: ignore[attr-defined]
-
-
-def _backward(ctx: object, grad: Tensor) -> tuple[Tensor, None]:
-    (features,) = ctx.saved_tensors  # type: ignore[attr-defined]
-    with torch.enable_grad():
-        leaf = features.detach().requires_grad_()
-        (found,) = torch.autograd.grad(_paper_max_pool(leaf, ctx.bins), leaf, grad)  # type: ignore[attr-defined]
-    return found, None
-
-
-_operator.register_autograd(_backward, setup_context=_keep)
+_operator = pooling_operator("anysize::paper_max_pool", _paper_max_pool, _shape)

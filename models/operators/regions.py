@@ -1,14 +1,14 @@
-"""What the region operators share: the layout of `rois`, checked, and a gradient by recomputing."""
+"""What the pooling operators share: the layout of `rois`, checked, and how they are registered."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["batch_indices", "check_regions", "gradient", "keep_arguments"]
+__all__ = ["batch_indices", "check_regions", "pooling_operator", "regions_shape"]
 
 
 def check_regions(features: Tensor, rois: Tensor, output_size: list[int]) -> None:
@@ -47,25 +47,44 @@ def batch_indices(rois: Tensor, batch: int) -> Tensor:
     return indices
 
 
-def keep_arguments(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
-    """Keep what `gradient` needs: the two tensors, and the options behind them."""
-    ctx.save_for_backward(*inputs[:2])
-    ctx.options = inputs[2:]
+def pooling_operator(
+    name: str, forward: Callable[..., Tensor], shape: Callable[..., Tensor]
+) -> Callable[..., Tensor]:
+    """Register an operator that pools a feature map, with a gradient by recomputing.
 
+    The backward pass runs `forward` again and differentiates it with respect to the feature map;
+    nothing else has a gradient.
 
-def gradient(forward: Callable[..., Tensor]) -> Callable[..., tuple[Tensor | None, ...]]:
-    """Make the backward function of an operator whose forward is plain PyTorch.
-
-    The forward pass is run again and differentiated with respect to the feature map; regions and
-    options have no gradient.
+    Args:
+        name: As in `torch.ops`, `anysize::roi_align`.
+        forward: Plain PyTorch; the feature map is its first argument, other tensors follow, then
+            the options.
+        shape: Makes an empty tensor of the result's shape, from the same arguments.
     """
 
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        features, rois = ctx.saved_tensors
-        with torch.enable_grad():
-            leaf = cast("Tensor", features.detach().requires_grad_())
-            answer = forward(leaf, rois, *ctx.options)
-            (found,) = torch.autograd.grad(answer, leaf, grad)
-        return found, None, *(None for _ in ctx.options)
+    def keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        del output
+        ctx.save_for_backward(*(value for value in inputs if isinstance(value, Tensor)))
+        ctx.options = [value for value in inputs if not isinstance(value, Tensor)]
 
-    return backward
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        features, *others = ctx.saved_tensors
+        with torch.enable_grad():
+            leaf = features.detach().requires_grad_()
+            answer = forward(leaf, *others, *ctx.options)
+            (found,) = torch.autograd.grad(answer, leaf, grad)
+        return found, *(None for _ in (*others, *ctx.options))
+
+    operator = torch.library.custom_op(name, forward, mutates_args=())
+    operator.register_fake(shape)
+    operator.register_autograd(backward, setup_context=keep)
+    return operator
+
+
+def regions_shape(
+    features: Tensor, rois: Tensor, output_size: list[int], *options: object
+) -> Tensor:
+    """Make an empty tensor of the shape of pooled regions, after `check_regions`."""
+    del options
+    check_regions(features, rois, output_size)
+    return features.new_empty(rois.shape[0], features.shape[1], *output_size)

@@ -9,16 +9,14 @@ pooled region is A · X · Bᵀ: two matrix products read the map once whatever 
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor
 
 from anysize.models.operators.regions import (
     batch_indices,
     check_regions,
-    gradient,
-    keep_arguments,
+    pooling_operator,
+    regions_shape,
 )
 
 __all__ = ["roi_align"]
@@ -50,10 +48,7 @@ def roi_align(
     Raises:
         ValueError: A shape or a batch index is wrong.
     """
-    return cast(
-        "Tensor",
-        _operator(features, rois, list(output_size), spatial_scale, sampling_ratio, aligned),
-    )
+    return _operator(features, rois, list(output_size), spatial_scale, sampling_ratio, aligned)
 
 
 def _roi_align(
@@ -119,20 +114,4 @@ def _bin_weights(
     return weights.sum(2) / samples[:, None, None].clamp(min=1.0)
 
 
-_operator = torch.library.custom_op("anysize::roi_align", _roi_align, mutates_args=())
-
-
-@_operator.register_fake
-def _shape(
-    features: Tensor,
-    rois: Tensor,
-    output_size: list[int],
-    spatial_scale: float,  # noqa: ARG001
-    sampling_ratio: int,  # noqa: ARG001
-    aligned: bool,  # noqa: ARG001, FBT001
-) -> Tensor:
-    check_regions(features, rois, output_size)
-    return features.new_empty(rois.shape[0], features.shape[1], *output_size)
-
-
-_operator.register_autograd(gradient(_roi_align), setup_context=keep_arguments)
+_operator = pooling_operator("anysize::roi_align", _roi_align, regions_shape)

@@ -11,16 +11,14 @@ The original, and with it torchvision and ONNX Runtime, computes them in float32
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor
 
 from anysize.models.operators.regions import (
     batch_indices,
     check_regions,
-    gradient,
-    keep_arguments,
+    pooling_operator,
+    regions_shape,
 )
 
 __all__ = ["roi_max_pool"]
@@ -43,7 +41,7 @@ def roi_max_pool(
     Raises:
         ValueError: A shape or a batch index is wrong.
     """
-    return cast("Tensor", _operator(features, rois, list(output_size), spatial_scale))
+    return _operator(features, rois, list(output_size), spatial_scale)
 
 
 def _roi_max_pool(
@@ -104,18 +102,4 @@ def _bin_bounds(start: Tensor, end: Tensor, bins: int, cells: int) -> tuple[Tens
     )
 
 
-_operator = torch.library.custom_op("anysize::roi_max_pool", _roi_max_pool, mutates_args=())
-
-
-@_operator.register_fake
-def _shape(
-    features: Tensor,
-    rois: Tensor,
-    output_size: list[int],
-    spatial_scale: float,  # noqa: ARG001
-) -> Tensor:
-    check_regions(features, rois, output_size)
-    return features.new_empty(rois.shape[0], features.shape[1], *output_size)
-
-
-_operator.register_autograd(gradient(_roi_max_pool), setup_context=keep_arguments)
+_operator = pooling_operator("anysize::roi_max_pool", _roi_max_pool, regions_shape)

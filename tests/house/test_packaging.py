@@ -59,7 +59,8 @@ def test_every_module_lies_in_a_folder_with_an_init():
 
 
 def test_nothing_imports_the_bare_folder_names():
-    files = [*source_files(), *sorted((ROOT / "tests").rglob("*.py"))]
+    others = [path for name in ("tests", "tools") for path in sorted((ROOT / name).rglob("*.py"))]
+    files = [*source_files(), *others]
     assert {str(path): names for path in files if (names := bare_imports(path.read_text()))} == {}
 
 

@@ -7,13 +7,14 @@ import torch
 
 from anysize.errors import ModelFileError, UsageError
 from anysize.models import build
-from anysize.models.digits.crops import draw_crops
 from anysize.models.digits.detect import DIGIT_OFFSET, DIGIT_STRIDE, Detection, detect
-from anysize.models.digits.page import compose, load_page, save_page
-from anysize.models.digits.page import main as compose_main
-from anysize.models.digits.scans import BACKGROUND, centred_pixels, load_scans
-from anysize.models.digits.train import main as train_main
-from anysize.models.digits.train import measure_accuracy, train
+from anysize.models.digits.page import load_page
+from digits.composed_page import compose, save_page
+from digits.composed_page import main as compose_main
+from digits.crops import draw_crops
+from digits.scans import BACKGROUND, centred_pixels, load_scans
+from digits.train import main as train_main
+from digits.train import measure_accuracy, train
 
 # Half of the distance that the classifier was trained to tell middle from off the middle.
 NEAR_PIXELS = 8.0

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anysize.errors import DeclinedError, SourceError, UsageError
+from anysize.heads import FC, head_kind
 from anysize.validators.references.composed import (
-    CONVERTED,
     Layout,
     Part,
     SeveralHeads,
@@ -88,9 +88,10 @@ def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Referenc
     folder = external_folder(model, path)
     whole = OnnxReference(model, name=path.name, folder=folder, path=path, threads=threads)
     said = read_metadata(candidate)
-    is_converted = said.head in CONVERTED or _is_fully_convolutional(candidate)
+    is_converted = head_kind(said.head).is_converted or _is_fully_convolutional(candidate)
     own = read_metadata(model).head
-    if is_converted and (own is None or (own in ("fc", "gap", "as-is") and own != said.head)):
+    is_other = own is None or own != said.head
+    if is_converted and is_other and head_kind(own).is_convertible:
         try:
             return converted_graph(
                 model,
@@ -123,8 +124,8 @@ def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Re
         )
     own = getattr(module, "head", None)  # of a zoo network; a user's may be a layer
     said = read_metadata(candidate)
-    is_converted = said.head in CONVERTED and said.head not in ("gap", own)
-    if not (is_converted or (own == "fc" and _is_fully_convolutional(candidate))):
+    is_converted = head_kind(said.head).converts_modules and said.head != own
+    if not (is_converted or (own == FC and _is_fully_convolutional(candidate))):
         return ModuleReference(module, name=name)
     layout = output_layout(candidate)
 
@@ -139,7 +140,7 @@ def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Re
             layout=layout,
         )
 
-    if own == "fc":
+    if own == FC:
         return reference(said.head, lambda: ModuleFc(module, name=name))
     try:
         return reference(said.head, lambda: _eager_halves(candidate, module, name))
@@ -147,12 +148,13 @@ def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Re
         # One feature map does not lead to all outputs; one may lead to each.
         outputs = candidate.graph.output
         is_whole = len(outputs) == 1 or _adds_outputs(module, candidate)
-        if is_whole or said.head not in (None, "fcn", "adaptive"):
+        if is_whole or not head_kind(said.head).is_on_each_fc_head:
             raise
     parts = []
     for place, output in enumerate(outputs):
         part = OneOutput(module, place)
-        head = said.head if said.head == "adaptive" or _is_map(output) else "gap"
+        is_kept = head_kind(said.head).elsewhere == "pools" or _is_map(output)
+        head = said.head if is_kept else "gap"
         halves = partial(_eager_halves, candidate, part, name or module_name(module))
         made = reference(head, halves, "map")
         parts.append(Part(made, (output.name,)))
@@ -187,7 +189,7 @@ def _is_fully_convolutional(candidate: onnx.ModelProto) -> bool:
 
     head = read_metadata(candidate).head
     if head is not None:
-        return head == "fcn"
+        return head_kind(head).is_fully_convolutional
     outputs = candidate.graph.output
     return any(_is_map(o) and o.type.tensor_type.HasField("shape") for o in outputs)
 

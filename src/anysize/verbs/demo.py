@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING
 from anysize.errors import UsageError
 from anysize.files import atomic_output
 from anysize.sizes import Size
-from anysize.verbs.drawing import Label, MapPlacement, Panel, draw_panels
 from anysize.verbs.export import export
 from anysize.verbs.heatmap import run_map
+from anysize.verbs.panels import Label, Panel, draw_panels
 from anysize.verbs.progress import Progress, silent
 from anysize.verbs.rewrite import rewrite
 from anysize.verbs.validate import validate
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     from rich.console import Console
 
     from anysize.models.digits import Detection, PageDigit
@@ -156,7 +154,16 @@ def _read_page(folder: Path, model: Path, reports: tuple[tuple[str, Report], ...
     found = detect(scores, stride=place.stride, offset=centre, background=_BACKGROUND)
     powers = np.exp(scores.astype(np.float64) - scores.max(axis=0))
     seen = 1.0 - powers[_BACKGROUND] / powers.sum(axis=0)
-    _draw_page(folder / _PICTURE, page.pixels[0, 0], seen, found, place)
+    height, width = page.pixels.shape[2:]
+    labels = [
+        Label(f"{one.label} ({one.score:.2f})", one.y + 0.5, one.x + 0.5, _BOX_PIXELS)
+        for one in found
+    ]
+    panels = [
+        Panel(f"the page: {height}×{width} pixels; the classifier was trained on 32×32"),
+        Panel("digits-any.onnx, one run: where it sees a digit, and which", seen, labels),
+    ]
+    draw_panels(folder / _PICTURE, page.pixels[0, 0], panels, place)
     return DemoResult(
         folder=folder,
         reports=reports,
@@ -164,29 +171,6 @@ def _read_page(folder: Path, model: Path, reports: tuple[tuple[str, Report], ...
         correct=_count_correct(found, page.digits),
         on_page=len(page.digits),
     )
-
-
-def _draw_page(
-    path: Path,
-    pixels: npt.NDArray[np.float32],
-    seen: npt.NDArray[np.float64],
-    found: Sequence[Detection],
-    place: MapPlacement,
-) -> None:
-    height, width = pixels.shape
-    labels = [
-        Label(f"{one.label} ({one.score:.2f})", one.y + 0.5, one.x + 0.5, _BOX_PIXELS)
-        for one in found
-    ]
-    panels = [
-        Panel(f"the page: {height}×{width} pixels; the classifier was trained on 32×32"),
-        Panel(
-            "digits-any.onnx, one run: where it sees a digit, and which",
-            seen,
-            labels,
-        ),
-    ]
-    draw_panels(path, pixels, panels, place)
 
 
 def _count_correct(found: Sequence[Detection], truth: Sequence[PageDigit]) -> int:

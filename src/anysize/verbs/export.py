@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from anysize.errors import UsageError
 from anysize.files import check_output_path, staged_output
+from anysize.heads import AS_IS, HEAD_KINDS, head_kind
 from anysize.sizes import Size, SizeRange
 from anysize.verbs.export_proof import unproved, verified, verify_export
 from anysize.verbs.progress import Progress, silent
@@ -32,11 +32,11 @@ class ExportResult:
     Attributes:
         path: The file.
         source: The name of the model.
-        head: Its head.
+        head: The head that the file records.
         sizes: The legal sizes.
         outputs: Names of the graph's outputs, in order.
         nodes: Number of nodes.
-        size_bytes: Of the file, without weights beside it.
+        size_bytes: Bytes of the file, without weights beside it.
         report: The verification; None where it was not asked for. Below the training size it may
             have vacuous cells, which are in `notes`.
         notes: What the user should know about the file.
@@ -121,29 +121,34 @@ def export(
     if isinstance(source, str) and ":" not in source:
         choose_head(source, head)
     # What can be refused without torch, which takes seconds to load, has been by now.
-    from anysize.exporters import ExportSpec, export_module
+    from anysize.exporters import ExportSpec, export_module, output_names
     from anysize.surgery import save_model
+    from anysize.validators.references import own_output_names
 
     head, to = _conversion(source, head)
     with staged_output(output) as staged:
         progress(0, 2, "building the model")
         model = _resolve(source, head=head, weights=weights, size=size, seed=seed, options=options)
+        channels, extra = _image_channels(model), _extra_inputs(model.module)
         spec = ExportSpec(
             name=model.name,
             head=model.head,
-            channels=model.channels,
+            channels=channels,
             classes=model.classes,
             size=model.training_size,
             to=to,
-            output_names=_output_names(model),
+            output_names=own_output_names(model.module)
+            or output_names(
+                model.module, channels=channels, size=model.training_size, extra_inputs=extra
+            ),
             opset=opset,
-            half=half,
+            float16=half,
             min_size=low,
             max_size=top,
             seed=model.seed,
             weights_sha256=model.weights_sha256,
             options=model.options.to_json() if model.options else None,
-            extra_inputs=_extra_inputs(model.module),
+            extra_inputs=extra,
         )
         progress(1, 2, f"tracing {model.name}")
         exported = export_module(model.module, spec)
@@ -184,12 +189,11 @@ def _conversion(source: str | nn.Module, head: str | None) -> tuple[str | None, 
     """Tell the head that a network is built with from the one that it is converted to."""
     if isinstance(source, str) and ":" not in source:
         return head, None
-    if head in (None, "as-is", getattr(source, "head", None)):
+    if head in (None, AS_IS, getattr(source, "head", None)):
         return None, None
-    from anysize.exporters import CONVERTED_HEADS
-
-    if head not in CONVERTED_HEADS:
-        heads = ", ".join(("as-is", *CONVERTED_HEADS))
+    if not head_kind(head).converts_modules:
+        to = (name for name, kind in HEAD_KINDS.items() if kind.converts_modules)
+        heads = ", ".join((AS_IS, *to))
         raise UsageError(
             f"head {head!r}: expected one of {heads}; other heads have weights of their own, which "
             "only a network of the zoo is built with"
@@ -206,7 +210,7 @@ def _resolve(
     seed: int,
     options: HeadOptions | None,
 ) -> ResolvedModel:
-    from anysize.models import Classifier, ResolvedModel, resolve
+    from anysize.models import Classifier, ResolvedModel, image_channels, resolve
     from anysize.validators.references import own_training_size
 
     if isinstance(source, str):
@@ -222,7 +226,7 @@ def _resolve(
         name=f"{type(source).__module__}:{type(source).__qualname__}",
         # A user's network may well have a layer of this name.
         head=source.head if isinstance(source, Classifier) else None,
-        channels=_channels(source),
+        channels=image_channels(source),
         classes=classes if isinstance(classes, int) else None,
         training_size=size or own_training_size(source) or _DEFAULT_SIZE,
         seed=seed,
@@ -230,16 +234,13 @@ def _resolve(
     )
 
 
-def _output_names(model: ResolvedModel) -> tuple[str, ...]:
-    from anysize.exporters import output_names
-    from anysize.validators.references import own_output_names
-
-    return own_output_names(model.module) or output_names(
-        model.module,
-        channels=model.channels,
-        size=model.training_size,
-        extra_inputs=_extra_inputs(model.module),
-    )
+def _image_channels(model: ResolvedModel) -> int:
+    if model.channels is None:
+        raise UsageError(
+            f"{type(model.module).__name__}: has no Conv2d, so its channels are not known; give "
+            "the module an attribute `channels`"
+        )
+    return model.channels
 
 
 def _extra_inputs(module: nn.Module) -> tuple[InputSpec, ...]:
@@ -249,36 +250,18 @@ def _extra_inputs(module: nn.Module) -> tuple[InputSpec, ...]:
     return (ROIS,) if isinstance(names, tuple) and names[1:] == (ROIS.name,) else ()
 
 
-def _channels(module: nn.Module) -> int:
-    channels = getattr(module, "channels", None)
-    if isinstance(channels, int):
-        return channels
-    from torch.nn import Conv2d
-
-    first = next((layer for layer in module.modules() if isinstance(layer, Conv2d)), None)
-    if first is None:
-        raise UsageError(
-            f"{type(module).__name__}: has no Conv2d, so its channels are not known; give the "
-            "module an attribute `channels`"
-        )
-    return first.in_channels
-
-
 def _notes(
     name: str, head: str, sizes: SizeRange, to: str | None, not_converted: str
 ) -> tuple[str, ...]:
     if not_converted:
         return (f"{name}: --head {to}: {not_converted}; exported as it stands",)
-    if head != "fc":
+    if not head_kind(head).fixes_size:
         return ()
-    note = f"{name}: an FC head takes only {sizes}; outside, the file fails on purpose. "
-    return (f"{note}For any size: {_alternatives(name)}",)
-
-
-def _alternatives(names: str | Sequence[str]) -> str:
     from anysize.models import ZOO
 
-    entry = ZOO.get(names) if isinstance(names, str) else None
-    if entry is None:
-        return "--head fcn, or anysize rewrite --to fcn"
-    return "--head " + ", ".join(head for head in entry.heads if head != "fc")
+    others = (
+        [one for one in ZOO[name].heads if not HEAD_KINDS[one].fixes_size] if name in ZOO else ()
+    )
+    way = f"--head {', '.join(others)}" if others else "--head fcn, or anysize rewrite --to fcn"
+    note = f"{name}: an FC head takes only {sizes}; outside, the file fails on purpose."
+    return (f"{note} For any size: {way}",)

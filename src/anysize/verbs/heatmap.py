@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from anysize.verbs.drawing import MapPlacement
+    from anysize.verbs.panels import MapPlacement
 
 __all__ = ["ClassPeak", "HeatmapResult", "heatmap", "run_map"]
 
@@ -94,7 +94,7 @@ def heatmap(
     """
     from anysize.files import check_output_path
     from anysize.surgery import image_input, load_model, read_metadata
-    from anysize.verbs.drawing import Panel, draw_panels
+    from anysize.verbs.panels import Panel, draw_panels
 
     model, image, output = Path(model), Path(image), Path(output)
     check_output_path(output, inputs=(model, image))
@@ -140,7 +140,7 @@ def run_map(
 
     from anysize.surgery import image_input, load_model, read_metadata
     from anysize.validators.worker import get_runtime
-    from anysize.verbs.drawing import MapPlacement
+    from anysize.verbs.panels import MapPlacement
 
     graph = load_model(model, weights="in_file")
     metadata, image = read_metadata(graph), image_input(graph)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anysize.errors import UnsupportedModelError
+from anysize.heads import head_kind
 from anysize.sizes import Size, SizeRange
 from anysize.verbs.inspection import HeadFacts, Inspection, SizeFacts
 
@@ -73,7 +74,7 @@ def _find_heads(graph: onnx.ModelProto, size: Size | None) -> tuple[tuple[Head, 
         return (), f"any size: {error}"
     except UnsupportedModelError as error:
         recorded = surgery.read_metadata(graph).head
-        if recorded not in (None, "fc", "as-is"):
+        if head_kind(recorded).takes_any_size:
             return (), f"any size: the file records head {recorded}"
         return (), f"not recognised: {error}"
     if not fixed:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from anysize.sizes import Size, SizeRange
 
@@ -18,8 +19,8 @@ class HeadFacts:
 
     Attributes:
         feature_map: Name of the tensor that it flattens.
-        channels: Of that map.
-        map_size: Its height and width at the training size.
+        channels: Channels of that map.
+        map_size: Height and width of that map at the training size.
         inputs: Numbers that the first FC layer takes, channels × height × width.
         weights: Numbers in the layers of the head.
     """
@@ -36,7 +37,7 @@ class SizeFacts:
     """What a graph does with one image size.
 
     Attributes:
-        size: Of the image.
+        size: The image size.
         is_legal: Whether the graph takes it.
         outputs: Shape of every output for one image; empty where the size is illegal, and one
             that cannot be worked out is empty, too.
@@ -55,7 +56,7 @@ class Inspection:
 
     Attributes:
         path: The file.
-        opset: Of the standard operators.
+        opset: The opset of the standard operators.
         input: Name and shape of the image input, symbols as they stand in the file.
         outputs: Name and shape of every output.
         nodes: Number of nodes.
@@ -63,7 +64,7 @@ class Inspection:
         model: The model that the file says it is; None where it says nothing.
         recorded_head: The head that the file says it has; None where it says nothing.
         training_size: The size that the file was made for; None where nothing tells.
-        head: Its FC head, the first of several; None where it has none.
+        head: The FC head, the first of several; None where it has none.
         no_head: Why it has none, or why it was not recognised.
         legal: The sizes that it takes; None where they cannot be worked out.
         sizes: The sizes that were asked about.
@@ -89,16 +90,7 @@ class Inspection:
 
     def to_json(self) -> str:
         """Return the facts as JSON, sizes as HEIGHTxWIDTH."""
-
-        def write(value: object) -> object:
-            if isinstance(value, (Size, Path)):
-                return str(value)
-            if dataclasses.is_dataclass(value):
-                fields = dataclasses.fields(value)
-                return {field.name: write(getattr(value, field.name)) for field in fields}
-            return [write(entry) for entry in value] if isinstance(value, tuple) else value
-
-        return json.dumps(write(self), indent=2, sort_keys=True)
+        return json.dumps(self, default=_jsonable, indent=2, sort_keys=True)
 
     def to_text(self) -> str:
         """Return the facts for a terminal."""
@@ -139,3 +131,9 @@ class Inspection:
         if self.legal.minimum == self.legal.maximum:
             return f"{self.legal.minimum} only"
         return str(self.legal)
+
+
+def _jsonable(value: Any) -> object:
+    if isinstance(value, (Size, Path)):
+        return str(value)
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anysize.errors import UsageError
+from anysize.heads import FC, head_kind
 
 if TYPE_CHECKING:
     import onnx
@@ -100,20 +101,14 @@ def _from_source(
     from anysize.surgery import read_metadata
 
     metadata = read_metadata(model)
-    if source not in ZOO:  # only a zoo network can be built with the head that the file has
-        return resolve(
-            source,
-            size=metadata.size,
-            seed=metadata.seed or 0,
-            weights=weights,
-            only_networks=only_networks,
-        )
-    head = metadata.head if metadata.head in find_entry(source).heads else None
-    if head == "fcn":
-        # The strongest proof: each cell of the map against the FC layers on its window.
-        head = "fc"
-    options = HeadOptions.from_json(metadata.options)
-    _refuse_larger(source, path, model, metadata, head=head, options=options)
+    head, options = None, None
+    if source in ZOO:  # only a zoo network can be built with the head that the file has
+        head = metadata.head if metadata.head in find_entry(source).heads else None
+        if head_kind(head).is_fully_convolutional:
+            # The strongest proof: each cell of the map against the FC layers on its window.
+            head = FC
+        options = HeadOptions.from_json(metadata.options)
+        _refuse_larger(source, path, model, metadata, head=head, options=options)
     return resolve(
         source,
         head=head,
@@ -121,6 +116,7 @@ def _from_source(
         seed=metadata.seed or 0,
         weights=weights,
         options=options,
+        only_networks=only_networks,
     )
 
 

@@ -14,6 +14,7 @@ from anysize.errors import (
     VerificationError,
 )
 from anysize.files import check_output_path, staged_output
+from anysize.heads import head_kind
 from anysize.sizes import Size
 from anysize.verbs.progress import Progress, silent
 
@@ -29,8 +30,6 @@ OutputKind = Literal["map", "logits", "both"]
 
 # What a classifier's features shrink an image by, where the file does not tell.
 _DEFAULT_STRIDE = (32, 32)
-# Heads that take images much smaller than the training size.
-_TAKES_SMALLER = ("adaptive", "resize")
 _WHAT = {"fcn": "fully convolutional", "dynamic": "batch, height and width freed"}
 _UNPROVED = "--no-verify writes the file without a proof"
 
@@ -45,7 +44,7 @@ class RewriteResult:
         applied: Whether anything was rewritten; where not, the file is a copy.
         size: The training size; None where it is not known and nothing was rewritten.
         min_size: The smallest legal size of the new graph; None as above.
-        size_bytes: Of the file, without weights beside it.
+        size_bytes: Bytes of the file, without weights beside it.
         proof: The proof; None where it was not asked for or nothing was rewritten.
         notes: What the user should know about the file.
     """
@@ -185,7 +184,7 @@ def _prove(original: Path, rewritten: Path, done: Rewrite, head: str) -> Rewrite
     assert done.size is not None  # known wherever a rewrite was applied
     stride = read_metadata(done.model).map_stride or _DEFAULT_STRIDE
     sizes = _larger_sizes(done.size, stride)
-    if head in _TAKES_SMALLER:
+    if head_kind(head).is_proved_below:
         sizes = (*sizes, _between(done.min_size or done.size, done.size))
     try:
         proof = prove_rewrite(original, rewritten, sizes, training=done.size)

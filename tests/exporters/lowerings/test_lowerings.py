@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from anysize.exporters.lowerings import lower_placeholders
-from anysize.exporters.tracing.placeholders import DOMAIN
+from anysize.exporters.tracing.placeholder import DOMAIN
 from anysize.exporters.tracing.trace import trace
 from anysize.sizes import Size
 from anysize.surgery import free_axes

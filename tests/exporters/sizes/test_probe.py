@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
+from anysize.exporters.sizes.hard_coded import hard_coded_values
 from anysize.exporters.sizes.probe import Probe
-from anysize.exporters.sizes.specialisation import baked_values
 from anysize.exporters.tracing.trace import trace
 from anysize.sizes import Size
 
@@ -66,7 +66,7 @@ def test_what_the_probe_calls_size_free_is_traced_alike_at_two_sizes(inner):
         for batch, size in (FIRST, SECOND)
     ]
     # What a flatten takes is looked for in the finished graph.
-    left = [value for value in baked_values(*traces) if value.operator != "Reshape"]
+    left = [value for value in hard_coded_values(*traces) if value.operator != "Reshape"]
     assert left == []
 
 

@@ -47,7 +47,7 @@ def exported(inner, *, half=False):
     torch.manual_seed(0)
     module = Padded(inner).eval()
     size = Size(24, 24)
-    spec = ExportSpec("padded", head=None, channels=3, classes=None, size=size, half=half)
+    spec = ExportSpec("padded", head=None, channels=3, classes=None, size=size, float16=half)
     return module, export_module(module, spec).loaded()
 
 

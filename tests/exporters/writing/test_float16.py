@@ -14,7 +14,7 @@ from onnx.reference import ReferenceEvaluator
 import anysize
 from anysize.errors import ExportError
 from anysize.exporters import ExportSpec, export_module
-from anysize.exporters.writing.float16 import to_half
+from anysize.exporters.writing.float16 import to_float16
 from anysize.models import resolve
 from anysize.sizes import Size
 from anysize.surgery import HeldWeights, read_metadata
@@ -32,7 +32,7 @@ def exported(head, *, half):
         classes=11,
         size=model.training_size,
         output_names=model.module.output_names,
-        half=half,
+        float16=half,
     )
     return export_module(model.module, spec).loaded()
 
@@ -125,7 +125,7 @@ def test_sums_and_squares_of_large_values_do_not_overflow(body):
     model = make(f"m = Conv (x, k)\n {body}", weights={n: weights[n] for n in ("k", *used)})
     images = np.random.default_rng(2).random((2, 3, 8, 9), dtype=np.float32)
     expected = answers(model, images)
-    to_half(model, HeldWeights())
+    to_float16(model, HeldWeights())
     for (before,), (after,) in zip(expected, answers(model, images), strict=True):
         assert np.isfinite(after).all()
         assert np.abs(after - before).max() <= 4e-3 * np.abs(before).max()
@@ -136,12 +136,12 @@ def test_a_weight_outside_float16_is_refused_by_name(value):
     kernel = np.ones((3, 3, 1, 1))
     kernel[1, 2] = value
     with pytest.raises(ExportError, match=re.escape(f"tensor 'k': {value:g} is outside")):
-        to_half(make("y = Conv (x, k)", weights={"k": kernel}), HeldWeights())
+        to_float16(make("y = Conv (x, k)", weights={"k": kernel}), HeldWeights())
 
 
 def test_the_last_value_that_rounds_into_range_is_taken():
     model = make("y = Conv (x, k)", weights={"k": np.full((3, 3, 1, 1), 65519.0)})
-    to_half(model, HeldWeights())
+    to_float16(model, HeldWeights())
     assert numpy_helper.to_array(model.graph.initializer[0]).max() == 65504
 
 
@@ -149,7 +149,7 @@ def test_a_scalar_that_float16_would_lose_keeps_its_node_in_float32():
     model = make(
         "a = Conv (x, k)\n y = Add (a, e)", weights={"k": np.ones((3, 3, 1, 1)), "e": 1e-9}
     )
-    to_half(model, HeldWeights())
+    to_float16(model, HeldWeights())
     assert numpy_helper.to_array(model.graph.initializer[1]) == np.float32(1e-9)
     (add,) = [node for node in model.graph.node if node.op_type == "Add"]
     assert kinds(model)[add.input[0]] == TensorProto.FLOAT
@@ -159,7 +159,7 @@ def test_a_weight_read_in_both_types_is_there_twice():
     weights = {"k": np.ones((3, 3, 1, 1)), "s": [1.0, 2.0, 3.0]}
     body = "a = Conv (x, k, s)\n y = InstanceNormalization (a, s, s)"
     model = make(body, weights=weights)
-    to_half(model, HeldWeights())
+    to_float16(model, HeldWeights())
     found = {t.name: t.data_type for t in model.graph.initializer}
     assert found == {"k": TensorProto.FLOAT16, "s": TensorProto.FLOAT, "s/float16": 10}
 
@@ -170,7 +170,7 @@ def test_an_output_that_is_read_again_has_one_cast():
         weights={"k": np.ones((3, 3, 1, 1))},
         outputs="float m, float y",
     )
-    to_half(model, HeldWeights())
+    to_float16(model, HeldWeights())
     onnx.checker.check_model(model, full_check=True)
     assert [node.op_type for node in model.graph.node] == ["Cast", "Conv", "Relu", "Cast", "Cast"]
     assert kinds(model)["m"] == TensorProto.FLOAT

@@ -16,7 +16,7 @@ from torch import nn
 from anysize.errors import ExportError, UsageError
 from anysize.exporters import ExportSpec, export_module
 from anysize.exporters.writing.opset import convert_opset
-from anysize.exporters.writing.opset_downgrade import OLDER
+from anysize.exporters.writing.opset_downgrade import DOWNGRADES
 from anysize.models import resolve
 from anysize.sizes import Size
 
@@ -205,8 +205,8 @@ class _OnnxRuntime:
 
 def test_every_older_form_is_tested():
     written = {helper_word for body, _, _ in CASES.values() for helper_word in body.split()}
-    reductions = {name for name in OLDER if name.startswith("Reduce")}
-    assert set(OLDER) - reductions - {"RoiAlign"} <= written
+    reductions = {name for name in DOWNGRADES if name.startswith("Reduce")}
+    assert set(DOWNGRADES) - reductions - {"RoiAlign"} <= written
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anysize.models import resolve
-from anysize.models.initialise import fill_seeded
+from anysize.models.seeded_weights import fill_seeded
 from anysize.sizes import Size
 
 __all__ = ["MASK", "TWINS", "Photo", "Twin"]

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from anysize.validators.references.composed.converted import (
-    AVERAGED,
-    CONVERTED,
     converted_reference,
 )
 from anysize.validators.references.composed.several_heads import Part, SeveralHeads
 from anysize.validators.references.composed.windows import Layout, WindowsReference
 
 __all__ = [
-    "AVERAGED",
-    "CONVERTED",
     "Layout",
     "Part",
     "SeveralHeads",

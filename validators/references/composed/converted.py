@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from anysize.heads import head_kind
 from anysize.sizes import Size
 from anysize.validators.references.composed.pooled import PooledReference
 from anysize.validators.references.composed.resized import ResizedReference
 from anysize.validators.references.composed.windows import Layout, WindowsReference
 from anysize.validators.references.protocol import FcOriginal, Reference
 
-__all__ = ["AVERAGED", "CONVERTED", "converted_reference"]
-
-# Heads that a conversion writes, in the place of an FC or a pooled one.
-CONVERTED = ("fcn", "gap", "cam", "adaptive", "resize")
-# Those that average the whole map: their original is cut before the average.
-AVERAGED = ("gap", "cam")
+__all__ = ["converted_reference"]
 
 
 def converted_reference(
@@ -35,8 +31,9 @@ def converted_reference(
         size: The training size, which `resize` needs.
         layout: What a class map's file hands out.
     """
-    if head == "resize" and size is not None:
+    elsewhere = head_kind(head).elsewhere
+    if elsewhere == "resizes" and size is not None:
         return ResizedReference(whole(), size)
-    if head in ("adaptive", "gap"):
+    if elsewhere == "pools":
         return PooledReference(halves())
     return WindowsReference(halves(), layout=layout)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anysize.errors import NotRunError, SourceError
+from anysize.inference import refuse_unready
 from anysize.sizes import Size
 from anysize.validators.references.eager.exact_products import exact_products
 from anysize.validators.references.protocol import Precision, Rejected
@@ -45,8 +46,7 @@ class ModulePair:
     """
 
     def __init__(self, module: nn.Module, *, name: str) -> None:
-        _refuse_training(module, name)
-        _refuse_other_types(module, name)
+        refuse_unready(module, f"reference {name}", error=SourceError)
         self.name = name
         self._float32 = module
         self._float64: nn.Module | None = None
@@ -279,27 +279,6 @@ def module_device(original: object) -> str:
     parameters = getattr(original, "parameters", None)
     first = next(parameters(), None) if callable(parameters) else None
     return "cpu" if first is None else str(first.device.type)
-
-
-def _refuse_training(module: nn.Module, name: str) -> None:
-    for path, part in module.named_modules():
-        if part.training:
-            where = f"layer {path!r}" if path else "the module"
-            raise SourceError(
-                f"reference {name}: {where} is in training mode, where dropout and batch "
-                "normalisation do not infer; call .eval() first"
-            )
-
-
-def _refuse_other_types(module: nn.Module, name: str) -> None:
-    import torch
-
-    for path, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if tensor.is_floating_point() and tensor.dtype != torch.float32:
-            raise SourceError(
-                f"reference {name}: {path!r} is {str(tensor.dtype).removeprefix('torch.')}, "
-                "expected float32; call .float() first"
-            )
 
 
 def _copied(array: Array, precision: Precision) -> Array:

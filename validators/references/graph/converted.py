@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anysize.errors import DeclinedError
+from anysize.heads import head_kind
 from anysize.sizes import Size
 from anysize.validators.references.composed import (
-    AVERAGED,
     Layout,
     Part,
     SeveralHeads,
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from anysize.surgery import Head
 
 __all__ = ["converted_graph"]
-
-# Targets that replace or feed FC heads, of which a graph may have one on each of several maps.
-_ON_FC_HEADS = (None, "fcn", "adaptive")
 
 
 def converted_graph(
@@ -53,6 +50,7 @@ def converted_graph(
     Raises:
         DeclinedError: The original has no such head.
     """
+    kind = head_kind(head)
 
     def reference(model: onnx.ModelProto) -> Reference:
         return converted_reference(
@@ -62,7 +60,7 @@ def converted_graph(
                 name=whole.name,
                 size=size,
                 source=path,
-                is_pooled=head in AVERAGED,
+                is_pooled=kind.averages_map,
                 threads=threads,
             ),
             whole=lambda: whole,
@@ -70,14 +68,14 @@ def converted_graph(
             layout=layout,
         )
 
-    heads = _fixed_heads(original, size) if head in _ON_FC_HEADS else ()
+    heads = _fixed_heads(original, size) if kind.is_on_each_fc_head else ()
     names = [output.name for output in original.graph.output]
     rest = tuple(name for name in names if not any(name in one.outputs for one in heads))
     if not heads or (len(heads) == 1 and not rest):
         return reference(original)
     from anysize.surgery import keep_outputs
 
-    has_maps = layout == "both" and head != "adaptive"
+    has_maps = layout == "both" and kind.elsewhere != "pools"
     parts = [
         Part(
             reference(keep_outputs(original, one.outputs)),

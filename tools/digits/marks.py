@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch program gives it
 from torch import Tensor
 
-from anysize.models.digits.scans import uniform
+from digits.scans import uniform
 
 __all__ = ["grain", "ring", "segment", "shade"]
 
@@ -17,8 +17,8 @@ def segment(ends: Tensor, thickness: Tensor, height: int, width: int) -> Tensor:
     Args:
         ends: `(count, 4)` pixels: y and x of one end, y and x of the other; may lie outside.
         thickness: `(count,)` pixels.
-        height: Of the canvas in pixels.
-        width: Of the canvas in pixels.
+        height: Rows of the canvas.
+        width: Columns of the canvas.
 
     Returns:
         `(count, height, width)` ink in [0, 1].
@@ -39,8 +39,8 @@ def ring(centre: Tensor, radius: Tensor, thickness: Tensor, height: int, width: 
         centre: `(count, 2)` y and x in pixels; may lie outside.
         radius: `(count,)` pixels.
         thickness: `(count,)` pixels.
-        height: Of the canvas in pixels.
-        width: Of the canvas in pixels.
+        height: Rows of the canvas.
+        width: Columns of the canvas.
 
     Returns:
         `(count, height, width)` ink in [0, 1].

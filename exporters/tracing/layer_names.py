@@ -16,7 +16,7 @@ from itertools import count
 import onnx
 import onnx_ir as ir
 
-__all__ = ["name_layers", "scopes"]
+__all__ = ["layer_name", "name_layers", "scopes"]
 
 
 # What a layer is known by, even where a flatten or an activation was written into it.
@@ -46,7 +46,7 @@ def name_layers(model: ir.Model, parameters: Collection[str]) -> None:
     graph = model.graph
     operators: dict[str, set[str]] = defaultdict(set)
     for node in graph:
-        operators[_layer(node)].add(node.op_type)
+        operators[layer_name(node)].add(node.op_type)
     fixed = [*graph.inputs, *graph.outputs]
     constants = [value for value in graph.initializers.values() if value.name not in parameters]
     taken = {value.name or "" for value in fixed} | set(parameters)
@@ -59,7 +59,7 @@ def name_layers(model: ir.Model, parameters: Collection[str]) -> None:
             if not value.is_graph_output():
                 value.name = f"anysize/{number}/{place}"
     for node in graph:
-        layer = _layer(node)
+        layer = layer_name(node)
         wanted = layer
         if not _is_torchs_own(node):
             wanted = "/".join(filter(None, (layer, _function(node))))
@@ -78,7 +78,8 @@ def name_layers(model: ir.Model, parameters: Collection[str]) -> None:
                 read.name = _free(f"{node.name}/{_input_name(node, place)}", taken)
 
 
-def _layer(node: ir.Node) -> str:
+def layer_name(node: ir.Node) -> str:
+    """Return the name of the module that a traced node was written by; "" where none is known."""
     found = scopes(node)
     return found[-1][0] if found else ""
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from anysize.models import ZOO, build
-from anysize.models.initialise import fill_seeded
+from anysize.models.seeded_weights import fill_seeded
 
 SMALL = [("lenet", head) for head in ZOO["lenet"].heads] + [
     ("resnet18", "gap"),

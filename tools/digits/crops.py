@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anysize.models.digits.marks import grain, ring, segment, shade
-from anysize.models.digits.scans import (
+from digits.marks import grain, ring, segment, shade
+from digits.scans import (
     BACKGROUND,
     WINDOW,
     Scans,

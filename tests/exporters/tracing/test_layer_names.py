@@ -11,7 +11,7 @@ from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from anysize.exporters import ExportSpec, export_module
-from anysize.exporters.writing.clean_graph import minimise
+from anysize.exporters.writing.clean_graph import clean_graph
 from anysize.sizes import Size
 
 
@@ -109,7 +109,7 @@ def test_what_says_nothing_is_removed(body, constants, expected):
     model = make(body, constants)
     x = np.random.default_rng(0).random((3, 4), dtype=np.float32)
     (before,) = ReferenceEvaluator(model).run(None, {"x": x})
-    minimise(model)
+    clean_graph(model)
     onnx.checker.check_model(model, full_check=True)
     assert [node.op_type for node in model.graph.node] == expected
     (after,) = ReferenceEvaluator(model).run(None, {"x": x})
@@ -128,5 +128,5 @@ def test_equal_constants_are_shared_and_equal_parameters_are_not():
                 if read == f"n{index}":
                     node.input[place] = name
         model.graph.initializer.append(numpy_helper.from_array(np.float32(1.5), name))
-    minimise(model)
+    clean_graph(model)
     assert [tensor.name for tensor in model.graph.initializer] == ["a/shape", "c.bias", "d.bias"]

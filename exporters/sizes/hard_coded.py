@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx
@@ -18,14 +19,14 @@ import onnx_ir as ir
 from anysize.errors import ExportError
 from anysize.exporters.tracing import Trace, origin, shortened
 
-__all__ = ["BakedValue", "baked_values", "check_nothing_is_baked"]
+__all__ = ["HardCodedValue", "check_nothing_is_hard_coded", "hard_coded_values"]
 
 
 _NUMBER = re.compile(r"[-+.\w]+")
 
 
 @dataclass(frozen=True, slots=True)
-class BakedValue:
+class HardCodedValue:
     """An attribute or a constant input that differs between two traces of one module.
 
     Attributes:
@@ -63,38 +64,32 @@ def _constant_difference(first: ir.Value, second: ir.Value) -> tuple[str, str] |
     return f"…{left.flat[place]}…", f"…{right.flat[place]}…"
 
 
-def baked_values(first: Trace, second: Trace) -> tuple[BakedValue, ...]:
+def hard_coded_values(first: Trace, second: Trace) -> tuple[HardCodedValue, ...]:
     """Compare two traces of one module.
 
     Raises:
         ExportError: The traces have different operators: the module branches on the size.
     """
     nodes, others = list(first.model.graph), list(second.model.graph)
-    found: list[BakedValue] = []
+    found: list[HardCodedValue] = []
     for node, other in zip(nodes, others, strict=False):
         if (node.domain, node.op_type) != (other.domain, other.op_type):
             raise ExportError(
                 f"{origin(node)}: runs {node.op_type} at {first.size} and {other.op_type} at "
                 f"{second.size}; a graph has one path for all sizes"
             )
+        about = partial(HardCodedValue, node.name or "", node.op_type, origin=origin(node))
         for name, attribute in node.attributes.items():
             ours, theirs = attribute.value, other.attributes[name].value
             if ours != theirs:
-                values = (shortened(ours), shortened(theirs))
-                found.append(
-                    BakedValue(node.name or "", node.op_type, name, "", values, origin(node))
-                )
+                values = shortened(ours), shortened(theirs)
+                found.append(about(attribute=name, constant="", values=values))
         for value, counterpart in zip(node.inputs, other.inputs, strict=True):
             if value is None or counterpart is None:
                 continue
             difference = _constant_difference(value, counterpart)
             if difference:
-                constant = value.name or ""
-                found.append(
-                    BakedValue(
-                        node.name or "", node.op_type, "", constant, difference, origin(node)
-                    )
-                )
+                found.append(about(attribute="", constant=value.name or "", values=difference))
     if len(nodes) != len(others):
         raise ExportError(
             f"the module runs {len(nodes)} operators at {first.size} and {len(others)} at "
@@ -103,22 +98,22 @@ def baked_values(first: Trace, second: Trace) -> tuple[BakedValue, ...]:
     return tuple(found)
 
 
-def check_nothing_is_baked(
-    model: onnx.ModelProto, baked: tuple[BakedValue, ...], first: Trace, second: Trace
+def check_nothing_is_hard_coded(
+    model: onnx.ModelProto, hard_coded: tuple[HardCodedValue, ...], first: Trace, second: Trace
 ) -> None:
     """Refuse a graph in which a value of one trace's size is still used.
 
     Args:
         model: The graph made from the first trace, after all that frees sizes has run.
-        baked: What differed between the traces.
+        hard_coded: What differed between the traces.
         first: The trace that the graph was made from.
         second: The other one.
 
     Raises:
-        ExportError: A baked value is left; the layer and its line are named.
+        ExportError: A hard-coded value is left; the layer and its line are named.
     """
     left = {node.name: node for node in model.graph.node}
-    for value in baked:
+    for value in hard_coded:
         node = left.get(value.node)
         if node is None or node.op_type != value.operator:
             continue
@@ -136,7 +131,7 @@ def check_nothing_is_baked(
         )
 
 
-def _still_has(node: onnx.NodeProto, value: BakedValue) -> bool:
+def _still_has(node: onnx.NodeProto, value: HardCodedValue) -> bool:
     for attribute in node.attribute:
         if attribute.name == value.attribute:
             now = shortened(onnx.helper.get_attribute_value(attribute))

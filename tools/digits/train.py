@@ -1,4 +1,4 @@
-"""Train the digits classifier: `python -m anysize.models.digits.train --head fc`.
+"""Train the digits classifier: `python -m digits.train --head fc`, in this folder's parent.
 
 One thread, seeded windows and deterministic operators: the same seed on the same machine and
 torch version gives the same weights, bit for bit.
@@ -18,16 +18,17 @@ import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch prog
 
 from anysize.errors import AnysizeError
 from anysize.files import atomic_output, check_output_path
+from anysize.heads import HEAD_KINDS
 from anysize.models.assemble import construct
 from anysize.models.classifier import Classifier
-from anysize.models.digits.crops import draw_crops
-from anysize.models.digits.scans import Scans, centred_pixels, load_scans
-from anysize.models.initialise import fill_seeded
+from anysize.models.seeded_weights import fill_seeded
+from digits.crops import draw_crops
+from digits.scans import Scans, centred_pixels, load_scans
 
 __all__ = ["TRAINED_HEADS", "main", "measure_accuracy", "train"]
 
-# The other heads load one of these: fcn, adaptive and resize fc's; cam gap's.
-TRAINED_HEADS = ("fc", "gap", "spp")
+# The other heads load the weights of one of these.
+TRAINED_HEADS = tuple(name for name, kind in HEAD_KINDS.items() if kind.checkpoint == name)
 
 _BATCH = 128
 _PEAK_RATE = 3e-3
@@ -104,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0; 2 where the arguments cannot be used; 3 where scikit-learn is not installed.
     """
-    parser = argparse.ArgumentParser(prog="python -m anysize.models.digits.train")
+    parser = argparse.ArgumentParser(prog="python -m digits.train")
     parser.add_argument("--head", choices=TRAINED_HEADS, required=True)
     parser.add_argument("-o", "--output", type=Path, help="HEAD.safetensors if left out")
     parser.add_argument("--seed", type=int, default=0)

@@ -102,8 +102,8 @@ def draw(ink: Tensor, pose: Pose, height: int, width: int) -> Tensor:
     Args:
         ink: `(count, 8, 8)`.
         pose: Where; parts outside the canvas are cut off.
-        height: Of the canvas in pixels.
-        width: Of the canvas in pixels.
+        height: Rows of the canvas.
+        width: Columns of the canvas.
 
     Returns:
         `(count, height, width)` ink in [0, 1].

@@ -7,8 +7,6 @@ must not broadcast, a check of its own. A graph that answers there answers what 
 
 from __future__ import annotations
 
-from functools import partial
-
 from anysize.bisection import highest, lowest
 from anysize.errors import ExportError
 from anysize.exporters.sizes.probe import Probe
@@ -32,19 +30,26 @@ def accepted_sizes(
     Raises:
         ExportError: The sizes that the module takes are no range of heights by one of widths.
     """
+
+    def takes_height(side: int) -> bool:
+        return probe.accepts(Size(side, size.width))
+
+    def takes_width(side: int) -> bool:
+        return probe.accepts(Size(size.height, side))
+
     minimum, maximum = computed.minimum, computed.maximum
     has_largest = maximum is None and not probe.accepts(larger, 3)
     # One that has a largest size may take none between the smallest and those around its own.
     if has_largest or not probe.accepts(minimum):
         minimum = Size(
-            lowest(partial(_takes_height, probe, size), size.height, least=minimum.height),
-            lowest(partial(_takes_width, probe, size), size.width, least=minimum.width),
+            lowest(takes_height, size.height, least=minimum.height),
+            lowest(takes_width, size.width, least=minimum.width),
         )
     if has_largest:
         most = MAX_SIDE if probe.is_cheap else max(larger.height, larger.width)
         maximum = Size(
-            highest(partial(_takes_height, probe, size), size.height, most=most),
-            highest(partial(_takes_width, probe, size), size.width, most=most),
+            highest(takes_height, size.height, most=most),
+            highest(takes_width, size.width, most=most),
         )
     if (minimum, maximum) == (computed.minimum, computed.maximum):
         return computed
@@ -57,11 +62,3 @@ def accepted_sizes(
                 "the sizes that it takes are no range of heights by a range of widths"
             )
     return SizeRange(minimum, maximum)
-
-
-def _takes_height(probe: Probe, size: Size, side: int) -> bool:
-    return probe.accepts(Size(side, size.width))
-
-
-def _takes_width(probe: Probe, size: Size, side: int) -> bool:
-    return probe.accepts(Size(size.height, side))
