@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from anysize.validators.proof import RewriteProof, prove_rewrite
     from anysize.validators.report import Cell, JoinedReport, Report, join
     from anysize.validators.runtimes import RUNTIMES
+    from anysize.validators.spec import ValidationSpec
     from anysize.validators.validate import Progress, validate_model
     from anysize.validators.worker import RuntimeInfo, get_runtime, list_runtimes, parse_runtimes
 
@@ -29,6 +30,7 @@ __all__ = [
     "RewriteProof",
     "RuntimeInfo",
     "Tolerance",
+    "ValidationSpec",
     "Verdict",
     "auto_sizes",
     "exit_code",
@@ -62,6 +64,7 @@ __getattr__ = lazy_names(
             "join",
         ),
         "runtimes": ("RUNTIMES",),
+        "spec": ("ValidationSpec",),
         "worker": (
             "RuntimeInfo",
             "get_runtime",

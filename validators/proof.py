@@ -25,7 +25,7 @@ from anysize.validators.inputs import Case, make_images
 from anysize.validators.judging import PROFILES, Expected, Judgement, Verdict, exit_code, judge
 from anysize.validators.references import Reference, Rejected
 from anysize.validators.report import Cell
-from anysize.validators.run import Arbiter, variations
+from anysize.validators.run import variations
 
 if TYPE_CHECKING:
     import onnx
@@ -96,7 +96,7 @@ def prove_rewrite(
     trained_batch: int = 2,
     seed: int = 0,
     source: Path | None = None,
-    arbiter: Arbiter = "float64",
+    arbiter: str = "float64",
     scores: bool = False,
     threads: int = 1,
 ) -> RewriteProof:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from anysize.validators.inputs import (
     graph_inputs,
     plan_cases,
 )
-from anysize.validators.judging import PerOutput, Tolerances
+from anysize.validators.judging import Tolerances
 from anysize.validators.references import (
     Reference,
     choose_reference,
@@ -31,7 +31,6 @@ from anysize.validators.references import (
 )
 from anysize.validators.report import ReferenceRecord, Report
 from anysize.validators.run import (
-    Arbiter,
     CaseExpectation,
     Spool,
     Subject,
@@ -44,12 +43,11 @@ from anysize.validators.run import (
     usable_cpus,
 )
 from anysize.validators.runtimes import Runtime
+from anysize.validators.spec import ValidationSpec
 from anysize.validators.worker import get_runtime
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from anysize.validators.worker import Limits
 
 __all__ = ["Progress", "validate_model"]
 
@@ -66,23 +64,11 @@ class Progress:
 def validate_model(
     path: Path | str,
     reference: Reference | nn.Module | Path | str,
+    spec: ValidationSpec | None = None,
     *,
-    runtimes: Sequence[str | Runtime] = ("ort-cpu",),
-    sizes: Sequence[Size] | Literal["auto"] = "auto",
-    batches: Sequence[int] | int = (1, 2),
-    seed: int = 0,
-    atol: PerOutput | None = None,
-    rtol: PerOutput | None = None,
-    arbiter: Arbiter = "float64",
     name: str = "",
-    threads: int = 0,
-    limits: Limits | None = None,
-    tf32: bool = False,
-    half: bool = False,
-    bright: bool = True,
-    inputs: Mapping[str, NDArray[np.generic]] | None = None,
-    bisect: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
+    **options: Any,
 ) -> Report:
     """Compare an ONNX file with its original on every runtime, size and batch.
 
@@ -95,27 +81,10 @@ def validate_model(
         reference: Its original: a module in evaluation mode, another ONNX file, or a ready
             reference. A fully convolutional file against an original with an FC head is compared
             window by window.
-        runtimes: Names of `anysize.validators.runtimes.known_runtimes()`, each of which runs in a
-            worker process; or runtimes of the caller's own, which run in this one.
-        sizes: Of the images, or `auto`.
-        batches: Numbers of images.
-        seed: Of the images.
-        atol: With `rtol`, replaces the error budget by |y − ref| ≤ atol + rtol · |ref|, for all
-            outputs or for those that are named; the name "" stands for all that are not.
-        rtol: See `atol`; either one alone makes the other 0.
-        arbiter: `float64`, or `none` to let the float32 reference stand in for it.
+        spec: What to compare on, and how to judge.
         name: How the report calls a module.
-        threads: Threads that one operator may use; 0 takes all that this process may use.
-        limits: Of the worker processes of runtimes given by name; None for the default ones.
-        tf32: Allow TF32 on the runtimes that have it, and judge them by its error profile.
-        half: Judge a file with float16 weights by the error profile `float16`; one that says so
-            itself, or takes float16 images, is anyway.
-        bright: Add a case of other, brighter images.
-        inputs: Arrays for the graph's inputs, by name; they replace seeded images, sizes and
-            batches.
-        bisect: A folder. Each runtime's first failing cell is diagnosed, and its images are
-            saved there.
         progress: Called before each run.
+        **options: Fields of `ValidationSpec`, which replace those of `spec`.
 
     Raises:
         ModelFileError: A file is unreadable, invalid or unsafe.
@@ -126,29 +95,31 @@ def validate_model(
     """
     from anysize.surgery import trained_size
 
-    _check(arbiter, seed)
-    found = _found(runtimes, limits=limits, tf32=tf32)
+    spec = replace(spec or ValidationSpec(), **options)
+    found = _found(spec)
     subject = Subject.read(Path(path))
     outputs = float_outputs(subject.model)
-    tolerances = Tolerances.of(atol, rtol, outputs)
-    spec = graph_inputs(subject.model, seed)
-    threads = threads or usable_cpus()
+    tolerances = Tolerances.of(spec.atol, spec.rtol, outputs)
+    signature = graph_inputs(subject.model, spec.seed)
+    threads = spec.threads or usable_cpus()
     training = trained_size(subject.model) or own_training_size(reference)
-    if inputs is not None:
-        case, inputs = given_case(inputs, spec)
+    given: Mapping[str, NDArray[np.generic]] | None = None
+    if spec.inputs is not None:
+        case, given = given_case(spec.inputs, signature)
         cases: tuple[Case, ...] = (case,)
     else:
-        spec.require_made()
-        cases = plan_cases(_auto(subject, training) if sizes == "auto" else sizes, batches)
-    is_half = _is_half(subject, spec, is_asked_for=half)
-    has_bright = bright and inputs is None and not is_half
-    # Each runtime loads, runs every case twice, and once on bright images.
-    steps = _Steps(progress, total=len(cases) + len(found) * (2 * len(cases) + 1 + has_bright))
+        signature.require_made()
+        sizes = _auto(subject, training) if spec.sizes == "auto" else spec.sizes
+        cases = plan_cases(sizes, spec.batches)
+    is_half = _is_half(subject, signature, is_asked_for=spec.half)
+    is_amplified = spec.amplified and given is None and not is_half
+    # Each runtime loads, runs every case twice, and once on amplified images.
+    steps = _Steps(progress, total=len(cases) + len(found) * (2 * len(cases) + 1 + is_amplified))
     notes = []
     if subject.has_float16 and not is_half:
         notes.append("most weights are float16; --half judges the file as half precision")
-    if not has_bright and inputs is None:
-        reason = ": half precision may overflow on them" if bright else ", by request"
+    if not is_amplified and given is None:
+        reason = ": half precision may overflow on them" if spec.amplified else ", by request"
         notes.append(f"no case has brighter images{reason}")
     with Spool() as spool:
         original = choose_reference(subject.model, reference, name=name, threads=threads)
@@ -159,16 +130,16 @@ def validate_model(
             expectations = compute_expectations(
                 cases,
                 original,
-                spec=spec,
+                spec=signature,
                 declared=subject.declared,
-                arbiter=arbiter,
+                arbiter=spec.arbiter,
                 spool=spool,
                 step=steps,
                 training=training,
                 rounded=rounded,
-                given=inputs,
-                is_asked_for=sizes != "auto",
-                bright=has_bright,
+                given=given,
+                is_asked_for=spec.sizes != "auto",
+                bright=is_amplified,
                 note=notes.append,
             )
         results = []
@@ -180,7 +151,7 @@ def validate_model(
                 run_opened(
                     opened,
                     expectations,
-                    spec=spec,
+                    spec=signature,
                     spool=spool,
                     tolerances=tolerances,
                     step=steps,
@@ -190,10 +161,10 @@ def validate_model(
         report = Report(
             model=subject.record(),
             reference=ReferenceRecord(
-                original.name, original.kind, arbiter, device=module_device(reference)
+                original.name, original.kind, spec.arbiter, device=module_device(reference)
             ),
-            seed=seed,
-            vacuity_seed=spec.vacuity_seed,
+            seed=spec.seed,
+            vacuity_seed=signature.vacuity_seed,
             tolerance=str(tolerances),
             threads=threads,
             runtimes=tuple(result.record for result in results),
@@ -202,7 +173,7 @@ def validate_model(
             notes=(*notes, *_notes(expectations, outputs)),
             machine=machine(),
         )
-        if bisect is None:
+        if spec.bisect is None:
             return report
         from anysize.validators.diagnosis import bisect_report
 
@@ -211,26 +182,20 @@ def validate_model(
             subject.path,
             runtimes=found,
             inputs_of=lambda cell: read_inputs(
-                spool, Case(cell.size, cell.batch, cell.is_bright), spec
+                spool, Case(cell.size, cell.batch, cell.is_bright), signature
             ),
-            folder=bisect,
+            folder=spec.bisect,
             step=steps,
         )
 
 
-def _check(arbiter: str, seed: int) -> None:
-    if arbiter not in ("float64", "none"):
-        raise UsageError(f"arbiter {arbiter!r}: expected float64 or none")
-    if seed < 0:
-        raise UsageError(f"seed {seed}: expected a whole number from 0 on")
-
-
-def _found(
-    runtimes: Sequence[str | Runtime], *, limits: Limits | None, tf32: bool
-) -> list[Runtime]:
-    if not runtimes:
+def _found(spec: ValidationSpec) -> list[Runtime]:
+    if not spec.runtimes:
         raise UsageError("no runtime to validate on; give for example --runtimes ort-cpu")
-    return [get_runtime(r, limits=limits, tf32=tf32) if isinstance(r, str) else r for r in runtimes]
+    return [
+        get_runtime(one, limits=spec.limits, tf32=spec.tf32) if isinstance(one, str) else one
+        for one in spec.runtimes
+    ]
 
 
 def _notes(expectations: Sequence[CaseExpectation], outputs: Mapping[str, bool]) -> tuple[str, ...]:

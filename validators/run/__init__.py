@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from anysize.validators.run.arbiter import Arbiter
 from anysize.validators.run.expectation import CaseExpectation, compute_expectations, read_inputs
 from anysize.validators.run.file_under_test import Subject
 from anysize.validators.run.host import machine, package_versions, usable_cpus
@@ -12,7 +11,6 @@ from anysize.validators.run.sweeps import run_opened
 from anysize.validators.run.vacuity import variations
 
 __all__ = [
-    "Arbiter",
     "CaseExpectation",
     "Spool",
     "Subject",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from anysize.validators.inputs import Case, GraphInputs, make_inputs
 from anysize.validators.judging import PROFILES, float_deviation
 from anysize.validators.references import Reference, Rejected
-from anysize.validators.run.arbiter import Arbiter, arbitrate
+from anysize.validators.run.arbiter import arbitrate
 from anysize.validators.run.spool import FLOAT32, FLOAT64, Spool
 from anysize.validators.run.vacuity import OTHER_SEEDS, WholeNumbers
 
@@ -45,7 +45,7 @@ def find_bright(
     reference: Reference,
     *,
     spec: GraphInputs,
-    arbiter: Arbiter,
+    arbiter: str,
     spool: Spool,
     whole: WholeNumbers,
 ) -> BrightCase | str:

@@ -14,7 +14,7 @@ from anysize.sizes import Size, SizeRange
 from anysize.validators.inputs import Case, GraphInputs, make_inputs
 from anysize.validators.references import Reference, Rejected
 from anysize.validators.run.amplified import BrightCase, find_bright
-from anysize.validators.run.arbiter import Arbiter, arbitrate, refuse_random
+from anysize.validators.run.arbiter import arbitrate, refuse_random
 from anysize.validators.run.spool import FLOAT32, FLOAT64, INPUTS, ROUNDED, Spool
 from anysize.validators.run.vacuity import WholeNumbers, vary
 
@@ -46,7 +46,7 @@ def compute_expectations(
     *,
     spec: GraphInputs,
     declared: SizeRange | None,
-    arbiter: Arbiter,
+    arbiter: str,
     spool: Spool,
     step: Callable[[str], None],
     training: Size | None = None,

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from anysize.errors import NotRunError, UsageError
 from anysize.sizes import Size, to_sizes
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from anysize.validators import Report
+    from anysize.validators import Report, ValidationSpec
     from anysize.validators.judging import PerOutput
 
-__all__ = ["files_of", "validate"]
+__all__ = ["files_of", "validate", "validate_file"]
 
 
 def validate(
@@ -78,40 +78,65 @@ def validate(
         AnysizeError: A subclass says what cannot be used. What a runtime does wrong is no error
             but a cell of the report.
     """
-    from anysize.surgery import load_model
-    from anysize.surgery.shapes import refuse_oversized
-    from anysize.validators import parse_runtimes, validate_model
+    from anysize.validators import ValidationSpec, parse_runtimes
 
-    if not isinstance(model, (str, os.PathLike)):
-        raise UsageError(f"model: got {type(model).__name__}, expected the path of an ONNX file")
-    model = Path(model)
-    if arbiter not in ("float64", "none"):
-        raise UsageError(f"arbiter {arbiter!r}: expected float64 or none")
-    if bisect is not None:
-        _require_folder(Path(bisect))
-    names = parse_runtimes(runtimes if isinstance(runtimes, str) else ",".join(runtimes))
-    loaded = load_model(model, weights="in_file")
-    refuse_oversized(loaded, model)
-    original, name = find_original(model, loaded, reference, weights)
-    if reference_device != "cpu":
-        original = _moved(original, reference_device)
-    report = validate_model(
-        model,
-        original,
-        runtimes=names,
+    spec = ValidationSpec(
+        runtimes=parse_runtimes(runtimes if isinstance(runtimes, str) else ",".join(runtimes)),
         sizes=to_sizes(sizes),
         batches=batches,
         seed=seed,
         atol=atol,
         rtol=rtol,
-        arbiter=cast("Literal['float64', 'none']", arbiter),
+        arbiter=arbiter,
         tf32=tf32,
         half=half,
-        bright=bright,
-        name=name,
+        amplified=bright,
         inputs=_inputs(inputs),
         bisect=None if bisect is None else Path(bisect),
-        progress=validation_progress(progress),
+    )
+    return validate_file(
+        model, reference, spec, weights=weights, device=reference_device, progress=progress
+    )
+
+
+def validate_file(
+    model: Path | str,
+    reference: str | Path | nn.Module | None,
+    spec: ValidationSpec,
+    *,
+    weights: Path | str | None = None,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> Report:
+    """Find the original of a file, and compare them as `spec` says.
+
+    Args:
+        model: The file under test.
+        reference: See `validate`.
+        spec: What to compare on, and how to judge.
+        weights: A checkpoint for the reference.
+        device: Where PyTorch computes a reference that SOURCE names.
+        progress: Told how far it is.
+
+    Raises:
+        AnysizeError: See `validate`.
+    """
+    from anysize.surgery import load_model
+    from anysize.surgery.shapes import refuse_oversized
+    from anysize.validators import validate_model
+
+    if not isinstance(model, (str, os.PathLike)):
+        raise UsageError(f"model: got {type(model).__name__}, expected the path of an ONNX file")
+    model = Path(model)
+    if spec.bisect is not None:
+        _require_folder(spec.bisect)
+    loaded = load_model(model, weights="in_file")
+    refuse_oversized(loaded, model)
+    original, name = find_original(model, loaded, reference, weights)
+    if device != "cpu":
+        original = _moved(original, device)
+    report = validate_model(
+        model, original, spec, name=name, progress=validation_progress(progress)
     )
     if reference is not None and not isinstance(reference, (str, Path)):
         return report  # no command line can name it

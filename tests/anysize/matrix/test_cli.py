@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 from anysize.errors import UsageError
+from anysize.sizes import Size
 from anysize.verbs.matrix_runs.plan import read_matrix
 
 CONFIG = """
@@ -41,9 +42,9 @@ def test_models_heads_and_settings_become_jobs(config):
     config.write_text(CONFIG.replace('"gap"', '"gap", "spp"').replace("file =", "seed = 7\nfile ="))
     jobs = read_matrix(config)
     assert [job.name for job in jobs] == ["digits-gap", "digits-spp", "missing.onnx"]
-    assert [job.seed for job in jobs] == [0, 0, 7]
+    assert [job.spec.seed for job in jobs] == [0, 0, 7]
     assert jobs[2].file == str(config.parent / "missing.onnx")
-    assert {job.sizes for job in jobs} == {("32x32",)}
+    assert {job.spec.sizes for job in jobs} == {(Size(32, 32),)}
 
 
 @pytest.mark.parametrize(
@@ -227,10 +228,10 @@ def test_a_job_whose_weights_changed_is_not_taken_over(config, run, digits_files
 
 
 def test_a_job_whose_file_changes_while_it_runs_is_not_kept(config, run, monkeypatch):
-    from anysize.verbs.matrix_runs import key as matrix_key
+    from anysize.verbs import matrix_runs
 
     keys = iter("abcd")
-    monkeypatch.setattr(matrix_key, "job_keys", lambda jobs: {job: next(keys) for job in jobs})
+    monkeypatch.setattr(matrix_runs, "job_keys", lambda jobs: {job: next(keys) for job in jobs})
     config.write_text(CONFIG.partition("[[model]]\nfile")[0])
     assert run("matrix", config).code == 0
     assert not list((config.parent / "matrix.reports").glob("*.json"))

@@ -48,7 +48,7 @@ def test_a_value_that_is_limited_is_found_at_one_of_the_sizes(tiny, tmp_path):
 
 def test_a_report_says_that_bright_images_were_left_out(tiny):
     path = tiny.fc_file(tiny.fc(), image=clipped)
-    report = validate_model(path, tiny.fc(), sizes=SIZES, bright=False)
+    report = validate_model(path, tiny.fc(), sizes=SIZES, amplified=False)
     assert report.ok
     assert report.notes == ("no case has brighter images, by request",)
 
