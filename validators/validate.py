@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anysize.errors import UsageError
-from anysize.sizes import Size
+from anysize.sizes import Size, SizeRange
 from anysize.validators.inputs import (
     Case,
     GraphInputs,
@@ -32,13 +32,12 @@ from anysize.validators.references import (
 from anysize.validators.report import ReferenceRecord, Report
 from anysize.validators.run import (
     CaseExpectation,
+    Expectations,
     Spool,
     Subject,
-    compute_expectations,
     machine,
     open_runtime,
     package_versions,
-    read_inputs,
     run_opened,
     usable_cpus,
 )
@@ -96,7 +95,7 @@ def validate_model(
     from anysize.surgery import trained_size
 
     spec = replace(spec or ValidationSpec(), **options)
-    found = _found(spec)
+    runtimes = _runtimes(spec)
     subject = Subject.read(Path(path))
     outputs = float_outputs(subject.model)
     tolerances = Tolerances.of(spec.atol, spec.rtol, outputs)
@@ -114,7 +113,7 @@ def validate_model(
     is_half = _is_half(subject, signature, is_asked_for=spec.half)
     is_amplified = spec.amplified and given is None and not is_half
     # Each runtime loads, runs every case twice, and once on amplified images.
-    steps = _Steps(progress, total=len(cases) + len(found) * (2 * len(cases) + 1 + is_amplified))
+    steps = _Steps(progress, total=len(cases) + len(runtimes) * (2 * len(cases) + 1 + is_amplified))
     notes = []
     if subject.has_float16 and not is_half:
         notes.append("most weights are float16; --half judges the file as half precision")
@@ -127,23 +126,21 @@ def validate_model(
             contextlib.closing(original),
             _rounded(subject, reference, is_half=is_half) as rounded,
         ):
-            expectations = compute_expectations(
-                cases,
+            asked = Expectations(
                 original,
-                spec=signature,
-                declared=subject.declared,
-                arbiter=spec.arbiter,
-                spool=spool,
-                step=steps,
-                training=training,
+                spool,
+                signature,
+                has_arbiter=spec.arbiter == "float64",
+                is_amplified=is_amplified,
                 rounded=rounded,
                 given=given,
-                is_asked_for=spec.sizes != "auto",
-                bright=is_amplified,
-                note=notes.append,
             )
+            found = _ask(asked, cases, subject.declared, spec, note=notes.append, step=steps)
+            if is_amplified:
+                _amplify(asked, found, training, note=notes.append)
+            expectations = asked.settled(found) if is_amplified else tuple(found)
         results = []
-        for runtime in found:
+        for runtime in runtimes:
             steps(f"{runtime.name}: loading")
             profile = "float16" if is_half else ""
             opened = open_runtime(runtime, subject.path, threads=threads, profile=profile)
@@ -151,7 +148,6 @@ def validate_model(
                 run_opened(
                     opened,
                     expectations,
-                    spec=signature,
                     spool=spool,
                     tolerances=tolerances,
                     step=steps,
@@ -180,22 +176,78 @@ def validate_model(
         return bisect_report(
             report,
             subject.path,
-            runtimes=found,
-            inputs_of=lambda cell: read_inputs(
-                spool, Case(cell.size, cell.batch, cell.is_bright), signature
-            ),
+            runtimes=runtimes,
+            inputs_of=lambda cell: spool.inputs(Case(cell.size, cell.batch, cell.is_bright)),
             folder=spec.bisect,
             step=steps,
         )
 
 
-def _found(spec: ValidationSpec) -> list[Runtime]:
+def _runtimes(spec: ValidationSpec) -> list[Runtime]:
     if not spec.runtimes:
         raise UsageError("no runtime to validate on; give for example --runtimes ort-cpu")
     return [
         get_runtime(one, limits=spec.limits, tf32=spec.tf32) if isinstance(one, str) else one
         for one in spec.runtimes
     ]
+
+
+def _ask(
+    asked: Expectations,
+    cases: Sequence[Case],
+    declared: SizeRange | None,
+    spec: ValidationSpec,
+    *,
+    note: Callable[[str], None],
+    step: Callable[[str], None],
+) -> list[CaseExpectation]:
+    """Ask about every case; a size outside what the file declares counts as rejected.
+
+    The bounds are part of the file's promise. Somebody who named the sizes is told which of them
+    the file alone rejects.
+    """
+    found = []
+    taken: dict[Size, None] = {}
+    for case in cases:
+        step(f"reference at {case}")
+        if declared is None or case.size in declared:
+            found.append(asked.ask(case))
+            continue
+        found.append(asked.ask_outside(case, declared))
+        if spec.sizes != "auto" and asked.takes(case):
+            taken[case.size] = None
+    if taken:
+        note(
+            f"the file declares sizes {declared}, so that it must reject "
+            f"{', '.join(map(str, taken))}; the reference takes them"
+        )
+    return found
+
+
+def _amplify(
+    asked: Expectations,
+    found: list[CaseExpectation],
+    training: Size | None,
+    *,
+    note: Callable[[str], None],
+) -> None:
+    """Add a case of brighter images behind its twin, where the reference takes any case.
+
+    The twin has the training size, or one of the smaller ones: a larger size would tell no more,
+    and take longer.
+    """
+    taken = [one for one in found if one.rejection is None]
+    batch = min((one.case.batch for one in taken), default=0)
+    taken = [one for one in taken if one.case.batch == batch]
+    if not taken:
+        return
+    trained = [one for one in taken if one.case.size == training]
+    twin = trained[0] if trained else taken[len(taken) // 3]
+    amplified = asked.ask_amplified(twin.case)
+    if isinstance(amplified, CaseExpectation):
+        found.insert(found.index(twin) + 1, amplified)
+    else:
+        note(f"no case has brighter images: {amplified}")
 
 
 def _notes(expectations: Sequence[CaseExpectation], outputs: Mapping[str, bool]) -> tuple[str, ...]:

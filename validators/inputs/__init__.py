@@ -12,7 +12,7 @@ from anysize.lazy import lazy_names
 if TYPE_CHECKING:
     from anysize.validators.inputs.auto_sizes import auto_sizes
     from anysize.validators.inputs.cases import MAX_BATCH, Case, plan_cases
-    from anysize.validators.inputs.images import BRIGHTNESS, make_images
+    from anysize.validators.inputs.images import AMPLIFICATION, make_images
     from anysize.validators.inputs.signature import (
         GraphInputs,
         float_outputs,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "BRIGHTNESS",
+    "AMPLIFICATION",
     "MAX_BATCH",
     "Case",
     "GraphInputs",
@@ -45,7 +45,7 @@ __getattr__ = lazy_names(
             "plan_cases",
         ),
         "images": (
-            "BRIGHTNESS",
+            "AMPLIFICATION",
             "make_images",
         ),
         "signature": (

@@ -25,7 +25,7 @@ from anysize.surgery.graph import (
     required_inputs,
 )
 from anysize.validators.inputs.cases import Case
-from anysize.validators.inputs.images import BRIGHTNESS, as_pixels, make_images, tinted
+from anysize.validators.inputs.images import AMPLIFICATION, as_pixels, make_images, tinted
 from anysize.validators.inputs.regions import make_regions
 
 __all__ = [
@@ -150,8 +150,8 @@ def make_inputs(
     varies shall be the image.
     """
     images = make_images(case.size, case.batch, channels=spec.channels, seed=seed)
-    if case.is_bright:
-        images *= np.float32(BRIGHTNESS)
+    if case.is_amplified:
+        images *= np.float32(AMPLIFICATION)
     if is_tinted:
         images = tinted(images, seed)
     made = {

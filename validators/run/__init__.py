@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anysize.validators.run.expectation import CaseExpectation, compute_expectations, read_inputs
+from anysize.validators.run.expectation import CaseExpectation, Expectations
 from anysize.validators.run.file_under_test import Subject
 from anysize.validators.run.host import machine, package_versions, usable_cpus
 from anysize.validators.run.open_session import open_runtime
@@ -12,13 +12,12 @@ from anysize.validators.run.vacuity import variations
 
 __all__ = [
     "CaseExpectation",
+    "Expectations",
     "Spool",
     "Subject",
-    "compute_expectations",
     "machine",
     "open_runtime",
     "package_versions",
-    "read_inputs",
     "run_opened",
     "usable_cpus",
     "variations",

@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anysize.errors import NoAnswerError
-from anysize.validators.inputs import BRIGHTNESS, Case, GraphInputs
+from anysize.validators.inputs import AMPLIFICATION, Case
 from anysize.validators.judging import (
     PROFILES,
-    Expected,
     Judgement,
     Profile,
     Tolerances,
@@ -27,9 +26,9 @@ from anysize.validators.judging import (
     judge,
 )
 from anysize.validators.report import Cell, RuntimeRecord
-from anysize.validators.run.expectation import CaseExpectation, input_files, read_inputs
+from anysize.validators.run.expectation import CaseExpectation
 from anysize.validators.run.open_session import Opened, failure
-from anysize.validators.run.spool import FLOAT32, FLOAT64, ROUNDED, Spool
+from anysize.validators.run.spool import Spool
 from anysize.validators.runtimes import FileSession, Session, TimedSession, as_numbers
 from anysize.words import cleaned, one_line
 
@@ -65,7 +64,6 @@ def run_opened(
     opened: Opened,
     expectations: Sequence[CaseExpectation],
     *,
-    spec: GraphInputs,
     spool: Spool,
     tolerances: Tolerances | None = None,
     step: Callable[[str], None],
@@ -75,7 +73,6 @@ def run_opened(
     Args:
         opened: The runtime, with a session or the reason why it has none.
         expectations: From the smallest size on.
-        spec: What the graph takes.
         spool: Holds images and expected outputs.
         tolerances: Replace the error budget.
         step: Called before each run with what is being done.
@@ -85,35 +82,34 @@ def run_opened(
         cells = tuple(
             Cell(record.name, e.case.size, e.case.batch, opened.verdict, opened.words)
             for e in expectations
-            if not e.case.is_bright
+            if not e.case.is_amplified
         )
         return RuntimeResult(record, cells)
     try:
-        passes = _Passes(session, record, spec, spool, tolerances, step)
-        up = [passes.run(expectation, repeats=None) for expectation in expectations]
+        sweep = _Sweep(session, record, spool, tolerances, step)
+        up = [sweep.run(expectation, repeats=None) for expectation in expectations]
         down: list[Cell] = []
-        bright: Cell | None = None
+        amplified: Cell | None = None
         for expectation, first in zip(reversed(expectations), reversed(up), strict=True):
-            if expectation.case.is_bright:
-                bright = first  # once is enough: its twin is repeated
+            if expectation.case.is_amplified:
+                amplified = first  # once is enough: its twin is repeated
                 continue
-            down.append(passes.run(expectation, repeats=first))
-            if bright is not None:
-                down[-1], bright = _join_bright(down[-1], bright), None
+            down.append(sweep.run(expectation, repeats=first))
+            if amplified is not None:
+                down[-1], amplified = _join_amplified(down[-1], amplified), None
         record = replace(record, provenance=session.provenance())
     finally:
         session.close()
     return RuntimeResult(record, tuple(_blame_fallback(c, record) for c in reversed(down)))
 
 
-class _Passes:
-    """Runs cases on one session and keeps the first answers, to compare the second with."""
+class _Sweep:
+    """Runs cases on one session, and keeps the first answers, to compare the second with."""
 
     def __init__(
         self,
         session: Session,
         record: RuntimeRecord,
-        spec: GraphInputs,
         spool: Spool,
         tolerances: Tolerances | None,
         step: Callable[[str], None],
@@ -121,7 +117,6 @@ class _Passes:
         self._session = session
         self._name = record.name
         self._profile: Profile = PROFILES[record.profile]
-        self._spec = spec
         self._spool = spool
         self._tolerances = tolerances
         self._step = step
@@ -144,7 +139,7 @@ class _Passes:
             attempt.run_s if attempt.outputs else None,
         )
         if repeats is None:
-            if attempt.outputs and cell.outputs and not case.is_bright:
+            if attempt.outputs and cell.outputs and not case.is_amplified:
                 self._spool.write(case, _ANSWER, tuple(attempt.outputs.values()))
             return cell
         merged = _merge(repeats, cell)
@@ -159,9 +154,9 @@ class _Passes:
         session = self._session
         run: Callable[[], Mapping[str, Array]]
         if isinstance(session, FileSession):
-            run = partial(session.run_files, input_files(self._spool, case, self._spec))
+            run = partial(session.run_files, self._spool.input_files(case))
         else:
-            run = partial(session.run, read_inputs(self._spool, case, self._spec))
+            run = partial(session.run, self._spool.inputs(case))
         start = time.perf_counter()
         try:
             answers = run()
@@ -186,13 +181,7 @@ class _Passes:
             return _judge_rejected(attempt, expectation)
         if attempt.outputs is None:
             return Judgement(attempt.failure, attempt.words)
-        expected = Expected(
-            expectation.names,
-            self._spool.read(expectation.case, FLOAT32),
-            self._spool.read(expectation.case, FLOAT64) or None,
-            expectation.variations,
-            self._spool.read(expectation.case, ROUNDED) or None,
-        )
+        expected = expectation.read(self._spool)
         return judge(attempt.outputs, expected, profile=self._profile, tolerances=self._tolerances)
 
 
@@ -211,7 +200,7 @@ def _judge_rejected(attempt: _Attempt, expectation: CaseExpectation) -> Judgemen
 
 
 def _merge(up: Cell, down: Cell) -> Cell:
-    """Join both passes: they must agree, and the worse numbers of the two are reported."""
+    """Join both directions: they must agree, and the worse numbers of the two are reported."""
     times = [cell.run_s for cell in (up, down) if cell.run_s is not None]
     run_s = min(times, default=None)
     if down.verdict in _DEAD:
@@ -228,12 +217,12 @@ def _merge(up: Cell, down: Cell) -> Cell:
     return replace(worse, run_s=run_s)
 
 
-def _join_bright(cell: Cell, bright: Cell) -> Cell:
+def _join_amplified(cell: Cell, amplified: Cell) -> Cell:
     """A good cell whose graph or session goes wrong on brighter images is none."""
-    if bright.is_good or not cell.is_good:
+    if amplified.is_good or not cell.is_good:
         return cell
-    message = f"on other images, {BRIGHTNESS:g} times as bright: {bright.message}"
-    return replace(bright, message=message, is_bright=True, run_s=cell.run_s)
+    message = f"on other images, {AMPLIFICATION:g} times as bright: {amplified.message}"
+    return replace(amplified, message=message, is_bright=True, run_s=cell.run_s)
 
 
 def _differs(first: tuple[Array, ...], second: Mapping[str, Array], cell: Cell) -> str:

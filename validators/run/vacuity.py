@@ -19,7 +19,8 @@ __all__ = ["OTHER_SEEDS", "WholeNumbers", "variations", "vary"]
 
 Array = NDArray[np.generic]
 
-# Added to a seed to try others where one does not show a change; odd numbers are for bright images.
+# Added to a seed to try others where one does not show a change; odd numbers are for amplified
+# images.
 OTHER_SEEDS = range(0, 16, 2)
 
 
