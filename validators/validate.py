@@ -131,7 +131,7 @@ def validate_model(
                 spool,
                 signature,
                 has_arbiter=spec.arbiter == "float64",
-                is_amplified=is_amplified,
+                trusts_whole_numbers=is_amplified,
                 rounded=rounded,
                 given=given,
             )

@@ -6,11 +6,12 @@ from anysize.validators.run.expectation import CaseExpectation, Expectations
 from anysize.validators.run.file_under_test import Subject
 from anysize.validators.run.host import machine, package_versions, usable_cpus
 from anysize.validators.run.open_session import open_runtime
-from anysize.validators.run.spool import Spool
+from anysize.validators.run.spool import FLOAT64, Spool
 from anysize.validators.run.sweeps import run_opened
 from anysize.validators.run.vacuity import variations
 
 __all__ = [
+    "FLOAT64",
     "CaseExpectation",
     "Expectations",
     "Spool",

@@ -61,7 +61,8 @@ class Expectations:
         spool: Receives images and outputs.
         signature: What the graph under test takes.
         has_arbiter: Run the reference in float64, too.
-        is_amplified: A case of brighter images follows, so that whole numbers need not vary before.
+        trusts_whole_numbers: Outputs of whole numbers count as varying until `settled` says how
+            they do over all cases.
         rounded: The original with float16 weights, for a file in half precision.
         given: Inputs that stand in for the seeded ones of the only case.
     """
@@ -73,7 +74,7 @@ class Expectations:
         signature: GraphInputs,
         *,
         has_arbiter: bool = True,
-        is_amplified: bool = False,
+        trusts_whole_numbers: bool = False,
         rounded: Reference | None = None,
         given: Mapping[str, Array] | None = None,
     ) -> None:
@@ -81,7 +82,7 @@ class Expectations:
         self._spool = spool
         self._signature = signature
         self._has_arbiter = has_arbiter
-        self._whole_vary_by = np.inf if is_amplified else None
+        self._whole_vary_by = np.inf if trusts_whole_numbers else None
         self._rounded = rounded
         self._given = given
         self._varies: dict[Size, tuple[float, ...]] = {}
@@ -108,10 +109,20 @@ class Expectations:
                 answer,
                 precise,
                 partial(make_inputs, case, self._signature, beside=self._given),
+                batch=case.batch,
                 seed=self._signature.vacuity_seed,
                 whole=self._whole_vary_by,
             )
         return self._taken(case, self._varies[case.size])
+
+    def arbitrate(self, case: Case) -> None:
+        """Ask in float64 about a case that has been asked about in float32.
+
+        Raises:
+            SourceError: The reference does not answer in float64.
+        """
+        inputs, float32 = self._spool.inputs(case), self._spool.read(case, FLOAT32)
+        self._spool.write(case, FLOAT64, arbitrate(self._reference, inputs, float32))
 
     def ask_outside(self, case: Case, declared: SizeRange) -> CaseExpectation:
         """Make the images of a case that the file itself declares illegal: it has to reject it."""
