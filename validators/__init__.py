@@ -46,34 +46,12 @@ __getattr__ = lazy_names(
     __name__,
     {
         "inputs": ("auto_sizes",),
-        "judging": (
-            "PROFILES",
-            "Tolerance",
-            "VERDICTS",
-            "Verdict",
-            "exit_code",
-        ),
-        "proof": (
-            "RewriteProof",
-            "prove_rewrite",
-        ),
-        "report": (
-            "Cell",
-            "JoinedReport",
-            "Report",
-            "join",
-        ),
+        "judging": ("PROFILES", "Tolerance", "VERDICTS", "Verdict", "exit_code"),
+        "proof": ("RewriteProof", "prove_rewrite"),
+        "report": ("Cell", "JoinedReport", "Report", "join"),
         "runtimes": ("RUNTIMES",),
         "spec": ("ValidationSpec",),
-        "worker": (
-            "RuntimeInfo",
-            "get_runtime",
-            "list_runtimes",
-            "parse_runtimes",
-        ),
-        "validate": (
-            "Progress",
-            "validate_model",
-        ),
+        "worker": ("RuntimeInfo", "get_runtime", "list_runtimes", "parse_runtimes"),
+        "validate": ("Progress", "validate_model"),
     },
 )

@@ -25,10 +25,12 @@ from anysize.validators.inputs import Case, GraphInputs, graph_inputs
 from anysize.validators.judging import PROFILES, Expected, Judgement, Verdict, exit_code, judge
 from anysize.validators.references import Reference, Rejected
 from anysize.validators.report import Cell
-from anysize.validators.run import FLOAT64, CaseExpectation, Expectations, Spool
+from anysize.validators.run import FLOAT64, CaseExpectation, Expectations, Spool, as_cell
 
 if TYPE_CHECKING:
     import onnx
+
+    from anysize.validators.references.graph import GraphPair
 
 __all__ = ["RewriteProof", "prove_rewrite"]
 
@@ -63,7 +65,7 @@ class RewriteProof:
         """The cell that failed worst, or, where none failed, the one closest to its budget."""
         return max(
             self.cells,
-            key=lambda c: (not c.is_good, c.worst.deviation.ratio if c.worst else 0.0),
+            key=lambda cell: (not cell.is_good, cell.ratio),
             default=None,
         )
 
@@ -123,41 +125,43 @@ def prove_rewrite(
         SourceError: The original answers differently each time, or not in float64.
         UsageError: There is no size at all.
     """
-    from anysize.surgery import trained_size
-    from anysize.validators.references.graph import GraphPair, OnnxReference, answers_labels
+    from anysize.surgery import read_metadata, trained_size
+    from anysize.validators.references.graph import (
+        OnnxReference,
+        answers_labels,
+        converted_graph,
+    )
 
-    old, new = _open(original, rewritten, source, scores=scores)
+    old, new = _open(original, rewritten, source, scores=scores, threads=threads)
     if not scores and answers_labels(old.model):
         batch = trained_batch = max(batch, trained_batch, _LABELLED)
     training = training or trained_size(old.model)
     if not sizes and training is None:
         raise UsageError("proof of a rewrite: no size to compare at; give --size")
+    is_kept = read_metadata(new.model).head == "as-is"  # only axes were freed
     further = [size for size in dict.fromkeys(sizes) if size != training]
     cases = [Case(size, batch if place else trained_batch) for place, size in enumerate(further)]
-    if training is not None and new.is_kept:  # the original answers at no other size
+    if training is not None and is_kept:  # the original answers at no other size
         cases = [Case(training, count) for count in _batches(old.model, trained_batch)]
     elif training is not None:
         cases.insert(0, Case(training, trained_batch))
     signature = graph_inputs(old.model, seed)
     with contextlib.ExitStack() as stack:
         spool, whole_spool = stack.enter_context(Spool()), stack.enter_context(Spool())
-        whole = OnnxReference(old.model, name=old.name, folder=old.folder, threads=threads)
+        whole = OnnxReference(old)
         stack.callback(whole.close)
-        parts = whole if new.is_kept else _parts(old, new, whole, training, threads)
+        parts = whole if is_kept else converted_graph(new.model, old, size=training)
         stack.callback(parts.close)
         at_training = None
-        if training is not None and not new.is_kept:
+        if training is not None and not is_kept:
             at_training = _asked(whole, whole_spool, signature).ask(cases[0])
             whole.close()
         asked = _asked(parts, spool, signature)
         expectations = [asked.ask(case) for case in cases]
         parts.close()
-        graph = GraphPair(
-            new.model, name="rewritten", folder=new.folder, path=new.loads_from, threads=threads
-        )
-        stack.callback(graph.close)
-        got = {c: graph.run(tuple(spool.inputs(c).values()), "float32") for c in cases}
-        graph.close()
+        stack.callback(new.close)
+        got = {c: new.run(tuple(spool.inputs(c).values()), "float32") for c in cases}
+        new.close()
         if arbiter == "float64":
             for one in expectations:
                 if one.rejection is None:
@@ -179,85 +183,33 @@ def prove_rewrite(
     return RewriteProof(tuple(cells), answers)
 
 
-@dataclass(frozen=True, slots=True)
-class _Graph:
-    """A graph, its weights in its file where it has any.
-
-    Attributes:
-        model: The graph itself.
-        name: How messages call it.
-        file: The file with its weights, where they are not in memory.
-        loads_from: The graph's own file, where that is what shall be loaded.
-    """
-
-    model: onnx.ModelProto
-    name: str
-    file: Path | None
-    loads_from: Path | None
-
-    @property
-    def folder(self) -> Path | None:
-        """Where weights lie that are not in memory."""
-        from anysize.validators.references.graph import external_folder
-
-        return external_folder(self.model, self.file) if self.file else None
-
-    @property
-    def head(self) -> str | None:
-        """What the graph says of its head."""
-        from anysize.surgery import read_metadata
-
-        return read_metadata(self.model).head
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether no layer was changed, and only axes were freed."""
-        return self.head == "as-is"
-
-
 def _open(
     original: onnx.ModelProto | Path,
     rewritten: onnx.ModelProto | Path,
     source: Path | None,
     *,
     scores: bool,
-) -> tuple[_Graph, _Graph]:
+    threads: int,
+) -> tuple[GraphPair, GraphPair]:
     """Open both, cut at the scores that labels are read from where that is asked for."""
     from anysize.surgery import load_model
     from anysize.validators.references import output_layout
-    from anysize.validators.references.graph import with_scores
+    from anysize.validators.references.graph import GraphPair, with_scores
 
-    def graph(one: onnx.ModelProto | Path, name: str) -> _Graph:
-        if isinstance(one, Path):
-            model = load_model(one, weights="in_file")
-            return _Graph(model, one.name, one, None if scores else one)
-        return _Graph(one, name, source, None)
+    def graph(one: onnx.ModelProto | Path, name: str) -> GraphPair:
+        if not isinstance(one, Path):
+            return GraphPair(one, name=name, source=source, threads=threads)
+        model = load_model(one, weights="in_file")
+        return GraphPair(model, name=name, source=one, is_unchanged=True, threads=threads)
 
-    old, new = graph(original, "original"), graph(rewritten, "rewritten")
+    name = original.name if isinstance(original, Path) else "original"
+    old, new = graph(original, name), graph(rewritten, "rewritten")
     if not scores:
         return old, new
     is_map = output_layout(new.model, old.model) == "map"
     return (
-        replace(old, model=with_scores(old.model, is_map=False)),
-        replace(new, model=with_scores(new.model, is_map=is_map)),
-    )
-
-
-def _parts(
-    old: _Graph, new: _Graph, whole: Reference, training: Size | None, threads: int
-) -> Reference:
-    """The original's features and layers, put together as the new head asks for."""
-    from anysize.validators.references import output_layout
-    from anysize.validators.references.graph import converted_graph
-
-    return converted_graph(
-        old.model,
-        whole,
-        head=new.head,
-        layout=output_layout(new.model, old.model),
-        size=training,
-        path=old.file,
-        threads=threads,
+        old.changed(with_scores(old.model, is_map=False)),
+        new.changed(with_scores(new.model, is_map=is_map)),
     )
 
 
@@ -289,10 +241,7 @@ def _judge(
         names = [output.name for output in rewritten.graph.output]
         named = dict(zip(names, got, strict=False))
         judgement = judge(named, replace(expected, names=None), profile=PROFILES["strict"])
-    case = one.case
-    return Cell(
-        _RUNTIME, case.size, case.batch, judgement.verdict, judgement.message, judgement.outputs
-    )
+    return as_cell(_RUNTIME, one.case, judgement)
 
 
 def _answers(expected: Expected) -> int:

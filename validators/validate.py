@@ -33,12 +33,12 @@ from anysize.validators.report import ReferenceRecord, Report
 from anysize.validators.run import (
     CaseExpectation,
     Expectations,
+    FileUnderTest,
     Spool,
-    Subject,
     machine,
-    open_runtime,
+    open_session,
     package_versions,
-    run_opened,
+    run_sweeps,
     usable_cpus,
 )
 from anysize.validators.runtimes import Runtime
@@ -96,35 +96,35 @@ def validate_model(
 
     spec = replace(spec or ValidationSpec(), **options)
     runtimes = _runtimes(spec)
-    subject = Subject.read(Path(path))
-    outputs = float_outputs(subject.model)
+    file = FileUnderTest.read(Path(path))
+    outputs = float_outputs(file.model)
     tolerances = Tolerances.of(spec.atol, spec.rtol, outputs)
-    signature = graph_inputs(subject.model, spec.seed)
+    signature = graph_inputs(file.model, spec.seed)
     threads = spec.threads or usable_cpus()
-    training = trained_size(subject.model) or own_training_size(reference)
+    training = trained_size(file.model) or own_training_size(reference)
     given: Mapping[str, NDArray[np.generic]] | None = None
     if spec.inputs is not None:
         case, given = given_case(spec.inputs, signature)
         cases: tuple[Case, ...] = (case,)
     else:
         signature.require_made()
-        sizes = _auto(subject, training) if spec.sizes == "auto" else spec.sizes
+        sizes = _auto(file, training) if spec.sizes == "auto" else spec.sizes
         cases = plan_cases(sizes, spec.batches)
-    is_half = _is_half(subject, signature, is_asked_for=spec.half)
+    is_half = _is_half(file, signature, is_asked_for=spec.half)
     is_amplified = spec.amplified and given is None and not is_half
     # Each runtime loads, runs every case twice, and once on amplified images.
     steps = _Steps(progress, total=len(cases) + len(runtimes) * (2 * len(cases) + 1 + is_amplified))
     notes = []
-    if subject.has_float16 and not is_half:
+    if file.has_float16 and not is_half:
         notes.append("most weights are float16; --half judges the file as half precision")
     if not is_amplified and given is None:
         reason = ": half precision may overflow on them" if spec.amplified else ", by request"
         notes.append(f"no case has brighter images{reason}")
     with Spool() as spool:
-        original = choose_reference(subject.model, reference, name=name, threads=threads)
+        original = choose_reference(file.model, reference, name=name, threads=threads)
         with (
             contextlib.closing(original),
-            _rounded(subject, reference, is_half=is_half) as rounded,
+            _rounded(file, reference, is_half=is_half) as rounded,
         ):
             asked = Expectations(
                 original,
@@ -135,7 +135,7 @@ def validate_model(
                 rounded=rounded,
                 given=given,
             )
-            found = _ask(asked, cases, subject.declared, spec, note=notes.append, step=steps)
+            found = _ask(asked, cases, file.declared, spec, note=notes.append, step=steps)
             if is_amplified:
                 _amplify(asked, found, training, note=notes.append)
             expectations = asked.settled(found) if is_amplified else tuple(found)
@@ -143,9 +143,9 @@ def validate_model(
         for runtime in runtimes:
             steps(f"{runtime.name}: loading")
             profile = "float16" if is_half else ""
-            opened = open_runtime(runtime, subject.path, threads=threads, profile=profile)
+            opened = open_session(runtime, file.path, threads=threads, profile=profile)
             results.append(
-                run_opened(
+                run_sweeps(
                     opened,
                     expectations,
                     spool=spool,
@@ -153,9 +153,9 @@ def validate_model(
                     step=steps,
                 )
             )
-        subject.require_unchanged()
+        file.require_unchanged()
         report = Report(
-            model=subject.record(),
+            model=file.record(),
             reference=ReferenceRecord(
                 original.name, original.kind, spec.arbiter, device=module_device(reference)
             ),
@@ -175,7 +175,7 @@ def validate_model(
 
         return bisect_report(
             report,
-            subject.path,
+            file.path,
             runtimes=runtimes,
             inputs_of=lambda cell: spool.inputs(Case(cell.size, cell.batch, cell.is_bright)),
             folder=spec.bisect,
@@ -278,7 +278,7 @@ class _Steps:
 
 
 def _rounded(
-    subject: Subject, reference: Reference | nn.Module | Path | str, *, is_half: bool
+    file: FileUnderTest, reference: Reference | nn.Module | Path | str, *, is_half: bool
 ) -> contextlib.AbstractContextManager[Reference | None]:
     """Make the reference with float16 weights; None where nothing asks for it, or has no weights.
 
@@ -288,25 +288,25 @@ def _rounded(
         return contextlib.nullcontext()
     from anysize.validators.references import rounded_copy
 
-    return contextlib.closing(choose_reference(subject.model, rounded_copy(reference)))
+    return contextlib.closing(choose_reference(file.model, rounded_copy(reference)))
 
 
-def _is_half(subject: Subject, spec: GraphInputs, *, is_asked_for: bool) -> bool:
+def _is_half(file: FileUnderTest, spec: GraphInputs, *, is_asked_for: bool) -> bool:
     """Whether the file is judged as half precision: where it is, and it or the user says so."""
-    if is_asked_for and not subject.has_float16:
-        raise UsageError(f"half: most weights of {subject.path} are float32; leave it out")
-    says_so = "float16" in (subject.metadata.precision, spec.dtype)
-    return subject.has_float16 and (is_asked_for or says_so)
+    if is_asked_for and not file.has_float16:
+        raise UsageError(f"half: most weights of {file.path} are float32; leave it out")
+    says_so = "float16" in (file.metadata.precision, spec.dtype)
+    return file.has_float16 and (is_asked_for or says_so)
 
 
-def _auto(subject: Subject, training: Size | None) -> tuple[Size, ...]:
+def _auto(file: FileUnderTest, training: Size | None) -> tuple[Size, ...]:
     if training is None:
         raise UsageError(
             "sizes auto: neither the file nor the reference says its training size; give --sizes"
         )
     return auto_sizes(
         training,
-        legal=subject.declared,
-        stride=subject.metadata.map_stride,
-        is_interval=subject.metadata.head == "fc",
+        legal=file.declared,
+        stride=file.metadata.map_stride,
+        is_interval=file.metadata.head == "fc",
     )

@@ -17,7 +17,8 @@ from onnx_graphsurgeon.logger import G_LOGGER
 
 from anysize.errors import UnsupportedModelError
 from anysize.surgery.graph.nodes import attribute, reads
-from anysize.surgery.storage import one_line, small_array
+from anysize.surgery.storage import small_array
+from anysize.words import one_line
 
 __all__ = ["GraphView"]
 

@@ -21,7 +21,6 @@ from anysize.surgery.storage.weightless import (
     check,
     copy_fields,
     inferred_values,
-    one_line,
     weight_free,
 )
 
@@ -46,7 +45,6 @@ __all__ = [
     "locate",
     "mapped_array",
     "model_files",
-    "one_line",
     "permute_later",
     "save_model",
     "small_array",

@@ -39,21 +39,8 @@ __getattr__ = lazy_names(
     __name__,
     {
         "auto_sizes": ("auto_sizes",),
-        "cases": (
-            "Case",
-            "MAX_BATCH",
-            "plan_cases",
-        ),
-        "images": (
-            "AMPLIFICATION",
-            "make_images",
-        ),
-        "signature": (
-            "GraphInputs",
-            "float_outputs",
-            "given_case",
-            "graph_inputs",
-            "make_inputs",
-        ),
+        "cases": ("Case", "MAX_BATCH", "plan_cases"),
+        "images": ("AMPLIFICATION", "make_images"),
+        "signature": ("GraphInputs", "float_outputs", "given_case", "graph_inputs", "make_inputs"),
     },
 )

@@ -49,10 +49,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "diagnosis": (
-            "Culprit",
-            "Diagnosis",
-        ),
+        "diagnosis": ("Culprit", "Diagnosis"),
         "report": (
             "SCHEMA_VERSION",
             "Cell",
@@ -62,21 +59,11 @@ __getattr__ = lazy_names(
             "Report",
             "RuntimeRecord",
         ),
-        "joined": (
-            "Entry",
-            "JoinedReport",
-            "join",
-        ),
+        "joined": ("Entry", "JoinedReport", "join"),
         "json_format": ("read_report",),
         "page": ("require_jinja",),
         "schema": ("report_schema",),
-        "story": (
-            "needed_atol",
-            "tolerance_text",
-        ),
-        "table": (
-            "joined_table",
-            "print_report",
-        ),
+        "story": ("needed_atol", "tolerance_text"),
+        "table": ("joined_table", "print_report"),
     },
 )

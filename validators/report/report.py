@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from anysize.sizes import Size
 from anysize.validators.judging import VERDICTS, Outcome, OutputResult, Verdict, exit_code
 from anysize.validators.report.diagnosis import Diagnosis
-from anysize.validators.report.formats import read_json, written
+from anysize.validators.report.formats import Written
 from anysize.validators.runtimes import Provenance
 
 __all__ = [
@@ -143,12 +143,17 @@ class Cell:
         """The output with the largest error in multiples of its budget."""
         return max(self.outputs, key=lambda output: output.deviation.ratio, default=None)
 
+    @property
+    def ratio(self) -> float:
+        """The largest error in multiples of its budget; −1 where nothing was compared."""
+        return self.worst.deviation.ratio if self.worst is not None else -1.0
+
     def __str__(self) -> str:
         return f"{self.runtime} {self.size} batch {self.batch}"
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Report(Written):
     """Everything that one validation found.
 
     Attributes:
@@ -189,32 +194,3 @@ class Report:
     def ok(self) -> bool:
         """Whether every cell is good and at least one is a pass."""
         return self.exit_code == 0
-
-    def to_json(self) -> str:
-        """Return the report as JSON, which `Report.from_json` reads back."""
-        return written("json", self)
-
-    @classmethod
-    def from_json(cls, text: str) -> Report:
-        """Read what `to_json` wrote.
-
-        Raises:
-            UsageError: The text is no report, or one of another schema version.
-        """
-        return read_json(text, cls)
-
-    def to_junit(self) -> str:
-        """Return the report as JUnit XML, one test case per cell."""
-        return written("junit", self)
-
-    def to_markdown(self) -> str:
-        """Return the report as Markdown, for a pull request or release notes."""
-        return written("markdown", self)
-
-    def to_html(self) -> str:
-        """Return the report as one HTML page that needs nothing from the network.
-
-        Raises:
-            UsageError: jinja2, of the extra `report`, is not installed.
-        """
-        return written("html", self)

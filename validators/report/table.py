@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from anysize.validators.judging import VERDICTS, Outcome, Verdict, rounded_up
-from anysize.validators.report.joined import JoinedReport
+from anysize.validators.report.joined import JoinedReport, join
 from anysize.validators.report.levels import figure
 from anysize.validators.report.report import Cell, Report, RuntimeRecord
 from anysize.validators.report.story import FailingGroup, group_failing, needed_atol
@@ -156,7 +156,7 @@ def _numbers(report: Report, width: int) -> list[RenderableType]:
 def _row(report: Report, runtime: RuntimeRecord) -> tuple[str, ...]:
     """Write a runtime's worst cell under `_HEADINGS`, and the tolerance for all of its cells."""
     cells = [c for c in report.cells if c.runtime == runtime.name and c.worst is not None]
-    worst = max(cells, key=_severity, default=None)
+    worst = max(cells, key=lambda cell: cell.ratio, default=None)
     row = (runtime.name, runtime.version or "not installed", runtime.profile)
     if worst is None or worst.worst is None:
         return (*row, "", "", "", "")
@@ -192,10 +192,6 @@ def _providers(runtime: RuntimeRecord) -> str:
     return ", ".join(f"{use.provider} ({use.nodes} nodes)" for use in uses)
 
 
-def _severity(cell: Cell) -> float:
-    return cell.worst.deviation.ratio if cell.worst is not None else -1.0
-
-
 def _story(group: FailingGroup) -> Text:
     story, diagnosed = group.worst, group.diagnosed
     verdict = story.cell.verdict
@@ -216,9 +212,7 @@ def _story(group: FailingGroup) -> Text:
 
 
 def _conclusion(report: Report) -> Text:
-    good = sum(cell.is_good for cell in report.cells)
-    passed = sum(cell.verdict is Verdict.PASS for cell in report.cells)
-    words = f"{good} of {len(report.cells)} cells good, {passed} passed"
-    if report.exit_code == 3 and good == len(report.cells):
+    words = join((report,)).headline()
+    if report.exit_code == 3 and all(cell.is_good for cell in report.cells):
         words += "; no cell passed, so nothing was proved"
     return Text(words, style="green" if report.ok else "bold red")

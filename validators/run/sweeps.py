@@ -20,7 +20,6 @@ from anysize.validators.inputs import AMPLIFICATION, Case
 from anysize.validators.judging import (
     PROFILES,
     Judgement,
-    Profile,
     Tolerances,
     Verdict,
     judge,
@@ -32,7 +31,7 @@ from anysize.validators.run.spool import Spool
 from anysize.validators.runtimes import FileSession, Session, TimedSession, as_numbers
 from anysize.words import cleaned, one_line
 
-__all__ = ["RuntimeResult", "run_opened"]
+__all__ = ["RuntimeResult", "as_cell", "run_sweeps"]
 
 Array = NDArray[np.generic]
 
@@ -60,7 +59,7 @@ class _Attempt:
     is_refusal: bool = True
 
 
-def run_opened(
+def run_sweeps(
     opened: Opened,
     expectations: Sequence[CaseExpectation],
     *,
@@ -80,7 +79,7 @@ def run_opened(
     record, session = opened.record, opened.session
     if session is None:
         cells = tuple(
-            Cell(record.name, e.case.size, e.case.batch, opened.verdict, opened.words)
+            as_cell(record.name, e.case, Judgement(opened.verdict, opened.words))
             for e in expectations
             if not e.case.is_amplified
         )
@@ -103,60 +102,45 @@ def run_opened(
     return RuntimeResult(record, tuple(_blame_fallback(c, record) for c in reversed(down)))
 
 
+@dataclass(frozen=True, slots=True)
 class _Sweep:
     """Runs cases on one session, and keeps the first answers, to compare the second with."""
 
-    def __init__(
-        self,
-        session: Session,
-        record: RuntimeRecord,
-        spool: Spool,
-        tolerances: Tolerances | None,
-        step: Callable[[str], None],
-    ) -> None:
-        self._session = session
-        self._name = record.name
-        self._profile: Profile = PROFILES[record.profile]
-        self._spool = spool
-        self._tolerances = tolerances
-        self._step = step
+    session: Session
+    record: RuntimeRecord
+    spool: Spool
+    tolerances: Tolerances | None
+    step: Callable[[str], None]
 
     def run(self, expectation: CaseExpectation, *, repeats: Cell | None) -> Cell:
         """Run one case; with `repeats`, the answer must be that cell's once more."""
         case = expectation.case
-        self._step(f"{self._name} at {case}")
+        self.step(f"{self.record.name} at {case}")
         if repeats is not None and repeats.verdict in _DEAD:
             return repeats  # once is enough to know, and a hang costs its whole limit again
         attempt = self._attempt(case)
         judgement = self._judge(attempt, expectation)
-        cell = Cell(
-            self._name,
-            case.size,
-            case.batch,
-            judgement.verdict,
-            judgement.message,
-            judgement.outputs,
-            attempt.run_s if attempt.outputs else None,
-        )
+        run_s = attempt.run_s if attempt.outputs else None
+        cell = as_cell(self.record.name, case, judgement, run_s=run_s)
         if repeats is None:
             if attempt.outputs and cell.outputs and not case.is_amplified:
-                self._spool.write(case, _ANSWER, tuple(attempt.outputs.values()))
+                self.spool.write(case, _ANSWER, tuple(attempt.outputs.values()))
             return cell
         merged = _merge(repeats, cell)
         if merged.verdict is Verdict.PASS and attempt.outputs:
-            complaint = _differs(self._spool.read(case, _ANSWER), attempt.outputs, cell)
+            complaint = _differs(self.spool.read(case, _ANSWER), attempt.outputs, cell)
             if complaint:
                 merged = replace(merged, verdict=Verdict.MISMATCH, message=complaint)
-        self._spool.remove(case, _ANSWER)
+        self.spool.remove(case, _ANSWER)
         return merged
 
     def _attempt(self, case: Case) -> _Attempt:
-        session = self._session
+        session = self.session
         run: Callable[[], Mapping[str, Array]]
         if isinstance(session, FileSession):
-            run = partial(session.run_files, self._spool.input_files(case))
+            run = partial(session.run_files, self.spool.input_files(case))
         else:
-            run = partial(session.run, self._spool.inputs(case))
+            run = partial(session.run, self.spool.inputs(case))
         start = time.perf_counter()
         try:
             answers = run()
@@ -181,8 +165,26 @@ class _Sweep:
             return _judge_rejected(attempt, expectation)
         if attempt.outputs is None:
             return Judgement(attempt.failure, attempt.words)
-        expected = expectation.read(self._spool)
-        return judge(attempt.outputs, expected, profile=self._profile, tolerances=self._tolerances)
+        expected = expectation.read(self.spool)
+        return judge(
+            attempt.outputs,
+            expected,
+            profile=PROFILES[self.record.profile],
+            tolerances=self.tolerances,
+        )
+
+
+def as_cell(runtime: str, case: Case, judgement: Judgement, *, run_s: float | None = None) -> Cell:
+    """Say in a cell of a report how a runtime did at a case."""
+    return Cell(
+        runtime,
+        case.size,
+        case.batch,
+        judgement.verdict,
+        judgement.message,
+        judgement.outputs,
+        run_s,
+    )
 
 
 def _judge_rejected(attempt: _Attempt, expectation: CaseExpectation) -> Judgement:
@@ -213,7 +215,7 @@ def _merge(up: Cell, down: Cell) -> Cell:
             f"{bad.message}"
         )
         return replace(bad, verdict=Verdict.MISMATCH, message=message, run_s=run_s)
-    worse = max((up, down), key=lambda c: c.worst.deviation.ratio if c.worst else 0.0)
+    worse = max((up, down), key=lambda cell: cell.ratio)
     return replace(worse, run_s=run_s)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from anysize.validators.judging import STRICTEST_LIMIT, fill_values, variation
 from anysize.validators.references import Reference, Rejected
 
-__all__ = ["OTHER_SEEDS", "WholeNumbers", "variations", "vary"]
+__all__ = ["OTHER_SEEDS", "WholeNumbers", "vary"]
 
 Array = NDArray[np.generic]
 
@@ -24,7 +24,7 @@ Array = NDArray[np.generic]
 OTHER_SEEDS = range(0, 16, 2)
 
 
-def variations(
+def _variations(
     answer: tuple[Array, ...],
     other: tuple[Array, ...] | Rejected,
     precise: tuple[Array, ...] | None = None,
@@ -58,7 +58,7 @@ def vary(
     seed: int,
     whole: float | None,
 ) -> tuple[float, ...]:
-    """Measure as `variations` does, over more images where one does not show a change.
+    """Measure how much each output varies, over more images where one does not show a change.
 
     The probabilities of a trained network are often the same for two images. The next image of a
     batch is another one, too, which costs no run.
@@ -71,7 +71,7 @@ def vary(
             if shift is None
             else reference.run(inputs_of(seed + shift), "float32")
         )
-        found = variations(answer, other, precise, whole=whole)
+        found = _variations(answer, other, precise, whole=whole)
         largest = tuple(max(pair) for pair in zip(largest, found, strict=True))
         if min(largest, default=np.inf) > STRICTEST_LIMIT:
             break

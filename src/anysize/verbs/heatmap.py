@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from anysize.errors import ModelFileError, UnsupportedModelError, UsageError
 from anysize.sizes import Size, SizeRange
+from anysize.words import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -158,8 +159,7 @@ def run_map(
     try:
         outputs = session.run({image.name: pixels.astype(kind)})
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"image of {size}: {model} refuses it: {reason}") from error
+        raise UsageError(f"image of {size}: {model} refuses it: {one_line(error)}") from error
     finally:
         session.close()
     maps = [np.asarray(value, np.float32) for value in outputs.values() if value.ndim == 4]

@@ -12,6 +12,7 @@ from anysize.errors import NotRunError, UsageError
 from anysize.sizes import Size, to_sizes
 from anysize.verbs.original import find_original
 from anysize.verbs.progress import Progress, silent, validation_progress
+from anysize.words import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -176,7 +177,7 @@ def _moved(original: nn.Module | Path, device: str) -> nn.Module:
     except (RuntimeError, AssertionError) as exc:  # the latter where it was built without CUDA
         raise NotRunError(
             f"--reference-device {device}: PyTorch {torch.__version__} cannot compute there: "
-            f"{' '.join(str(exc).split())[:200]}"
+            f"{one_line(exc)}"
         ) from exc
     return moved
 
