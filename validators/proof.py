@@ -112,7 +112,7 @@ def prove_rewrite(
         training: Where the whole original is compared, too; by default what the original declares.
         batch: Images at a time, and eight at least where they get labels; an original that declares
             batch 1 takes them one by one.
-        trained_batch: The same at the training size and at the first of the others.
+        trained_batch: Images at a time at the training size and at the first of the others.
         seed: What the images are drawn from.
         source: The file that holds the weights of models given as `ModelProto`.
         arbiter: `float64`, or `none` to let the float32 original stand in for it.

@@ -33,7 +33,7 @@ class ValidationSpec:
         seed: What the images are drawn from.
         atol: With `rtol`, replaces the error budget by |y − ref| ≤ atol + rtol · |ref|, for all
             outputs or for those that are named; the name "" stands for all that are not.
-        rtol: See `atol`; either one alone makes the other 0.
+        rtol: The relative part of that tolerance; either one alone makes the other 0.
         arbiter: `float64`, or `none` to let the float32 reference stand in for it.
         threads: Threads that one operator may use; 0 takes all that this process may use.
         limits: What the workers of runtimes given by name may take; None for the default.

@@ -19,7 +19,7 @@ class Case:
     """One size and one batch.
 
     Attributes:
-        size: Of the images.
+        size: Height and width of the images.
         batch: Number of images.
         is_amplified: The images are other ones than in the case of this size and batch, and
             `AMPLIFICATION` times as bright.

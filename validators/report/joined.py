@@ -22,7 +22,7 @@ class Entry:
     """One job of a set.
 
     Attributes:
-        name: Of the job.
+        name: The job's name.
         report: What it found; None where it came to none.
         error: Why, in one line; "" where there is a report.
         exit_code: What the job by itself exits with; 0 where all that its report has against it
@@ -41,7 +41,7 @@ class JoinedReport(Written):
 
     Attributes:
         entries: One for each job.
-        schema_version: Of the JSON form.
+        schema_version: Version of the JSON form.
     """
 
     entries: tuple[Entry, ...]

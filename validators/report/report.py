@@ -29,7 +29,7 @@ class ModelRecord:
 
     Attributes:
         path: As it was given.
-        sha256: Of the file; external weights are not part of it.
+        sha256: The file's hash; external weights are not part of it.
         opset: Version of the standard operators.
         head: From the file's metadata.
         min_size: Smallest size that the file declares legal.
@@ -105,8 +105,8 @@ class Cell:
     """One runtime × size × batch.
 
     Attributes:
-        runtime: Its name.
-        size: Of the images, in pixels.
+        runtime: The runtime's name.
+        size: Height and width of the images, in pixels.
         batch: Number of images.
         verdict: What happened.
         message: Why, in one line; "" for a pass.
@@ -159,15 +159,16 @@ class Report(Written):
     Attributes:
         model: The file under test.
         reference: What it was compared with.
-        seed: Of the images.
-        vacuity_seed: Of the second images, which show that the reference depends on its input.
+        seed: What the images are drawn from.
+        vacuity_seed: What the second images are drawn from, which show that the reference depends
+            on its input.
         tolerance: `atol=… rtol=…` where the user gave one, and `OUTPUT:atol=… OUTPUT:rtol=…` for
             one of the outputs, quoted as a shell wants it; else "".
         threads: Threads that one operator may use.
         runtimes: In the order in which they were asked for.
         packages: Versions of what took part, by name.
         cells: By runtime, then size, then batch.
-        schema_version: Of the JSON form.
+        schema_version: Version of the JSON form.
         notes: What is not checked, or proves less than it seems.
         machine: System, architecture and processor that it ran on; "" where that is not known.
     """

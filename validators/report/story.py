@@ -71,8 +71,8 @@ class Story:
 
     Attributes:
         cell: The cell.
-        meaning: Of its verdict.
-        message: Of the comparison, about the worst output; "" where the runtime's own words say
+        meaning: What the verdict means.
+        message: What the comparison says of the worst output; "" where the runtime's own words say
             it.
         more: The other outputs that are wrong, in a few words; "" where there is none.
         words: The runtime's own; "" where it answered.

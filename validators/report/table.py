@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +15,7 @@ from anysize.validators.report.report import Cell, Report, RuntimeRecord
 from anysize.validators.report.story import FailingGroup, group_failing, needed_atol
 from anysize.words import printable, shortened
 
-__all__ = ["joined_table", "print_report", "report_table"]
+__all__ = ["joined_table", "report_table"]
 
 # Below this the last column of the numbers does not fit.
 _WIDE = 110
@@ -28,11 +28,6 @@ _STYLES = {Outcome.GOOD: "green", Outcome.FAILED: "bold red", Outcome.NOT_RUN: "
 # A terminal is scrolled back to the first ones; each is at most this long.
 _MOST_STORIES = 20
 _LONGEST = 1000
-
-
-def print_report(report: Report, console: Console) -> None:
-    """Print the table, the numbers behind it and what failed."""
-    console.print(report_table(report, console.width))
 
 
 def report_table(report: Report, width: int = 160) -> RenderableType:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -50,13 +50,14 @@ class CaseExpectation:
         )
 
 
+@dataclass(slots=True)
 class Expectations:
     """Asks a reference about one case after the other, from the smallest size on.
 
     Images and answers go to the spool. Each size is run once more in float32 on images of another
     seed, and the first case is repeated, to find a reference that proves nothing.
 
-    Args:
+    Attributes:
         reference: The original.
         spool: Receives images and outputs.
         signature: What the graph under test takes.
@@ -67,26 +68,16 @@ class Expectations:
         given: Inputs that stand in for the seeded ones of the only case.
     """
 
-    def __init__(
-        self,
-        reference: Reference,
-        spool: Spool,
-        signature: GraphInputs,
-        *,
-        has_arbiter: bool = True,
-        trusts_whole_numbers: bool = False,
-        rounded: Reference | None = None,
-        given: Mapping[str, Array] | None = None,
-    ) -> None:
-        self._reference = reference
-        self._spool = spool
-        self._signature = signature
-        self._has_arbiter = has_arbiter
-        self._whole_vary_by = np.inf if trusts_whole_numbers else None
-        self._rounded = rounded
-        self._given = given
-        self._varies: dict[Size, tuple[float, ...]] = {}
-        self._whole = WholeNumbers()
+    reference: Reference
+    spool: Spool
+    signature: GraphInputs
+    _: KW_ONLY
+    has_arbiter: bool = True
+    trusts_whole_numbers: bool = False
+    rounded: Reference | None = None
+    given: Mapping[str, Array] | None = None
+    _varies: dict[Size, tuple[float, ...]] = field(default_factory=dict, init=False)
+    _whole: WholeNumbers = field(default_factory=WholeNumbers, init=False)
 
     def ask(self, case: Case) -> CaseExpectation:
         """Make the images of a case, and let the reference answer.
@@ -95,23 +86,23 @@ class Expectations:
             SourceError: The reference answers differently each time, or not in float64.
         """
         inputs = self._made(case)
-        answer = self._reference.run(inputs, "float32")
+        answer = self.reference.run(inputs, "float32")
         if isinstance(answer, Rejected):
             return CaseExpectation(case, answer.reason)
         if not self._varies:
-            refuse_random(self._reference, inputs, answer)
-        precise = arbitrate(self._reference, inputs, answer) if self._has_arbiter else None
-        coarse = self._rounded.run(inputs, "float32") if self._rounded is not None else None
+            refuse_random(self.reference, inputs, answer)
+        precise = arbitrate(self.reference, inputs, answer) if self.has_arbiter else None
+        coarse = self.rounded.run(inputs, "float32") if self.rounded is not None else None
         self._store(case, answer, precise, coarse)
         if case.size not in self._varies:
             self._varies[case.size] = vary(
-                self._reference,
+                self.reference,
                 answer,
                 precise,
-                partial(make_inputs, case, self._signature, beside=self._given),
+                partial(make_inputs, case, self.signature, beside=self.given),
                 batch=case.batch,
-                seed=self._signature.vacuity_seed,
-                whole=self._whole_vary_by,
+                seed=self.signature.vacuity_seed,
+                whole=np.inf if self.trusts_whole_numbers else None,
             )
         return self._taken(case, self._varies[case.size])
 
@@ -121,8 +112,8 @@ class Expectations:
         Raises:
             SourceError: The reference does not answer in float64.
         """
-        inputs, float32 = self._spool.inputs(case), self._spool.read(case, FLOAT32)
-        self._spool.write(case, FLOAT64, arbitrate(self._reference, inputs, float32))
+        inputs, float32 = self.spool.inputs(case), self.spool.read(case, FLOAT32)
+        self.spool.write(case, FLOAT64, arbitrate(self.reference, inputs, float32))
 
     def ask_outside(self, case: Case, declared: SizeRange) -> CaseExpectation:
         """Make the images of a case that the file itself declares illegal: it has to reject it."""
@@ -131,7 +122,7 @@ class Expectations:
 
     def takes(self, case: Case) -> bool:
         """Whether the reference answers a case whose images have been made."""
-        return not isinstance(self._reference.run(self._spool.inputs(case), "float32"), Rejected)
+        return not isinstance(self.reference.run(self.spool.inputs(case), "float32"), Rejected)
 
     def ask_amplified(self, twin: Case) -> CaseExpectation | str:
         """Make other, brighter images of a size and a batch, and let the reference answer.
@@ -149,18 +140,18 @@ class Expectations:
             SourceError: The reference does not answer in float64.
         """
         case = replace(twin, is_amplified=True)
-        inputs, answer = amplify(case, self._reference, self._signature, self._whole)
+        inputs, answer = amplify(case, self.reference, self.signature, self._whole)
         if isinstance(answer, Rejected):
             return f"the reference rejects them ({answer.reason})"
-        usual = self._spool.read(twin, FLOAT32)
+        usual = self.spool.read(twin, FLOAT32)
         if overflows(answer, usual):
             return "the reference overflows on them"
         precise = None
-        if self._has_arbiter:
-            precise = arbitrate(self._reference, inputs, answer)
-            if is_less_sure(answer, precise, usual, self._spool.read(twin, FLOAT64)):
+        if self.has_arbiter:
+            precise = arbitrate(self.reference, inputs, answer)
+            if is_less_sure(answer, precise, usual, self.spool.read(twin, FLOAT64)):
                 return "the reference itself is less sure of its numbers there"
-        self._spool.write_inputs(case, inputs)
+        self.spool.write_inputs(case, inputs)
         self._store(case, answer, precise, None)
         # Amplified scores may be saturated, and need not vary.
         return self._taken(case, tuple(np.inf for _ in answer))
@@ -180,8 +171,8 @@ class Expectations:
         )
 
     def _made(self, case: Case) -> Mapping[str, Array]:
-        inputs = self._given or make_inputs(case, self._signature, self._signature.seed)
-        self._spool.write_inputs(case, inputs)
+        inputs = self.given or make_inputs(case, self.signature, self.signature.seed)
+        self.spool.write_inputs(case, inputs)
         return inputs
 
     def _store(
@@ -192,11 +183,11 @@ class Expectations:
         rounded: tuple[Array, ...] | Rejected | None,
     ) -> None:
         self._whole.add(float32)
-        self._spool.write(case, FLOAT32, float32)
+        self.spool.write(case, FLOAT32, float32)
         if float64 is not None:
-            self._spool.write(case, FLOAT64, float64)
+            self.spool.write(case, FLOAT64, float64)
         if isinstance(rounded, tuple):
-            self._spool.write(case, ROUNDED, rounded)
+            self.spool.write(case, ROUNDED, rounded)
 
     def _taken(self, case: Case, variations: tuple[float, ...]) -> CaseExpectation:
-        return CaseExpectation(case, None, self._reference.output_names, variations)
+        return CaseExpectation(case, None, self.reference.output_names, variations)

@@ -28,7 +28,7 @@ class FileUnderTest:
 
     Attributes:
         path: Where it lies.
-        model: Its graph; weights in other files are not loaded.
+        model: The graph in it; weights in other files are not loaded.
         metadata: What it says of itself.
         sha256: The file's hash, in hexadecimal digits.
         files: Numbers, sizes and times of the files that it consists of.

@@ -24,7 +24,7 @@ class Opened:
     """A runtime with a session, or with the verdict of all its cells.
 
     Attributes:
-        record: Of the report; its provenance comes later.
+        record: What the report says of the runtime; its provenance comes later.
         session: With the model loaded; None where there is none.
         verdict: Why there is none.
         words: The reason, in one line.

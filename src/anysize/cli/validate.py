@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from anysize.cli.console import progress, result, results_console
+from anysize.cli.console import progress
 from anysize.cli.options import Seed, Weights
 from anysize.cli.report_files import Html, Json, Junit, Markdown, ReportFiles
 from anysize.errors import UsageError
@@ -116,7 +116,6 @@ def validate(
     """Run a graph on each runtime at each size and compare it with its reference."""
     from anysize.validators import ValidationSpec, parse_runtimes
     from anysize.validators.diagnosis import load_inputs
-    from anysize.validators.report import print_report
     from anysize.verbs.validate import files_of, validate_file
 
     if inputs is not None and (sizes, batch) != (_SIZES, _BATCH):
@@ -143,9 +142,4 @@ def validate(
         report = validate_file(
             model, reference, spec, weights=weights, device=reference_device, progress=show
         )
-    files.write(report)
-    if files.is_json_on_stdout:
-        result(report.to_json())
-    else:
-        print_report(report, results_console())
-    raise typer.Exit(report.exit_code)
+    files.finish(report)

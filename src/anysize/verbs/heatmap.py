@@ -30,7 +30,7 @@ class ClassPeak:
 
     Attributes:
         index: The class.
-        name: Its name, or its index as text.
+        name: The class's name, or its index as text.
         probability: At its strongest cell, 0 to 1.
         y: Row of that cell's centre, in pixels.
         x: Column of that cell's centre, in pixels.
@@ -49,7 +49,7 @@ class HeatmapResult:
 
     Attributes:
         path: The PNG.
-        size: Of the image.
+        size: Height and width of the image.
         map_size: Cells of the class map.
         peaks: The classes drawn, strongest first.
     """

@@ -53,14 +53,14 @@ def validate(
             model that the file's metadata name is built anew.
         weights: A checkpoint for the reference.
         runtimes: Names as in `anysize runtimes`, a list or comma-separated, or `all`.
-        sizes: Of the images: `auto`, a list such as `224x224,256x320`, or a sequence of Size, text
+        sizes: Image sizes: `auto`, a list such as `224x224,256x320`, or a sequence of Size, text
             or (height, width).
         batches: Numbers of images.
-        seed: Of the images.
+        seed: What the images are drawn from.
         atol: With `rtol`, replaces the error budget by |y − ref| ≤ atol + rtol·|ref|, for all
             outputs or for those that are named: `{"map": 1e-3}`; the name "" stands for all that
             are not.
-        rtol: See `atol`.
+        rtol: The relative part of that tolerance.
         arbiter: `float64`, or `none` to judge by the float32 reference alone.
         reference_device: Where PyTorch computes a reference that SOURCE names; a module in memory
             stays where it is.
@@ -113,7 +113,7 @@ def validate_file(
 
     Args:
         model: The file under test.
-        reference: See `validate`.
+        reference: The original, as `validate` takes it.
         spec: What to compare on, and how to judge.
         weights: A checkpoint for the reference.
         device: Where PyTorch computes a reference that SOURCE names.

@@ -72,7 +72,7 @@ def expected_maps(
     Args:
         original: The original in two halves.
         images: `(batch, channels, height, width)`.
-        precision: Of features and head.
+        precision: What features and head compute in.
         scores: Stop before the head's Softmax, LogSoftmax or ArgMax.
 
     Returns:

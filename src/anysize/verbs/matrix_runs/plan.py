@@ -68,12 +68,12 @@ class Job:
         name: On the report.
         source: A SOURCE that is exported first; "" where `file` is given.
         file: The ONNX file, as seen from the configuration's folder; "" where `source` is given.
-        head: Of the export; "" for the model's own.
-        size: Of the export, the training size; "" for the model's own.
-        min_size: Of the export; "" for the network's own smallest.
-        max_size: Of the export; "" for none.
-        opset: Of the export; None for the export's own.
-        reference: See `anysize validate`; "" for what the file says.
+        head: The head to export; "" for the model's own.
+        size: The training size to export; "" for the model's own.
+        min_size: The smallest size of the exported file; "" for the network's own smallest.
+        max_size: The largest one; "" for none.
+        opset: The operator set to export; None for the export's own.
+        reference: A SOURCE or an ONNX file to compare with; "" for what the file says.
         weights: A checkpoint; "" for none.
         spec: What to compare on; its seed is that of random weights, too.
     """
