@@ -27,9 +27,9 @@ from anysize.surgery.storage import (
     copy_fields,
     is_loaded,
     load_tensor,
-    one_line,
     place_of,
 )
+from anysize.words import one_line
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs

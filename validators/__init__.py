@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from anysize.validators.proof import RewriteProof, prove_rewrite
     from anysize.validators.report import Cell, JoinedReport, Report, join
     from anysize.validators.runtimes import RUNTIMES
+    from anysize.validators.spec import ValidationSpec
     from anysize.validators.validate import Progress, validate_model
     from anysize.validators.worker import RuntimeInfo, get_runtime, list_runtimes, parse_runtimes
 
@@ -29,6 +30,7 @@ __all__ = [
     "RewriteProof",
     "RuntimeInfo",
     "Tolerance",
+    "ValidationSpec",
     "Verdict",
     "auto_sizes",
     "exit_code",
@@ -44,33 +46,12 @@ __getattr__ = lazy_names(
     __name__,
     {
         "inputs": ("auto_sizes",),
-        "judging": (
-            "PROFILES",
-            "Tolerance",
-            "VERDICTS",
-            "Verdict",
-            "exit_code",
-        ),
-        "proof": (
-            "RewriteProof",
-            "prove_rewrite",
-        ),
-        "report": (
-            "Cell",
-            "JoinedReport",
-            "Report",
-            "join",
-        ),
+        "judging": ("PROFILES", "Tolerance", "VERDICTS", "Verdict", "exit_code"),
+        "proof": ("RewriteProof", "prove_rewrite"),
+        "report": ("Cell", "JoinedReport", "Report", "join"),
         "runtimes": ("RUNTIMES",),
-        "worker": (
-            "RuntimeInfo",
-            "get_runtime",
-            "list_runtimes",
-            "parse_runtimes",
-        ),
-        "validate": (
-            "Progress",
-            "validate_model",
-        ),
+        "spec": ("ValidationSpec",),
+        "worker": ("RuntimeInfo", "get_runtime", "list_runtimes", "parse_runtimes"),
+        "validate": ("Progress", "validate_model"),
     },
 )

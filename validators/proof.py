@@ -19,26 +19,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from anysize.errors import SourceError, UnsupportedModelError, UsageError
+from anysize.errors import UsageError
 from anysize.heads import AS_IS
 from anysize.sizes import Size
-from anysize.validators.inputs import Case, make_images
+from anysize.validators.inputs import Case, GraphInputs, graph_inputs
 from anysize.validators.judging import PROFILES, Expected, Judgement, Verdict, exit_code, judge
 from anysize.validators.references import Reference, Rejected
 from anysize.validators.report import Cell
-from anysize.validators.run import Arbiter, variations
+from anysize.validators.run import FLOAT64, CaseExpectation, Expectations, Spool, as_cell
 
 if TYPE_CHECKING:
     import onnx
 
-    from anysize.validators.references.graph import GraphPair, OnnxReference
+    from anysize.validators.references.graph import GraphPair
 
 __all__ = ["RewriteProof", "prove_rewrite"]
 
 Array = NDArray[np.generic]
 
 _RUNTIME = "ort-cpu"
-_NAME = "image"
 # Images at a time where a label is all that an image gets.
 _LABELLED = 8
 
@@ -67,7 +66,7 @@ class RewriteProof:
         """The cell that failed worst, or, where none failed, the one closest to its budget."""
         return max(
             self.cells,
-            key=lambda c: (not c.is_good, c.worst.deviation.ratio if c.worst else 0.0),
+            key=lambda cell: (not cell.is_good, cell.ratio),
             default=None,
         )
 
@@ -97,7 +96,7 @@ def prove_rewrite(
     trained_batch: int = 2,
     seed: int = 0,
     source: Path | None = None,
-    arbiter: Arbiter = "float64",
+    arbiter: str = "float64",
     scores: bool = False,
     threads: int = 1,
 ) -> RewriteProof:
@@ -114,8 +113,8 @@ def prove_rewrite(
         training: Where the whole original is compared, too; by default what the original declares.
         batch: Images at a time, and eight at least where they get labels; an original that declares
             batch 1 takes them one by one.
-        trained_batch: The same at the training size and at the first of the others.
-        seed: Of the images.
+        trained_batch: Images at a time at the training size and at the first of the others.
+        seed: What the images are drawn from.
         source: The file that holds the weights of models given as `ModelProto`.
         arbiter: `float64`, or `none` to let the float32 original stand in for it.
         scores: Compare the scores that labels and probabilities are read from, and not these.
@@ -124,112 +123,65 @@ def prove_rewrite(
     Raises:
         DeclinedError: The original has no FC head; the message names the node.
         ModelFileError: A file is unreadable, or ONNX Runtime cannot load a graph.
+        SourceError: The original answers differently each time, or not in float64.
         UsageError: There is no size at all.
     """
-    from anysize.surgery import trained_size
-    from anysize.validators.references.graph import answers_labels
+    from anysize.surgery import read_metadata, trained_size
+    from anysize.validators.references.graph import (
+        OnnxReference,
+        answers_labels,
+        converted_graph,
+    )
 
-    opened = _open(original, rewritten, source, scores=scores)
-    if not scores and answers_labels(opened.original):
+    old, new = _open(original, rewritten, source, scores=scores, threads=threads)
+    if not scores and answers_labels(old.model):
         batch = trained_batch = max(batch, trained_batch, _LABELLED)
-    training = training or trained_size(opened.original)
+    training = training or trained_size(old.model)
     if not sizes and training is None:
         raise UsageError("proof of a rewrite: no size to compare at; give --size")
+    is_kept = read_metadata(new.model).head == AS_IS  # only axes were freed
     further = [size for size in dict.fromkeys(sizes) if size != training]
     cases = [Case(size, batch if place else trained_batch) for place, size in enumerate(further)]
-    if training is not None and opened.is_kept:  # the original answers at no other size
-        cases = [Case(training, count) for count in _batches(opened.original, trained_batch)]
+    if training is not None and is_kept:  # the original answers at no other size
+        cases = [Case(training, count) for count in _batches(old.model, trained_batch)]
     elif training is not None:
         cases.insert(0, Case(training, trained_batch))
-    images = _Images(_channels(opened.original), seed, _takes_half(opened.original))
+    signature = graph_inputs(old.model, seed)
     with contextlib.ExitStack() as stack:
-        whole = stack.enter_context(contextlib.closing(opened.whole(threads)))
-        parts = whole if opened.is_kept else opened.parts(whole, training, threads)
+        spool, whole_spool = stack.enter_context(Spool()), stack.enter_context(Spool())
+        whole = OnnxReference(old)
+        stack.callback(whole.close)
+        parts = whole if is_kept else converted_graph(new.model, old, size=training)
         stack.callback(parts.close)
-        graph = stack.enter_context(contextlib.closing(opened.graph(threads)))
-        questions = [_Question(parts, case) for case in cases]
-        if training is not None and not opened.is_kept:
-            ranks = tuple(_rank(output) for output in opened.rewritten.graph.output)
-            questions.insert(0, _Question(whole, cases[0], is_whole=True, ranks=ranks))
-        expected = [_ask(question, images) for question in questions]
+        at_training = None
+        if training is not None and not is_kept:
+            at_training = _asked(whole, whole_spool, signature).ask(cases[0])
+            whole.close()
+        asked = _asked(parts, spool, signature)
+        expectations = [asked.ask(case) for case in cases]
         parts.close()
-        got = {case: graph.run((images.of(case),), "float32") for case in cases}
-        graph.close()
+        stack.callback(new.close)
+        got = {c: new.run(tuple(spool.inputs(c).values()), "float32") for c in cases}
+        new.close()
         if arbiter == "float64":
-            expected = _arbitrated(expected, parts, images)
-    names = tuple(output.name for output in opened.rewritten.graph.output)
-    cells = tuple(_judge(one, got[one.case], names) for one in expected)
-    passed = zip(cells, expected, strict=True)
-    answers = sum(one.answers for cell, one in passed if cell.outputs and not one.is_whole)
-    return RewriteProof(cells, answers)
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """The two graphs, their weights in their files where they have any.
-
-    Attributes:
-        original: The graph that was rewritten.
-        rewritten: The new one.
-        name: How messages call the original.
-        original_file: The file with the original's weights, where they are not in memory.
-        rewritten_file: The same of the new graph.
-        loads_from: The new graph's own file, where that is what shall be loaded.
-    """
-
-    original: onnx.ModelProto
-    rewritten: onnx.ModelProto
-    name: str
-    original_file: Path | None
-    rewritten_file: Path | None
-    loads_from: Path | None
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether no layer was changed, and only axes were freed."""
-        return self._head == AS_IS
-
-    @property
-    def _head(self) -> str | None:
-        from anysize.surgery import read_metadata
-
-        return read_metadata(self.rewritten).head
-
-    def whole(self, threads: int) -> OnnxReference:
-        """The original as it is."""
-        from anysize.validators.references.graph import OnnxReference, external_folder
-
-        path = self.original_file
-        folder = external_folder(self.original, path) if path else None
-        return OnnxReference(self.original, name=self.name, folder=folder, threads=threads)
-
-    def parts(self, whole: OnnxReference, size: Size | None, threads: int) -> Reference:
-        """The original's features and layers, put together as the new head asks for."""
-        from anysize.validators.references import output_layout
-        from anysize.validators.references.graph import converted_graph
-
-        return converted_graph(
-            self.original,
-            whole,
-            head=self._head,
-            layout=output_layout(self.rewritten, self.original),
-            size=size,
-            path=self.original_file,
-            threads=threads,
-        )
-
-    def graph(self, threads: int) -> GraphPair:
-        """The new graph."""
-        from anysize.validators.references.graph import GraphPair, external_folder
-
-        path = self.rewritten_file
-        return GraphPair(
-            self.rewritten,
-            name="rewritten",
-            folder=external_folder(self.rewritten, path) if path else None,
-            path=self.loads_from,
-            threads=threads,
-        )
+            for one in expectations:
+                if one.rejection is None:
+                    asked.arbitrate(one.case)
+        cells = []
+        if at_training is not None:
+            # Cut or whole means the same in float64; a map that the rewrite adds to its logits is
+            # left to the parts.
+            expected, answer = _shaped(at_training.read(whole_spool), new.model), got[cases[0]]
+            count = len(expected.float32)
+            expected = replace(expected, float64=spool.read(cases[0], FLOAT64)[:count] or None)
+            answer = answer if isinstance(answer, Rejected) else answer[:count]
+            cells.append(_judge(at_training, expected, answer, new.model))
+        answers = 0
+        for one in expectations:
+            expected = one.read(spool)
+            cells.append(_judge(one, expected, got[one.case], new.model))
+            answers += _answers(expected) if cells[-1].outputs else 0
+    return RewriteProof(tuple(cells), answers)
 
 
 def _open(
@@ -238,132 +190,65 @@ def _open(
     source: Path | None,
     *,
     scores: bool,
-) -> _Opened:
+    threads: int,
+) -> tuple[GraphPair, GraphPair]:
     """Open both, cut at the scores that labels are read from where that is asked for."""
     from anysize.surgery import load_model
     from anysize.validators.references import output_layout
-    from anysize.validators.references.graph import with_scores
+    from anysize.validators.references.graph import GraphPair, with_scores
 
-    first, second = (
-        load_model(one, weights="in_file") if isinstance(one, Path) else one
-        for one in (original, rewritten)
+    def graph(one: onnx.ModelProto | Path, name: str) -> GraphPair:
+        if not isinstance(one, Path):
+            return GraphPair(one, name=name, source=source, threads=threads)
+        model = load_model(one, weights="in_file")
+        return GraphPair(model, name=name, source=one, is_unchanged=True, threads=threads)
+
+    name = original.name if isinstance(original, Path) else "original"
+    old, new = graph(original, name), graph(rewritten, "rewritten")
+    if not scores:
+        return old, new
+    is_map = output_layout(new.model, old.model) == "map"
+    return (
+        old.changed(with_scores(old.model, is_map=False)),
+        new.changed(with_scores(new.model, is_map=is_map)),
     )
-    if scores:
-        is_map = output_layout(second, first) == "map"
-        first, second = with_scores(first, is_map=False), with_scores(second, is_map=is_map)
-    return _Opened(
-        first,
-        second,
-        name=original.name if isinstance(original, Path) else "original",
-        original_file=original if isinstance(original, Path) else source,
-        rewritten_file=rewritten if isinstance(rewritten, Path) else source,
-        loads_from=rewritten if isinstance(rewritten, Path) and not scores else None,
-    )
 
 
-@dataclass(frozen=True, slots=True)
-class _Images:
-    """Seeded images, rounded to what the graph takes, so that both precisions see the same."""
-
-    channels: int
-    seed: int
-    is_half: bool
-
-    def of(self, case: Case, *, other: bool = False) -> Array:
-        seed = self.seed + 1 if other else self.seed
-        images = make_images(case.size, case.batch, channels=self.channels, seed=seed)
-        return images.astype(np.float16) if self.is_half else images
+def _asked(reference: Reference, spool: Spool, signature: GraphInputs) -> Expectations:
+    """Ask in float32 alone, for the time being; labels are compared image by image."""
+    return Expectations(reference, spool, signature, has_arbiter=False, trusts_whole_numbers=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """What is asked of the original at one size.
-
-    Attributes:
-        original: The whole of it, or its parts.
-        case: Size and batch.
-        is_whole: Only the outputs that the whole original has are looked at: the map that the
-            rewrite adds to its logits is left to the parts.
-        ranks: Of the outputs of the rewrite, None where one does not say: where it has two axes
-            more, what the original answers for an image stands for a map of one cell.
-    """
-
-    original: Reference
-    case: Case
-    is_whole: bool = False
-    ranks: tuple[int | None, ...] = ()
+def _shaped(expected: Expected, rewritten: onnx.ModelProto) -> Expected:
+    """Let an answer for an image stand for a map of one cell where the rewrite has such a map."""
+    ranks = (_rank(output) for output in rewritten.graph.output)
+    pairs = zip(expected.float32, ranks, strict=False)
+    shaped = tuple(a[..., None, None] if rank == a.ndim + 2 else a for a, rank in pairs)
+    return replace(expected, float32=shaped)
 
 
-@dataclass(frozen=True, slots=True)
-class _Expected:
-    case: Case
-    is_whole: bool
-    float32: tuple[Array, ...] | Rejected
-    varies: tuple[float, ...]
-    float64: tuple[Array, ...] | Rejected | None = None
-
-    @property
-    def answers(self) -> int:
-        """How many answers the last output holds: cells of a map, or images."""
-        if isinstance(self.float32, Rejected):
-            return 0
-        shape = self.float32[-1].shape
-        return int(shape[0] * shape[-2] * shape[-1]) if len(shape) == 4 else int(shape[0])
-
-
-def _ask(question: _Question, images: _Images) -> _Expected:
-    """Let the original answer in float32, and see how its answers vary between images."""
-    case, original = question.case, question.original
-    answer = original.run({_NAME: images.of(case)}, "float32")
-    varies: tuple[float, ...] = ()
-    if not isinstance(answer, Rejected):
-        if case.batch > 1 and all(len(one) == case.batch for one in answer):
-            other: tuple[Array, ...] | Rejected = tuple(np.roll(one, 1, axis=0) for one in answer)
-        else:
-            other = original.run({_NAME: images.of(case, other=True)}, "float32")
-        varies = variations(answer, other, whole=np.inf)
-        if question.ranks:
-            pairs = zip(answer, question.ranks, strict=False)
-            answer = tuple(a[..., None, None] if r == a.ndim + 2 else a for a, r in pairs)
-    if question.is_whole:
-        original.close()
-    return _Expected(case, question.is_whole, answer, varies)
+def _judge(
+    one: CaseExpectation,
+    expected: Expected,
+    got: tuple[Array, ...] | Rejected,
+    rewritten: onnx.ModelProto,
+) -> Cell:
+    """Judge what the rewritten graph answers for a case, in the order of its outputs."""
+    if one.rejection is not None:
+        judgement = Judgement(Verdict.REJECTED, f"original: {one.rejection}")
+    elif isinstance(got, Rejected):
+        judgement = Judgement(Verdict.ERROR, got.reason)
+    else:
+        names = [output.name for output in rewritten.graph.output]
+        named = dict(zip(names, got, strict=False))
+        judgement = judge(named, replace(expected, names=None), profile=PROFILES["strict"])
+    return as_cell(_RUNTIME, one.case, judgement)
 
 
-def _arbitrated(
-    expected: Sequence[_Expected], parts: Reference, images: _Images
-) -> list[_Expected]:
-    """Add what the original answers in float64; cut or whole it means the same, so its parts do."""
-    asked = [one.case for one in expected if not isinstance(one.float32, Rejected)]
-    precise = {
-        case: parts.run({_NAME: images.of(case)}, "float64") for case in dict.fromkeys(asked)
-    }
-    return [replace(one, float64=precise.get(one.case)) for one in expected]
-
-
-def _judge(expected: _Expected, got: tuple[Array, ...] | Rejected, names: tuple[str, ...]) -> Cell:
-    """Judge what the rewritten graph answers at one size."""
-    case, float32, float64 = expected.case, expected.float32, expected.float64
-    if isinstance(float32, Rejected):
-        return _cell(case, Judgement(Verdict.REJECTED, f"original: {float32.reason}"))
-    if isinstance(float64, Rejected):
-        raise SourceError(
-            f"original: runs in float32 but not in float64 ({float64.reason}); skip the proof"
-        )
-    if isinstance(got, Rejected):
-        return _cell(case, Judgement(Verdict.ERROR, got.reason))
-    named = dict(zip(names, got, strict=True))
-    if expected.is_whole:
-        named = dict(list(named.items())[: len(float32)])
-        float64 = float64 and float64[: len(float32)]
-    reference = Expected(None, float32, float64, expected.varies)
-    return _cell(case, judge(named, reference, profile=PROFILES["strict"]))
-
-
-def _cell(case: Case, judgement: Judgement) -> Cell:
-    return Cell(
-        _RUNTIME, case.size, case.batch, judgement.verdict, judgement.message, judgement.outputs
-    )
+def _answers(expected: Expected) -> int:
+    """How many answers the last output holds: cells of a map, or images."""
+    shape = expected.float32[-1].shape
+    return int(shape[0] * shape[-2] * shape[-1]) if len(shape) == 4 else int(shape[0])
 
 
 def _rank(output: onnx.ValueInfoProto) -> int | None:
@@ -377,24 +262,3 @@ def _batches(original: onnx.ModelProto, batch: int) -> tuple[int, ...]:
 
     declared = image_input(original).type.tensor_type.shape.dim[0].dim_value
     return (declared,) if declared > 1 else (1, batch)
-
-
-def _takes_half(model: onnx.ModelProto) -> bool:
-    import onnx
-
-    from anysize.surgery.graph import image_input
-
-    kind = image_input(model).type.tensor_type.elem_type
-    return int(kind) == onnx.TensorProto.FLOAT16
-
-
-def _channels(model: onnx.ModelProto) -> int:
-    from anysize.surgery.graph import image_input
-
-    value = image_input(model)
-    channels = value.type.tensor_type.shape.dim[1].dim_value
-    if channels < 1:
-        raise UnsupportedModelError(
-            f"input {value.name!r}: channels are not declared; expected a number in axis 1"
-        )
-    return int(channels)

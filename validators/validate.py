@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anysize.errors import UsageError
 from anysize.heads import head_kind
-from anysize.sizes import Size
+from anysize.sizes import Size, SizeRange
 from anysize.validators.inputs import (
     Case,
     GraphInputs,
@@ -23,7 +23,7 @@ from anysize.validators.inputs import (
     graph_inputs,
     plan_cases,
 )
-from anysize.validators.judging import PerOutput, Tolerances
+from anysize.validators.judging import Tolerances
 from anysize.validators.references import (
     Reference,
     choose_reference,
@@ -32,25 +32,22 @@ from anysize.validators.references import (
 )
 from anysize.validators.report import ReferenceRecord, Report
 from anysize.validators.run import (
-    Arbiter,
     CaseExpectation,
+    Expectations,
+    FileUnderTest,
     Spool,
-    Subject,
-    compute_expectations,
     machine,
-    open_runtime,
+    open_session,
     package_versions,
-    read_inputs,
-    run_opened,
+    run_sweeps,
     usable_cpus,
 )
 from anysize.validators.runtimes import Runtime
+from anysize.validators.spec import ValidationSpec
 from anysize.validators.worker import get_runtime
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from anysize.validators.worker import Limits
 
 __all__ = ["Progress", "validate_model"]
 
@@ -67,23 +64,11 @@ class Progress:
 def validate_model(
     path: Path | str,
     reference: Reference | nn.Module | Path | str,
+    spec: ValidationSpec | None = None,
     *,
-    runtimes: Sequence[str | Runtime] = ("ort-cpu",),
-    sizes: Sequence[Size] | Literal["auto"] = "auto",
-    batches: Sequence[int] | int = (1, 2),
-    seed: int = 0,
-    atol: PerOutput | None = None,
-    rtol: PerOutput | None = None,
-    arbiter: Arbiter = "float64",
     name: str = "",
-    threads: int = 0,
-    limits: Limits | None = None,
-    tf32: bool = False,
-    half: bool = False,
-    bright: bool = True,
-    inputs: Mapping[str, NDArray[np.generic]] | None = None,
-    bisect: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
+    **options: Any,
 ) -> Report:
     """Compare an ONNX file with its original on every runtime, size and batch.
 
@@ -96,27 +81,10 @@ def validate_model(
         reference: Its original: a module in evaluation mode, another ONNX file, or a ready
             reference. A fully convolutional file against an original with an FC head is compared
             window by window.
-        runtimes: Names of `anysize.validators.runtimes.known_runtimes()`, each of which runs in a
-            worker process; or runtimes of the caller's own, which run in this one.
-        sizes: Of the images, or `auto`.
-        batches: Numbers of images.
-        seed: Of the images.
-        atol: With `rtol`, replaces the error budget by |y − ref| ≤ atol + rtol · |ref|, for all
-            outputs or for those that are named; the name "" stands for all that are not.
-        rtol: See `atol`; either one alone makes the other 0.
-        arbiter: `float64`, or `none` to let the float32 reference stand in for it.
+        spec: What to compare on, and how to judge.
         name: How the report calls a module.
-        threads: Threads that one operator may use; 0 takes all that this process may use.
-        limits: Of the worker processes of runtimes given by name; None for the default ones.
-        tf32: Allow TF32 on the runtimes that have it, and judge them by its error profile.
-        half: Judge a file with float16 weights by the error profile `float16`; one that says so
-            itself, or takes float16 images, is anyway.
-        bright: Add a case of other, brighter images.
-        inputs: Arrays for the graph's inputs, by name; they replace seeded images, sizes and
-            batches.
-        bisect: A folder. Each runtime's first failing cell is diagnosed, and its images are
-            saved there.
         progress: Called before each run.
+        **options: Fields of `ValidationSpec`, which replace those of `spec`.
 
     Raises:
         ModelFileError: A file is unreadable, invalid or unsafe.
@@ -127,74 +95,73 @@ def validate_model(
     """
     from anysize.surgery import trained_size
 
-    _check(arbiter, seed)
-    found = _found(runtimes, limits=limits, tf32=tf32)
-    subject = Subject.read(Path(path))
-    outputs = float_outputs(subject.model)
-    tolerances = Tolerances.of(atol, rtol, outputs)
-    spec = graph_inputs(subject.model, seed)
-    threads = threads or usable_cpus()
-    training = trained_size(subject.model) or own_training_size(reference)
-    if inputs is not None:
-        case, inputs = given_case(inputs, spec)
+    spec = replace(spec or ValidationSpec(), **options)
+    runtimes = _runtimes(spec)
+    file = FileUnderTest.read(Path(path))
+    outputs = float_outputs(file.model)
+    tolerances = Tolerances.of(spec.atol, spec.rtol, outputs)
+    signature = graph_inputs(file.model, spec.seed)
+    threads = spec.threads or usable_cpus()
+    training = trained_size(file.model) or own_training_size(reference)
+    given: Mapping[str, NDArray[np.generic]] | None = None
+    if spec.inputs is not None:
+        case, given = given_case(spec.inputs, signature)
         cases: tuple[Case, ...] = (case,)
     else:
-        spec.require_made()
-        cases = plan_cases(_auto(subject, training) if sizes == "auto" else sizes, batches)
-    is_half = _is_half(subject, spec, is_asked_for=half)
-    has_bright = bright and inputs is None and not is_half
-    # Each runtime loads, runs every case twice, and once on bright images.
-    steps = _Steps(progress, total=len(cases) + len(found) * (2 * len(cases) + 1 + has_bright))
+        signature.require_made()
+        sizes = _auto(file, training) if spec.sizes == "auto" else spec.sizes
+        cases = plan_cases(sizes, spec.batches)
+    is_half = _is_half(file, signature, is_asked_for=spec.half)
+    is_amplified = spec.amplified and given is None and not is_half
+    # Each runtime loads, runs every case twice, and once on amplified images.
+    steps = _Steps(progress, total=len(cases) + len(runtimes) * (2 * len(cases) + 1 + is_amplified))
     notes = []
-    if subject.has_float16 and not is_half:
+    if file.has_float16 and not is_half:
         notes.append("most weights are float16; --half judges the file as half precision")
-    if not has_bright and inputs is None:
-        reason = ": half precision may overflow on them" if bright else ", by request"
+    if not is_amplified and given is None:
+        reason = ": half precision may overflow on them" if spec.amplified else ", by request"
         notes.append(f"no case has brighter images{reason}")
     with Spool() as spool:
-        original = choose_reference(subject.model, reference, name=name, threads=threads)
+        original = choose_reference(file.model, reference, name=name, threads=threads)
         with (
             contextlib.closing(original),
-            _rounded(subject, reference, is_half=is_half) as rounded,
+            _rounded(file, reference, is_half=is_half) as rounded,
         ):
-            expectations = compute_expectations(
-                cases,
+            asked = Expectations(
                 original,
-                spec=spec,
-                declared=subject.declared,
-                arbiter=arbiter,
-                spool=spool,
-                step=steps,
-                training=training,
+                spool,
+                signature,
+                has_arbiter=spec.arbiter == "float64",
+                trusts_whole_numbers=is_amplified,
                 rounded=rounded,
-                given=inputs,
-                is_asked_for=sizes != "auto",
-                bright=has_bright,
-                note=notes.append,
+                given=given,
             )
+            found = _ask(asked, cases, file.declared, spec, note=notes.append, step=steps)
+            if is_amplified:
+                _amplify(asked, found, training, note=notes.append)
+            expectations = asked.settled(found) if is_amplified else tuple(found)
         results = []
-        for runtime in found:
+        for runtime in runtimes:
             steps(f"{runtime.name}: loading")
             profile = "float16" if is_half else ""
-            opened = open_runtime(runtime, subject.path, threads=threads, profile=profile)
+            opened = open_session(runtime, file.path, threads=threads, profile=profile)
             results.append(
-                run_opened(
+                run_sweeps(
                     opened,
                     expectations,
-                    spec=spec,
                     spool=spool,
                     tolerances=tolerances,
                     step=steps,
                 )
             )
-        subject.require_unchanged()
+        file.require_unchanged()
         report = Report(
-            model=subject.record(),
+            model=file.record(),
             reference=ReferenceRecord(
-                original.name, original.kind, arbiter, device=module_device(reference)
+                original.name, original.kind, spec.arbiter, device=module_device(reference)
             ),
-            seed=seed,
-            vacuity_seed=spec.vacuity_seed,
+            seed=spec.seed,
+            vacuity_seed=signature.vacuity_seed,
             tolerance=str(tolerances),
             threads=threads,
             runtimes=tuple(result.record for result in results),
@@ -203,35 +170,85 @@ def validate_model(
             notes=(*notes, *_notes(expectations, outputs)),
             machine=machine(),
         )
-        if bisect is None:
+        if spec.bisect is None:
             return report
         from anysize.validators.diagnosis import bisect_report
 
         return bisect_report(
             report,
-            subject.path,
-            runtimes=found,
-            inputs_of=lambda cell: read_inputs(
-                spool, Case(cell.size, cell.batch, cell.is_bright), spec
-            ),
-            folder=bisect,
+            file.path,
+            runtimes=runtimes,
+            inputs_of=lambda cell: spool.inputs(Case(cell.size, cell.batch, cell.is_bright)),
+            folder=spec.bisect,
             step=steps,
         )
 
 
-def _check(arbiter: str, seed: int) -> None:
-    if arbiter not in ("float64", "none"):
-        raise UsageError(f"arbiter {arbiter!r}: expected float64 or none")
-    if seed < 0:
-        raise UsageError(f"seed {seed}: expected a whole number from 0 on")
-
-
-def _found(
-    runtimes: Sequence[str | Runtime], *, limits: Limits | None, tf32: bool
-) -> list[Runtime]:
-    if not runtimes:
+def _runtimes(spec: ValidationSpec) -> list[Runtime]:
+    if not spec.runtimes:
         raise UsageError("no runtime to validate on; give for example --runtimes ort-cpu")
-    return [get_runtime(r, limits=limits, tf32=tf32) if isinstance(r, str) else r for r in runtimes]
+    return [
+        get_runtime(one, limits=spec.limits, tf32=spec.tf32) if isinstance(one, str) else one
+        for one in spec.runtimes
+    ]
+
+
+def _ask(
+    asked: Expectations,
+    cases: Sequence[Case],
+    declared: SizeRange | None,
+    spec: ValidationSpec,
+    *,
+    note: Callable[[str], None],
+    step: Callable[[str], None],
+) -> list[CaseExpectation]:
+    """Ask about every case; a size outside what the file declares counts as rejected.
+
+    The bounds are part of the file's promise. Somebody who named the sizes is told which of them
+    the file alone rejects.
+    """
+    found = []
+    taken: dict[Size, None] = {}
+    for case in cases:
+        step(f"reference at {case}")
+        if declared is None or case.size in declared:
+            found.append(asked.ask(case))
+            continue
+        found.append(asked.ask_outside(case, declared))
+        if spec.sizes != "auto" and asked.takes(case):
+            taken[case.size] = None
+    if taken:
+        note(
+            f"the file declares sizes {declared}, so that it must reject "
+            f"{', '.join(map(str, taken))}; the reference takes them"
+        )
+    return found
+
+
+def _amplify(
+    asked: Expectations,
+    found: list[CaseExpectation],
+    training: Size | None,
+    *,
+    note: Callable[[str], None],
+) -> None:
+    """Add a case of brighter images behind its twin, where the reference takes any case.
+
+    The twin has the training size, or one of the smaller ones: a larger size would tell no more,
+    and take longer.
+    """
+    taken = [one for one in found if one.rejection is None]
+    batch = min((one.case.batch for one in taken), default=0)
+    taken = [one for one in taken if one.case.batch == batch]
+    if not taken:
+        return
+    trained = [one for one in taken if one.case.size == training]
+    twin = trained[0] if trained else taken[len(taken) // 3]
+    amplified = asked.ask_amplified(twin.case)
+    if isinstance(amplified, CaseExpectation):
+        found.insert(found.index(twin) + 1, amplified)
+    else:
+        note(f"no case has brighter images: {amplified}")
 
 
 def _notes(expectations: Sequence[CaseExpectation], outputs: Mapping[str, bool]) -> tuple[str, ...]:
@@ -262,7 +279,7 @@ class _Steps:
 
 
 def _rounded(
-    subject: Subject, reference: Reference | nn.Module | Path | str, *, is_half: bool
+    file: FileUnderTest, reference: Reference | nn.Module | Path | str, *, is_half: bool
 ) -> contextlib.AbstractContextManager[Reference | None]:
     """Make the reference with float16 weights; None where nothing asks for it, or has no weights.
 
@@ -272,25 +289,25 @@ def _rounded(
         return contextlib.nullcontext()
     from anysize.validators.references import rounded_copy
 
-    return contextlib.closing(choose_reference(subject.model, rounded_copy(reference)))
+    return contextlib.closing(choose_reference(file.model, rounded_copy(reference)))
 
 
-def _is_half(subject: Subject, spec: GraphInputs, *, is_asked_for: bool) -> bool:
+def _is_half(file: FileUnderTest, spec: GraphInputs, *, is_asked_for: bool) -> bool:
     """Whether the file is judged as half precision: where it is, and it or the user says so."""
-    if is_asked_for and not subject.has_float16:
-        raise UsageError(f"half: most weights of {subject.path} are float32; leave it out")
-    says_so = "float16" in (subject.metadata.precision, spec.dtype)
-    return subject.has_float16 and (is_asked_for or says_so)
+    if is_asked_for and not file.has_float16:
+        raise UsageError(f"half: most weights of {file.path} are float32; leave it out")
+    says_so = "float16" in (file.metadata.precision, spec.dtype)
+    return file.has_float16 and (is_asked_for or says_so)
 
 
-def _auto(subject: Subject, training: Size | None) -> tuple[Size, ...]:
+def _auto(file: FileUnderTest, training: Size | None) -> tuple[Size, ...]:
     if training is None:
         raise UsageError(
             "sizes auto: neither the file nor the reference says its training size; give --sizes"
         )
     return auto_sizes(
         training,
-        legal=subject.declared,
-        stride=subject.metadata.map_stride,
-        is_interval=head_kind(subject.metadata.head).fixes_size,
+        legal=file.declared,
+        stride=file.metadata.map_stride,
+        is_interval=head_kind(file.metadata.head).fixes_size,
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["cleaned", "one_line", "printable", "shortened"]
+from collections.abc import Iterable
+
+__all__ = ["cleaned", "one_line", "printable", "shape_text", "shortened"]
 
 _MOST = 400
 
@@ -36,3 +38,8 @@ def cleaned(words: object, *, most: int = _MOST) -> str:
 def one_line(exc: BaseException) -> str:
     """Return the words of an exception, or its name where it has none."""
     return cleaned(exc) or type(exc).__name__
+
+
+def shape_text(shape: Iterable[object]) -> str:
+    """Write a shape as `(2, 3, 224, 224)`; its sides may be names."""
+    return f"({', '.join(map(str, shape))})"

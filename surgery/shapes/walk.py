@@ -19,7 +19,8 @@ from anysize.sizes import Size
 from anysize.surgery.graph import Graph, Model, attribute, image_input, opset_version
 from anysize.surgery.shapes.folding import NodeFolder
 from anysize.surgery.shapes.rules import Shape, output_shape
-from anysize.surgery.storage import one_line, small_array, weight_free
+from anysize.surgery.storage import small_array, weight_free
+from anysize.words import one_line
 
 __all__ = [
     "IllegalSizeError",

@@ -22,7 +22,6 @@ from anysize.surgery.storage.weightless import (
     check,
     copy_fields,
     inferred_values,
-    one_line,
     weight_free,
 )
 
@@ -47,7 +46,6 @@ __all__ = [
     "locate",
     "mapped_array",
     "model_files",
-    "one_line",
     "permute_later",
     "place_of",
     "save_model",

@@ -25,7 +25,8 @@ from anysize.surgery.storage.tensors import (
     payload_bytes,
     place_of,
 )
-from anysize.surgery.storage.weightless import check, one_line
+from anysize.surgery.storage.weightless import check
+from anysize.words import cleaned, one_line
 
 __all__ = ["PROTOBUF_LIMIT_BYTES", "Weights", "load_model", "model_files"]
 
@@ -175,7 +176,7 @@ def _check_tensors(model: onnx.ModelProto, folder: Path) -> None:
             )
         if any(dim < 0 for dim in tensor.dims):
             raise ModelFileError(
-                f"tensor {tensor.name!r}: dims {one_line(str(list(tensor.dims)))} are negative"
+                f"tensor {tensor.name!r}: dims {cleaned(list(tensor.dims))} are negative"
             )
         if not is_loaded(tensor):
             external_range(tensor, folder)
@@ -200,5 +201,5 @@ def _check_typed(tensor: onnx.TensorProto) -> None:
     if held != expected and not (is_packed(tensor) and 0 < held < expected):
         raise ModelFileError(
             f"tensor {tensor.name!r}: holds {held} numbers, expected {expected} for shape "
-            f"{one_line(str(list(tensor.dims)))}"
+            f"{cleaned(list(tensor.dims))}"
         )

@@ -9,17 +9,9 @@ from google.protobuf.message import Message
 
 from anysize.errors import ModelFileError
 from anysize.surgery.storage.tensors import DATA_FIELDS, is_small
+from anysize.words import one_line
 
-__all__ = ["check", "copy_fields", "inferred_values", "one_line", "weight_free"]
-
-_LONGEST_MESSAGE = 400
-
-
-def one_line(error: BaseException | str) -> str:
-    """Fold a foreign, multi-line message into one printable line of bounded length."""
-    text = " ".join(str(error)[: 8 * _LONGEST_MESSAGE].split())
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "…"
+__all__ = ["check", "copy_fields", "inferred_values", "weight_free"]
 
 
 def copy_fields(source: Message, target: Message, *, leave_out: Collection[str] = ()) -> None:

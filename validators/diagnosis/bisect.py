@@ -179,8 +179,8 @@ class _Search:
 
     def for_failure(self, cell: Cell) -> Diagnosis:
         """Find the first node without which the runtime does not fail."""
-        fails = self._cannot_load if cell.verdict is Verdict.UNSUPPORTED else self._fails
-        if not fails(self.model):
+        loads = cell.verdict is Verdict.UNSUPPORTED
+        if not self._fails(self.model, only_loads=loads):
             return Diagnosis(
                 Culprit.STATE,
                 "a new session runs this input: the failure depends on what ran before",
@@ -188,7 +188,7 @@ class _Search:
         low, high = 0, len(self.model.graph.node)
         while high - low > 1:
             middle = (low + high) // 2
-            if fails(truncated(self.model, middle)):
+            if self._fails(truncated(self.model, middle), only_loads=loads):
                 high = middle
             else:
                 low = middle
@@ -262,20 +262,15 @@ class _Search:
         save_model(model, path, source=self.path)
         return runtime.load(path, threads=self.threads)
 
-    def _fails(self, model: onnx.ModelProto) -> bool:
-        """Whether a model fails; one without an output cannot be asked."""
+    def _fails(self, model: onnx.ModelProto, *, only_loads: bool) -> bool:
+        """Whether a model fails to run, or to load; one without an output cannot be asked."""
         if not model.graph.output:
             return False
         with contextlib.suppress(Exception):  # each runtime has exceptions of its own
-            self._run(model)
-            return False
-        return True
-
-    def _cannot_load(self, model: onnx.ModelProto) -> bool:
-        if not model.graph.output:
-            return False
-        with contextlib.suppress(Exception):  # as above
-            self._load(model, self.runtime).close()
+            if only_loads:
+                self._load(model, self.runtime).close()
+            else:
+                self._run(model)
             return False
         return True
 

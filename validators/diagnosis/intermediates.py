@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from anysize.surgery.graph import reads
 from anysize.surgery.storage import copy_fields, inferred_values
-from anysize.validators.references.graph import DOUBLE, OWN, GraphPlan, external_folder
+from anysize.validators.references.graph import DOUBLE, OWN, GraphPlan
 
 __all__ = ["BATCH", "Tensor", "batches", "evaluate", "shown", "tensors_of", "truncated"]
 
@@ -126,7 +126,7 @@ def evaluate(
             for name, array in inputs.items()
         }
     with contextlib.ExitStack() as stack:
-        plan = GraphPlan(pruned, folder=external_folder(pruned, source))
+        plan = GraphPlan(pruned, folder=source.absolute().parent)
         stack.callback(plan.close)
         session = (DOUBLE if is_double else OWN).load(plan.path, threads=1)
         stack.callback(session.close)

@@ -12,7 +12,7 @@ from anysize.lazy import lazy_names
 if TYPE_CHECKING:
     from anysize.validators.inputs.auto_sizes import auto_sizes
     from anysize.validators.inputs.cases import MAX_BATCH, Case, plan_cases
-    from anysize.validators.inputs.images import BRIGHTNESS, make_images
+    from anysize.validators.inputs.images import AMPLIFICATION, make_images
     from anysize.validators.inputs.signature import (
         GraphInputs,
         float_outputs,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "BRIGHTNESS",
+    "AMPLIFICATION",
     "MAX_BATCH",
     "Case",
     "GraphInputs",
@@ -39,21 +39,8 @@ __getattr__ = lazy_names(
     __name__,
     {
         "auto_sizes": ("auto_sizes",),
-        "cases": (
-            "Case",
-            "MAX_BATCH",
-            "plan_cases",
-        ),
-        "images": (
-            "BRIGHTNESS",
-            "make_images",
-        ),
-        "signature": (
-            "GraphInputs",
-            "float_outputs",
-            "given_case",
-            "graph_inputs",
-            "make_inputs",
-        ),
+        "cases": ("Case", "MAX_BATCH", "plan_cases"),
+        "images": ("AMPLIFICATION", "make_images"),
+        "signature": ("GraphInputs", "float_outputs", "given_case", "graph_inputs", "make_inputs"),
     },
 )

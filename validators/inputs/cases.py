@@ -19,18 +19,18 @@ class Case:
     """One size and one batch.
 
     Attributes:
-        size: Of the images.
+        size: Height and width of the images.
         batch: Number of images.
-        is_bright: The images are other ones than in the case of this size and batch, and
-            `images.BRIGHTNESS` times as bright.
+        is_amplified: The images are other ones than in the case of this size and batch, and
+            `AMPLIFICATION` times as bright.
     """
 
     size: Size
     batch: int
-    is_bright: bool = False
+    is_amplified: bool = False
 
     def __str__(self) -> str:
-        return f"{self.size} batch {self.batch}{' bright' if self.is_bright else ''}"
+        return f"{self.size} batch {self.batch}{' bright' if self.is_amplified else ''}"
 
 
 def plan_cases(sizes: Iterable[Size], batches: Iterable[int] | int) -> tuple[Case, ...]:

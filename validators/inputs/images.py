@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from anysize.sizes import Size
 
-__all__ = ["BRIGHTNESS", "as_pixels", "make_images", "tinted"]
+__all__ = ["AMPLIFICATION", "as_pixels", "make_images", "tinted"]
 
-# Of a bright case: activations pass the limits that wrong graphs put on them (6 in ReLU6), and
+# Of an amplified case: activations pass the limits that wrong graphs put on them (6 in ReLU6), and
 # half of float32's range is still far.
-BRIGHTNESS = 8.0
+AMPLIFICATION = 8.0
 
 # A byte of 0 to 255 for values of −3 to 3.
 _BYTES_PER_UNIT, _MIDDLE_BYTE = 42.5, 127.5

@@ -25,7 +25,7 @@ from anysize.surgery.graph import (
     required_inputs,
 )
 from anysize.validators.inputs.cases import Case
-from anysize.validators.inputs.images import BRIGHTNESS, as_pixels, make_images, tinted
+from anysize.validators.inputs.images import AMPLIFICATION, as_pixels, make_images, tinted
 from anysize.validators.inputs.regions import make_regions
 
 __all__ = [
@@ -54,7 +54,7 @@ class OtherInput:
     """An input beside the image.
 
     Attributes:
-        name: Of the input.
+        name: The input's name.
         dtype: NumPy's word for its type.
         axes: A length, one of the image's axes (`batch`, `height`, `width`), or "" where it is not
             known, for each axis.
@@ -75,12 +75,12 @@ class GraphInputs:
 
     Attributes:
         image: Name of the image input.
-        channels: Of the image.
-        seed: Of the images.
-        vacuity_seed: Of the second images, for the vacuity guard.
-        dtype: Of the image; the reference sees the same rounded pixels.
+        channels: Channels of the image.
+        seed: What the images are drawn from.
+        vacuity_seed: What the second images are drawn from, for the vacuity guard.
+        dtype: Element type of the image; the reference sees the same rounded pixels.
         others: The other inputs, in the graph's order.
-        place: Of the image among all inputs.
+        place: Where the image stands among all inputs.
     """
 
     image: str
@@ -150,8 +150,8 @@ def make_inputs(
     varies shall be the image.
     """
     images = make_images(case.size, case.batch, channels=spec.channels, seed=seed)
-    if case.is_bright:
-        images *= np.float32(BRIGHTNESS)
+    if case.is_amplified:
+        images *= np.float32(AMPLIFICATION)
     if is_tinted:
         images = tinted(images, seed)
     made = {

@@ -19,7 +19,7 @@ from anysize.validators.judging.budget import (
 )
 from anysize.validators.judging.rounding import rounded_up
 from anysize.validators.judging.verdicts import Verdict
-from anysize.words import cleaned
+from anysize.words import cleaned, shape_text
 
 __all__ = [
     "STRICTEST_LIMIT",
@@ -208,8 +208,8 @@ def _structure(got: Mapping[str, Array], expected: Expected, profile: Profile) -
     for (name, output), wanted32 in zip(got.items(), expected.float32, strict=True):
         if output.shape != wanted32.shape:
             return (
-                f"output {name!r} has shape {_shape(output)}, expected {_shape(wanted32)}"
-                f"{_shape_hint(output, wanted32)}"
+                f"output {name!r} has shape {shape_text(output.shape)}, expected "
+                f"{shape_text(wanted32.shape)}{_shape_hint(output, wanted32)}"
             )
         is_half = output.dtype == np.float16 and wanted32.dtype == np.float32
         if output.dtype != wanted32.dtype and not (is_half and profile.name == "float16"):
@@ -228,10 +228,6 @@ def _shape_hint(output: Array, wanted: Array) -> str:
 def _listed(names: Sequence[str]) -> str:
     """Write names on one line, whatever is in them."""
     return ", ".join(cleaned(name) for name in names)
-
-
-def _shape(array: Array) -> str:
-    return "(" + ", ".join(map(str, array.shape)) + ")"
 
 
 def _compare(
@@ -267,7 +263,7 @@ def _top1_agreement(output: Array, arbiter: Array) -> float | None:
 
 def _describe(result: OutputResult, got: Mapping[str, Array], expected: Expected) -> str:
     deviation = result.deviation
-    place = f"output {result.name!r} at [{', '.join(map(str, deviation.index))}]"
+    place = f"output {result.name!r} at {list(deviation.index)}"
     values = f"got {deviation.got:.9g}, expected {deviation.expected:.9g}"
     if deviation.non_finite:
         return f"{place}: {values}, and only one of them is finite"

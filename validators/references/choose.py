@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING
 from anysize.errors import DeclinedError, SourceError, UsageError
 from anysize.heads import FC, head_kind
 from anysize.validators.references.composed import (
-    Layout,
     Part,
     SeveralHeads,
     converted_reference,
 )
+from anysize.validators.references.layout import is_map, output_layout
 from anysize.validators.references.protocol import FcOriginal, Reference
 
 if TYPE_CHECKING:
     import onnx
     from torch import nn
 
+    from anysize.surgery.targets import Output
     from anysize.validators.references.eager import EagerFc
 
-__all__ = ["choose_reference", "output_layout"]
+__all__ = ["choose_reference"]
 
 
 def choose_reference(
@@ -56,55 +57,27 @@ def choose_reference(
     return _from_module(candidate, original, name)
 
 
-def output_layout(candidate: onnx.ModelProto, original: onnx.ModelProto | None = None) -> Layout:
-    """Tell what a fully convolutional graph hands out, from the ranks of its outputs.
-
-    Args:
-        candidate: The graph.
-        original: What it was made of: with it, outputs of the two that need no conversion count
-            for nothing.
-    """
-    outputs = list(candidate.graph.output)
-    if original is not None and len(outputs) == len(original.graph.output):
-        pairs = zip(original.graph.output, outputs, strict=True)
-        changed = (_is_map(after) and not _is_declared_map(before) for before, after in pairs)
-        return "map" if any(changed) else "logits"
-    is_map = [_is_map(output) for output in outputs]
-    if any(is_map) and not all(is_map):
-        return "both"
-    return "logits" if not any(is_map) else "map"
-
-
 def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Reference:
     from anysize.surgery import image_input, load_model, read_metadata
     from anysize.surgery.shapes import refuse_oversized
     from anysize.validators.inputs import float_outputs
-    from anysize.validators.references.graph import OnnxReference, converted_graph, external_folder
+    from anysize.validators.references.graph import GraphPair, OnnxReference, converted_graph
 
     model = load_model(path)
     image_input(model)  # a graph without one would "reject" every size
     float_outputs(model)
     refuse_oversized(model, path)
-    folder = external_folder(model, path)
-    whole = OnnxReference(model, name=path.name, folder=folder, path=path, threads=threads)
+    graph = GraphPair(model, name=path.name, source=path, is_unchanged=True, threads=threads)
     said = read_metadata(candidate)
     is_converted = head_kind(said.head).is_converted or _is_fully_convolutional(candidate)
     own = read_metadata(model).head
     is_other = own is None or own != said.head
     if is_converted and is_other and head_kind(own).is_convertible:
         try:
-            return converted_graph(
-                model,
-                whole,
-                head=said.head,
-                layout=output_layout(candidate, model),
-                size=said.size,
-                path=path,
-                threads=threads,
-            )
+            return converted_graph(candidate, graph, size=said.size)
         except DeclinedError:  # no FC head: compared output by output
             pass
-    return whole
+    return OnnxReference(graph)
 
 
 def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Reference:
@@ -130,7 +103,7 @@ def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Re
     layout = output_layout(candidate)
 
     def reference(
-        head: str | None, halves: Callable[[], FcOriginal], layout: Layout = layout
+        head: str | None, halves: Callable[[], FcOriginal], layout: Output = layout
     ) -> Reference:
         return converted_reference(
             head,
@@ -153,7 +126,7 @@ def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Re
     parts = []
     for place, output in enumerate(outputs):
         part = OneOutput(module, place)
-        is_kept = head_kind(said.head).elsewhere == "pools" or _is_map(output)
+        is_kept = head_kind(said.head).elsewhere == "pools" or is_map(output)
         head = said.head if is_kept else "gap"
         halves = partial(_eager_halves, candidate, part, name or module_name(module))
         made = reference(head, halves, "map")
@@ -191,18 +164,4 @@ def _is_fully_convolutional(candidate: onnx.ModelProto) -> bool:
     if head is not None:
         return head_kind(head).is_fully_convolutional
     outputs = candidate.graph.output
-    return any(_is_map(o) and o.type.tensor_type.HasField("shape") for o in outputs)
-
-
-def _is_declared_map(output: onnx.ValueInfoProto) -> bool:
-    return output.type.tensor_type.HasField("shape") and _is_map(output)
-
-
-def _is_map(output: onnx.ValueInfoProto) -> bool:
-    """Whether an output of a fully convolutional graph is a map; one without a shape is."""
-    declared = output.type.tensor_type
-    if not declared.HasField("shape"):
-        return True
-    # The map of an ArgMax without an axis for the classes has three.
-    dims = declared.shape.dim
-    return len(dims) == 4 or any(dim.dim_param == "map_height" for dim in dims)
+    return any(is_map(o) and o.type.tensor_type.HasField("shape") for o in outputs)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     )
     from anysize.validators.report.schema import report_schema
     from anysize.validators.report.story import needed_atol, tolerance_text
-    from anysize.validators.report.table import joined_table, print_report
+    from anysize.validators.report.table import joined_table
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -39,7 +39,6 @@ __all__ = [
     "join",
     "joined_table",
     "needed_atol",
-    "print_report",
     "read_report",
     "report_schema",
     "require_jinja",
@@ -49,10 +48,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "diagnosis": (
-            "Culprit",
-            "Diagnosis",
-        ),
+        "diagnosis": ("Culprit", "Diagnosis"),
         "report": (
             "SCHEMA_VERSION",
             "Cell",
@@ -62,21 +58,11 @@ __getattr__ = lazy_names(
             "Report",
             "RuntimeRecord",
         ),
-        "joined": (
-            "Entry",
-            "JoinedReport",
-            "join",
-        ),
+        "joined": ("Entry", "JoinedReport", "join"),
         "json_format": ("read_report",),
         "page": ("require_jinja",),
         "schema": ("report_schema",),
-        "story": (
-            "needed_atol",
-            "tolerance_text",
-        ),
-        "table": (
-            "joined_table",
-            "print_report",
-        ),
+        "story": ("needed_atol", "tolerance_text"),
+        "table": ("joined_table",),
     },
 )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from anysize.validators.judging import VERDICTS, Outcome, Verdict
-from anysize.validators.report.formats import read_json, written
+from anysize.validators.report.formats import Written
 from anysize.validators.report.report import SCHEMA_VERSION, Cell, Report
 
 __all__ = ["Entry", "JoinedReport", "join"]
@@ -22,7 +22,7 @@ class Entry:
     """One job of a set.
 
     Attributes:
-        name: Of the job.
+        name: The job's name.
         report: What it found; None where it came to none.
         error: Why, in one line; "" where there is a report.
         exit_code: What the job by itself exits with; 0 where all that its report has against it
@@ -36,12 +36,12 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class JoinedReport:
+class JoinedReport(Written):
     """Reports beside each other, in the order in which they were asked for.
 
     Attributes:
         entries: One for each job.
-        schema_version: Of the JSON form.
+        schema_version: Version of the JSON form.
     """
 
     entries: tuple[Entry, ...]
@@ -100,35 +100,6 @@ class JoinedReport:
         if any(entry.report is None for entry in self.entries):
             return "a job did not run"
         return "no cell passed, so nothing was proved"
-
-    def to_json(self) -> str:
-        """Return all reports as one JSON document, which `JoinedReport.from_json` reads back."""
-        return written("json", self)
-
-    @classmethod
-    def from_json(cls, text: str) -> JoinedReport:
-        """Read what `to_json` wrote.
-
-        Raises:
-            UsageError: The text is no joined report, or one of another schema version.
-        """
-        return read_json(text, cls)
-
-    def to_junit(self) -> str:
-        """Return JUnit XML: a suite for each job, a test case for each cell."""
-        return written("junit", self)
-
-    def to_markdown(self) -> str:
-        """Return Markdown, for a pull request or release notes."""
-        return written("markdown", self)
-
-    def to_html(self) -> str:
-        """Return one HTML page that needs nothing from the network.
-
-        Raises:
-            UsageError: jinja2, of the extra `report`, is not installed.
-        """
-        return written("html", self)
 
 
 def join(reports: Sequence[Report | JoinedReport]) -> JoinedReport:

@@ -12,7 +12,7 @@ from anysize.validators.report.joined import Entry, JoinedReport, join
 from anysize.validators.report.levels import figure, level_of
 from anysize.validators.report.report import Cell, Report
 from anysize.validators.report.story import FailingGroup, Story, group_failing
-from anysize.words import printable, shortened
+from anysize.words import cleaned, printable
 
 __all__ = ["to_markdown"]
 
@@ -176,5 +176,5 @@ def _code(text: str) -> str:
 
 def _escape(text: str) -> str:
     """Make letters that Markdown or HTML would read stand for themselves, on one short line."""
-    line = printable(" ".join(shortened(text, _LONGEST).split()))
+    line = cleaned(text, most=_LONGEST)
     return _SPECIAL.sub(r"\\\1", line).replace("\\<", "&lt;").replace("\\&", "&amp;")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from anysize.sizes import Size
 from anysize.validators.judging import VERDICTS, Outcome, OutputResult, Verdict, exit_code
 from anysize.validators.report.diagnosis import Diagnosis
-from anysize.validators.report.formats import read_json, written
+from anysize.validators.report.formats import Written
 from anysize.validators.runtimes import Provenance
 
 __all__ = [
@@ -29,7 +29,7 @@ class ModelRecord:
 
     Attributes:
         path: As it was given.
-        sha256: Of the file; external weights are not part of it.
+        sha256: The file's hash; external weights are not part of it.
         opset: Version of the standard operators.
         head: From the file's metadata.
         min_size: Smallest size that the file declares legal.
@@ -105,8 +105,8 @@ class Cell:
     """One runtime × size × batch.
 
     Attributes:
-        runtime: Its name.
-        size: Of the images, in pixels.
+        runtime: The runtime's name.
+        size: Height and width of the images, in pixels.
         batch: Number of images.
         verdict: What happened.
         message: Why, in one line; "" for a pass.
@@ -143,26 +143,32 @@ class Cell:
         """The output with the largest error in multiples of its budget."""
         return max(self.outputs, key=lambda output: output.deviation.ratio, default=None)
 
+    @property
+    def ratio(self) -> float:
+        """The largest error in multiples of its budget; −1 where nothing was compared."""
+        return self.worst.deviation.ratio if self.worst is not None else -1.0
+
     def __str__(self) -> str:
         return f"{self.runtime} {self.size} batch {self.batch}"
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Report(Written):
     """Everything that one validation found.
 
     Attributes:
         model: The file under test.
         reference: What it was compared with.
-        seed: Of the images.
-        vacuity_seed: Of the second images, which show that the reference depends on its input.
+        seed: What the images are drawn from.
+        vacuity_seed: What the second images are drawn from, which show that the reference depends
+            on its input.
         tolerance: `atol=… rtol=…` where the user gave one, and `OUTPUT:atol=… OUTPUT:rtol=…` for
             one of the outputs, quoted as a shell wants it; else "".
         threads: Threads that one operator may use.
         runtimes: In the order in which they were asked for.
         packages: Versions of what took part, by name.
         cells: By runtime, then size, then batch.
-        schema_version: Of the JSON form.
+        schema_version: Version of the JSON form.
         notes: What is not checked, or proves less than it seems.
         machine: System, architecture and processor that it ran on; "" where that is not known.
     """
@@ -189,32 +195,3 @@ class Report:
     def ok(self) -> bool:
         """Whether every cell is good and at least one is a pass."""
         return self.exit_code == 0
-
-    def to_json(self) -> str:
-        """Return the report as JSON, which `Report.from_json` reads back."""
-        return written("json", self)
-
-    @classmethod
-    def from_json(cls, text: str) -> Report:
-        """Read what `to_json` wrote.
-
-        Raises:
-            UsageError: The text is no report, or one of another schema version.
-        """
-        return read_json(text, cls)
-
-    def to_junit(self) -> str:
-        """Return the report as JUnit XML, one test case per cell."""
-        return written("junit", self)
-
-    def to_markdown(self) -> str:
-        """Return the report as Markdown, for a pull request or release notes."""
-        return written("markdown", self)
-
-    def to_html(self) -> str:
-        """Return the report as one HTML page that needs nothing from the network.
-
-        Raises:
-            UsageError: jinja2, of the extra `report`, is not installed.
-        """
-        return written("html", self)

@@ -71,8 +71,8 @@ class Story:
 
     Attributes:
         cell: The cell.
-        meaning: Of its verdict.
-        message: Of the comparison, about the worst output; "" where the runtime's own words say
+        meaning: What the verdict means.
+        message: What the comparison says of the worst output; "" where the runtime's own words say
             it.
         more: The other outputs that are wrong, in a few words; "" where there is none.
         words: The runtime's own; "" where it answered.
@@ -171,7 +171,7 @@ def tolerance_text(needed: float) -> str:
 
 
 def _group(report: Report, cells: list[Cell]) -> FailingGroup:
-    worst = max(cells, key=lambda cell: cell.worst.deviation.ratio if cell.worst else -1.0)
+    worst = max(cells, key=lambda cell: cell.ratio)
     diagnosed = next((cell for cell in cells if cell.diagnosis is not None), None)
     return FailingGroup(
         worst=tell(report, worst),
@@ -211,7 +211,7 @@ def _numbers(output: OutputResult) -> WrongOutput:
     deviation, agreement = output.deviation, output.top1_agreement
     return WrongOutput(
         name=output.name,
-        place=f"[{', '.join(map(str, deviation.index))}]",
+        place=str(list(deviation.index)),
         got=f"{deviation.got:.9g}",
         expected=f"{deviation.expected:.9g}",
         error=f"{deviation.error:.3g}",

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from anysize.validators.judging import VERDICTS, Outcome, Verdict, rounded_up
-from anysize.validators.report.joined import JoinedReport
+from anysize.validators.report.joined import JoinedReport, join
 from anysize.validators.report.levels import figure
 from anysize.validators.report.report import Cell, Report, RuntimeRecord
 from anysize.validators.report.story import FailingGroup, group_failing, needed_atol
 from anysize.words import printable, shortened
 
-__all__ = ["joined_table", "print_report", "report_table"]
+__all__ = ["joined_table", "report_table"]
 
 # Below this the last column of the numbers does not fit.
 _WIDE = 110
@@ -28,11 +28,6 @@ _STYLES = {Outcome.GOOD: "green", Outcome.FAILED: "bold red", Outcome.NOT_RUN: "
 # A terminal is scrolled back to the first ones; each is at most this long.
 _MOST_STORIES = 20
 _LONGEST = 1000
-
-
-def print_report(report: Report, console: Console) -> None:
-    """Print the table, the numbers behind it and what failed."""
-    console.print(report_table(report, console.width))
 
 
 def report_table(report: Report, width: int = 160) -> RenderableType:
@@ -156,7 +151,7 @@ def _numbers(report: Report, width: int) -> list[RenderableType]:
 def _row(report: Report, runtime: RuntimeRecord) -> tuple[str, ...]:
     """Write a runtime's worst cell under `_HEADINGS`, and the tolerance for all of its cells."""
     cells = [c for c in report.cells if c.runtime == runtime.name and c.worst is not None]
-    worst = max(cells, key=_severity, default=None)
+    worst = max(cells, key=lambda cell: cell.ratio, default=None)
     row = (runtime.name, runtime.version or "not installed", runtime.profile)
     if worst is None or worst.worst is None:
         return (*row, "", "", "", "")
@@ -192,10 +187,6 @@ def _providers(runtime: RuntimeRecord) -> str:
     return ", ".join(f"{use.provider} ({use.nodes} nodes)" for use in uses)
 
 
-def _severity(cell: Cell) -> float:
-    return cell.worst.deviation.ratio if cell.worst is not None else -1.0
-
-
 def _story(group: FailingGroup) -> Text:
     story, diagnosed = group.worst, group.diagnosed
     verdict = story.cell.verdict
@@ -216,9 +207,7 @@ def _story(group: FailingGroup) -> Text:
 
 
 def _conclusion(report: Report) -> Text:
-    good = sum(cell.is_good for cell in report.cells)
-    passed = sum(cell.verdict is Verdict.PASS for cell in report.cells)
-    words = f"{good} of {len(report.cells)} cells good, {passed} passed"
-    if report.exit_code == 3 and good == len(report.cells):
+    words = join((report,)).headline()
+    if report.exit_code == 3 and all(cell.is_good for cell in report.cells):
         words += "; no cell passed, so nothing was proved"
     return Text(words, style="green" if report.ok else "bold red")

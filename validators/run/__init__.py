@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from anysize.validators.run.arbiter import Arbiter
-from anysize.validators.run.expectation import CaseExpectation, compute_expectations, read_inputs
-from anysize.validators.run.file_under_test import Subject
+from anysize.validators.run.expectation import CaseExpectation, Expectations
+from anysize.validators.run.file_under_test import FileUnderTest
 from anysize.validators.run.host import machine, package_versions, usable_cpus
-from anysize.validators.run.open_session import open_runtime
-from anysize.validators.run.spool import Spool
-from anysize.validators.run.sweeps import run_opened
-from anysize.validators.run.vacuity import variations
+from anysize.validators.run.open_session import open_session
+from anysize.validators.run.spool import FLOAT64, Spool
+from anysize.validators.run.sweeps import as_cell, run_sweeps
 
 __all__ = [
-    "Arbiter",
+    "FLOAT64",
     "CaseExpectation",
+    "Expectations",
+    "FileUnderTest",
     "Spool",
-    "Subject",
-    "compute_expectations",
+    "as_cell",
     "machine",
-    "open_runtime",
+    "open_session",
     "package_versions",
-    "read_inputs",
-    "run_opened",
+    "run_sweeps",
     "usable_cpus",
-    "variations",
 ]

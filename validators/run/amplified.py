@@ -1,9 +1,8 @@
-"""A case with other, brighter images, which finds graphs that limit a value or answer by shape."""
+"""Other, brighter images, which find graphs that limit a value or answer by shape."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,88 +10,34 @@ from numpy.typing import NDArray
 from anysize.validators.inputs import Case, GraphInputs, make_inputs
 from anysize.validators.judging import PROFILES, float_deviation
 from anysize.validators.references import Reference, Rejected
-from anysize.validators.run.arbiter import Arbiter, arbitrate
-from anysize.validators.run.spool import FLOAT32, FLOAT64, Spool
 from anysize.validators.run.vacuity import OTHER_SEEDS, WholeNumbers
 
-__all__ = ["BrightCase", "find_bright"]
+__all__ = ["amplify", "is_less_sure", "overflows"]
 
 Array = NDArray[np.generic]
 
-# How much larger than usual the reference's own error may be on bright images, for them to tell.
+# How much larger than usual the reference's own error may be on amplified images, for them to tell.
 _LESS_SURE = 4.0
 
 
-@dataclass(frozen=True, slots=True)
-class BrightCase:
-    """Bright images with what the reference makes of them.
-
-    Attributes:
-        case: Size and batch.
-        inputs: By the names of the graph's inputs.
-        float32: The reference's outputs.
-        float64: The arbiter's, or None without an arbiter.
-    """
-
-    case: Case
-    inputs: Mapping[str, Array]
-    float32: tuple[Array, ...]
-    float64: tuple[Array, ...] | None
-
-
-def find_bright(
-    twin: Case,
-    reference: Reference,
-    *,
-    spec: GraphInputs,
-    arbiter: Arbiter,
-    spool: Spool,
-    whole: WholeNumbers,
-) -> BrightCase | str:
-    """Make other, brighter images of a size and a batch, and let the reference answer.
+def amplify(
+    case: Case, reference: Reference, signature: GraphInputs, whole: WholeNumbers
+) -> tuple[Mapping[str, Array], tuple[Array, ...] | Rejected]:
+    """Make amplified images, and let the reference answer.
 
     Where labels have been the same ones so far, images are taken that have others, if a few seeds
-    lead to some. Where bright images make the reference itself far less sure of its numbers there
-    is no such case: a network that amplifies rounding errors would blame the runtime for its own.
+    lead to some.
 
     Args:
-        twin: The case on usual images.
+        case: Size and batch; it is an amplified one.
         reference: The original.
-        spec: What the graph under test takes.
-        arbiter: Whether to run the reference in float64, too.
-        spool: Holds what the reference answers for `twin`.
+        signature: What the graph under test takes.
         whole: What has been seen of whole numbers so far.
-
-    Returns:
-        The case, or in words why there is none.
-
-    Raises:
-        SourceError: The reference does not answer in float64.
     """
-    case = replace(twin, is_bright=True)
-    inputs, answer = _bright(case, reference, spec, whole)
-    if isinstance(answer, Rejected):
-        return f"the reference rejects them ({answer.reason})"
-    usual = spool.read(twin, FLOAT32)
-    if any(_overflows(one, other) for one, other in zip(answer, usual, strict=False)):
-        return "the reference overflows on them"
-    if arbiter == "none":
-        return BrightCase(case, inputs, answer, None)
-    precise = arbitrate(reference, inputs, answer)
-    pairs = zip(_budgets(answer, precise), _budgets(usual, spool.read(twin, FLOAT64)), strict=True)
-    if any(bright > _LESS_SURE * ordinary for bright, ordinary in pairs):
-        return "the reference itself is less sure of its numbers there"
-    return BrightCase(case, inputs, answer, precise)
-
-
-def _bright(
-    case: Case, reference: Reference, spec: GraphInputs, whole: WholeNumbers
-) -> tuple[Mapping[str, Array], tuple[Array, ...] | Rejected]:
-    """Make bright images, and let the reference answer."""
     first: tuple[Mapping[str, Array], tuple[Array, ...] | Rejected] | None = None
     for shift in OTHER_SEEDS:
-        seed = spec.vacuity_seed + 1 + shift
-        inputs = make_inputs(case, spec, seed, is_tinted=shift > 0)
+        seed = signature.vacuity_seed + 1 + shift
+        inputs = make_inputs(case, signature, seed, is_tinted=shift > 0)
         answer = reference.run(inputs, "float32")
         first = first or (inputs, answer)
         if isinstance(answer, Rejected) or whole.settles(answer):
@@ -101,9 +46,23 @@ def _bright(
     return first
 
 
-def _overflows(bright: Array, usual: Array) -> bool:
-    """Whether bright images lead to a NaN or an Inf in an output that has none of its own."""
-    return bool(np.all(np.isfinite(usual)) and not np.all(np.isfinite(bright)))
+def overflows(amplified: tuple[Array, ...], usual: tuple[Array, ...]) -> bool:
+    """Whether amplified images lead to a NaN or an Inf in an output that has none of its own."""
+    return any(
+        np.all(np.isfinite(before)) and not np.all(np.isfinite(one))
+        for one, before in zip(amplified, usual, strict=False)
+    )
+
+
+def is_less_sure(
+    amplified: tuple[Array, ...],
+    amplified64: tuple[Array, ...],
+    usual: tuple[Array, ...],
+    usual64: tuple[Array, ...],
+) -> bool:
+    """Whether the reference's own error is far larger on amplified images than on usual ones."""
+    pairs = zip(_budgets(amplified, amplified64), _budgets(usual, usual64), strict=True)
+    return any(larger > _LESS_SURE * ordinary for larger, ordinary in pairs)
 
 
 def _budgets(float32: tuple[Array, ...], float64: tuple[Array, ...]) -> tuple[float, ...]:

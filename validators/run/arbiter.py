@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +11,9 @@ from anysize.errors import SourceError
 from anysize.validators.judging import PROFILES, float_deviation
 from anysize.validators.references import Reference, Rejected
 
-__all__ = ["Arbiter", "arbitrate", "refuse_random"]
+__all__ = ["arbitrate", "refuse_random"]
 
 Array = NDArray[np.generic]
-Arbiter = Literal["float64", "none"]
 
 
 def arbitrate(

@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
     from anysize.surgery import FileMetadata
 
-__all__ = ["Subject"]
+__all__ = ["FileUnderTest"]
 
 _FLOAT, _FLOAT16 = 1, 10  # onnx.TensorProto.FLOAT, FLOAT16
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class FileUnderTest:
     """An ONNX file to be validated.
 
     Attributes:
         path: Where it lies.
-        model: Its graph; weights in other files are not loaded.
+        model: The graph in it; weights in other files are not loaded.
         metadata: What it says of itself.
-        sha256: Of the file, in hexadecimal digits.
+        sha256: The file's hash, in hexadecimal digits.
         files: Numbers, sizes and times of the files that it consists of.
     """
 
@@ -41,7 +41,7 @@ class Subject:
     files: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def read(cls, path: Path) -> Subject:
+    def read(cls, path: Path) -> FileUnderTest:
         """Read a file, and check what can be checked without running it.
 
         Raises:

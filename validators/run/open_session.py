@@ -16,7 +16,7 @@ from anysize.validators.report import RuntimeRecord
 from anysize.validators.runtimes import Availability, Provenance, Runtime, Session
 from anysize.words import one_line
 
-__all__ = ["Opened", "failure", "open_runtime"]
+__all__ = ["Opened", "failure", "open_session"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Opened:
     """A runtime with a session, or with the verdict of all its cells.
 
     Attributes:
-        record: Of the report; its provenance comes later.
+        record: What the report says of the runtime; its provenance comes later.
         session: With the model loaded; None where there is none.
         verdict: Why there is none.
         words: The reason, in one line.
@@ -36,7 +36,7 @@ class Opened:
     words: str = ""
 
 
-def open_runtime(runtime: Runtime, model_path: Path, *, threads: int, profile: str = "") -> Opened:
+def open_session(runtime: Runtime, model_path: Path, *, threads: int, profile: str = "") -> Opened:
     """Ask a runtime whether it can run and let it load the model; never raises for what it does.
 
     Args:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from anysize.errors import NotRunError, UsageError
 from anysize.validators.inputs import Case
 
-__all__ = ["FLOAT32", "FLOAT64", "INPUTS", "ROUNDED", "Spool"]
+__all__ = ["FLOAT32", "FLOAT64", "ROUNDED", "Spool"]
 
 Array = NDArray[np.generic]
 
 # The labels: what a runtime is given, and the reference's answers (with float16 weights: rounded).
-INPUTS, FLOAT32, FLOAT64, ROUNDED = "inputs", "float32", "float64", "rounded"
+_INPUTS, FLOAT32, FLOAT64, ROUNDED = "inputs", "float32", "float64", "rounded"
 
 
 class Spool:
@@ -36,6 +36,7 @@ class Spool:
     def __init__(self) -> None:
         self._folders: dict[str, Path] = {}
         self._digests: dict[tuple[Case, str], list[bytes]] = {}
+        self._inputs: tuple[str, ...] = ()
 
     def __enter__(self) -> Self:
         return self
@@ -92,6 +93,19 @@ class Spool:
         """Read the arrays stored under `label`, in their order; () where there are none."""
         return tuple(np.load(path, allow_pickle=False) for path in self.files(case, label))
 
+    def write_inputs(self, case: Case, inputs: Mapping[str, Array]) -> None:
+        """Store the inputs of a case; their names are the same ones for all cases."""
+        self._inputs = tuple(inputs)
+        self.write(case, _INPUTS, tuple(inputs.values()))
+
+    def inputs(self, case: Case) -> dict[str, Array]:
+        """Read the inputs of a case back, by the names of the graph's inputs."""
+        return dict(zip(self._inputs, self.read(case, _INPUTS), strict=True))
+
+    def input_files(self, case: Case) -> dict[str, Path]:
+        """Tell in which `.npy` files the inputs of a case lie, by their names."""
+        return dict(zip(self._inputs, self.files(case, _INPUTS), strict=True))
+
     def remove(self, case: Case, label: str) -> None:
         """Forget what is stored under `label`."""
         for place, _ in enumerate(self._digests.pop((case, label), ())):
@@ -100,7 +114,7 @@ class Spool:
     def _path(self, case: Case, label: str, place: int) -> Path:
         if label not in self._folders:
             self._folders[label] = Path(tempfile.mkdtemp(prefix="anysize-"))
-        name = f"{case.size}-b{case.batch}{'-bright' if case.is_bright else ''}"
+        name = f"{case.size}-b{case.batch}{'-amplified' if case.is_amplified else ''}"
         return self._folders[label] / f"{name}-{place}.npy"
 
 

@@ -16,24 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anysize.errors import NoAnswerError
-from anysize.validators.inputs import BRIGHTNESS, Case, GraphInputs
+from anysize.validators.inputs import AMPLIFICATION, Case
 from anysize.validators.judging import (
     PROFILES,
-    Expected,
     Judgement,
-    Profile,
     Tolerances,
     Verdict,
     judge,
 )
 from anysize.validators.report import Cell, RuntimeRecord
-from anysize.validators.run.expectation import CaseExpectation, input_files, read_inputs
+from anysize.validators.run.expectation import CaseExpectation
 from anysize.validators.run.open_session import Opened, failure
-from anysize.validators.run.spool import FLOAT32, FLOAT64, ROUNDED, Spool
+from anysize.validators.run.spool import Spool
 from anysize.validators.runtimes import FileSession, Session, TimedSession, as_numbers
 from anysize.words import cleaned, one_line
 
-__all__ = ["RuntimeResult", "run_opened"]
+__all__ = ["RuntimeResult", "as_cell", "run_sweeps"]
 
 Array = NDArray[np.generic]
 
@@ -61,11 +59,10 @@ class _Attempt:
     is_refusal: bool = True
 
 
-def run_opened(
+def run_sweeps(
     opened: Opened,
     expectations: Sequence[CaseExpectation],
     *,
-    spec: GraphInputs,
     spool: Spool,
     tolerances: Tolerances | None = None,
     step: Callable[[str], None],
@@ -75,7 +72,6 @@ def run_opened(
     Args:
         opened: The runtime, with a session or the reason why it has none.
         expectations: From the smallest size on.
-        spec: What the graph takes.
         spool: Holds images and expected outputs.
         tolerances: Replace the error budget.
         step: Called before each run with what is being done.
@@ -83,85 +79,68 @@ def run_opened(
     record, session = opened.record, opened.session
     if session is None:
         cells = tuple(
-            Cell(record.name, e.case.size, e.case.batch, opened.verdict, opened.words)
+            as_cell(record.name, e.case, Judgement(opened.verdict, opened.words))
             for e in expectations
-            if not e.case.is_bright
+            if not e.case.is_amplified
         )
         return RuntimeResult(record, cells)
     try:
-        passes = _Passes(session, record, spec, spool, tolerances, step)
-        up = [passes.run(expectation, repeats=None) for expectation in expectations]
+        sweep = _Sweep(session, record, spool, tolerances, step)
+        up = [sweep.run(expectation, repeats=None) for expectation in expectations]
         down: list[Cell] = []
-        bright: Cell | None = None
+        amplified: Cell | None = None
         for expectation, first in zip(reversed(expectations), reversed(up), strict=True):
-            if expectation.case.is_bright:
-                bright = first  # once is enough: its twin is repeated
+            if expectation.case.is_amplified:
+                amplified = first  # once is enough: its twin is repeated
                 continue
-            down.append(passes.run(expectation, repeats=first))
-            if bright is not None:
-                down[-1], bright = _join_bright(down[-1], bright), None
+            down.append(sweep.run(expectation, repeats=first))
+            if amplified is not None:
+                down[-1], amplified = _join_amplified(down[-1], amplified), None
         record = replace(record, provenance=session.provenance())
     finally:
         session.close()
     return RuntimeResult(record, tuple(_blame_fallback(c, record) for c in reversed(down)))
 
 
-class _Passes:
-    """Runs cases on one session and keeps the first answers, to compare the second with."""
+@dataclass(frozen=True, slots=True)
+class _Sweep:
+    """Runs cases on one session, and keeps the first answers, to compare the second with."""
 
-    def __init__(
-        self,
-        session: Session,
-        record: RuntimeRecord,
-        spec: GraphInputs,
-        spool: Spool,
-        tolerances: Tolerances | None,
-        step: Callable[[str], None],
-    ) -> None:
-        self._session = session
-        self._name = record.name
-        self._profile: Profile = PROFILES[record.profile]
-        self._spec = spec
-        self._spool = spool
-        self._tolerances = tolerances
-        self._step = step
+    session: Session
+    record: RuntimeRecord
+    spool: Spool
+    tolerances: Tolerances | None
+    step: Callable[[str], None]
 
     def run(self, expectation: CaseExpectation, *, repeats: Cell | None) -> Cell:
         """Run one case; with `repeats`, the answer must be that cell's once more."""
         case = expectation.case
-        self._step(f"{self._name} at {case}")
+        self.step(f"{self.record.name} at {case}")
         if repeats is not None and repeats.verdict in _DEAD:
             return repeats  # once is enough to know, and a hang costs its whole limit again
         attempt = self._attempt(case)
         judgement = self._judge(attempt, expectation)
-        cell = Cell(
-            self._name,
-            case.size,
-            case.batch,
-            judgement.verdict,
-            judgement.message,
-            judgement.outputs,
-            attempt.run_s if attempt.outputs else None,
-        )
+        run_s = attempt.run_s if attempt.outputs else None
+        cell = as_cell(self.record.name, case, judgement, run_s=run_s)
         if repeats is None:
-            if attempt.outputs and cell.outputs and not case.is_bright:
-                self._spool.write(case, _ANSWER, tuple(attempt.outputs.values()))
+            if attempt.outputs and cell.outputs and not case.is_amplified:
+                self.spool.write(case, _ANSWER, tuple(attempt.outputs.values()))
             return cell
         merged = _merge(repeats, cell)
         if merged.verdict is Verdict.PASS and attempt.outputs:
-            complaint = _differs(self._spool.read(case, _ANSWER), attempt.outputs, cell)
+            complaint = _differs(self.spool.read(case, _ANSWER), attempt.outputs, cell)
             if complaint:
                 merged = replace(merged, verdict=Verdict.MISMATCH, message=complaint)
-        self._spool.remove(case, _ANSWER)
+        self.spool.remove(case, _ANSWER)
         return merged
 
     def _attempt(self, case: Case) -> _Attempt:
-        session = self._session
+        session = self.session
         run: Callable[[], Mapping[str, Array]]
         if isinstance(session, FileSession):
-            run = partial(session.run_files, input_files(self._spool, case, self._spec))
+            run = partial(session.run_files, self.spool.input_files(case))
         else:
-            run = partial(session.run, read_inputs(self._spool, case, self._spec))
+            run = partial(session.run, self.spool.inputs(case))
         start = time.perf_counter()
         try:
             answers = run()
@@ -186,14 +165,26 @@ class _Passes:
             return _judge_rejected(attempt, expectation)
         if attempt.outputs is None:
             return Judgement(attempt.failure, attempt.words)
-        expected = Expected(
-            expectation.names,
-            self._spool.read(expectation.case, FLOAT32),
-            self._spool.read(expectation.case, FLOAT64) or None,
-            expectation.variations,
-            self._spool.read(expectation.case, ROUNDED) or None,
+        expected = expectation.read(self.spool)
+        return judge(
+            attempt.outputs,
+            expected,
+            profile=PROFILES[self.record.profile],
+            tolerances=self.tolerances,
         )
-        return judge(attempt.outputs, expected, profile=self._profile, tolerances=self._tolerances)
+
+
+def as_cell(runtime: str, case: Case, judgement: Judgement, *, run_s: float | None = None) -> Cell:
+    """Say in a cell of a report how a runtime did at a case."""
+    return Cell(
+        runtime,
+        case.size,
+        case.batch,
+        judgement.verdict,
+        judgement.message,
+        judgement.outputs,
+        run_s,
+    )
 
 
 def _judge_rejected(attempt: _Attempt, expectation: CaseExpectation) -> Judgement:
@@ -211,7 +202,7 @@ def _judge_rejected(attempt: _Attempt, expectation: CaseExpectation) -> Judgemen
 
 
 def _merge(up: Cell, down: Cell) -> Cell:
-    """Join both passes: they must agree, and the worse numbers of the two are reported."""
+    """Join both directions: they must agree, and the worse numbers of the two are reported."""
     times = [cell.run_s for cell in (up, down) if cell.run_s is not None]
     run_s = min(times, default=None)
     if down.verdict in _DEAD:
@@ -224,16 +215,16 @@ def _merge(up: Cell, down: Cell) -> Cell:
             f"{bad.message}"
         )
         return replace(bad, verdict=Verdict.MISMATCH, message=message, run_s=run_s)
-    worse = max((up, down), key=lambda c: c.worst.deviation.ratio if c.worst else 0.0)
+    worse = max((up, down), key=lambda cell: cell.ratio)
     return replace(worse, run_s=run_s)
 
 
-def _join_bright(cell: Cell, bright: Cell) -> Cell:
+def _join_amplified(cell: Cell, amplified: Cell) -> Cell:
     """A good cell whose graph or session goes wrong on brighter images is none."""
-    if bright.is_good or not cell.is_good:
+    if amplified.is_good or not cell.is_good:
         return cell
-    message = f"on other images, {BRIGHTNESS:g} times as bright: {bright.message}"
-    return replace(bright, message=message, is_bright=True, run_s=cell.run_s)
+    message = f"on other images, {AMPLIFICATION:g} times as bright: {amplified.message}"
+    return replace(amplified, message=message, is_bright=True, run_s=cell.run_s)
 
 
 def _differs(first: tuple[Array, ...], second: Mapping[str, Array], cell: Cell) -> str:

@@ -46,10 +46,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "onnx_reference": (
-            "EvaluatorSession",
-            "OnnxReferenceRuntime",
-        ),
+        "onnx_reference": ("EvaluatorSession", "OnnxReferenceRuntime"),
         "ort_cpu": ("OrtCpu",),
         "ort_session": ("OrtSession",),
     },

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from anysize.cli.console import progress, result, results_console
+from anysize.cli.console import progress
 from anysize.cli.report_files import Html, Json, Junit, Markdown, ReportFiles
 
 __all__ = ["matrix"]
@@ -33,7 +33,6 @@ def matrix(
     html: Html = None,
 ) -> None:
     """Validate models × heads × runtimes × sizes as a TOML file says, in processes."""
-    from anysize.validators.report import joined_table
     from anysize.verbs.matrix import matrix as run
 
     files = ReportFiles(json, junit, markdown, html)
@@ -48,10 +47,4 @@ def matrix(
             check=files.check,
             progress=show,
         )
-    files.write(joined)
-    if files.is_json_on_stdout:
-        result(joined.to_json())
-    else:
-        console = results_console()
-        console.print(joined_table(joined, console.width))
-    raise typer.Exit(joined.exit_code)
+    files.finish(joined)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from anysize.cli.console import result, results_console
+from anysize.cli.console import result
 from anysize.cli.report_files import Html, Json, Junit, Markdown, ReportFiles
 from anysize.errors import UsageError
 
@@ -38,15 +38,8 @@ def report(
         return
     if not reports:
         raise UsageError("no report to draw; give files that `anysize validate --json` wrote")
-    from anysize.validators.report import join, joined_table, read_report
+    from anysize.validators.report import join, read_report
 
     files = ReportFiles(json, junit, markdown, html)
     files.check(reports)
-    joined = join([read_report(path) for path in reports])
-    files.write(joined)
-    if files.is_json_on_stdout:
-        result(joined.to_json())
-    else:
-        console = results_console()
-        console.print(joined_table(joined, console.width))
-    raise typer.Exit(joined.exit_code)
+    files.finish(join([read_report(path) for path in reports]))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from anysize.cli.console import result, results_console
 from anysize.errors import UsageError
 
 if TYPE_CHECKING:
@@ -71,6 +72,18 @@ class ReportFiles:
     def names_any(self) -> bool:
         """Whether a file is to be written."""
         return bool(self._named())
+
+    def finish(self, report: Report | JoinedReport) -> NoReturn:
+        """Write the files, show the report, and exit with what it adds up to."""
+        self.write(report)
+        if self.is_json_on_stdout:
+            result(report.to_json())
+        else:
+            from anysize.validators.report import join, joined_table
+
+            console = results_console()
+            console.print(joined_table(join((report,)), console.width))
+        raise typer.Exit(report.exit_code)
 
     def write(self, report: Report | JoinedReport) -> None:
         """Write every file that was asked for, each whole or not at all."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from anysize.cli.console import note, progress, result
 from anysize.cli.options import Output, TrainingSize, Verify
 from anysize.sizes import Size
+from anysize.verbs.rewrite import OutputKind
 
 __all__ = ["rewrite"]
 
@@ -29,7 +30,7 @@ def rewrite(
     ] = "fcn",
     size: TrainingSize = None,
     keep: Annotated[
-        Literal["map", "logits", "both"],
+        OutputKind,
         typer.Option(
             "--output",
             help="map: the dense class map; logits: the mean of its cells; both: logits first.",

@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from anysize.cli.console import progress, result, results_console
+from anysize.cli.console import progress
 from anysize.cli.options import Seed, Weights
 from anysize.cli.report_files import Html, Json, Junit, Markdown, ReportFiles
 from anysize.errors import UsageError
+from anysize.sizes import to_sizes
 
 __all__ = ["validate"]
 
@@ -113,9 +114,9 @@ def validate(
     html: Html = None,
 ) -> None:
     """Run a graph on each runtime at each size and compare it with its reference."""
-    from anysize.validators.report import print_report
-    from anysize.verbs.validate import files_of
-    from anysize.verbs.validate import validate as run
+    from anysize.validators import ValidationSpec, parse_runtimes
+    from anysize.validators.diagnosis import load_inputs
+    from anysize.verbs.validate import files_of, validate_file
 
     if inputs is not None and (sizes, batch) != (_SIZES, _BATCH):
         raise UsageError("--inputs says size and batch itself; leave out --sizes and --batch")
@@ -123,29 +124,22 @@ def validate(
     given = [path for path in (weights, inputs) if path is not None]
     models = [model, Path(reference)] if reference else [model]
     files.check([*given, *models, *(files_of(models) if files.names_any else ())])
+    spec = ValidationSpec(
+        runtimes=parse_runtimes(runtimes),
+        sizes=to_sizes(sizes),
+        batches=_batches(batch),
+        seed=seed,
+        atol=_per_output("atol", atol),
+        rtol=_per_output("rtol", rtol),
+        arbiter=arbiter,
+        tf32=tf32,
+        half=half,
+        amplified=bright,
+        inputs=None if inputs is None else load_inputs(inputs),
+        bisect=Path() if bisect else None,
+    )
     with progress() as show:
-        report = run(
-            model,
-            reference=reference,
-            weights=weights,
-            runtimes=runtimes,
-            sizes=sizes,
-            batches=_batches(batch),
-            seed=seed,
-            atol=_per_output("atol", atol),
-            rtol=_per_output("rtol", rtol),
-            arbiter=arbiter,
-            reference_device=reference_device,
-            tf32=tf32,
-            half=half,
-            bright=bright,
-            inputs=inputs,
-            bisect=Path() if bisect else None,
-            progress=show,
+        report = validate_file(
+            model, reference, spec, weights=weights, device=reference_device, progress=show
         )
-    files.write(report)
-    if files.is_json_on_stdout:
-        result(report.to_json())
-    else:
-        print_report(report, results_console())
-    raise typer.Exit(report.exit_code)
+    files.finish(report)

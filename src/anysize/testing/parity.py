@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from anysize.sizes import Size
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import nn
 
     from anysize.validators import Report
-    from anysize.validators.judging import PerOutput
 
 __all__ = ["assert_parity", "parity_story"]
 
@@ -27,20 +22,8 @@ def assert_parity(
     reference: nn.Module | Path | str | None,
     onnx_path: Path | str,
     *,
-    sizes: str | Sequence[Size | str | Sequence[int]] = "auto",
-    runtimes: str | Sequence[str] = "ort-cpu",
-    batches: Sequence[int] | int = (1, 2),
-    weights: Path | str | None = None,
-    seed: int = 0,
-    atol: PerOutput | None = None,
-    rtol: PerOutput | None = None,
-    arbiter: str = "float64",
-    tf32: bool = False,
-    half: bool = False,
-    bright: bool = True,
-    inputs: Path | str | Mapping[str, NDArray[np.generic]] | None = None,
-    bisect: Path | str | None = None,
     on_report: Callable[[Report], None] | None = None,
+    **options: Any,
 ) -> Report:
     """Assert that an ONNX file computes what its original computes.
 
@@ -48,24 +31,8 @@ def assert_parity(
         reference: A module in evaluation mode, a SOURCE, another ONNX file, or None for the model
             that the file says it is.
         onnx_path: The file under test.
-        sizes: `auto`, a list such as `224x224,256x320`, or a sequence of Size, text or (h, w).
-        runtimes: Names as in `anysize runtimes`, a list or comma-separated, or `all`.
-        batches: Numbers of images.
-        weights: A checkpoint for a reference that is a SOURCE.
-        seed: Of the images.
-        atol: With `rtol`, replaces the error budget by |y − ref| ≤ atol + rtol·|ref|, for all
-            outputs or for those that are named: `{"map": 1e-3}`; the name "" stands for all that
-            are not.
-        rtol: See `atol`.
-        arbiter: `float64`, or `none` to judge by the float32 reference alone.
-        tf32: Allow TF32 on the runtimes that have it, and judge them by its error profile.
-        half: Judge a file with float16 weights by the error profile `float16`.
-        bright: Add a case of other images, eight times as bright.
-        inputs: Arrays for the graph's inputs, by name, or an `.npz` file of them; they replace
-            sizes and batches.
-        bisect: A folder. The first failing cell of each runtime is diagnosed, and its images are
-            saved there.
         on_report: Receives the report, a failing one too.
+        **options: What `anysize.validate` takes besides, such as `sizes`, `runtimes` and `weights`.
 
     Returns:
         The report.
@@ -77,23 +44,7 @@ def assert_parity(
     __tracebackhide__ = True
     from anysize.verbs.validate import validate
 
-    report = validate(
-        onnx_path,
-        reference,
-        sizes=sizes,
-        runtimes=runtimes,
-        batches=batches,
-        weights=weights,
-        seed=seed,
-        atol=atol,
-        rtol=rtol,
-        arbiter=arbiter,
-        tf32=tf32,
-        half=half,
-        bright=bright,
-        inputs=inputs,
-        bisect=bisect,
-    )
+    report = validate(onnx_path, reference, **options)
     if on_report is not None:
         on_report(report)
     if not report.ok:

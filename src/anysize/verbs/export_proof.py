@@ -80,7 +80,7 @@ def unproved(report: Report, model: ResolvedModel) -> tuple[str, ...]:
 
 def verified(report: Report) -> str:
     """Say in a few words what a good report found."""
-    ratios = [cell.worst.deviation.ratio for cell in report.cells if cell.worst is not None]
+    ratios = [cell.ratio for cell in report.cells if cell.outputs]
     passes = sum(cell.verdict == "pass" for cell in report.cells)
     rejected = sum(cell.verdict == "rejected" for cell in report.cells)
     worst = f", error at most {max(ratios):.2g} × budget" if ratios else ""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from anysize.errors import ModelFileError, UnsupportedModelError, UsageError
 from anysize.sizes import Size, SizeRange
+from anysize.words import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +30,7 @@ class ClassPeak:
 
     Attributes:
         index: The class.
-        name: Its name, or its index as text.
+        name: The class's name, or its index as text.
         probability: At its strongest cell, 0 to 1.
         y: Row of that cell's centre, in pixels.
         x: Column of that cell's centre, in pixels.
@@ -48,7 +49,7 @@ class HeatmapResult:
 
     Attributes:
         path: The PNG.
-        size: Of the image.
+        size: Height and width of the image.
         map_size: Cells of the class map.
         peaks: The classes drawn, strongest first.
     """
@@ -158,8 +159,7 @@ def run_map(
     try:
         outputs = session.run({image.name: pixels.astype(kind)})
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"image of {size}: {model} refuses it: {reason}") from error
+        raise UsageError(f"image of {size}: {model} refuses it: {one_line(error)}") from error
     finally:
         session.close()
     maps = [np.asarray(value, np.float32) for value in outputs.values() if value.ndim == 4]

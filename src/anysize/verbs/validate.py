@@ -6,22 +6,23 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from anysize.errors import NotRunError, UsageError
 from anysize.sizes import Size, to_sizes
 from anysize.verbs.original import find_original
 from anysize.verbs.progress import Progress, silent, validation_progress
+from anysize.words import one_line
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import nn
 
-    from anysize.validators import Report
+    from anysize.validators import Report, ValidationSpec
     from anysize.validators.judging import PerOutput
 
-__all__ = ["files_of", "validate"]
+__all__ = ["files_of", "validate", "validate_file"]
 
 
 def validate(
@@ -52,14 +53,14 @@ def validate(
             model that the file's metadata name is built anew.
         weights: A checkpoint for the reference.
         runtimes: Names as in `anysize runtimes`, a list or comma-separated, or `all`.
-        sizes: Of the images: `auto`, a list such as `224x224,256x320`, or a sequence of Size, text
+        sizes: Image sizes: `auto`, a list such as `224x224,256x320`, or a sequence of Size, text
             or (height, width).
         batches: Numbers of images.
-        seed: Of the images.
+        seed: What the images are drawn from.
         atol: With `rtol`, replaces the error budget by |y − ref| ≤ atol + rtol·|ref|, for all
             outputs or for those that are named: `{"map": 1e-3}`; the name "" stands for all that
             are not.
-        rtol: See `atol`.
+        rtol: The relative part of that tolerance.
         arbiter: `float64`, or `none` to judge by the float32 reference alone.
         reference_device: Where PyTorch computes a reference that SOURCE names; a module in memory
             stays where it is.
@@ -78,40 +79,65 @@ def validate(
         AnysizeError: A subclass says what cannot be used. What a runtime does wrong is no error
             but a cell of the report.
     """
-    from anysize.surgery import load_model
-    from anysize.surgery.shapes import refuse_oversized
-    from anysize.validators import parse_runtimes, validate_model
+    from anysize.validators import ValidationSpec, parse_runtimes
 
-    if not isinstance(model, (str, os.PathLike)):
-        raise UsageError(f"model: got {type(model).__name__}, expected the path of an ONNX file")
-    model = Path(model)
-    if arbiter not in ("float64", "none"):
-        raise UsageError(f"arbiter {arbiter!r}: expected float64 or none")
-    if bisect is not None:
-        _require_folder(Path(bisect))
-    names = parse_runtimes(runtimes if isinstance(runtimes, str) else ",".join(runtimes))
-    loaded = load_model(model, weights="in_file")
-    refuse_oversized(loaded, model)
-    original, name = find_original(model, loaded, reference, weights)
-    if reference_device != "cpu":
-        original = _moved(original, reference_device)
-    report = validate_model(
-        model,
-        original,
-        runtimes=names,
+    spec = ValidationSpec(
+        runtimes=parse_runtimes(runtimes if isinstance(runtimes, str) else ",".join(runtimes)),
         sizes=to_sizes(sizes),
         batches=batches,
         seed=seed,
         atol=atol,
         rtol=rtol,
-        arbiter=cast("Literal['float64', 'none']", arbiter),
+        arbiter=arbiter,
         tf32=tf32,
         half=half,
-        bright=bright,
-        name=name,
+        amplified=bright,
         inputs=_inputs(inputs),
         bisect=None if bisect is None else Path(bisect),
-        progress=validation_progress(progress),
+    )
+    return validate_file(
+        model, reference, spec, weights=weights, device=reference_device, progress=progress
+    )
+
+
+def validate_file(
+    model: Path | str,
+    reference: str | Path | nn.Module | None,
+    spec: ValidationSpec,
+    *,
+    weights: Path | str | None = None,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> Report:
+    """Find the original of a file, and compare them as `spec` says.
+
+    Args:
+        model: The file under test.
+        reference: The original, as `validate` takes it.
+        spec: What to compare on, and how to judge.
+        weights: A checkpoint for the reference.
+        device: Where PyTorch computes a reference that SOURCE names.
+        progress: Told how far it is.
+
+    Raises:
+        AnysizeError: See `validate`.
+    """
+    from anysize.surgery import load_model
+    from anysize.surgery.shapes import refuse_oversized
+    from anysize.validators import validate_model
+
+    if not isinstance(model, (str, os.PathLike)):
+        raise UsageError(f"model: got {type(model).__name__}, expected the path of an ONNX file")
+    model = Path(model)
+    if spec.bisect is not None:
+        _require_folder(spec.bisect)
+    loaded = load_model(model, weights="in_file")
+    refuse_oversized(loaded, model)
+    original, name = find_original(model, loaded, reference, weights)
+    if device != "cpu":
+        original = _moved(original, device)
+    report = validate_model(
+        model, original, spec, name=name, progress=validation_progress(progress)
     )
     if reference is not None and not isinstance(reference, (str, Path)):
         return report  # no command line can name it
@@ -151,7 +177,7 @@ def _moved(original: nn.Module | Path, device: str) -> nn.Module:
     except (RuntimeError, AssertionError) as exc:  # the latter where it was built without CUDA
         raise NotRunError(
             f"--reference-device {device}: PyTorch {torch.__version__} cannot compute there: "
-            f"{' '.join(str(exc).split())[:200]}"
+            f"{one_line(exc)}"
         ) from exc
     return moved
 

@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 from anysize.errors import UsageError
+from anysize.sizes import Size
 from anysize.verbs.matrix_runs.plan import read_matrix
 
 CONFIG = """
@@ -41,9 +42,9 @@ def test_models_heads_and_settings_become_jobs(config):
     config.write_text(CONFIG.replace('"gap"', '"gap", "spp"').replace("file =", "seed = 7\nfile ="))
     jobs = read_matrix(config)
     assert [job.name for job in jobs] == ["digits-gap", "digits-spp", "missing.onnx"]
-    assert [job.seed for job in jobs] == [0, 0, 7]
+    assert [job.spec.seed for job in jobs] == [0, 0, 7]
     assert jobs[2].file == str(config.parent / "missing.onnx")
-    assert {job.sizes for job in jobs} == {("32x32",)}
+    assert {job.spec.sizes for job in jobs} == {(Size(32, 32),)}
 
 
 @pytest.mark.parametrize(

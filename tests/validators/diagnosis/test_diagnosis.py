@@ -17,7 +17,7 @@ from anysize.validators import Verdict, validate_model
 from anysize.validators.diagnosis import load_inputs, save_inputs
 from anysize.validators.report import Culprit, Report
 from anysize.validators.report.reproduce import reproduce
-from anysize.validators.report.table import print_report
+from anysize.validators.report.table import report_table
 from anysize.validators.runtimes import Availability, Provenance
 from anysize.validators.runtimes.ort_cpu import OrtCpu
 
@@ -243,7 +243,7 @@ def test_the_diagnosis_is_told_in_every_format(tiny, tmp_path):
     path = tiny.fc_file(tiny.fc(), bias=False)
     report = validate_model(path, tiny.fc(), sizes=SIZES, batches=(2,), bisect=tmp_path)
     stream = io.StringIO()
-    print_report(report, Console(file=stream, width=100))
+    Console(file=stream, width=100).print(report_table(report, 100))
     for text in (stream.getvalue(), report.to_markdown()):
         assert "the graph is wrong, not the runtime" in " ".join(text.split())
 

@@ -17,7 +17,7 @@ from anysize.validators.inputs.images import make_images
 from anysize.validators.references import Rejected, WindowsReference, choose_reference
 from anysize.validators.references.eager.module import ModuleReference
 from anysize.validators.references.graph.float64 import to_float64
-from anysize.validators.references.graph.model import OnnxReference
+from anysize.validators.references.graph.model import GraphPair, OnnxReference
 
 SIZE = Size(8, 8)
 IMAGES = {"input": make_images(SIZE, 2, channels=3, seed=0)}
@@ -187,7 +187,9 @@ def test_a_reference_that_ignores_its_input_is_vacuous(tiny):
 
 
 def onnx_reference(path):
-    return OnnxReference(load_model(path), name=path.name, path=path)
+    return OnnxReference(
+        GraphPair(load_model(path), name=path.name, source=path, is_unchanged=True)
+    )
 
 
 def test_a_graph_answers_like_its_module_in_both_precisions(tiny):

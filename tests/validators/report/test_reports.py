@@ -13,7 +13,7 @@ from rich.console import Console
 from anysize.errors import UsageError
 from anysize.sizes import Size
 from anysize.validators import Report, Verdict, validate_model
-from anysize.validators.report.table import print_report
+from anysize.validators.report.table import report_table
 
 SIZES = (Size(7, 8), Size(8, 8), Size(9, 10))
 
@@ -35,7 +35,7 @@ def bad(tiny) -> Report:
 
 def drawn(report: Report, width: int = 100) -> str:
     stream = io.StringIO()
-    print_report(report, Console(file=stream, width=width))
+    Console(file=stream, width=width).print(report_table(report, width))
     return " ".join(stream.getvalue().split())
 
 

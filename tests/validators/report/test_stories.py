@@ -90,7 +90,7 @@ def test_the_tolerance_that_a_story_names_really_passes(bad, tmp_path_factory, r
         sizes=(cell.size,),
         batches=cell.batch,
         atol=atol,
-        bright=False,
+        amplified=False,
     )
     assert [one.verdict for one in again.cells] == [Verdict.PASS]
 

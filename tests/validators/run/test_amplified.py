@@ -10,7 +10,7 @@ from torch import nn
 from anysize.sizes import Size
 from anysize.validators import Verdict, validate_model
 from anysize.validators.inputs.cases import Case
-from anysize.validators.inputs.images import BRIGHTNESS
+from anysize.validators.inputs.images import AMPLIFICATION
 from anysize.validators.inputs.signature import GraphInputs, make_inputs
 
 SIZES = (Size(8, 8), Size(9, 10), Size(11, 11))
@@ -24,11 +24,11 @@ def clipped(graph, image):
 
 def test_bright_images_are_brighter_and_others():
     usual, bright = (
-        make_inputs(Case(Size(9, 10), 1, is_bright=is_bright), SPEC, int(is_bright))["input"]
-        for is_bright in (False, True)
+        make_inputs(Case(Size(9, 10), 1, is_amplified=other), SPEC, int(other))["input"]
+        for other in (False, True)
     )
     assert bright.dtype == np.float32
-    assert bright.std() > BRIGHTNESS / 2 * usual.std()
+    assert bright.std() > AMPLIFICATION / 2 * usual.std()
     assert abs(np.corrcoef(bright.ravel(), usual.ravel())[0, 1]) < 0.9
 
 
@@ -48,7 +48,7 @@ def test_a_value_that_is_limited_is_found_at_one_of_the_sizes(tiny, tmp_path):
 
 def test_a_report_says_that_bright_images_were_left_out(tiny):
     path = tiny.fc_file(tiny.fc(), image=clipped)
-    report = validate_model(path, tiny.fc(), sizes=SIZES, bright=False)
+    report = validate_model(path, tiny.fc(), sizes=SIZES, amplified=False)
     assert report.ok
     assert report.notes == ("no case has brighter images, by request",)
 

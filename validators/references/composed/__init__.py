@@ -6,10 +6,9 @@ from anysize.validators.references.composed.converted import (
     converted_reference,
 )
 from anysize.validators.references.composed.several_heads import Part, SeveralHeads
-from anysize.validators.references.composed.windows import Layout, WindowsReference
+from anysize.validators.references.composed.windows import WindowsReference
 
 __all__ = [
-    "Layout",
     "Part",
     "SeveralHeads",
     "WindowsReference",

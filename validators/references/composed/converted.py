@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from anysize.heads import head_kind
 from anysize.sizes import Size
 from anysize.validators.references.composed.pooled import PooledReference
 from anysize.validators.references.composed.resized import ResizedReference
-from anysize.validators.references.composed.windows import Layout, WindowsReference
+from anysize.validators.references.composed.windows import WindowsReference
 from anysize.validators.references.protocol import FcOriginal, Reference
+
+if TYPE_CHECKING:
+    from anysize.surgery.targets import Output
 
 __all__ = ["converted_reference"]
 
@@ -20,7 +24,7 @@ def converted_reference(
     halves: Callable[[], FcOriginal],
     whole: Callable[[], Reference],
     size: Size | None,
-    layout: Layout,
+    layout: Output,
 ) -> Reference:
     """Make the reference for a file with this head.
 

@@ -8,7 +8,7 @@ original's own feature map (Long, Shelhamer, Darrell, CVPR 2015).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -16,14 +16,12 @@ from numpy.typing import NDArray
 
 from anysize.validators.references.protocol import FcOriginal, Precision, Rejected
 
-__all__ = ["Layout", "WindowsReference", "expected_maps"]
+if TYPE_CHECKING:
+    from anysize.surgery.targets import Output
+
+__all__ = ["WindowsReference", "expected_maps"]
 
 Array = NDArray[np.generic]
-
-# What the rewritten graph hands out (`anysize rewrite --output map|logits|both`): the whole head's
-# map; the average of the scores over all cells, with what the head has after its scores (a Softmax)
-# applied to the average; or that average and then the map of the scores.
-Layout = Literal["map", "logits", "both"]
 
 # Windows overlap, so a copy of them all may be 49 times the feature map; this bounds the copy.
 _CHUNK_BYTES = 128 << 20
@@ -34,12 +32,14 @@ class WindowsReference:
 
     Args:
         original: The original in two halves.
-        layout: What the graph under test hands out.
+        layout: What the graph under test hands out (`anysize rewrite --output`): the whole head's
+            map; the average of the scores over all cells, with what the head has after its scores
+            (a Softmax) applied to the average; or that average and then the map of the scores.
     """
 
     kind = "windows"
 
-    def __init__(self, original: FcOriginal, *, layout: Layout = "map") -> None:
+    def __init__(self, original: FcOriginal, *, layout: Output = "map") -> None:
         self.name = original.name
         self.output_names: tuple[str, ...] | None = None
         self._original = original
@@ -72,7 +72,7 @@ def expected_maps(
     Args:
         original: The original in two halves.
         images: `(batch, channels, height, width)`.
-        precision: Of features and head.
+        precision: What features and head compute in.
         scores: Stop before the head's Softmax, LogSoftmax or ArgMax.
 
     Returns:

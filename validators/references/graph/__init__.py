@@ -5,7 +5,7 @@ from __future__ import annotations
 from anysize.validators.references.graph.converted import converted_graph
 from anysize.validators.references.graph.evaluator import DOUBLE, OWN
 from anysize.validators.references.graph.labels import answers_labels, reads_scores, with_scores
-from anysize.validators.references.graph.model import GraphPair, OnnxReference, external_folder
+from anysize.validators.references.graph.model import GraphPair, OnnxReference
 from anysize.validators.references.graph.plan import GraphPlan
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "OnnxReference",
     "answers_labels",
     "converted_graph",
-    "external_folder",
     "reads_scores",
     "with_scores",
 ]

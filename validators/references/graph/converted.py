@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anysize.errors import DeclinedError
-from anysize.heads import head_kind
 from anysize.sizes import Size
 from anysize.validators.references.composed import (
-    Layout,
     Part,
     SeveralHeads,
     converted_reference,
 )
 from anysize.validators.references.graph.fc import OnnxFc
-from anysize.validators.references.graph.model import OnnxReference, external_folder
+from anysize.validators.references.graph.model import GraphPair, OnnxReference
+from anysize.validators.references.layout import output_layout
 from anysize.validators.references.protocol import Reference
 
 if TYPE_CHECKING:
@@ -27,49 +25,34 @@ __all__ = ["converted_graph"]
 
 
 def converted_graph(
-    original: onnx.ModelProto,
-    whole: Reference,
-    *,
-    head: str | None,
-    layout: Layout,
-    size: Size | None,
-    path: Path | None,
-    threads: int,
+    candidate: onnx.ModelProto, original: GraphPair, *, size: Size | None
 ) -> Reference:
     """Make the reference for a graph whose head was converted.
 
     Args:
-        original: The graph before; weights may still be in its file, or external.
-        whole: The same as it stands.
-        head: What the converted file says of itself; `fcn` where it says nothing.
-        layout: What its FC heads hand out.
+        candidate: The converted graph; one that says nothing of its head has `fcn`.
+        original: The graph before.
         size: The training size.
-        path: The file that `original` was read from.
-        threads: Threads for ONNX Runtime.
 
     Raises:
         DeclinedError: The original has no such head.
     """
+    from anysize.surgery import read_metadata
+
+    head, layout = read_metadata(candidate).head, output_layout(candidate, original.model)
     kind = head_kind(head)
 
-    def reference(model: onnx.ModelProto) -> Reference:
+    def reference(graph: GraphPair) -> Reference:
         return converted_reference(
             head,
-            halves=lambda: OnnxFc(
-                model,
-                name=whole.name,
-                size=size,
-                source=path,
-                is_pooled=kind.averages_map,
-                threads=threads,
-            ),
-            whole=lambda: whole,
+            halves=lambda: OnnxFc(graph, size=size, is_pooled=kind.averages_map),
+            whole=lambda: OnnxReference(graph),
             size=size,
             layout=layout,
         )
 
-    heads = _fixed_heads(original, size) if kind.is_on_each_fc_head else ()
-    names = [output.name for output in original.graph.output]
+    heads = _fixed_heads(original.model, size) if kind.is_on_each_fc_head else ()
+    names = [output.name for output in original.model.graph.output]
     rest = tuple(name for name in names if not any(name in one.outputs for one in heads))
     if not heads or (len(heads) == 1 and not rest):
         return reference(original)
@@ -78,17 +61,15 @@ def converted_graph(
     has_maps = layout == "both" and kind.elsewhere != "pools"
     parts = [
         Part(
-            reference(keep_outputs(original, one.outputs)),
+            reference(original.changed(keep_outputs(original.model, one.outputs))),
             one.outputs,
             _owners(one) if has_maps else (),
         )
         for one in heads
     ]
     if rest:
-        model = _freed(keep_outputs(original, rest), size)
-        folder = external_folder(model, path) if path else None
-        free = OnnxReference(model, name=whole.name, folder=folder, threads=threads)
-        parts.append(Part(free, rest))
+        free = original.changed(_freed(keep_outputs(original.model, rest), size))
+        parts.append(Part(OnnxReference(free), rest))
     return SeveralHeads(parts, outputs=names)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,13 +25,10 @@ class OnnxFc:
     """An ONNX graph cut at the feature map that its head takes, and again before a Softmax tail.
 
     Args:
-        model: The original graph; not modified. Weights may still be in its file, or external.
-        name: How messages call it.
+        graph: The original; its model is not modified.
         size: The training size; what the graph declares or records, by default.
-        source: The file that `model` was loaded from; needed where weights are not in memory.
         is_pooled: Cut before the average over the whole map, which may have a fixed window, and not
             before a flatten. The head then takes 1×1 maps, which are their own average.
-        threads: Threads for ONNX Runtime.
 
     Raises:
         DeclinedError: The graph has no such head; the message names the node.
@@ -40,16 +36,14 @@ class OnnxFc:
 
     def __init__(
         self,
-        model: onnx.ModelProto,
+        graph: GraphPair,
         *,
-        name: str,
         size: Size | None = None,
-        source: Path | None = None,
         is_pooled: bool = False,
-        threads: int = 1,
     ) -> None:
         from anysize.surgery import drop_guards, free_axes, free_baked_shapes, split_at
 
+        model = graph.model
         cut = _find_pool(model, size) if is_pooled else _find_cut(model, size)
         features, layers = split_at(model, cut.feature_map, size=cut.size)
         drop_guards(features, "min", "max")  # those are the head's, and the features take more
@@ -58,15 +52,10 @@ class OnnxFc:
             if node.output[0] in cut.averages:
                 node.op_type = "GlobalAveragePool"
                 del node.attribute[:]
-        self.name = name
+        self.name = graph.name
         self.window = cut.window
-        folder = source.absolute().parent if source else None
-
-        def batched(part: onnx.ModelProto) -> _Batched:
-            return _Batched(GraphPair(part, name=name, folder=folder, threads=threads), name)
-
-        self._features = GraphPair(free_axes(features), name=name, folder=folder, threads=threads)
-        self._scores = self._head = batched(layers)
+        self._features = graph.changed(free_axes(features))
+        self._scores = self._head = _Batched(graph.changed(layers))
         self._tail: _Batched | None = None
         self._cut = cut
         self._outputs = tuple(output.name for output in layers.graph.output)
@@ -74,9 +63,9 @@ class OnnxFc:
             scores, tail = split_at(layers, *cut.scores)
             for value in (*scores.graph.output, *tail.graph.input):
                 value.type.tensor_type.ClearField("shape")  # (count, classes), not a map
-            self._scores = batched(scores)
+            self._scores = _Batched(graph.changed(scores))
             if tail.graph.output:
-                self._tail = batched(tail)
+                self._tail = _Batched(graph.changed(tail))
 
     def features(self, images: Array, precision: Precision) -> Array | Rejected:
         """Compute the feature map of images of any size that the features take."""
@@ -111,8 +100,7 @@ class OnnxFc:
 class _Batched:
     """A part of a head that takes many items, one by one where it insists on one."""
 
-    def __init__(self, pair: GraphPair, name: str) -> None:
-        self._name = name
+    def __init__(self, pair: GraphPair) -> None:
         self._pair = pair
         self._takes_one = False
 
@@ -127,7 +115,7 @@ class _Batched:
             answer = self._pair.run(tuple(one[place : place + 1] for one in items), precision)
             if isinstance(answer, Rejected):
                 raise SourceError(
-                    f"reference {self._name}: its head rejects a window of "
+                    f"reference {self._pair.name}: its head rejects a window of "
                     f"{list(items[0].shape[1:])}: {answer.reason}"
                 )
             parts.append(answer)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from anysize.validators.references.graph.plan import GraphPlan
     from anysize.validators.runtimes import Session
 
-__all__ = ["GraphPair", "OnnxReference", "external_folder"]
+__all__ = ["GraphPair", "OnnxReference"]
 
 Array = NDArray[np.generic]
 
@@ -42,8 +42,8 @@ class GraphPair:
     Args:
         model: The graph; weights may still be in its file, or external.
         name: How messages call it.
-        folder: Where weights that are not in memory lie.
-        path: The file that `model` was read from, unchanged; spares a copy of its weights.
+        source: The file that it was read from; needed where weights are not in memory.
+        is_unchanged: Load that file itself, which spares a copy of its weights.
         threads: Threads for ONNX Runtime.
     """
 
@@ -52,20 +52,24 @@ class GraphPair:
         model: onnx.ModelProto,
         *,
         name: str,
-        folder: Path | None = None,
-        path: Path | None = None,
+        source: Path | None = None,
+        is_unchanged: bool = False,
         threads: int = 1,
     ) -> None:
         self.name = name
-        self._model = model
-        self._folder = folder
-        self._path = path
+        self.model = model
+        self._source = source
+        self._is_unchanged = is_unchanged
         self._threads = threads
         self._plan: GraphPlan | None = None
         self._sessions: dict[Precision, Session] = {}
         inputs = required_inputs(model)
         self._inputs = [i.name for i in inputs]
         self._kinds = [_float_type(i) for i in inputs]
+
+    def changed(self, model: onnx.ModelProto) -> GraphPair:
+        """Return a graph that was made of this one, whose weights lie where this one's do."""
+        return GraphPair(model, name=self.name, source=self._source, threads=self._threads)
 
     def run(self, arrays: tuple[Array, ...], precision: Precision) -> tuple[Array, ...] | Rejected:
         """Run on arrays given in the order of the graph's inputs.
@@ -141,7 +145,9 @@ class GraphPair:
         from anysize.validators.references.graph.plan import GraphPlan
 
         if self._plan is None:
-            self._plan = GraphPlan(self._path or self._model, folder=self._folder)
+            file = self._source if self._is_unchanged else None
+            folder = self._source.absolute().parent if self._source else None
+            self._plan = GraphPlan(file or self.model, folder=folder)
         return self._plan.path
 
     def _exhausted(self, arrays: tuple[Array, ...], exc: Exception) -> NotRunError:
@@ -158,29 +164,18 @@ class OnnxReference:
     user does with it.
 
     Args:
-        model: The graph; external weights may still be external.
-        name: How reports call it.
-        folder: Where weights that are not in memory lie.
-        path: The file that `model` was read from, unchanged; spares a copy of its weights.
-        threads: Threads for ONNX Runtime.
+        graph: The original; reports call it by its name.
     """
 
     kind = "onnx"
 
-    def __init__(
-        self,
-        model: onnx.ModelProto,
-        *,
-        name: str,
-        folder: Path | None = None,
-        path: Path | None = None,
-        threads: int = 1,
-    ) -> None:
-        self.name = name
-        self.output_names: tuple[str, ...] | None = tuple(o.name for o in model.graph.output)
-        self._declared = _first_axes(model)
-        self._size = static_size(model)
-        self._pair = GraphPair(model, name=name, folder=folder, path=path, threads=threads)
+    def __init__(self, graph: GraphPair) -> None:
+        outputs = graph.model.graph.output
+        self.name = graph.name
+        self.output_names: tuple[str, ...] | None = tuple(output.name for output in outputs)
+        self._declared = _first_axes(graph.model)
+        self._size = static_size(graph.model)
+        self._pair = graph
 
     def run(
         self, inputs: Mapping[str, Array], precision: Precision
@@ -222,13 +217,6 @@ class OnnxReference:
     def close(self) -> None:
         """Release the sessions."""
         self._pair.close()
-
-
-def external_folder(model: onnx.ModelProto, path: Path) -> Path | None:
-    """Return the folder of weights that are not in memory, or None where all are."""
-    from anysize.surgery.storage import all_tensors, is_loaded
-
-    return None if all(map(is_loaded, all_tensors(model))) else path.absolute().parent
 
 
 def _float_type(value: onnx.ValueInfoProto) -> np.dtype[Any]:

@@ -207,4 +207,4 @@ def _overview(report: Report, runtime: str) -> Overview | None:
 
 def _severity(cell: Cell) -> tuple[int, float]:
     rank = (Outcome.GOOD, Outcome.NOT_RUN, Outcome.FAILED).index(VERDICTS[cell.verdict].outcome)
-    return rank, cell.worst.deviation.ratio if cell.worst is not None else -1.0
+    return rank, cell.ratio

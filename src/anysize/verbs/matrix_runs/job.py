@@ -39,7 +39,7 @@ def _run(job: Job, folder: Path) -> Entry:
     from anysize.exporters import DEFAULT_OPSET
     from anysize.validators.report import Entry
     from anysize.verbs.export import export
-    from anysize.verbs.validate import validate
+    from anysize.verbs.validate import validate_file
 
     file = Path(job.file)
     if job.source:
@@ -54,19 +54,8 @@ def _run(job: Job, folder: Path) -> Entry:
             min_size=job.min_size or None,
             max_size=job.max_size or None,
             opset=DEFAULT_OPSET if job.opset is None else job.opset,
-            seed=job.seed,
+            seed=job.spec.seed,
             verify=False,
         )
-    report = validate(
-        file,
-        job.reference or None,
-        weights=job.weights or None,
-        runtimes=job.runtimes,
-        sizes=",".join(job.sizes),
-        batches=job.batches,
-        seed=job.seed,
-        atol=dict(job.atol) or None,
-        rtol=dict(job.rtol) or None,
-        arbiter=job.arbiter,
-    )
+    report = validate_file(file, job.reference or None, job.spec, weights=job.weights or None)
     return Entry(job.name, report, "", report.exit_code)

@@ -15,10 +15,10 @@ from typing import Any
 
 from anysize.errors import UsageError
 from anysize.files import read_regular
-from anysize.sizes import Size, SizeRange, parse_sizes
+from anysize.sizes import Size, SizeRange, to_sizes
+from anysize.validators import ValidationSpec, parse_runtimes
 from anysize.validators.inputs import MAX_BATCH
 from anysize.validators.judging import ALL_OUTPUTS
-from anysize.validators.worker import parse_runtimes
 
 __all__ = ["Job", "read_matrix"]
 
@@ -68,20 +68,14 @@ class Job:
         name: On the report.
         source: A SOURCE that is exported first; "" where `file` is given.
         file: The ONNX file, as seen from the configuration's folder; "" where `source` is given.
-        head: Of the export; "" for the model's own.
-        size: Of the export, the training size; "" for the model's own.
-        min_size: Of the export; "" for the network's own smallest.
-        max_size: Of the export; "" for none.
-        opset: Of the export; None for the export's own.
-        reference: See `anysize validate`; "" for what the file says.
+        head: The head to export; "" for the model's own.
+        size: The training size to export; "" for the model's own.
+        min_size: The smallest size of the exported file; "" for the network's own smallest.
+        max_size: The largest one; "" for none.
+        opset: The operator set to export; None for the export's own.
+        reference: A SOURCE or an ONNX file to compare with; "" for what the file says.
         weights: A checkpoint; "" for none.
-        runtimes: Names.
-        sizes: `HEIGHTxWIDTH`; ("auto",) for auto.
-        batches: Numbers of images.
-        seed: Of weights and images.
-        atol: By output, "" for those that are not named; replaces the error budget.
-        rtol: As well.
-        arbiter: `float64` or `none`.
+        spec: What to compare on; its seed is that of random weights, too.
     """
 
     name: str
@@ -94,13 +88,7 @@ class Job:
     opset: int | None
     reference: str
     weights: str
-    runtimes: tuple[str, ...]
-    sizes: tuple[str, ...]
-    batches: tuple[int, ...]
-    seed: int
-    atol: tuple[tuple[str, float], ...]
-    rtol: tuple[tuple[str, float], ...]
-    arbiter: str
+    spec: ValidationSpec
 
     @property
     def exported_name(self) -> str:
@@ -192,7 +180,15 @@ def _jobs(settings: dict[str, Any], folder: Path) -> list[Job]:
     size, min_size, max_size = _export_sizes(settings)
     reference = settings.get("reference", "")
     heads = dict.fromkeys(_texts(settings, "heads", [""]))
-    runtimes = parse_runtimes(",".join(_texts(settings, "runtimes", ["ort-cpu"])))
+    spec = ValidationSpec(
+        runtimes=parse_runtimes(",".join(_texts(settings, "runtimes", ["ort-cpu"]))),
+        sizes=to_sizes(",".join(_texts(settings, "sizes", ["auto"]))),
+        batches=_batches(settings),
+        seed=_seed(settings),
+        atol=_numbers(settings, "atol"),
+        rtol=_numbers(settings, "rtol"),
+        arbiter=arbiter,
+    )
     return [
         Job(
             name=_name(settings, head, is_alone=len(heads) == 1),
@@ -205,13 +201,7 @@ def _jobs(settings: dict[str, Any], folder: Path) -> list[Job]:
             opset=settings.get("opset"),
             reference=str(folder / reference) if reference.endswith(".onnx") else reference,
             weights=str(folder / settings["weights"]) if settings.get("weights") else "",
-            runtimes=runtimes,
-            sizes=_sizes(settings),
-            batches=_batches(settings),
-            seed=_seed(settings),
-            atol=_numbers(settings, "atol"),
-            rtol=_numbers(settings, "rtol"),
-            arbiter=arbiter,
+            spec=spec,
         )
         for head in heads
     ]
@@ -239,11 +229,6 @@ def _export_sizes(settings: dict[str, Any]) -> tuple[str, str, str]:
     return size, low, top
 
 
-def _sizes(settings: dict[str, Any]) -> tuple[str, ...]:
-    sizes = _texts(settings, "sizes", ["auto"])
-    return ("auto",) if sizes == ["auto"] else tuple(map(str, parse_sizes(",".join(sizes))))
-
-
 def _batches(settings: dict[str, Any]) -> tuple[int, ...]:
     batches = settings.get("batches", (1, 2))
     if not batches or not all(type(n) is int and 1 <= n <= MAX_BATCH for n in batches):
@@ -258,12 +243,12 @@ def _seed(settings: dict[str, Any]) -> int:
     return seed
 
 
-def _numbers(settings: dict[str, Any], key: str) -> tuple[tuple[str, float], ...]:
+def _numbers(settings: dict[str, Any], key: str) -> dict[str, float] | None:
     value = settings.get(key, {})
     numbers = value if isinstance(value, dict) else {ALL_OUTPUTS: value}
     if not all(map(_is_tolerance, numbers.values())):
         raise _unexpected(key, value)
-    return tuple((output, float(number)) for output, number in numbers.items())
+    return {output: float(number) for output, number in numbers.items()} or None
 
 
 def _is_tolerance(number: object) -> bool:
