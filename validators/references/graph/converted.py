@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from anysize.errors import DeclinedError
+from anysize.heads import head_kind
 from anysize.sizes import Size
 from anysize.validators.references.composed import (
     Part,
