@@ -37,7 +37,6 @@ from anysize.errors import DeclinedError, UnsupportedModelError
 from anysize.sizes import Size
 from anysize.surgery.graph import Edits, Graph, Model, image_input, opset_version, unique_name
 from anysize.surgery.shapes import infer_shapes
-from anysize.surgery.storage import weight_free
 
 __all__ = [
     "GuardKind",
@@ -164,7 +163,7 @@ def without_guards(graph: Graph, *kinds: GuardKind) -> Graph:
     """Return a graph without these guards: itself, or a weight-free copy that lost them."""
     if all(graph.producer(f"{_NAMES[kind]}_checked") is None for kind in kinds):
         return graph
-    copy = Graph(weight_free(graph.model))
+    copy = graph.light()
     drop_guards(copy, *kinds)
     return copy
 

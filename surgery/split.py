@@ -17,7 +17,6 @@ from anysize.surgery.storage import (
     copy_fields,
     is_loaded,
     load_tensor,
-    weight_free,
 )
 
 __all__ = ["keep_outputs", "split_at"]
@@ -53,7 +52,7 @@ def split_at(
             of the first.
     """
     whole = Graph.of(model)
-    model, graph = whole.model, Graph(weight_free(whole.model))
+    model, graph = whole.model, whole.light()
     # A graph whose shapes cannot be followed is split as it stands.
     with contextlib.suppress(UnsupportedModelError):
         reshape_to_flatten(graph, size)

@@ -31,6 +31,7 @@ from anysize.validators.run import FLOAT64, CaseExpectation, Expectations, Spool
 if TYPE_CHECKING:
     import onnx
 
+    from anysize.surgery.graph import Model
     from anysize.validators.references.graph import GraphPair
 
 __all__ = ["RewriteProof", "prove_rewrite"]
@@ -87,8 +88,8 @@ class RewriteProof:
 
 
 def prove_rewrite(
-    original: onnx.ModelProto | Path,
-    rewritten: onnx.ModelProto | Path,
+    original: Model | Path | GraphPair,
+    rewritten: Model | Path | GraphPair,
     sizes: Sequence[Size],
     *,
     training: Size | None = None,
@@ -106,9 +107,9 @@ def prove_rewrite(
     before those of the next, and sessions are closed in between.
 
     Args:
-        original: The graph that was rewritten, or its file.
-        rewritten: The new graph, or its file. One that says nothing of its head counts as fully
-            convolutional; it may hand out its map, the average of the map, or both.
+        original: The graph that was rewritten, or its file, or both.
+        rewritten: The new graph, or its file, or both. One that says nothing of its head counts as
+            fully convolutional; it may hand out its map, the average of the map, or both.
         sizes: Image sizes that the rewritten graph takes.
         training: Where the whole original is compared, too; by default what the original declares.
         batch: Images at a time, and eight at least where they get labels; an original that declares
@@ -136,22 +137,22 @@ def prove_rewrite(
     old, new = _open(original, rewritten, source, scores=scores, threads=threads)
     if not scores and answers_labels(old.model):
         batch = trained_batch = max(batch, trained_batch, _LABELLED)
-    training = training or trained_size(old.model)
+    training = training or trained_size(old.graph)
     if not sizes and training is None:
         raise UsageError("proof of a rewrite: no size to compare at; give --size")
-    is_kept = read_metadata(new.model).head == AS_IS  # only axes were freed
+    is_kept = read_metadata(new.graph).head == AS_IS  # only axes were freed
     further = [size for size in dict.fromkeys(sizes) if size != training]
     cases = [Case(size, batch if place else trained_batch) for place, size in enumerate(further)]
     if training is not None and is_kept:  # the original answers at no other size
         cases = [Case(training, count) for count in _batches(old.model, trained_batch)]
     elif training is not None:
         cases.insert(0, Case(training, trained_batch))
-    signature = graph_inputs(old.model, seed)
+    signature = graph_inputs(old.graph, seed)
     with contextlib.ExitStack() as stack:
         spool, whole_spool = stack.enter_context(Spool()), stack.enter_context(Spool())
         whole = OnnxReference(old)
         stack.callback(whole.close)
-        parts = whole if is_kept else converted_graph(new.model, old, size=training)
+        parts = whole if is_kept else converted_graph(new.graph, old, size=training)
         stack.callback(parts.close)
         at_training = None
         if training is not None and not is_kept:
@@ -185,23 +186,23 @@ def prove_rewrite(
 
 
 def _open(
-    original: onnx.ModelProto | Path,
-    rewritten: onnx.ModelProto | Path,
+    original: Model | Path | GraphPair,
+    rewritten: Model | Path | GraphPair,
     source: Path | None,
     *,
     scores: bool,
     threads: int,
 ) -> tuple[GraphPair, GraphPair]:
     """Open both, cut at the scores that labels are read from where that is asked for."""
-    from anysize.surgery import load_model
     from anysize.validators.references import output_layout
     from anysize.validators.references.graph import GraphPair, with_scores
 
-    def graph(one: onnx.ModelProto | Path, name: str) -> GraphPair:
-        if not isinstance(one, Path):
-            return GraphPair(one, name=name, source=source, threads=threads)
-        model = load_model(one, weights="in_file")
-        return GraphPair(model, name=name, source=one, is_unchanged=True, threads=threads)
+    def graph(one: Model | Path | GraphPair, name: str) -> GraphPair:
+        if isinstance(one, GraphPair):
+            return one
+        if isinstance(one, Path):
+            return GraphPair.of_file(one, name=name, threads=threads)
+        return GraphPair(one, name=name, source=source, threads=threads)
 
     name = original.name if isinstance(original, Path) else "original"
     old, new = graph(original, name), graph(rewritten, "rewritten")
@@ -209,8 +210,8 @@ def _open(
         return old, new
     is_map = output_layout(new.model, old.model) == "map"
     return (
-        old.changed(with_scores(old.model, is_map=False)),
-        new.changed(with_scores(new.model, is_map=is_map)),
+        old.changed(with_scores(old.graph, is_map=False)),
+        new.changed(with_scores(new.graph, is_map=is_map)),
     )
 
 

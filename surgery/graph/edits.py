@@ -141,6 +141,7 @@ class Trial(Graph):
 
     def __init__(self, graph: Graph) -> None:
         super().__init__(weight_free(graph.model))
+        self.knows_as(graph)
         self.edits: list[Edits] = []
 
     def changed(self, edits: object = None) -> None:

@@ -14,7 +14,7 @@ import onnx
 
 from anysize.errors import AnysizeError
 from anysize.surgery.graph.nodes import attribute, reads
-from anysize.surgery.storage import small_array
+from anysize.surgery.storage import small_array, weight_free
 
 __all__ = ["Graph", "Model"]
 
@@ -31,6 +31,8 @@ class Graph:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
         self._found: dict[Hashable, object] = {}
+        # Tensors are the model's own; a copy has others.
+        self._own: dict[str, onnx.TensorProto] | None = None
 
     @classmethod
     def of(cls, model: Model) -> Graph:
@@ -60,7 +62,18 @@ class Graph:
         Args:
             edits: What was done, for a graph that remembers it.
         """
-        self._found.clear()
+        self._found = {}
+        self._own = None
+
+    def knows_as(self, original: Graph) -> None:
+        """Share what is found out with `original`, of which this is a copy, until it is edited."""
+        self._found = original._found
+
+    def light(self) -> Graph:
+        """Return a weight-free copy, which shares what is found out until one is edited."""
+        copy = Graph(weight_free(self.model))
+        copy.knows_as(self)
+        return copy
 
     @property
     def _makers(self) -> dict[str, int]:
@@ -89,9 +102,9 @@ class Graph:
 
     @property
     def _initializers(self) -> dict[str, onnx.TensorProto]:
-        return self.found(
-            "initializers", lambda: {tensor.name: tensor for tensor in self.model.graph.initializer}
-        )
+        if self._own is None:
+            self._own = {tensor.name: tensor for tensor in self.model.graph.initializer}
+        return self._own
 
     @property
     def nodes(self) -> list[onnx.NodeProto]:

@@ -70,14 +70,18 @@ def load_model(path: Path | str, *, weights: Weights = "loaded") -> onnx.ModelPr
     return model
 
 
-def model_files(path: Path | str) -> tuple[Path, ...]:
+def model_files(path: Path | str, model: onnx.ModelProto | None = None) -> tuple[Path, ...]:
     """Return the files that a model consists of: itself, and those of its external weights.
 
     A model that cannot be read consists of itself.
+
+    Args:
+        path: Its file.
+        model: What was read from there, if that was done already.
     """
     path = Path(path)
     try:
-        tensors = all_tensors(load_model(path, weights="in_file"))
+        tensors = all_tensors(model or load_model(path, weights="in_file"))
         outside = [tensor for tensor in tensors if place_of(tensor) is Place.OTHER_FILE]
         return (path, *dict.fromkeys(external_range(t, path.parent).path for t in outside))
     except (ModelFileError, OSError):  # the latter where it changes at this moment

@@ -13,7 +13,7 @@ import onnx
 
 from anysize.errors import DeclinedError, UsageError
 from anysize.sizes import Size
-from anysize.surgery.graph import Edits, Graph, NameMaker
+from anysize.surgery.graph import Edits, Graph, Model, NameMaker
 from anysize.surgery.heads import Layout, Linear, declined
 from anysize.surgery.heads.readers import TAILS, ReadContext, read_layer
 from anysize.surgery.metadata import read_metadata
@@ -24,7 +24,6 @@ from anysize.surgery.passes import (
 )
 from anysize.surgery.shapes import smallest_size, trained_size
 from anysize.surgery.size_guard import guard_min_size
-from anysize.surgery.storage import weight_free
 from anysize.surgery.targets.fc_to_conv import MAP_OUTPUT
 from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
 from anysize.surgery.targets.weight_forms import WeightForms
@@ -52,7 +51,7 @@ class PooledHead:
     output: str
 
 
-def find_pooled_head(model: onnx.ModelProto) -> PooledHead:
+def find_pooled_head(model: Model) -> PooledHead:
     """Find the one global average → Linear that makes the graph's classifier output.
 
     Args:
@@ -62,7 +61,7 @@ def find_pooled_head(model: onnx.ModelProto) -> PooledHead:
         DeclinedError: There is none, or something between does not commute with the average; the
             message names the node.
     """
-    graph = Graph(weight_free(model))
+    graph = Graph.of(model).light()
     reduce_mean_to_global_pool(graph)  # every spelling of the mean gets this form
     return _find(graph)
 

@@ -19,6 +19,7 @@ from anysize.errors import UnsupportedModelError, UsageError
 from anysize.sizes import Size
 from anysize.surgery.graph import (
     Graph,
+    Model,
     channels_last_reader,
     channels_last_words,
     image_input,
@@ -108,17 +109,19 @@ class GraphInputs:
                 raise UnsupportedModelError(f"input {other.name!r}: {other.unknown}; {_INSTEAD}")
 
 
-def graph_inputs(model: onnx.ModelProto, seed: int) -> GraphInputs:
+def graph_inputs(model: Model, seed: int) -> GraphInputs:
     """Say what a graph takes.
 
     Raises:
         UnsupportedModelError: It has no image input `(batch, channels, height, width)` of floats
             or bytes with a known number of channels.
     """
+    graph = Graph.of(model)
+    model = graph.model
     image = image_input(model)
     inputs = required_inputs(model)
     place = next(i for i, value in enumerate(inputs) if value.name == image.name)
-    if channels_last_reader(Graph(model)) is not None:
+    if channels_last_reader(graph) is not None:
         raise UnsupportedModelError(channels_last_words(image.name))
     dtype = _dtype(image)
     if dtype not in _IMAGES:

@@ -67,7 +67,7 @@ def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Referenc
     image_input(model)  # a graph without one would "reject" every size
     float_outputs(model)
     refuse_oversized(model, path)
-    graph = GraphPair(model, name=path.name, source=path, is_unchanged=True, threads=threads)
+    graph = GraphPair.of_file(path, model=model, threads=threads)
     said = read_metadata(candidate)
     is_converted = head_kind(said.head).is_converted or _is_fully_convolutional(candidate)
     own = read_metadata(model).head

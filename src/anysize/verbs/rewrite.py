@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import onnx
 
     from anysize.surgery import Rewrite
+    from anysize.surgery.graph import Graph
     from anysize.validators import RewriteProof
 
 __all__ = ["OutputKind", "RewriteResult", "rewrite"]
@@ -105,26 +106,24 @@ def rewrite(
         VerificationError: The proof failed; nothing is written.
     """
     from anysize import surgery
+    from anysize.surgery.graph import Graph
 
     model, output = Path(model), Path(output)
     size = Size.parse(size) if isinstance(size, str) else size
-    original = surgery.load_model(model, weights="in_file")
-    _protect_weights(model, output)
+    # Large weights stay in the file: what is read is light, and read once for rewrite and proof.
+    original = Graph(surgery.load_model(model, weights="in_file"))
+    _protect_weights(model, output, original.model)
     if verify:
         _refuse_unprovable(original, model)
     with staged_output(output) as staged:
         progress(0, 2, f"rewriting {model}")
-        # Hundreds of megabytes of weights are edited where they are, not copied.
-        done = surgery.rewrite(
-            original, to=to, size=size, output=output_kind, source=model, in_place=True
-        )
-        del original
+        done = surgery.rewrite(original, to=to, size=size, output=output_kind, source=model)
         surgery.save_model(done.model, staged, source=model)
         metadata, size_bytes = surgery.read_metadata(done.model), staged.stat().st_size
         proof = None
         if verify and done.applied:
             progress(1, 2, "proving it against the original layers")
-            proof = _prove(model, staged, done, to)
+            proof = _prove(original, model, staged, done, to)
     return RewriteResult(
         path=output,
         head=to,
@@ -149,18 +148,18 @@ def _notes(model: Path, output: Path, done: Rewrite, *, is_proved: bool) -> tupl
     return ()
 
 
-def _protect_weights(model: Path, output: Path) -> None:
+def _protect_weights(model: Path, output: Path, read: onnx.ModelProto) -> None:
     """Refuse an output that would overwrite external weights of the input; in place is fine."""
     from anysize.surgery import model_files
 
-    weights = set(model_files(model)) - {model}
+    weights = set(model_files(model, read)) - {model}
     check_output_path(output, inputs=weights)
     is_in_place = output.exists() and output.samefile(model)
     if weights and not is_in_place:
         check_output_path(output.with_name(f"{output.name}.data"), inputs=weights)
 
 
-def _refuse_unprovable(original: onnx.ModelProto, model: Path) -> None:
+def _refuse_unprovable(original: Graph, model: Path) -> None:
     from anysize.validators.inputs import graph_inputs
 
     try:
@@ -176,21 +175,23 @@ def _refuse_unprovable(original: onnx.ModelProto, model: Path) -> None:
         raise UnsupportedModelError(f"{model}: cannot be proved: {reason}; {_UNPROVED}")
 
 
-def _prove(original: Path, rewritten: Path, done: Rewrite, head: str) -> RewriteProof:
-    from anysize.surgery import load_model, read_metadata
+def _prove(graph: Graph, original: Path, rewritten: Path, done: Rewrite, head: str) -> RewriteProof:
+    from anysize.surgery import read_metadata
     from anysize.validators import prove_rewrite
-    from anysize.validators.references.graph import reads_scores
+    from anysize.validators.references.graph import GraphPair, reads_scores
 
     assert done.size is not None  # known wherever a rewrite was applied
     stride = read_metadata(done.model).map_stride or _DEFAULT_STRIDE
     sizes = _larger_sizes(done.size, stride)
     if head_kind(head).is_proved_below:
         sizes = (*sizes, _between(done.min_size or done.size, done.size))
+    old = GraphPair.of_file(original, model=graph)
+    new = GraphPair.of_file(rewritten, name="rewritten")
     try:
-        proof = prove_rewrite(original, rewritten, sizes, training=done.size)
-        if _is_vacuous(proof) and reads_scores(load_model(rewritten, weights="in_file")):
+        proof = prove_rewrite(old, new, sizes, training=done.size)
+        if _is_vacuous(proof) and reads_scores(new.graph):
             # Labels and saturated probabilities agree; what they are read from varies.
-            proof = prove_rewrite(original, rewritten, sizes, training=done.size, scores=True)
+            proof = prove_rewrite(old, new, sizes, training=done.size, scores=True)
     except (ModelFileError, SourceError) as exc:  # no kernel: double, bfloat16, opset 6
         raise NotRunError(f"{original}: cannot be proved: {exc}; {_UNPROVED}") from exc
     if any(cell.verdict == "rejected" for cell in proof.cells):

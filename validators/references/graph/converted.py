@@ -21,13 +21,12 @@ if TYPE_CHECKING:
     import onnx
 
     from anysize.surgery import Head
+    from anysize.surgery.graph import Graph, Model
 
 __all__ = ["converted_graph"]
 
 
-def converted_graph(
-    candidate: onnx.ModelProto, original: GraphPair, *, size: Size | None
-) -> Reference:
+def converted_graph(candidate: Model, original: GraphPair, *, size: Size | None) -> Reference:
     """Make the reference for a graph whose head was converted.
 
     Args:
@@ -39,8 +38,10 @@ def converted_graph(
         DeclinedError: The original has no such head.
     """
     from anysize.surgery import read_metadata
+    from anysize.surgery.graph import Graph
 
-    head, layout = read_metadata(candidate).head, output_layout(candidate, original.model)
+    rewritten = Graph.of(candidate)
+    head, layout = read_metadata(rewritten).head, output_layout(rewritten.model, original.model)
     kind = head_kind(head)
 
     def reference(graph: GraphPair) -> Reference:
@@ -52,7 +53,7 @@ def converted_graph(
             layout=layout,
         )
 
-    heads = _fixed_heads(original.model, size) if kind.is_on_each_fc_head else ()
+    heads = _fixed_heads(original.graph, size) if kind.is_on_each_fc_head else ()
     names = [output.name for output in original.model.graph.output]
     rest = tuple(name for name in names if not any(name in one.outputs for one in heads))
     if not heads or (len(heads) == 1 and not rest):
@@ -62,30 +63,30 @@ def converted_graph(
     has_maps = layout == "both" and kind.elsewhere != "pools"
     parts = [
         Part(
-            reference(original.changed(keep_outputs(original.model, one.outputs))),
+            reference(original.changed(keep_outputs(original.graph, one.outputs))),
             one.outputs,
             _owners(one) if has_maps else (),
         )
         for one in heads
     ]
     if rest:
-        free = original.changed(_freed(keep_outputs(original.model, rest), size))
+        free = original.changed(_freed(keep_outputs(original.graph, rest), size))
         parts.append(Part(OnnxReference(free), rest))
     return SeveralHeads(parts, outputs=names)
 
 
-def _fixed_heads(model: onnx.ModelProto, size: Size | None) -> tuple[Head, ...]:
+def _fixed_heads(graph: Graph, size: Size | None) -> tuple[Head, ...]:
     """Find the FC heads that a conversion replaces; none where they have no form for it."""
     from anysize.surgery import find_heads, legal_interval
 
     try:
-        heads = find_heads(model, size)
+        heads = find_heads(graph, size)
     except DeclinedError:
         return ()
     return tuple(
         head
         for head in heads
-        if legal_interval(model, head.feature_map, head.image_size).maximum is not None
+        if legal_interval(graph, head.feature_map, head.image_size).maximum is not None
     )
 
 

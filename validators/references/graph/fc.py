@@ -14,7 +14,7 @@ from anysize.validators.references.graph.model import GraphPair
 from anysize.validators.references.protocol import Precision, Rejected
 
 if TYPE_CHECKING:
-    import onnx
+    from anysize.surgery.graph import Graph, Model
 
 __all__ = ["OnnxFc"]
 
@@ -43,7 +43,7 @@ class OnnxFc:
     ) -> None:
         from anysize.surgery import drop_guards, free_axes, free_baked_shapes, split_at
 
-        model = graph.model
+        model = graph.graph
         cut = _find_pool(model, size) if is_pooled else _find_cut(model, size)
         features, layers = split_at(model, cut.feature_map, size=cut.size)
         drop_guards(features, "min", "max")  # those are the head's, and the features take more
@@ -136,7 +136,7 @@ class _Cut:
     averages: frozenset[str] = frozenset()
 
 
-def _find_cut(model: onnx.ModelProto, size: Size | None) -> _Cut:
+def _find_cut(model: Model, size: Size | None) -> _Cut:
     """Find the FC head, or, in a graph that averages its map, the linear layer on every cell.
 
     The average of one cell is the cell, so a head that pools globally is its own FC layer on
@@ -160,15 +160,14 @@ def _find_cut(model: onnx.ModelProto, size: Size | None) -> _Cut:
     )
 
 
-def _find_pool(model: onnx.ModelProto, size: Size | None) -> _Cut:
+def _find_pool(graph: Graph, size: Size | None) -> _Cut:
     """Find the average over the whole map; it is one of windows of 1×1 on which nothing slides."""
     from anysize.surgery import find_pooled_head, local_pool_to_global
-    from anysize.surgery.storage import weight_free
 
-    light = weight_free(model)
+    light = graph.light()
     local_pool_to_global(light, size)
-    averages = {n.output[0] for n in light.graph.node if n.op_type == "GlobalAveragePool"}
-    fixed = {n.output[0] for n in model.graph.node if n.op_type == "AveragePool"}
+    averages = {node.output[0] for node in light.nodes if node.op_type == "GlobalAveragePool"}
+    fixed = {node.output[0] for node in graph.nodes if node.op_type == "AveragePool"}
     pooled = find_pooled_head(light)
     scores = (pooled.linear.output,)
     return _Cut(pooled.feature_map, (1, 1), size, scores, frozenset(averages & fixed))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import onnx
 
-    from anysize.surgery.graph import Graph
+    from anysize.surgery.graph import Graph, Model
 
 __all__ = ["answers_labels", "reads_scores", "with_scores"]
 
@@ -32,15 +32,15 @@ def answers_labels(model: onnx.ModelProto) -> bool:
     return any(output.type.tensor_type.elem_type in whole for output in model.graph.output)
 
 
-def reads_scores(model: onnx.ModelProto) -> bool:
+def reads_scores(model: Model) -> bool:
     """Say whether an output is read from scores, as a label or a probability."""
     from anysize.surgery.graph import Graph
 
     graph = Graph.of(model)
-    return any(_scores(graph, output.name) for output in model.graph.output)
+    return any(_scores(graph, output.name) for output in graph.model.graph.output)
 
 
-def with_scores(model: onnx.ModelProto, *, is_map: bool) -> onnx.ModelProto:
+def with_scores(model: Model, *, is_map: bool) -> onnx.ModelProto:
     """Copy a graph, with the scores in the place of the outputs that are read from them.
 
     Args:
@@ -58,7 +58,7 @@ def with_scores(model: onnx.ModelProto, *, is_map: bool) -> onnx.ModelProto:
 
     graph = Graph.of(model)
     outputs: dict[str, onnx.ValueInfoProto] = {}
-    for output in model.graph.output:
+    for output in graph.model.graph.output:
         scores = _scores(graph, output.name)
         value = output
         if scores:
@@ -68,7 +68,7 @@ def with_scores(model: onnx.ModelProto, *, is_map: bool) -> onnx.ModelProto:
                 scores, onnx.TensorProto.FLOAT, ("batch", "classes", *sides)
             )
         outputs.setdefault(value.name, value)
-    return keep_outputs(model, list(outputs.values()))
+    return keep_outputs(graph, list(outputs.values()))
 
 
 def _scores(graph: Graph, output: str) -> str:

@@ -17,7 +17,7 @@ from anysize.errors import (
     WorkerCrashedError,
     WorkerTimeoutError,
 )
-from anysize.surgery.graph import required_inputs, static_size
+from anysize.surgery.graph import Graph, Model, required_inputs, static_size
 from anysize.validators.references.protocol import Precision, Rejected
 from anysize.words import one_line
 
@@ -40,7 +40,7 @@ class GraphPair:
     """One graph in two precisions, each loaded when it is first needed.
 
     Args:
-        model: The graph; weights may still be in its file, or external.
+        model: The graph, with what is known of it; weights may still be in its file, or external.
         name: How messages call it.
         source: The file that it was read from; needed where weights are not in memory.
         is_unchanged: Load that file itself, which spares a copy of its weights.
@@ -49,7 +49,7 @@ class GraphPair:
 
     def __init__(
         self,
-        model: onnx.ModelProto,
+        model: Model,
         *,
         name: str,
         source: Path | None = None,
@@ -57,15 +57,27 @@ class GraphPair:
         threads: int = 1,
     ) -> None:
         self.name = name
-        self.model = model
+        self.graph = Graph.of(model)
+        self.model = self.graph.model
         self._source = source
         self._is_unchanged = is_unchanged
         self._threads = threads
         self._plan: GraphPlan | None = None
         self._sessions: dict[Precision, Session] = {}
-        inputs = required_inputs(model)
+        inputs = required_inputs(self.model)
         self._inputs = [i.name for i in inputs]
         self._kinds = [_float_type(i) for i in inputs]
+
+    @classmethod
+    def of_file(
+        cls, path: Path, *, model: Model | None = None, name: str = "", threads: int = 1
+    ) -> GraphPair:
+        """Open a file, its weights left there; `model` is what was read from it already, if any."""
+        from anysize.surgery import load_model
+
+        read = load_model(path, weights="in_file") if model is None else model
+        label = name or path.name
+        return cls(read, name=label, source=path, is_unchanged=True, threads=threads)
 
     def changed(self, model: onnx.ModelProto) -> GraphPair:
         """Return a graph that was made of this one, whose weights lie where this one's do."""
