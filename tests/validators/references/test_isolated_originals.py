@@ -56,7 +56,7 @@ def pooled():
 @pytest.fixture
 def workers(monkeypatch):
     """Put another worker in the place of that of all references."""
-    monkeypatch.syspath_prepend(Path(__file__).parent / "fakes")
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "fakes")
     started = []
 
     def start(target, *, run_s, place=literal_ort, name="WORKER"):

@@ -11,7 +11,7 @@ from anysize.sizes import Size
 from anysize.validators import Verdict, list_runtimes, parse_runtimes, validate_model
 from anysize.validators.runtimes import RUNTIMES, known_runtimes
 
-FAKES = Path(__file__).parent / "fakes"
+FAKES = Path(__file__).parents[1] / "fakes"
 
 
 @pytest.fixture

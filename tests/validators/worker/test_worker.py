@@ -23,7 +23,7 @@ from anysize.validators import Verdict, validate_model
 from anysize.validators.runtimes import Runtime
 from anysize.validators.worker import IsolatedRuntime, Limits, Worker, default_limits
 
-FAKES = Path(__file__).parent / "fakes"
+FAKES = Path(__file__).parents[1] / "fakes"
 SIZES = (Size(8, 8), Size(8, 9), Size(8, 10))  # the fakes go wrong at the one in the middle
 
 
