@@ -85,26 +85,26 @@ def write_metadata(model: Model, metadata: FileMetadata) -> None:
 
     Edits `model` itself. To change one entry, pass `dataclasses.replace(read_metadata(model), …)`.
     """
-    graph = Graph.of(model)
-    model = graph.model
+    proto = model.model if isinstance(model, Graph) else model
     wanted = {
         _PREFIX + field.name: _format(field.name, getattr(metadata, field.name))
         for field in fields(FileMetadata)
     }
-    for index in reversed(range(len(model.metadata_props))):
-        entry = model.metadata_props[index]
+    for index in reversed(range(len(proto.metadata_props))):
+        entry = proto.metadata_props[index]
         if entry.key not in wanted:
             continue
         value = wanted.pop(entry.key)
         if value is None:
-            del model.metadata_props[index]
+            del proto.metadata_props[index]
         else:
             entry.value = value
     for key, value in wanted.items():
         if value is not None:
-            entry = model.metadata_props.add()
+            entry = proto.metadata_props.add()
             entry.key, entry.value = key, value
-    graph.changed()
+    if isinstance(model, Graph):
+        model.changed()
 
 
 def _format(name: str, value: object) -> str | None:

@@ -19,14 +19,15 @@ def to_fcn(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNe
         DeclinedError: The rewrite would have to guess; the message names the node.
         IllegalSizeError: The graph does not take images of `size`.
     """
-    # The smallest image is left guarded: ONNX Runtime must not meet an empty map.
-    drop_guards(graph, "map", "max")
+    drop_guards(graph, "max")
     free_backbone(graph, size)
     found = find_fixed_heads(graph, size)
     if isinstance(found, NotNeeded):
         return found
     converted = plan_fc_to_conv(graph, found.heads, output=output)
     converted.edits.apply(graph)
+    # The smallest image is left guarded: ONNX Runtime must not meet an empty map.
+    drop_guards(graph, "map")
     if output != "map":  # the mean over an empty map is NaN, and nothing else would fail
         for head in found.heads:
             guard_min_size(graph, head.map_size, tensor=head.feature_map)

@@ -119,7 +119,7 @@ def rewrite(
         progress(0, 2, f"rewriting {model}")
         done = surgery.rewrite(original, to=to, size=size, output=output_kind, source=model)
         surgery.save_model(done.model, staged, source=model)
-        metadata, size_bytes = surgery.read_metadata(done.model), staged.stat().st_size
+        recorded, size_bytes = surgery.read_metadata(original), staged.stat().st_size
         proof = None
         if verify and done.applied:
             progress(1, 2, "proving it against the original layers")
@@ -128,8 +128,8 @@ def rewrite(
         path=output,
         head=to,
         applied=done.applied,
-        size=done.size or metadata.size,
-        min_size=done.min_size or metadata.min_size,
+        size=done.size or recorded.size,
+        min_size=done.min_size or recorded.min_size,
         size_bytes=size_bytes,
         proof=proof,
         notes=_notes(model, output, done, is_proved=proof is not None),
@@ -176,12 +176,11 @@ def _refuse_unprovable(original: Graph, model: Path) -> None:
 
 
 def _prove(graph: Graph, original: Path, rewritten: Path, done: Rewrite, head: str) -> RewriteProof:
-    from anysize.surgery import read_metadata
     from anysize.validators import prove_rewrite
     from anysize.validators.references.graph import GraphPair, reads_scores
 
     assert done.size is not None  # known wherever a rewrite was applied
-    stride = read_metadata(done.model).map_stride or _DEFAULT_STRIDE
+    stride = done.geometry.stride if done.geometry else _DEFAULT_STRIDE
     sizes = _larger_sizes(done.size, stride)
     if head_kind(head).is_proved_below:
         sizes = (*sizes, _between(done.min_size or done.size, done.size))

@@ -42,10 +42,12 @@ class OnnxFc:
         is_pooled: bool = False,
     ) -> None:
         from anysize.surgery import drop_guards, free_axes, free_baked_shapes, split_at
+        from anysize.surgery.graph import Graph
 
         model = graph.graph
         cut = _find_pool(model, size) if is_pooled else _find_cut(model, size)
-        features, layers = split_at(model, cut.feature_map, size=cut.size)
+        first, layers = split_at(model, cut.feature_map, size=cut.size)
+        features = Graph(first)
         drop_guards(features, "min", "max")  # those are the head's, and the features take more
         free_baked_shapes(features, cut.size or size)
         for node in layers.graph.node:
@@ -54,7 +56,8 @@ class OnnxFc:
                 del node.attribute[:]
         self.name = graph.name
         self.window = cut.window
-        self._features = graph.changed(free_axes(features))
+        free_axes(features)
+        self._features = graph.changed(features)
         self._scores = self._head = _Batched(graph.changed(layers))
         self._tail: _Batched | None = None
         self._cut = cut

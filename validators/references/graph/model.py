@@ -79,7 +79,7 @@ class GraphPair:
         label = name or path.name
         return cls(read, name=label, source=path, is_unchanged=True, threads=threads)
 
-    def changed(self, model: onnx.ModelProto) -> GraphPair:
+    def changed(self, model: Model) -> GraphPair:
         """Return a graph that was made of this one, whose weights lie where this one's do."""
         return GraphPair(model, name=self.name, source=self._source, threads=self._threads)
 
