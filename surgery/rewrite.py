@@ -46,7 +46,7 @@ class Rewrite:
         reason: Why not; empty where it was.
         head: The head as it was found in the original.
         size: The training size that was used.
-        min_size: The smallest image that the rewritten graph takes.
+        sizes: The images that the rewritten graph takes.
         geometry: How the map lies on the image; None where that is unknown.
         map_tensor: The tensor of the rewritten graph that is the dense map, before any Softmax.
         is_kept: Whether all layers stayed, and only axes were freed.
@@ -58,11 +58,16 @@ class Rewrite:
     reason: str = ""
     head: Head | None = None
     size: Size | None = None
-    min_size: Size | None = None
+    sizes: SizeRange | None = None
     geometry: MapGeometry | None = None
     map_tensor: str = ""
     is_kept: bool = False
     moved: tuple[str, ...] = ()
+
+    @property
+    def min_size(self) -> Size | None:
+        """The smallest image that the rewritten graph takes."""
+        return self.sizes.minimum if self.sizes is not None else None
 
 
 def rewrite(
@@ -121,16 +126,14 @@ def rewrite(
     done = TARGETS[to](trial, size, output)
     if isinstance(done, NotNeeded):
         return Rewrite(original.model, applied=False, reason=done.reason)
-    fixed = _prove_free(trial, done.size)
+    fixed = _prove_free(trial, done.size, done.sizes)
     free_axes(trial, fixed=fixed)
     geometry = map_geometry(trial, done.map_tensor) if done.map_tensor else None
     metadata = replace(
-        recorded,
+        recorded.with_sizes(done.sizes),
         version=VERSION,
         head=_RECORDED.get(to, to),
         size=done.size,
-        min_size=done.min_size,
-        max_size=done.max_size,
         classes=done.classes,
         map_stride=geometry.stride if geometry else None,
         map_offset=geometry.offset if geometry else None,
@@ -149,7 +152,7 @@ def rewrite(
         applied=True,
         head=done.head,
         size=done.size,
-        min_size=done.min_size,
+        sizes=done.sizes,
         geometry=geometry,
         map_tensor=done.map_tensor,
         is_kept=to in _RECORDED,
@@ -159,10 +162,8 @@ def rewrite(
 
 def _check_declared(metadata: FileMetadata, size: Size | None) -> None:
     """Refuse a training size that the file itself says it does not take."""
-    if size is None or metadata.min_size is None:
-        return
-    declared = SizeRange(metadata.min_size, metadata.max_size)
-    if size not in declared:
+    declared = metadata.sizes
+    if size is not None and declared is not None and size not in declared:
         raise UsageError(f"size {size}: the file says that it takes {declared}; leave --size out")
 
 
@@ -174,7 +175,7 @@ def _check(trial: Graph, metadata: FileMetadata) -> None:
         raise DeclinedError(f"the rewritten graph would be invalid: {exc}") from exc
 
 
-def _prove_free(trial: Graph, size: Size) -> tuple[str, ...]:
+def _prove_free(trial: Graph, size: Size, sizes: SizeRange) -> tuple[str, ...]:
     """Decline where a node holds on to the batch or the size of the trace.
 
     Returns:
@@ -183,7 +184,7 @@ def _prove_free(trial: Graph, size: Size) -> tuple[str, ...]:
     trial = without_guards(trial, "max")  # a bound that the user wants is no trace
     outputs = [output.name for output in trial.model.graph.output]
     trained = infer_shapes(trial, size)
-    larger = Size(2 * size.height, 3 * size.width)
+    larger = sizes.near(2 * size.height, 3 * size.width) or size
     for what, other, batch in (("batch", size, _OTHER_BATCH), ("height and width", larger, 1)):
         try:
             shapes = infer_shapes(trial, other, batch)

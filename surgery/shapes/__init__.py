@@ -9,6 +9,7 @@ from anysize.surgery.shapes.intervals import (
     smallest_size,
     trained_size,
 )
+from anysize.surgery.shapes.legal_sizes import legal_sizes
 from anysize.surgery.shapes.rules import SHAPE_KEEPING, Shape, output_shape
 from anysize.surgery.shapes.walk import (
     IllegalSizeError,
@@ -32,6 +33,7 @@ __all__ = [
     "ShapeWalk",
     "infer_shapes",
     "legal_interval",
+    "legal_sizes",
     "output_shape",
     "refuse_oversized",
     "shape_walk",

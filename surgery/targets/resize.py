@@ -10,7 +10,7 @@ from __future__ import annotations
 import onnx
 
 from anysize.errors import DeclinedError
-from anysize.sizes import Size
+from anysize.sizes import Size, SizeRange
 from anysize.surgery.graph import Edits, Graph, image_input, unique_name
 from anysize.surgery.heads import Head, find_heads
 from anysize.surgery.metadata import read_metadata
@@ -65,8 +65,7 @@ def to_resize(graph: Graph, size: Size | None, output: Output) -> Rewritten | No
     _resized(graph, heads, trained).apply(graph)
     return Rewritten(
         size=trained,
-        min_size=Size(1, 1),
-        max_size=None if heads else metadata.max_size,
+        sizes=SizeRange(Size(1, 1), None if heads else metadata.max_size),
         classes=classes,
         head=heads[0] if heads else None,
     )

@@ -123,6 +123,8 @@ def _count_weights(graph: onnx.ModelProto) -> int:
 
 def _legal(graph: onnx.ModelProto, heads: tuple[Head, ...]) -> SizeRange | None:
     from anysize import surgery
+    from anysize.surgery.graph import Graph
+    from anysize.surgery.shapes import legal_sizes
 
     static = surgery.static_size(graph)
     if static is not None:
@@ -130,7 +132,9 @@ def _legal(graph: onnx.ModelProto, heads: tuple[Head, ...]) -> SizeRange | None:
     try:
         if heads:
             return functools.reduce(operator.and_, (_interval(graph, head) for head in heads))
-        return SizeRange(surgery.smallest_size(graph))
+        known = Graph.of(graph)
+        near = surgery.trained_size(known) or surgery.smallest_size(known)
+        return legal_sizes(known, near)
     except UnsupportedModelError:
         return None
 

@@ -15,7 +15,7 @@ from anysize.errors import (
 )
 from anysize.files import check_output_path, staged_output
 from anysize.heads import head_kind
-from anysize.sizes import Size
+from anysize.sizes import Size, SizeRange
 from anysize.verbs.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class RewriteResult:
         head: The head that was asked for.
         applied: Whether anything was rewritten; where not, the file is a copy.
         size: The training size; None where it is not known and nothing was rewritten.
-        min_size: The smallest legal size of the new graph; None as above.
+        sizes: The images that the new graph takes; None as above.
         size_bytes: Bytes of the file, without weights beside it.
         proof: The proof; None where it was not asked for or nothing was rewritten.
         notes: What the user should know about the file.
@@ -54,10 +54,15 @@ class RewriteResult:
     head: str
     applied: bool
     size: Size | None
-    min_size: Size | None
+    sizes: SizeRange | None
     size_bytes: int
     proof: RewriteProof | None
     notes: tuple[str, ...]
+
+    @property
+    def min_size(self) -> Size | None:
+        """The smallest image that the new graph takes."""
+        return self.sizes.minimum if self.sizes is not None else None
 
     def summary(self) -> str:
         """Return the result in one line."""
@@ -66,8 +71,7 @@ class RewriteResult:
         proof = "not verified" if self.proof is None else f"verified: {self.proof.message}"
         what = _WHAT.get(self.head, f"head {self.head}")
         return (
-            f"{self.path}: {what}, sizes {self.min_size} and up, "
-            f"{self.size_bytes / 2**20:.1f} MiB; {proof}"
+            f"{self.path}: {what}, sizes {self.sizes}, {self.size_bytes / 2**20:.1f} MiB; {proof}"
         )
 
 
@@ -129,7 +133,7 @@ def rewrite(
         head=to,
         applied=done.applied,
         size=done.size or recorded.size,
-        min_size=done.min_size or recorded.min_size,
+        sizes=done.sizes or recorded.sizes,
         size_bytes=size_bytes,
         proof=proof,
         notes=_notes(model, output, done, is_proved=proof is not None),
@@ -179,11 +183,14 @@ def _prove(graph: Graph, original: Path, rewritten: Path, done: Rewrite, head: s
     from anysize.validators import prove_rewrite
     from anysize.validators.references.graph import GraphPair, reads_scores
 
-    assert done.size is not None  # known wherever a rewrite was applied
+    assert done.size is not None  # both are known wherever a rewrite was applied
+    assert done.sizes is not None
     stride = done.geometry.stride if done.geometry else _DEFAULT_STRIDE
-    sizes = _larger_sizes(done.size, stride)
+    wanted = _larger_sizes(done.size, stride)
     if head_kind(head).is_proved_below:
-        sizes = (*sizes, _between(done.min_size or done.size, done.size))
+        wanted = (*wanted, _between(done.sizes.minimum, done.size))
+    near = (done.sizes.near(size.height, size.width) for size in wanted)
+    sizes = tuple(dict.fromkeys(size for size in near if size is not None))
     old = GraphPair.of_file(original, model=graph)
     new = GraphPair.of_file(rewritten, name="rewritten")
     try:
