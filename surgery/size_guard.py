@@ -20,8 +20,9 @@ An upper bound needs one, since a side above it is never 1:
 
 - at most M:   t = max(a, 2a − M)
 
-So does one of remainders, which stands behind the lower bound, at more than 1 pixel: what a table
-has for the remainder, 0 or 1, is added to the side.
+A guard of remainders adds to each side what a table has for its remainder, m = 0 or 1:
+
+- one of some remainders:  t₁ = a + m,  t₂ = a + 2m
 
 The maximum stands for what reads shorter, m + |a − m|: tract cannot load an Expand behind Abs.
 OpenVINO (2026.4.1) on a single thread loses the failure of any node and answers with what its
@@ -139,19 +140,20 @@ def guard_steps(model: Model, sizes: SizeRange) -> onnx.ModelProto:
     _require_expand(graph)
     image = image_input(graph.model).name
     emitter = Emitter(graph.model, _STEPS)
-    sides = []
+    once, twice = [], []
     for axis, steps in ((2, sizes.heights), (3, sizes.widths)):
         side = axis_length(emitter, image, axis)
-        if not steps.is_any:
-            step = emitter.constant([steps.step])
-            whole = emitter.node("Mul", emitter.node("Div", side, step), step)
-            table = emitter.constant([int(rest not in steps) for rest in range(steps.step)])
-            more = emitter.node("Gather", table, emitter.node("Sub", side, whole), axis=0)
-            side = emitter.node("Add", side, more)
-        sides.append(side)
+        step = emitter.constant([steps.step])
+        whole = emitter.node("Mul", emitter.node("Div", side, step), step)
+        table = emitter.constant([int(rest not in steps) for rest in range(steps.step)])
+        more = emitter.node("Gather", table, emitter.node("Sub", side, whole), axis=0)
+        once.append(emitter.node("Add", side, more))
+        twice.append(emitter.node("Add", once[-1], more))
     keep = emitter.constant([1, 1])
-    target = emitter.node("Concat", keep, *sides, axis=0)
-    emitter.node("Expand", image, target, output=f"{_STEPS}_checked")
+    tensor = image
+    for part, lengths in (("expanded", once), ("checked", twice)):
+        target = emitter.node("Concat", keep, *lengths, axis=0)
+        tensor = emitter.node("Expand", tensor, target, output=f"{_STEPS}_{part}")
     _insert(graph, image, f"{_STEPS}_checked", emitter.nodes, emitter.initializers)
     return graph.model
 

@@ -9,8 +9,8 @@ from anysize.surgery.shapes.intervals import (
     smallest_size,
     trained_size,
 )
-from anysize.surgery.shapes.legal_sizes import legal_sizes
 from anysize.surgery.shapes.rules import SHAPE_KEEPING, Shape, output_shape
+from anysize.surgery.shapes.size_set import legal_sizes
 from anysize.surgery.shapes.walk import (
     IllegalSizeError,
     ShapeRun,
