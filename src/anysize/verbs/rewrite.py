@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -82,6 +83,7 @@ def rewrite(
     to: str = "fcn",
     size: Size | str | None = None,
     output_kind: OutputKind = "map",
+    keep: Collection[str] = (),
     verify: bool = True,
     progress: Progress = silent,
 ) -> RewriteResult:
@@ -98,6 +100,8 @@ def rewrite(
         size: The training size, where the file does not tell.
         output_kind: What the graph puts out: the class `map`, its mean as `logits`, or `both`;
             `gap`, `adaptive` and `resize` keep the outputs and take only the default.
+        keep: Nodes, by their name or that of what they make, whose numbers are constants of the
+            network; where one could stem from the training size, the rewrite declines otherwise.
         verify: Prove, before the file appears, that the output at the training size equals the
             original's, and at other sizes what the original's own layers answer: for every window
             of the feature map (fcn, cam), for the pooled map, or for the resized image. What
@@ -121,7 +125,9 @@ def rewrite(
         _refuse_unprovable(original, model)
     with staged_output(output) as staged:
         progress(0, 2, f"rewriting {model}")
-        done = surgery.rewrite(original, to=to, size=size, output=output_kind, source=model)
+        done = surgery.rewrite(
+            original, to=to, size=size, output=output_kind, keep=keep, source=model
+        )
         surgery.save_model(done.model, staged, source=model)
         recorded, size_bytes = surgery.read_metadata(original), staged.stat().st_size
         proof = None
