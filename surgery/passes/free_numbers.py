@@ -42,6 +42,7 @@ def free_numbers(
     *,
     tensors: Sequence[str] = (),
     keep: Collection[str] = (),
+    declines: bool = True,
 ) -> PassResult:
     """Let every number that was computed from the traced size follow the image.
 
@@ -51,6 +52,7 @@ def free_numbers(
         sizes: All that it takes.
         tensors: Look only at what these are computed from; at everything where empty.
         keep: Names of nodes, or of what they make, whose numbers are constants.
+        declines: Whether to decline where a meaning is not certain, or else to leave the number.
 
     Returns:
         What was replaced, or why nothing was.
@@ -71,10 +73,12 @@ def free_numbers(
     trained, run = _run(walk, size), _run(walk, larger)
     if trained is None or run is None:
         return refused(graph, "the graph takes no larger image")
-    _refuse_paddings(graph, nodes, walk, (trained, run), sizes, keep)
+    if declines:
+        _refuse_paddings(graph, nodes, walk, (trained, run), sizes, keep)
     edits = Edits()
     for number in find_numbers(graph, nodes, trained, run):
-        if not _is_kept(graph, number.index, keep):
+        is_left = number.meaning == "other" and not declines
+        if not is_left and not _is_kept(graph, number.index, keep):
             _free(graph, number, trained, edits)
     return applied(graph, edits, "no number stems from the traced size")
 

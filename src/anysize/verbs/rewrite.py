@@ -133,7 +133,7 @@ def rewrite(
         proof = None
         if verify and done.applied:
             progress(1, 2, "proving it against the original layers")
-            proof = _prove(original, model, staged, done, to)
+            proof = _prove(original, model, staged, done, to, keep)
     return RewriteResult(
         path=output,
         head=to,
@@ -185,7 +185,14 @@ def _refuse_unprovable(original: Graph, model: Path) -> None:
         raise UnsupportedModelError(f"{model}: cannot be proved: {reason}; {_UNPROVED}")
 
 
-def _prove(graph: Graph, original: Path, rewritten: Path, done: Rewrite, head: str) -> RewriteProof:
+def _prove(
+    graph: Graph,
+    original: Path,
+    rewritten: Path,
+    done: Rewrite,
+    head: str,
+    keep: Collection[str],
+) -> RewriteProof:
     from anysize.validators import prove_rewrite
     from anysize.validators.references.graph import GraphPair, reads_scores
 
@@ -200,10 +207,10 @@ def _prove(graph: Graph, original: Path, rewritten: Path, done: Rewrite, head: s
     old = GraphPair.of_file(original, model=graph)
     new = GraphPair.of_file(rewritten, name="rewritten")
     try:
-        proof = prove_rewrite(old, new, sizes, training=done.size)
+        proof = prove_rewrite(old, new, sizes, training=done.size, keep=keep)
         if _is_vacuous(proof) and reads_scores(new.graph):
             # Labels and saturated probabilities agree; what they are read from varies.
-            proof = prove_rewrite(old, new, sizes, training=done.size, scores=True)
+            proof = prove_rewrite(old, new, sizes, training=done.size, scores=True, keep=keep)
     except (ModelFileError, SourceError) as exc:  # no kernel: double, bfloat16, opset 6
         raise NotRunError(f"{original}: cannot be proved: {exc}; {_UNPROVED}") from exc
     if any(cell.verdict == "rejected" for cell in proof.cells):
