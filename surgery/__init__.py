@@ -9,6 +9,7 @@ from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
 from anysize.surgery.passes import (
     PassResult,
     free_baked_shapes,
+    free_numbers,
     local_pool_to_global,
     reduce_mean_to_global_pool,
     reshape_to_flatten,
@@ -18,6 +19,7 @@ from anysize.surgery.shapes import (
     IllegalSizeError,
     infer_shapes,
     legal_interval,
+    legal_sizes,
     smallest_size,
     trained_size,
 )
@@ -43,6 +45,7 @@ __all__ = [
     "find_pooled_head",
     "free_axes",
     "free_baked_shapes",
+    "free_numbers",
     "from_graphsurgeon",
     "guard_map_size",
     "guard_max_size",
@@ -51,6 +54,7 @@ __all__ = [
     "infer_shapes",
     "keep_outputs",
     "legal_interval",
+    "legal_sizes",
     "load_model",
     "local_pool_to_global",
     "map_geometry",

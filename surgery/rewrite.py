@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from anysize.surgery.graph import Graph, Model, Trial, image_input
 from anysize.surgery.graphsurgeon import from_graphsurgeon, is_graphsurgeon, to_graphsurgeon
 from anysize.surgery.heads import Head
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
+from anysize.surgery.passes import free_numbers
 from anysize.surgery.shapes import IllegalSizeError, Shape, infer_shapes
 from anysize.surgery.size_guard import without_guards
 from anysize.surgery.storage import HeldWeights, check
@@ -76,6 +77,7 @@ def rewrite(
     to: str = "fcn",
     size: Size | None = None,
     output: Output = "map",
+    keep: Collection[str] = (),
     source: Path | HeldWeights | None = None,
     in_place: bool = False,
 ) -> Rewrite:
@@ -96,6 +98,8 @@ def rewrite(
         output: `map` makes each output its dense map; `logits` the mean over the map's cells,
             taken before a Softmax, LogSoftmax or ArgMax; `both` adds the output `map` to that.
             For all others, whose outputs stay what they are, only the default.
+        keep: Nodes, by their name or that of what they make, whose numbers are constants of the
+            network; where one could stem from the training size, the rewrite declines otherwise.
         source: The file that `model` was loaded from, recorded by its hash, or what holds its
             weights; needed where weights must move that the model does not hold itself.
         in_place: Edit `model` itself, which saves a copy of its inline weights. A graph of
@@ -107,7 +111,7 @@ def rewrite(
     Raises:
         DeclinedError: The rewrite would have to guess; the message names the node.
         IllegalSizeError: The graph does not take images of `size`.
-        UsageError: `to` or `output` is none that is offered.
+        UsageError: `to` or `output` is none that is offered, or no node is called as `keep` says.
     """
     if to not in TARGETS:
         raise UsageError(f"rewrite to {to!r}: expected {', '.join(TARGETS)}")
@@ -116,17 +120,22 @@ def rewrite(
     place = source.parent if isinstance(source, Path) else source
     if is_graphsurgeon(model):
         theirs = from_graphsurgeon(model)
-        outcome = rewrite(theirs, to=to, size=size, output=output, source=source, in_place=True)
+        outcome = rewrite(
+            theirs, to=to, size=size, output=output, keep=keep, source=source, in_place=True
+        )
         result = to_graphsurgeon(outcome.model, place) if outcome.applied else model
         return replace(outcome, model=result)
     original = Graph.of(model)
     recorded = read_metadata(original)
     _check_declared(recorded, size)
+    _check_kept(original, keep)
     trial = Trial(original)
     done = TARGETS[to](trial, size, output)
     if isinstance(done, NotNeeded):
         return Rewrite(original.model, applied=False, reason=done.reason)
     fixed = _prove_free(trial, done.size, done.sizes)
+    if to != "resize":  # there the layers see the training size, whatever the image
+        free_numbers(trial, done.size, done.sizes, tensors=done.kept, keep=keep)
     free_axes(trial, fixed=fixed)
     geometry = map_geometry(trial, done.map_tensor) if done.map_tensor else None
     metadata = replace(
@@ -165,6 +174,13 @@ def _check_declared(metadata: FileMetadata, size: Size | None) -> None:
     declared = metadata.sizes
     if size is not None and declared is not None and size not in declared:
         raise UsageError(f"size {size}: the file says that it takes {declared}; leave --size out")
+
+
+def _check_kept(graph: Graph, keep: Collection[str]) -> None:
+    known = {name for node in graph.nodes for name in (node.name, *node.output) if name}
+    for name in keep:
+        if name not in known:
+            raise UsageError(f"keep {name!r}: the graph has no node of that name")
 
 
 def _check(trial: Graph, metadata: FileMetadata) -> None:

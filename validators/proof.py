@@ -11,7 +11,7 @@ error budget.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,6 +99,7 @@ def prove_rewrite(
     source: Path | None = None,
     arbiter: str = "float64",
     scores: bool = False,
+    keep: Collection[str] = (),
     threads: int = 1,
 ) -> RewriteProof:
     """Compare a rewrite with its original, by the reference that the rewrite's head asks for.
@@ -119,6 +120,7 @@ def prove_rewrite(
         source: The file that holds the weights of models given as `ModelProto`.
         arbiter: `float64`, or `none` to let the float32 original stand in for it.
         scores: Compare the scores that labels and probabilities are read from, and not these.
+        keep: Nodes whose numbers are constants, as the rewrite was told.
         threads: Threads for ONNX Runtime.
 
     Raises:
@@ -152,7 +154,7 @@ def prove_rewrite(
         spool, whole_spool = stack.enter_context(Spool()), stack.enter_context(Spool())
         whole = OnnxReference(old)
         stack.callback(whole.close)
-        parts = whole if is_kept else converted_graph(new.graph, old, size=training)
+        parts = whole if is_kept else converted_graph(new.graph, old, size=training, keep=keep)
         stack.callback(parts.close)
         at_training = None
         if training is not None and not is_kept:

@@ -20,7 +20,7 @@ from anysize.surgery.shapes.walk import (
     shape_walk,
     shapes_at,
 )
-from anysize.surgery.shapes.windows import POOLING, sliding_windows
+from anysize.surgery.shapes.windows import POOLING, SlidingWindow, sliding_windows
 
 __all__ = [
     "POOLING",
@@ -31,6 +31,7 @@ __all__ = [
     "ShapeRun",
     "ShapeStep",
     "ShapeWalk",
+    "SlidingWindow",
     "infer_shapes",
     "legal_interval",
     "legal_sizes",

@@ -54,6 +54,7 @@ def to_adaptive(graph: Graph, size: Size | None, output: Output) -> Rewritten | 
         sizes=sizes,
         classes=found.classes,
         head=found.heads[0],
+        kept=(*maps, *others),
     )
 
 

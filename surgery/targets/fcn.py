@@ -25,6 +25,9 @@ def to_fcn(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNe
     found = find_fixed_heads(graph, size)
     if isinstance(found, NotNeeded):
         return found
+    made = {name for head in found.heads for name in head.outputs}
+    others = [value.name for value in graph.model.graph.output if value.name not in made]
+    kept = (*(head.feature_map for head in found.heads), *others)
     converted = plan_fc_to_conv(graph, found.heads, output=output)
     converted.edits.apply(graph)
     # The smallest image is left guarded: ONNX Runtime must not meet an empty map.
@@ -41,4 +44,5 @@ def to_fcn(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNe
         classes=found.classes,
         map_tensor=converted.map_tensor,
         head=found.heads[0],
+        kept=kept,
     )

@@ -28,6 +28,8 @@ class Rewritten:
         classes: Number of classes; None where no layer says.
         map_tensor: The dense map; "" where there is none.
         head: The fixed-size head that was found; None where the target needs none.
+        kept: Tensors up to which the graph is as it was and sees the image at its own size; empty
+            where that is the whole graph.
     """
 
     size: Size
@@ -35,3 +37,4 @@ class Rewritten:
     classes: int | None
     map_tensor: str = ""
     head: Head | None = None
+    kept: tuple[str, ...] = ()

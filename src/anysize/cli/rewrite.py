@@ -29,13 +29,21 @@ def rewrite(
         ),
     ] = "fcn",
     size: TrainingSize = None,
-    keep: Annotated[
+    output_kind: Annotated[
         OutputKind,
         typer.Option(
             "--output",
             help="map: the dense class map; logits: the mean of its cells; both: logits first.",
         ),
     ] = "map",
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NODE",
+            help="A node whose number is a constant, although it could stem from the training "
+            "size; repeatable.",
+        ),
+    ] = None,
     verify: Verify = True,
 ) -> None:
     """Rewrite a fixed-size graph into one for any size, without its PyTorch model."""
@@ -47,7 +55,8 @@ def rewrite(
             output,
             to=to,
             size=Size.parse(size) if size else None,
-            output_kind=keep,
+            output_kind=output_kind,
+            keep=tuple(keep or ()),
             verify=verify,
             progress=show,
         )

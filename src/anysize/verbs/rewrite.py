@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -82,6 +83,7 @@ def rewrite(
     to: str = "fcn",
     size: Size | str | None = None,
     output_kind: OutputKind = "map",
+    keep: Collection[str] = (),
     verify: bool = True,
     progress: Progress = silent,
 ) -> RewriteResult:
@@ -98,6 +100,8 @@ def rewrite(
         size: The training size, where the file does not tell.
         output_kind: What the graph puts out: the class `map`, its mean as `logits`, or `both`;
             `gap`, `adaptive` and `resize` keep the outputs and take only the default.
+        keep: Nodes, by their name or that of what they make, whose numbers are constants of the
+            network; where one could stem from the training size, the rewrite declines otherwise.
         verify: Prove, before the file appears, that the output at the training size equals the
             original's, and at other sizes what the original's own layers answer: for every window
             of the feature map (fcn, cam), for the pooled map, or for the resized image. What
@@ -121,13 +125,15 @@ def rewrite(
         _refuse_unprovable(original, model)
     with staged_output(output) as staged:
         progress(0, 2, f"rewriting {model}")
-        done = surgery.rewrite(original, to=to, size=size, output=output_kind, source=model)
+        done = surgery.rewrite(
+            original, to=to, size=size, output=output_kind, keep=keep, source=model
+        )
         surgery.save_model(done.model, staged, source=model)
         recorded, size_bytes = surgery.read_metadata(original), staged.stat().st_size
         proof = None
         if verify and done.applied:
             progress(1, 2, "proving it against the original layers")
-            proof = _prove(original, model, staged, done, to)
+            proof = _prove(original, model, staged, done, to, keep)
     return RewriteResult(
         path=output,
         head=to,
@@ -179,7 +185,14 @@ def _refuse_unprovable(original: Graph, model: Path) -> None:
         raise UnsupportedModelError(f"{model}: cannot be proved: {reason}; {_UNPROVED}")
 
 
-def _prove(graph: Graph, original: Path, rewritten: Path, done: Rewrite, head: str) -> RewriteProof:
+def _prove(
+    graph: Graph,
+    original: Path,
+    rewritten: Path,
+    done: Rewrite,
+    head: str,
+    keep: Collection[str],
+) -> RewriteProof:
     from anysize.validators import prove_rewrite
     from anysize.validators.references.graph import GraphPair, reads_scores
 
@@ -194,10 +207,10 @@ def _prove(graph: Graph, original: Path, rewritten: Path, done: Rewrite, head: s
     old = GraphPair.of_file(original, model=graph)
     new = GraphPair.of_file(rewritten, name="rewritten")
     try:
-        proof = prove_rewrite(old, new, sizes, training=done.size)
+        proof = prove_rewrite(old, new, sizes, training=done.size, keep=keep)
         if _is_vacuous(proof) and reads_scores(new.graph):
             # Labels and saturated probabilities agree; what they are read from varies.
-            proof = prove_rewrite(old, new, sizes, training=done.size, scores=True)
+            proof = prove_rewrite(old, new, sizes, training=done.size, scores=True, keep=keep)
     except (ModelFileError, SourceError) as exc:  # no kernel: double, bfloat16, opset 6
         raise NotRunError(f"{original}: cannot be proved: {exc}; {_UNPROVED}") from exc
     if any(cell.verdict == "rejected" for cell in proof.cells):

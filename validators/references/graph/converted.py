@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from anysize.errors import DeclinedError
@@ -26,13 +27,16 @@ if TYPE_CHECKING:
 __all__ = ["converted_graph"]
 
 
-def converted_graph(candidate: Model, original: GraphPair, *, size: Size | None) -> Reference:
+def converted_graph(
+    candidate: Model, original: GraphPair, *, size: Size | None, keep: Collection[str] = ()
+) -> Reference:
     """Make the reference for a graph whose head was converted.
 
     Args:
         candidate: The converted graph; one that says nothing of its head has `fcn`.
         original: The graph before.
         size: The training size.
+        keep: Nodes whose numbers are constants, as the rewrite was told.
 
     Raises:
         DeclinedError: The original has no such head.
@@ -47,7 +51,7 @@ def converted_graph(candidate: Model, original: GraphPair, *, size: Size | None)
     def reference(graph: GraphPair) -> Reference:
         return converted_reference(
             head,
-            halves=lambda: OnnxFc(graph, size=size, is_pooled=kind.averages_map),
+            halves=lambda: OnnxFc(graph, size=size, is_pooled=kind.averages_map, keep=keep),
             whole=lambda: OnnxReference(graph),
             size=size,
             layout=layout,

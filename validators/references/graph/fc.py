@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ class OnnxFc:
         size: The training size; what the graph declares or records, by default.
         is_pooled: Cut before the average over the whole map, which may have a fixed window, and not
             before a flatten. The head then takes 1×1 maps, which are their own average.
+        keep: Nodes whose numbers are constants, as the rewrite was told.
 
     Raises:
         DeclinedError: The graph has no such head; the message names the node.
@@ -40,6 +42,7 @@ class OnnxFc:
         *,
         size: Size | None = None,
         is_pooled: bool = False,
+        keep: Collection[str] = (),
     ) -> None:
         from anysize.surgery import drop_guards, free_axes, free_baked_shapes, split_at
         from anysize.surgery.graph import Graph
@@ -50,6 +53,7 @@ class OnnxFc:
         features = Graph(first)
         drop_guards(features, "min", "max")  # those are the head's, and the features take more
         free_baked_shapes(features, cut.size or size)
+        _free_numbers(features, cut.size or size, keep)
         for node in layers.graph.node:
             if node.output[0] in cut.averages:
                 node.op_type = "GlobalAveragePool"
@@ -98,6 +102,19 @@ class OnnxFc:
         for part in (self._head, self._scores, self._tail):
             if part is not None:
                 part.close()
+
+
+def _free_numbers(features: Graph, size: Size | None, keep: Collection[str]) -> None:
+    """Let what the features divide by follow the image, as the rewrite does."""
+    from anysize.surgery import IllegalSizeError, free_numbers, legal_sizes
+
+    if size is None:
+        return
+    try:
+        sizes = legal_sizes(features, size)
+    except (DeclinedError, IllegalSizeError):  # for the comparison to find
+        return
+    free_numbers(features, size, sizes, keep=keep, declines=False)
 
 
 class _Batched:
