@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
-from anysize.surgery.graph import Graph, Model, attribute, inferred
+from anysize.surgery.graph import Graph, Model, attribute, inferred, require_channels_first
 from anysize.surgery.heads.constants import find_constant
 from anysize.surgery.heads.flattening import TracedShapes, traced_shapes
 from anysize.surgery.heads.layers import (
@@ -30,7 +30,6 @@ from anysize.surgery.heads.readers import ReadContext, read_layer
 from anysize.surgery.heads.region import (
     AnySizeAlreadyError,
     Region,
-    require_channels_first,
     walk_back,
     without_form,
 )
