@@ -166,6 +166,8 @@ def _advise(
     if has_head or "--size" in why:
         size = "" if training else " --size HEIGHTxWIDTH"
         advice.append(f"anysize rewrite {file} -o any.onnx{size}")
+    elif training and "--to dynamic" in why:
+        advice.append(f"anysize rewrite {file} -o any.onnx --to dynamic")
     elif _has_pooled_head(graph):
         advice.append(f"anysize rewrite {file} -o map.onnx --to cam")
     if metadata.map_stride is not None:
