@@ -14,7 +14,7 @@ from anysize.files import file_sha256
 from anysize.sizes import Size, SizeRange
 from anysize.surgery.axes import free_axes
 from anysize.surgery.geometry import MapGeometry, map_geometry
-from anysize.surgery.graph import Graph, Model, Trial, image_input
+from anysize.surgery.graph import Graph, Model, Trial, image_input, require_channels_first
 from anysize.surgery.graphsurgeon import from_graphsurgeon, is_graphsurgeon, to_graphsurgeon
 from anysize.surgery.heads import Head
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
@@ -126,6 +126,7 @@ def rewrite(
         result = to_graphsurgeon(outcome.model, place) if outcome.applied else model
         return replace(outcome, model=result)
     original = Graph.of(model)
+    require_channels_first(original)
     recorded = read_metadata(original)
     _check_declared(recorded, size)
     _check_kept(original, keep)
@@ -133,10 +134,10 @@ def rewrite(
     done = TARGETS[to](trial, size, output)
     if isinstance(done, NotNeeded):
         return Rewrite(original.model, applied=False, reason=done.reason)
-    fixed = _prove_free(trial, done.size, done.sizes)
+    following = _prove_free(trial, done.size, done.sizes)
     if to != "resize":  # there the layers see the training size, whatever the image
         free_numbers(trial, done.size, done.sizes, tensors=done.kept, keep=keep)
-    free_axes(trial, fixed=fixed)
+    free_axes(trial, fixed=following, others=following)
     geometry = map_geometry(trial, done.map_tensor) if done.map_tensor else None
     metadata = replace(
         recorded.with_sizes(done.sizes),
@@ -154,7 +155,7 @@ def rewrite(
     if not in_place:
         result.model.CopyFrom(original.model)
     trial.repeat_on(result, place)
-    free_axes(result, fixed=fixed)
+    free_axes(result, fixed=following, others=following)
     write_metadata(result, metadata)
     return Rewrite(
         result.model,
@@ -191,11 +192,11 @@ def _check(trial: Graph, metadata: FileMetadata) -> None:
         raise DeclinedError(f"the rewritten graph would be invalid: {exc}") from exc
 
 
-def _prove_free(trial: Graph, size: Size, sizes: SizeRange) -> tuple[str, ...]:
+def _prove_free(trial: Graph, size: Size, sizes: SizeRange) -> dict[str, dict[int, str]]:
     """Decline where a node holds on to the batch or the size of the trace.
 
     Returns:
-        The outputs of which no axis but the batch follows the image.
+        Output of rank 4 → its axes that follow the height and width of the image, with names.
     """
     trial = without_guards(trial, "max")  # a bound that the user wants is no trace
     outputs = [output.name for output in trial.model.graph.output]
@@ -213,7 +214,19 @@ def _prove_free(trial: Graph, size: Size, sizes: SizeRange) -> tuple[str, ...]:
             if not shape or shape[0] != batch:
                 raise _built_in(trial, output, shapes, batch, what)
     # The last walk was at the larger size, and at the batch of the first.
-    return tuple(name for name in outputs if shapes[name] == trained.get(name))
+    return {
+        name: _following(trained[name], shapes[name])
+        for name in outputs
+        if len(shapes[name]) == 4 and name in trained
+    }
+
+
+def _following(shape: Shape, larger: Shape) -> dict[int, str]:
+    """Name the axes of a map that are longer for a larger image; the last two where one is."""
+    axes = [axis for axis in range(1, 4) if shape[axis] != larger[axis]]
+    if axes in ([2], [3]):
+        axes = [2, 3]
+    return dict(zip(axes, ("map_height", "map_width"), strict=False))
 
 
 def _built_in(

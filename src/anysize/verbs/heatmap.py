@@ -95,6 +95,7 @@ def heatmap(
     """
     from anysize.files import check_output_path
     from anysize.surgery import image_input, load_model, read_metadata
+    from anysize.surgery.graph import require_channels_first
     from anysize.verbs.panels import Panel, draw_panels
 
     model, image, output = Path(model), Path(image), Path(output)
@@ -102,6 +103,7 @@ def heatmap(
     if top < 1:
         raise UsageError(f"top {top}: expected at least 1")
     graph = load_model(model)
+    require_channels_first(graph)
     channels = image_input(graph).type.tensor_type.shape.dim[1].dim_value
     names = read_metadata(graph).class_names
     del graph

@@ -35,7 +35,7 @@ def inspect(model: Path | str, sizes: Sequence[Size] = ()) -> Inspection:
         AnysizeError: A subclass says what cannot be used.
     """
     from anysize import surgery
-    from anysize.surgery.graph import opset_version
+    from anysize.surgery.graph import image_layout, opset_version
 
     path = Path(model)
     graph = surgery.load_model(path, weights="in_file")
@@ -43,11 +43,12 @@ def inspect(model: Path | str, sizes: Sequence[Size] = ()) -> Inspection:
     training = surgery.trained_size(graph)
     heads, why = _find_heads(graph, training or (sizes[0] if sizes else None))
     facts = tuple(_head_facts(head) for head in heads)
-    image = surgery.image_input(graph)
+    layout = image_layout(graph)
+    order = "" if layout.is_channels_first else f", {layout.words}"
     return Inspection(
         path=path,
         opset=opset_version(graph),
-        input=_describe(image),
+        input=_describe(surgery.image_input(graph)) + order,
         outputs=tuple(_describe(output) for output in graph.graph.output),
         nodes=len(graph.graph.node),
         weights=_count_weights(graph),
@@ -58,7 +59,8 @@ def inspect(model: Path | str, sizes: Sequence[Size] = ()) -> Inspection:
         no_head=why,
         legal=_legal(graph, heads),
         sizes=tuple(_try_size(graph, size) for size in sizes),
-        advice=_advise(path, graph, training, has_head=bool(heads), why=why),
+        # The other commands take images with their channels first alone.
+        advice=() if order else _advise(path, graph, training, has_head=bool(heads), why=why),
         further_heads=facts[1:],
     )
 
@@ -164,6 +166,8 @@ def _advise(
     if has_head or "--size" in why:
         size = "" if training else " --size HEIGHTxWIDTH"
         advice.append(f"anysize rewrite {file} -o any.onnx{size}")
+    elif training and "--to dynamic" in why:
+        advice.append(f"anysize rewrite {file} -o any.onnx --to dynamic")
     elif _has_pooled_head(graph):
         advice.append(f"anysize rewrite {file} -o map.onnx --to cam")
     if metadata.map_stride is not None:

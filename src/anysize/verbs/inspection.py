@@ -57,7 +57,8 @@ class Inspection:
     Attributes:
         path: The file.
         opset: The opset of the standard operators.
-        input: Name and shape of the image input, symbols as they stand in the file.
+        input: Name and shape of the image input, symbols as they stand in the file; and where its
+            channels are, unless in axis 1.
         outputs: Name and shape of every output.
         nodes: Number of nodes.
         weights: Numbers in all floating-point constants.

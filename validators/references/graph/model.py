@@ -186,7 +186,7 @@ class OnnxReference:
         self.name = graph.name
         self.output_names: tuple[str, ...] | None = tuple(output.name for output in outputs)
         self._declared = _first_axes(graph.model)
-        self._size = static_size(graph.model)
+        self._size = static_size(graph.graph)
         self._pair = graph
 
     def run(
