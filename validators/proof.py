@@ -52,10 +52,12 @@ class RewriteProof:
             parts at each size.
         answers: How many answers of the rewritten graph equal the original's: cells of its maps, or
             images where it hands out the average alone.
+        is_at_training_only: No layer was changed, so other sizes had nothing to be compared with.
     """
 
     cells: tuple[Cell, ...]
     answers: int
+    is_at_training_only: bool = False
 
     @property
     def ok(self) -> bool:
@@ -82,7 +84,7 @@ class RewriteProof:
         assert worst.worst is not None
         deviation = worst.worst.deviation
         return (
-            f"{self.answers} answers equal the original's; largest error {deviation.error:.2e}, "
+            f"{self.answers} answers equal; largest error {deviation.error:.2e}, "
             f"budget {deviation.budget:.2e}"
         )
 
@@ -184,7 +186,7 @@ def prove_rewrite(
             expected = one.read(spool)
             cells.append(_judge(one, expected, got[one.case], new.model))
             answers += _answers(expected) if cells[-1].outputs else 0
-    return RewriteProof(tuple(cells), answers)
+    return RewriteProof(tuple(cells), answers, is_at_training_only=is_kept)
 
 
 def _parts(original: GraphPair, rewritten: GraphPair, training: Size | None) -> Reference | None:

@@ -183,14 +183,11 @@ HEADS = {
 
 def pooled_head(kit, name):
     body, weights, outputs = HEADS[name]
-    exponents = {
-        "three": np.array(3, np.float32),
-        "third": np.array(1 / 3, np.float32),
-    }
     return kit.make(
         kit.BACKBONE + body,
         weights=kit.BACKBONE_WEIGHTS | weights,
-        constants={"shape": [1, 8]} | exponents,
+        constants={"shape": [1, 8]},
+        floats={"three": [3.0], "third": [1 / 3]},
         outputs=outputs,
         opset=13,
     )
