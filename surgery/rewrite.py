@@ -50,7 +50,6 @@ class Rewrite:
         sizes: The images that the rewritten graph takes.
         geometry: How the map lies on the image; None where that is unknown.
         map_tensor: The tensor of the rewritten graph that is the dense map, before any Softmax.
-        is_kept: Whether all layers stayed, and only axes were freed.
         moved: For each weight whose bytes could not stay in place, why.
     """
 
@@ -62,7 +61,6 @@ class Rewrite:
     sizes: SizeRange | None = None
     geometry: MapGeometry | None = None
     map_tensor: str = ""
-    is_kept: bool = False
     moved: tuple[str, ...] = ()
 
     @property
@@ -165,7 +163,6 @@ def rewrite(
         sizes=done.sizes,
         geometry=geometry,
         map_tensor=done.map_tensor,
-        is_kept=to in _RECORDED,
         moved=tuple(recipe.reason for edits in trial.edits for recipe in edits.derived),
     )
 

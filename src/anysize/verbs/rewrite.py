@@ -33,6 +33,8 @@ OutputKind = Literal["map", "logits", "both"]
 # What a classifier's features shrink an image by, where the file does not tell.
 _DEFAULT_STRIDE = (32, 32)
 _WHAT = {"fcn": "fully convolutional", "dynamic": "batch, height and width freed"}
+# A file has no module behind it; "verified" is said against one alone.
+_COMPARED = "consistent with the file's own layers"
 _UNPROVED = "--no-verify writes the file without a proof"
 
 
@@ -69,7 +71,7 @@ class RewriteResult:
         """Return the result in one line."""
         if not self.applied:
             return f"{self.path}: nothing to rewrite, copied as it is"
-        proof = "not verified" if self.proof is None else f"verified: {self.proof.message}"
+        proof = "not verified" if self.proof is None else f"{_COMPARED}: {self.proof.message}"
         what = _WHAT.get(self.head, f"head {self.head}")
         return (
             f"{self.path}: {what}, sizes {self.sizes}, {self.size_bytes / 2**20:.1f} MiB; {proof}"
@@ -143,16 +145,16 @@ def rewrite(
         sizes=done.sizes or recorded.sizes,
         size_bytes=size_bytes,
         proof=proof,
-        notes=_notes(model, output, done, is_proved=proof is not None),
+        notes=_notes(model, output, done, proof),
     )
 
 
-def _notes(model: Path, output: Path, done: Rewrite, *, is_proved: bool) -> tuple[str, ...]:
+def _notes(model: Path, output: Path, done: Rewrite, proof: RewriteProof | None) -> tuple[str, ...]:
     if not done.applied:
         return (f"{model}: {done.reason}",)
-    if is_proved and done.is_kept:
+    if proof is not None and proof.is_at_training_only:
         line = (
-            f"{output}: proved at {done.size}; {model} takes no other size to compare with, the "
+            f"{output}: compared at {done.size}; {model} takes no other size to compare with, the "
             f"module it was made of does: anysize validate {output} --reference SOURCE"
         )
         return (line,)

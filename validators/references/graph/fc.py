@@ -28,8 +28,8 @@ class OnnxFc:
     Args:
         graph: The original; its model is not modified.
         size: The training size; what the graph declares or records, by default.
-        is_pooled: Cut before the average over the whole map, which may have a fixed window, and not
-            before a flatten. The head then takes 1×1 maps, which are their own average.
+        is_pooled: Cut before the average over the whole map, and not before a flatten. The head
+            then takes 1×1 maps, which are their own average.
         keep: Nodes whose numbers are constants, as the rewrite was told.
 
     Raises:
@@ -54,10 +54,6 @@ class OnnxFc:
         drop_guards(features, "min", "max")  # those are the head's, and the features take more
         free_baked_shapes(features, cut.size or size)
         _free_numbers(features, cut.size or size, keep)
-        for node in layers.graph.node:
-            if node.output[0] in cut.averages:
-                node.op_type = "GlobalAveragePool"
-                del node.attribute[:]
         self.name = graph.name
         self.window = cut.window
         free_axes(features)
@@ -153,7 +149,6 @@ class _Cut:
     window: tuple[int, int]
     size: Size | None
     scores: tuple[str, ...]
-    averages: frozenset[str] = frozenset()
 
 
 def _find_cut(model: Model, size: Size | None) -> _Cut:
@@ -182,12 +177,7 @@ def _find_cut(model: Model, size: Size | None) -> _Cut:
 
 def _find_pool(graph: Graph, size: Size | None) -> _Cut:
     """Find the average over the whole map; it is one of windows of 1×1 on which nothing slides."""
-    from anysize.surgery import find_pooled_head, local_pool_to_global
+    from anysize.surgery import find_pooled_head
 
-    light = graph.light()
-    local_pool_to_global(light, size)
-    averages = {node.output[0] for node in light.nodes if node.op_type == "GlobalAveragePool"}
-    fixed = {node.output[0] for node in graph.nodes if node.op_type == "AveragePool"}
-    pooled = find_pooled_head(light)
-    scores = (pooled.linear.output,)
-    return _Cut(pooled.feature_map, (1, 1), size, scores, frozenset(averages & fixed))
+    pooled = find_pooled_head(graph)
+    return _Cut(pooled.feature_map, (1, 1), size, (pooled.linear.output,))
