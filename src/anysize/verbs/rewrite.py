@@ -196,11 +196,13 @@ def _refuse_unprovable(original: Graph, model: Path) -> None:
         spec = graph_inputs(original, seed=0)
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{model}: cannot be proved: {error}; {_UNPROVED}") from error
+    reason = ""
     if spec.others:
-        raise UnsupportedModelError(
-            f"{model}: cannot be proved: input {spec.others[0].name!r}: has no place in a class "
-            f"map; {_UNPROVED}"
-        )
+        reason = f"input {spec.others[0].name!r}: has no place in a class map"
+    elif spec.dtype not in ("float32", "float16", "uint8"):
+        reason = f"input {spec.image!r}: is {spec.dtype}, expected float32, float16 or uint8"
+    if reason:
+        raise UnsupportedModelError(f"{model}: cannot be proved: {reason}; {_UNPROVED}")
 
 
 def _prove(graph: Graph, original: Path, rewritten: Path, done: Rewrite, head: str) -> RewriteProof:
