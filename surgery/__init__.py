@@ -1,6 +1,6 @@
 """ONNX → ONNX: find the head, rewrite it, free the axes, save without loading weights."""
 
-from anysize.surgery.axes import free_axes
+from anysize.surgery.axes import fixed_axes, free_axes
 from anysize.surgery.geometry import MapGeometry, map_geometry
 from anysize.surgery.graph import image_input, static_size
 from anysize.surgery.graphsurgeon import from_graphsurgeon, to_graphsurgeon
@@ -26,7 +26,7 @@ from anysize.surgery.shapes import (
 from anysize.surgery.size_guard import drop_guards, guard_map_size, guard_max_size, guard_min_size
 from anysize.surgery.split import keep_outputs, split_at
 from anysize.surgery.storage import HeldWeights, load_model, model_files, save_model
-from anysize.surgery.targets import TARGETS, PooledHead, find_pooled_head
+from anysize.surgery.targets import TARGETS, PooledHead, find_pooled_head, find_target
 
 __all__ = [
     "TARGETS",
@@ -43,6 +43,8 @@ __all__ = [
     "find_head",
     "find_heads",
     "find_pooled_head",
+    "find_target",
+    "fixed_axes",
     "free_axes",
     "free_baked_shapes",
     "free_numbers",

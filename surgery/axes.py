@@ -8,7 +8,9 @@ import onnx
 
 from anysize.surgery.graph import Graph, Model, image_input, image_layout
 
-__all__ = ["free_axes"]
+__all__ = ["fixed_axes", "free_axes"]
+
+_AXES = {0: "batch", 2: "height", 3: "width"}
 
 
 def free_axes(
@@ -61,6 +63,12 @@ def free_axes(
         _drop_stale_shapes(graph, named)
     graph.changed()
     return model
+
+
+def fixed_axes(model: Model) -> tuple[str, ...]:
+    """Name the axes of the image that a file declares with a number: batch, height, width."""
+    dims = image_input(Graph.of(model).model).type.tensor_type.shape.dim
+    return tuple(name for axis, name in _AXES.items() if dims[axis].dim_value)
 
 
 def _drop_stale_shapes(graph: Graph, others: Iterable[str]) -> None:

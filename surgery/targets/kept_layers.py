@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from anysize.errors import DeclinedError, UsageError
 from anysize.sizes import Size, SizeRange
+from anysize.surgery.axes import fixed_axes
 from anysize.surgery.graph import Graph
 from anysize.surgery.metadata import read_metadata
 from anysize.surgery.shapes import infer_shapes, legal_sizes, trained_size
@@ -28,13 +29,13 @@ def refuse_other_outputs(to: str, output: Output, *, instead: str = "") -> None:
 
 
 def size_to_free_at(graph: Graph, size: Size | None) -> Size | NotNeeded:
-    """Return the training size, unless the file says that it takes any size.
+    """Return the training size, unless the file says that it takes any size and declares none.
 
     Raises:
         DeclinedError: The training size is not known.
     """
     head = read_metadata(graph).head
-    if head not in (None, "as-is", "fc"):
+    if head not in (None, "as-is", "fc") and not fixed_axes(graph):
         return NotNeeded(f"the file records head {head}, which takes any size already")
     trained = size or trained_size(graph)
     if trained is None:

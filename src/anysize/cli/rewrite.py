@@ -22,12 +22,13 @@ def rewrite(
         str,
         typer.Option(
             metavar="HEAD",
-            help="fcn: convolutions for FC layers; cam: the class map of a head that pools "
-            "globally; gap: a pooling window as large as the map made global; adaptive: the "
-            "feature map pooled for FC layers that stay; resize: the image resized to the "
-            "training size; dynamic: free axes and no other layer.",
+            help="auto: the one of fcn, gap and dynamic that frees what is fixed; fcn: "
+            "convolutions for FC layers; cam: the class map of a head that pools globally; gap: "
+            "pooling windows as large as the map made global; adaptive: the feature map pooled for "
+            "FC layers that stay; resize: the image resized to the training size; dynamic: free "
+            "axes and no other layer.",
         ),
-    ] = "fcn",
+    ] = "auto",
     size: TrainingSize = None,
     output_kind: Annotated[
         OutputKind,

@@ -166,15 +166,26 @@ def _advise(
     if has_head or "--size" in why:
         size = "" if training else " --size HEIGHTxWIDTH"
         advice.append(f"anysize rewrite {file} -o any.onnx{size}")
-    elif training and "--to dynamic" in why:
-        advice.append(f"anysize rewrite {file} -o any.onnx --to dynamic")
-    elif _has_pooled_head(graph):
+    elif target := _freeing_target(graph):
+        advice.append(f"anysize rewrite {file} --to {target} -o any.onnx")
+    if not has_head and _has_pooled_head(graph):
         advice.append(f"anysize rewrite {file} -o map.onnx --to cam")
     if metadata.map_stride is not None:
         advice.append(f"anysize heatmap {file} IMAGE -o heatmap.png")
     original = "" if metadata.model else " --reference SOURCE"
     advice.append(f"anysize validate {file}{original}")
     return tuple(advice)
+
+
+def _freeing_target(graph: onnx.ModelProto) -> str:
+    """Name the target that frees a file which is fixed without an FC head; "" where none does."""
+    from anysize.surgery import find_target, fixed_axes
+
+    try:
+        target = find_target(graph) if fixed_axes(graph) else ""
+    except UnsupportedModelError:
+        return ""
+    return "" if target == "fcn" else target
 
 
 def _has_pooled_head(graph: onnx.ModelProto) -> bool:

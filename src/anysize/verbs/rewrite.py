@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from anysize.errors import (
+    DeclinedError,
     ModelFileError,
     NotRunError,
     SourceError,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OutputKind", "RewriteResult", "rewrite"]
 
+AUTO = "auto"
 OutputKind = Literal["map", "logits", "both"]
 
 # What a classifier's features shrink an image by, where the file does not tell.
@@ -44,13 +46,14 @@ class RewriteResult:
 
     Attributes:
         path: The file.
-        head: The head that was asked for.
+        head: The head that was asked for, or the one that `auto` found.
         applied: Whether anything was rewritten; where not, the file is a copy.
         size: The training size; None where it is not known and nothing was rewritten.
         sizes: The images that the new graph takes; None as above.
         size_bytes: Bytes of the file, without weights beside it.
         proof: The proof; None where it was not asked for or nothing was rewritten.
         notes: What the user should know about the file.
+        was_found: Whether `auto` chose the head.
     """
 
     path: Path
@@ -61,6 +64,7 @@ class RewriteResult:
     size_bytes: int
     proof: RewriteProof | None
     notes: tuple[str, ...]
+    was_found: bool = False
 
     @property
     def min_size(self) -> Size | None:
@@ -73,6 +77,7 @@ class RewriteResult:
             return f"{self.path}: nothing to rewrite, copied as it is"
         proof = "not verified" if self.proof is None else f"{_COMPARED}: {self.proof.message}"
         what = _WHAT.get(self.head, f"head {self.head}")
+        what += f" (--to {self.head})" if self.was_found else ""
         return (
             f"{self.path}: {what}, sizes {self.sizes}, {self.size_bytes / 2**20:.1f} MiB; {proof}"
         )
@@ -82,7 +87,7 @@ def rewrite(
     model: Path | str,
     output: Path | str,
     *,
-    to: str = "fcn",
+    to: str = "auto",
     size: Size | str | None = None,
     output_kind: OutputKind = "map",
     keep: Collection[str] = (),
@@ -94,11 +99,12 @@ def rewrite(
     Args:
         model: The classifier's file, whoever exported it.
         output: The file to write; it appears whole or not at all, and may be `model` itself.
-        to: The head to write: `fcn`, convolutions in the place of FC layers; `cam`, the class map
-            of a head that pools globally; `gap`, a global average in the place of one over a
-            window as large as the trained map; `adaptive`, the feature map pooled to the size that
-            the FC layers take; `resize`, the image resized to the training size; `dynamic`, no
-            other layer, but batch, height and width free.
+        to: The head to write: `auto`, the one of `fcn`, `gap` and `dynamic` that changes what is
+            fixed and nothing else; `fcn`, convolutions in the place of FC layers; `cam`, the class
+            map of a head that pools globally; `gap`, global pooling in the place of windows as
+            large as the trained map; `adaptive`, the feature map pooled to the size that the FC
+            layers take; `resize`, the image resized to the training size; `dynamic`, no other
+            layer, but batch, height and width free.
         size: The training size, where the file does not tell.
         output_kind: What the graph puts out: the class `map`, its mean as `logits`, or `both`;
             `gap`, `adaptive` and `resize` keep the outputs and take only the default.
@@ -112,7 +118,8 @@ def rewrite(
 
     Raises:
         AnysizeError: A subclass says what cannot be used.
-        DeclinedError: The head has a form that would have to be guessed; the node is named.
+        DeclinedError: The head has a form that would have to be guessed; the node is named. Or
+            no layer fixes the size, the file declares one, and another target was asked for.
         VerificationError: The proof failed; nothing is written.
     """
     from anysize import surgery
@@ -128,24 +135,28 @@ def rewrite(
         _refuse_unprovable(original, model)
     with staged_output(output) as staged:
         progress(0, 2, f"rewriting {model}")
+        head = surgery.find_target(original, size) if to == AUTO else to
         done = surgery.rewrite(
-            original, to=to, size=size, output=output_kind, keep=keep, source=model
+            original, to=head, size=size, output=output_kind, keep=keep, source=model
         )
+        if not done.applied:
+            _refuse_fixed_copy(original, model, done.reason)
         surgery.save_model(done.model, staged, source=model)
         recorded, size_bytes = surgery.read_metadata(original), staged.stat().st_size
         proof = None
         if verify and done.applied:
             progress(1, 2, "proving it against the original layers")
-            proof = _prove(original, model, staged, done, to, keep)
+            proof = _prove(original, model, staged, done, head, keep)
     return RewriteResult(
         path=output,
-        head=to,
+        head=head,
         applied=done.applied,
         size=done.size or recorded.size,
         sizes=done.sizes or recorded.sizes,
         size_bytes=size_bytes,
         proof=proof,
         notes=_notes(model, output, done, proof),
+        was_found=to == AUTO,
     )
 
 
@@ -159,6 +170,19 @@ def _notes(model: Path, output: Path, done: Rewrite, proof: RewriteProof | None)
         )
         return (line,)
     return ()
+
+
+def _refuse_fixed_copy(original: Graph, model: Path, reason: str) -> None:
+    """Refuse to copy a file that no layer holds at its size, but what it declares."""
+    from anysize.surgery import fixed_axes, trained_size
+
+    fixed = fixed_axes(original)
+    if fixed:
+        size = "" if trained_size(original) else " --size HEIGHTxWIDTH"
+        raise DeclinedError(
+            f"{model}: {reason}, but the file declares its {' and '.join(fixed)}; "
+            f"give --to dynamic{size}, which frees what is declared"
+        )
 
 
 def _protect_weights(model: Path, output: Path, read: onnx.ModelProto) -> None:
@@ -182,8 +206,8 @@ def _refuse_unprovable(original: Graph, model: Path) -> None:
     reason = ""
     if spec.others:
         reason = f"input {spec.others[0].name!r}: has no place in a class map"
-    elif spec.dtype not in ("float32", "float16"):
-        reason = f"input {spec.image!r}: is {spec.dtype}, expected float32 or float16"
+    elif spec.dtype not in ("float32", "float16", "uint8"):
+        reason = f"input {spec.image!r}: is {spec.dtype}, expected float32, float16 or uint8"
     if reason:
         raise UnsupportedModelError(f"{model}: cannot be proved: {reason}; {_UNPROVED}")
 

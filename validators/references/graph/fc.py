@@ -45,7 +45,7 @@ class OnnxFc:
         keep: Collection[str] = (),
     ) -> None:
         from anysize.surgery import drop_guards, free_axes, free_baked_shapes, split_at
-        from anysize.surgery.graph import Graph
+        from anysize.surgery.graph import Graph, image_input
 
         model = graph.graph
         cut = _find_pool(model, size) if is_pooled else _find_cut(model, size)
@@ -58,7 +58,8 @@ class OnnxFc:
         self.window = cut.window
         free_axes(features)
         self._features = graph.changed(features)
-        self._scores = self._head = _Batched(graph.changed(layers))
+        batch = image_input(graph.model).type.tensor_type.shape.dim[0].dim_value or 1
+        self._scores = self._head = _Batched(graph.changed(layers), batch)
         self._tail: _Batched | None = None
         self._cut = cut
         self._outputs = tuple(output.name for output in layers.graph.output)
@@ -66,9 +67,9 @@ class OnnxFc:
             scores, tail = split_at(layers, *cut.scores)
             for value in (*scores.graph.output, *tail.graph.input):
                 value.type.tensor_type.ClearField("shape")  # (count, classes), not a map
-            self._scores = _Batched(graph.changed(scores))
+            self._scores = _Batched(graph.changed(scores), batch)
             if tail.graph.output:
-                self._tail = _Batched(graph.changed(tail))
+                self._tail = _Batched(graph.changed(tail), batch)
 
     def features(self, images: Array, precision: Precision) -> Array | Rejected:
         """Compute the feature map of images of any size that the features take."""
@@ -114,28 +115,36 @@ def _free_numbers(features: Graph, size: Size | None, keep: Collection[str]) -> 
 
 
 class _Batched:
-    """A part of a head that takes many items, one by one where it insists on one."""
+    """A part of a head that takes many items, or as many at a time as it insists on.
 
-    def __init__(self, pair: GraphPair) -> None:
+    Args:
+        pair: The part.
+        batch: How many it takes where it does not take all, by Reshape([1, K]) or of 10 images.
+    """
+
+    def __init__(self, pair: GraphPair, batch: int = 1) -> None:
         self._pair = pair
-        self._takes_one = False
+        self._batch = batch
+        self._takes_all = True
 
     def run(self, *items: Array, precision: Precision) -> tuple[Array, ...]:
-        if not self._takes_one:
+        if self._takes_all:
             answer = self._pair.run(items, precision)
             if not isinstance(answer, Rejected) and all(len(a) == len(items[0]) for a in answer):
                 return answer
-            self._takes_one = True  # flattened by Reshape([1, K])
+            self._takes_all = False
         parts: list[tuple[Array, ...]] = []
-        for place in range(len(items[0])):
-            answer = self._pair.run(tuple(one[place : place + 1] for one in items), precision)
+        count = len(items[0])
+        for start in range(0, count, self._batch):
+            places = np.minimum(np.arange(start, start + self._batch), count - 1)
+            answer = self._pair.run(tuple(one[places] for one in items), precision)
             if isinstance(answer, Rejected):
                 raise SourceError(
                     f"reference {self._pair.name}: its head rejects a window of "
                     f"{list(items[0].shape[1:])}: {answer.reason}"
                 )
             parts.append(answer)
-        return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return tuple(np.concatenate(arrays)[:count] for arrays in zip(*parts, strict=True))
 
     def close(self) -> None:
         self._pair.close()
