@@ -40,7 +40,15 @@ import onnx.numpy_helper
 
 from anysize.errors import DeclinedError, UnsupportedModelError
 from anysize.sizes import Size, SizeRange
-from anysize.surgery.graph import Edits, Graph, Model, image_input, opset_version, unique_name
+from anysize.surgery.graph import (
+    Edits,
+    Graph,
+    Model,
+    image_input,
+    opset_version,
+    require_channels_first,
+    unique_name,
+)
 from anysize.surgery.operators import Emitter, axis_length
 from anysize.surgery.shapes import infer_shapes
 
@@ -84,10 +92,12 @@ def guard_min_size(model: Model, size: Size, *, tensor: str | None = None) -> on
         `model` itself.
 
     Raises:
-        DeclinedError: The opset has no Expand.
+        DeclinedError: The opset has no Expand, or the image its channels last.
         UnsupportedModelError: The graph has no image input.
     """
     graph = Graph.of(model)
+    if not tensor:
+        require_channels_first(graph)
     drop_guards(graph, "min")
     if size != Size(1, 1):
         _guard(graph, tensor or image_input(graph.model).name, size, _MIN_SIZE)
@@ -107,10 +117,11 @@ def guard_max_size(model: Model, size: Size) -> onnx.ModelProto:
         `model` itself.
 
     Raises:
-        DeclinedError: The opset has no Expand.
+        DeclinedError: The opset has no Expand, or the image its channels last.
         UnsupportedModelError: The graph has no image input.
     """
     graph = Graph.of(model)
+    require_channels_first(graph)
     drop_guards(graph, "max")
     _guard(graph, image_input(graph.model).name, size, _MAX_SIZE)
     return graph.model
@@ -130,13 +141,14 @@ def guard_steps(model: Model, sizes: SizeRange) -> onnx.ModelProto:
         `model` itself.
 
     Raises:
-        DeclinedError: The opset has no Expand.
+        DeclinedError: The opset has no Expand, or the image its channels last.
         UnsupportedModelError: The graph has no image input.
     """
     graph = Graph.of(model)
     drop_guards(graph, "steps")
     if sizes.heights.is_any and sizes.widths.is_any:
         return graph.model
+    require_channels_first(graph)
     _require_expand(graph)
     image = image_input(graph.model).name
     emitter = Emitter(graph.model, _STEPS)

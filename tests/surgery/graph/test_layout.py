@@ -8,7 +8,17 @@ import pytest
 
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
-from anysize.surgery import free_axes, infer_shapes, rewrite, static_size, trained_size
+from anysize.surgery import (
+    find_heads,
+    find_pooled_head,
+    free_axes,
+    guard_max_size,
+    guard_min_size,
+    infer_shapes,
+    rewrite,
+    static_size,
+    trained_size,
+)
 from anysize.surgery.graph import Graph, image_layout, require_channels_first
 
 CONV = "conv = Conv <pads = [1, 1, 1, 1]> (first, w) scores = GlobalAveragePool (conv)"
@@ -206,4 +216,22 @@ def test_no_target_takes_channels_for_width(name, to):
     before = model.SerializeToString()
     with pytest.raises(DeclinedError, match="has its channels last, expected"):
         rewrite(model, to=to, in_place=True)
+    assert model.SerializeToString() == before
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        find_heads,
+        find_pooled_head,
+        lambda model: guard_min_size(model, Size(8, 8)),
+        lambda model: guard_max_size(model, Size(80, 80)),
+    ],
+    ids=["heads", "pooled head", "least size", "largest size"],
+)
+def test_nothing_that_takes_axes_2_and_3_for_sides_takes_channels_last(work):
+    model = layout_model(*CHANNELS_LAST["grey, Reshape"])
+    before = model.SerializeToString()
+    with pytest.raises(DeclinedError, match="has its channels last, expected"):
+        work(model)
     assert model.SerializeToString() == before
