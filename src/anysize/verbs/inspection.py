@@ -137,4 +137,8 @@ class Inspection:
 def _jsonable(value: Any) -> object:
     if isinstance(value, (Size, Path)):
         return str(value)
+    if isinstance(value, SizeRange):
+        steps = {"heights": value.heights, "widths": value.widths}
+        some = {axis: one.written() for axis, one in steps.items() if not one.is_any}
+        return {"minimum": value.minimum, "maximum": value.maximum, **some}
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

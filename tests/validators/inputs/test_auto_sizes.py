@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anysize.sizes import MAX_SIDE, Size, SizeRange, Steps
-from anysize.validators.inputs.auto_sizes import auto_sizes
+from anysize.validators.inputs.auto import auto_sizes
 from anysize.validators.inputs.cases import plan_cases
 
 SIDES = st.integers(1, 600)
