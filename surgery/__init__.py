@@ -1,6 +1,6 @@
 """ONNX → ONNX: find the head, rewrite it, free the axes, save without loading weights."""
 
-from anysize.surgery.axes import free_axes
+from anysize.surgery.axes import fixed_axes, free_axes
 from anysize.surgery.geometry import MapGeometry, map_geometry
 from anysize.surgery.graph import image_input, static_size
 from anysize.surgery.graphsurgeon import from_graphsurgeon, to_graphsurgeon
@@ -9,6 +9,7 @@ from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
 from anysize.surgery.passes import (
     PassResult,
     free_baked_shapes,
+    free_numbers,
     local_pool_to_global,
     reduce_mean_to_global_pool,
     reshape_to_flatten,
@@ -18,13 +19,14 @@ from anysize.surgery.shapes import (
     IllegalSizeError,
     infer_shapes,
     legal_interval,
+    legal_sizes,
     smallest_size,
     trained_size,
 )
 from anysize.surgery.size_guard import drop_guards, guard_map_size, guard_max_size, guard_min_size
 from anysize.surgery.split import keep_outputs, split_at
 from anysize.surgery.storage import HeldWeights, load_model, model_files, save_model
-from anysize.surgery.targets import TARGETS, PooledHead, find_pooled_head
+from anysize.surgery.targets import TARGETS, PooledHead, find_pooled_head, find_target
 
 __all__ = [
     "TARGETS",
@@ -41,8 +43,11 @@ __all__ = [
     "find_head",
     "find_heads",
     "find_pooled_head",
+    "find_target",
+    "fixed_axes",
     "free_axes",
     "free_baked_shapes",
+    "free_numbers",
     "from_graphsurgeon",
     "guard_map_size",
     "guard_max_size",
@@ -51,6 +56,7 @@ __all__ = [
     "infer_shapes",
     "keep_outputs",
     "legal_interval",
+    "legal_sizes",
     "load_model",
     "local_pool_to_global",
     "map_geometry",

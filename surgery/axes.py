@@ -6,9 +6,11 @@ from collections.abc import Collection, Iterable, Mapping
 
 import onnx
 
-from anysize.surgery.graph import Graph, Model, image_input
+from anysize.surgery.graph import Graph, Model, image_input, image_layout
 
-__all__ = ["free_axes"]
+__all__ = ["fixed_axes", "free_axes"]
+
+_AXES = {0: "batch", 2: "height", 3: "width"}
 
 
 def free_axes(
@@ -22,15 +24,15 @@ def free_axes(
 ) -> onnx.ModelProto:
     """Name the free axes of the image input and of the outputs, and drop stale inner shapes.
 
-    The input becomes `(batch, channels, height, width)`. Axis 0 of every output becomes `batch`;
-    an output of rank 4 ends in `map_height`, `map_width`. Only declarations change: whether the
-    nodes between can take other sizes is for the caller to prove.
+    The input becomes `(batch, channels, height, width)`, or its channels stay where they are. Axis
+    0 of every output becomes `batch`; an output of rank 4 ends in `map_height`, `map_width`. Only
+    declarations change: whether the nodes between can take other sizes is for the caller to prove.
 
     Args:
         model: Edited in place.
         batch: Free axis 0.
-        height: Free axis 2.
-        width: Free axis 3.
+        height: Free axis 2, or where the rows of the input lie.
+        width: Free axis 3, or where the columns of the input lie.
         others: Axes of other inputs to name, by input and place, and of outputs whose axes are
             not called as above.
         fixed: Outputs of which no axis but the batch follows the image.
@@ -43,9 +45,10 @@ def free_axes(
     """
     graph = Graph.of(model)
     model = graph.model
-    source = image_input(model)
-    _name(source, {0: "batch"} if batch else {})
-    _name(source, ({2: "height"} if height else {}) | ({3: "width"} if width else {}))
+    source, layout = image_input(model), image_layout(graph)
+    _name(source, {layout.batch: "batch"} if batch else {})
+    _name(source, {layout.height: "height"} if height else {})
+    _name(source, {layout.width: "width"} if width else {})
     for output in model.graph.output:
         rank = len(output.type.tensor_type.shape.dim)
         if rank and batch:
@@ -60,6 +63,12 @@ def free_axes(
         _drop_stale_shapes(graph, named)
     graph.changed()
     return model
+
+
+def fixed_axes(model: Model) -> tuple[str, ...]:
+    """Name the axes of the image that a file declares with a number: batch, height, width."""
+    dims = image_input(Graph.of(model).model).type.tensor_type.shape.dim
+    return tuple(name for axis, name in _AXES.items() if dims[axis].dim_value)
 
 
 def _drop_stale_shapes(graph: Graph, others: Iterable[str]) -> None:

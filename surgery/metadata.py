@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import onnx
 
 from anysize.errors import ModelFileError, UsageError
-from anysize.sizes import Size
+from anysize.sizes import ANY_SIDE, Size, SizeRange, Steps
 from anysize.surgery.graph import Graph, Model
 
 __all__ = ["FileMetadata", "read_metadata", "write_metadata"]
 
 _PREFIX = "anysize."
+# The steps of heights and of widths.
+_STEPS = "size_steps"
 _SIZES = ("size", "min_size", "max_size")
 _COUNTS = ("classes", "seed")
 _PAIRS = ("map_stride", "map_offset", "receptive_field")
@@ -31,6 +33,7 @@ class FileMetadata:
         size: The training size.
         min_size: The smallest legal input.
         max_size: The largest legal input; None where there is no bound.
+        size_steps: The remainders that legal heights and widths have; None for any.
         classes: Number of classes.
         class_names: Their names, in order.
         map_stride: Pixels between neighbouring map cells, (height, width).
@@ -49,6 +52,7 @@ class FileMetadata:
     size: Size | None = None
     min_size: Size | None = None
     max_size: Size | None = None
+    size_steps: tuple[Steps, Steps] | None = None
     classes: int | None = None
     class_names: tuple[str, ...] | None = None
     map_stride: tuple[int, int] | None = None
@@ -58,6 +62,25 @@ class FileMetadata:
     seed: int | None = None
     weights_sha256: str | None = None
     precision: str | None = None
+
+    @property
+    def sizes(self) -> SizeRange | None:
+        """The sizes that the file says it takes; None where it says nothing."""
+        if self.min_size is None and self.max_size is None and self.size_steps is None:
+            return None
+        heights, widths = self.size_steps or (ANY_SIDE, ANY_SIDE)
+        low = self.min_size or Size(heights.from_(1), widths.from_(1))
+        return SizeRange(low, self.max_size, heights, widths)
+
+    def with_sizes(self, sizes: SizeRange) -> FileMetadata:
+        """Return the same facts of a file that takes these sizes."""
+        steps = (sizes.heights, sizes.widths)
+        return replace(
+            self,
+            min_size=sizes.minimum,
+            max_size=sizes.maximum,
+            size_steps=None if all(one.is_any for one in steps) else steps,
+        )
 
 
 def read_metadata(model: Model) -> FileMetadata:
@@ -112,6 +135,9 @@ def _format(name: str, value: object) -> str | None:
         return None
     if name == "class_names":
         return json.dumps(value, ensure_ascii=False)
+    if name == _STEPS:
+        assert isinstance(value, tuple)
+        return ";".join(steps.written() for steps in value)
     if name in _PAIRS:
         assert isinstance(value, tuple)
         return "x".join(f"{part:.10g}" for part in value)
@@ -129,6 +155,9 @@ def _parse(name: str, text: str) -> object:
             if not isinstance(names, list):
                 raise TypeError(text)  # noqa: TRY301
             return tuple(str(entry) for entry in names)
+        if name == _STEPS:
+            heights, widths = text.split(";")
+            return Steps.parse(heights), Steps.parse(widths)
         if name in _PAIRS:
             height, width = (float(part) for part in text.split("x"))
             return (height, width) if name == "map_offset" else (int(height), int(width))

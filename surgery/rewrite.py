@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +14,11 @@ from anysize.files import file_sha256
 from anysize.sizes import Size, SizeRange
 from anysize.surgery.axes import free_axes
 from anysize.surgery.geometry import MapGeometry, map_geometry
-from anysize.surgery.graph import Graph, Model, Trial, image_input
+from anysize.surgery.graph import Graph, Model, Trial, image_input, require_channels_first
 from anysize.surgery.graphsurgeon import from_graphsurgeon, is_graphsurgeon, to_graphsurgeon
 from anysize.surgery.heads import Head
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
+from anysize.surgery.passes import free_numbers
 from anysize.surgery.shapes import IllegalSizeError, Shape, infer_shapes
 from anysize.surgery.size_guard import without_guards
 from anysize.surgery.storage import HeldWeights, check
@@ -46,10 +47,9 @@ class Rewrite:
         reason: Why not; empty where it was.
         head: The head as it was found in the original.
         size: The training size that was used.
-        min_size: The smallest image that the rewritten graph takes.
+        sizes: The images that the rewritten graph takes.
         geometry: How the map lies on the image; None where that is unknown.
         map_tensor: The tensor of the rewritten graph that is the dense map, before any Softmax.
-        is_kept: Whether all layers stayed, and only axes were freed.
         moved: For each weight whose bytes could not stay in place, why.
     """
 
@@ -58,11 +58,15 @@ class Rewrite:
     reason: str = ""
     head: Head | None = None
     size: Size | None = None
-    min_size: Size | None = None
+    sizes: SizeRange | None = None
     geometry: MapGeometry | None = None
     map_tensor: str = ""
-    is_kept: bool = False
     moved: tuple[str, ...] = ()
+
+    @property
+    def min_size(self) -> Size | None:
+        """The smallest image that the rewritten graph takes."""
+        return self.sizes.minimum if self.sizes is not None else None
 
 
 def rewrite(
@@ -71,6 +75,7 @@ def rewrite(
     to: str = "fcn",
     size: Size | None = None,
     output: Output = "map",
+    keep: Collection[str] = (),
     source: Path | HeldWeights | None = None,
     in_place: bool = False,
 ) -> Rewrite:
@@ -91,6 +96,8 @@ def rewrite(
         output: `map` makes each output its dense map; `logits` the mean over the map's cells,
             taken before a Softmax, LogSoftmax or ArgMax; `both` adds the output `map` to that.
             For all others, whose outputs stay what they are, only the default.
+        keep: Nodes, by their name or that of what they make, whose numbers are constants of the
+            network; where one could stem from the training size, the rewrite declines otherwise.
         source: The file that `model` was loaded from, recorded by its hash, or what holds its
             weights; needed where weights must move that the model does not hold itself.
         in_place: Edit `model` itself, which saves a copy of its inline weights. A graph of
@@ -102,7 +109,7 @@ def rewrite(
     Raises:
         DeclinedError: The rewrite would have to guess; the message names the node.
         IllegalSizeError: The graph does not take images of `size`.
-        UsageError: `to` or `output` is none that is offered.
+        UsageError: `to` or `output` is none that is offered, or no node is called as `keep` says.
     """
     if to not in TARGETS:
         raise UsageError(f"rewrite to {to!r}: expected {', '.join(TARGETS)}")
@@ -111,26 +118,30 @@ def rewrite(
     place = source.parent if isinstance(source, Path) else source
     if is_graphsurgeon(model):
         theirs = from_graphsurgeon(model)
-        outcome = rewrite(theirs, to=to, size=size, output=output, source=source, in_place=True)
+        outcome = rewrite(
+            theirs, to=to, size=size, output=output, keep=keep, source=source, in_place=True
+        )
         result = to_graphsurgeon(outcome.model, place) if outcome.applied else model
         return replace(outcome, model=result)
     original = Graph.of(model)
+    require_channels_first(original)
     recorded = read_metadata(original)
     _check_declared(recorded, size)
+    _check_kept(original, keep)
     trial = Trial(original)
     done = TARGETS[to](trial, size, output)
     if isinstance(done, NotNeeded):
         return Rewrite(original.model, applied=False, reason=done.reason)
-    fixed = _prove_free(trial, done.size)
-    free_axes(trial, fixed=fixed)
+    following = _prove_free(trial, done.size, done.sizes)
+    if to != "resize":  # there the layers see the training size, whatever the image
+        free_numbers(trial, done.size, done.sizes, tensors=done.kept, keep=keep)
+    free_axes(trial, fixed=following, others=following)
     geometry = map_geometry(trial, done.map_tensor) if done.map_tensor else None
     metadata = replace(
-        recorded,
+        recorded.with_sizes(done.sizes),
         version=VERSION,
         head=_RECORDED.get(to, to),
         size=done.size,
-        min_size=done.min_size,
-        max_size=done.max_size,
         classes=done.classes,
         map_stride=geometry.stride if geometry else None,
         map_offset=geometry.offset if geometry else None,
@@ -142,28 +153,32 @@ def rewrite(
     if not in_place:
         result.model.CopyFrom(original.model)
     trial.repeat_on(result, place)
-    free_axes(result, fixed=fixed)
+    free_axes(result, fixed=following, others=following)
     write_metadata(result, metadata)
     return Rewrite(
         result.model,
         applied=True,
         head=done.head,
         size=done.size,
-        min_size=done.min_size,
+        sizes=done.sizes,
         geometry=geometry,
         map_tensor=done.map_tensor,
-        is_kept=to in _RECORDED,
         moved=tuple(recipe.reason for edits in trial.edits for recipe in edits.derived),
     )
 
 
 def _check_declared(metadata: FileMetadata, size: Size | None) -> None:
     """Refuse a training size that the file itself says it does not take."""
-    if size is None or metadata.min_size is None:
-        return
-    declared = SizeRange(metadata.min_size, metadata.max_size)
-    if size not in declared:
+    declared = metadata.sizes
+    if size is not None and declared is not None and size not in declared:
         raise UsageError(f"size {size}: the file says that it takes {declared}; leave --size out")
+
+
+def _check_kept(graph: Graph, keep: Collection[str]) -> None:
+    known = {name for node in graph.nodes for name in (node.name, *node.output) if name}
+    for name in keep:
+        if name not in known:
+            raise UsageError(f"keep {name!r}: the graph has no node of that name")
 
 
 def _check(trial: Graph, metadata: FileMetadata) -> None:
@@ -174,16 +189,16 @@ def _check(trial: Graph, metadata: FileMetadata) -> None:
         raise DeclinedError(f"the rewritten graph would be invalid: {exc}") from exc
 
 
-def _prove_free(trial: Graph, size: Size) -> tuple[str, ...]:
+def _prove_free(trial: Graph, size: Size, sizes: SizeRange) -> dict[str, dict[int, str]]:
     """Decline where a node holds on to the batch or the size of the trace.
 
     Returns:
-        The outputs of which no axis but the batch follows the image.
+        Output of rank 4 → its axes that follow the height and width of the image, with names.
     """
     trial = without_guards(trial, "max")  # a bound that the user wants is no trace
     outputs = [output.name for output in trial.model.graph.output]
     trained = infer_shapes(trial, size)
-    larger = Size(2 * size.height, 3 * size.width)
+    larger = sizes.near(2 * size.height, 3 * size.width) or size
     for what, other, batch in (("batch", size, _OTHER_BATCH), ("height and width", larger, 1)):
         try:
             shapes = infer_shapes(trial, other, batch)
@@ -196,7 +211,19 @@ def _prove_free(trial: Graph, size: Size) -> tuple[str, ...]:
             if not shape or shape[0] != batch:
                 raise _built_in(trial, output, shapes, batch, what)
     # The last walk was at the larger size, and at the batch of the first.
-    return tuple(name for name in outputs if shapes[name] == trained.get(name))
+    return {
+        name: _following(trained[name], shapes[name])
+        for name in outputs
+        if len(shapes[name]) == 4 and name in trained
+    }
+
+
+def _following(shape: Shape, larger: Shape) -> dict[int, str]:
+    """Name the axes of a map that are longer for a larger image; the last two where one is."""
+    axes = [axis for axis in range(1, 4) if shape[axis] != larger[axis]]
+    if axes in ([2], [3]):
+        axes = [2, 3]
+    return dict(zip(axes, ("map_height", "map_width"), strict=False))
 
 
 def _built_in(

@@ -20,6 +20,10 @@ An upper bound needs one, since a side above it is never 1:
 
 - at most M:   t = max(a, 2a − M)
 
+A guard of remainders adds to each side what a table has for its remainder, m = 0 or 1:
+
+- one of some remainders:  t₁ = a + m,  t₂ = a + 2m
+
 The maximum stands for what reads shorter, m + |a − m|: tract cannot load an Expand behind Abs.
 OpenVINO (2026.4.1) on a single thread loses the failure of any node and answers with what its
 buffers held; no guard helps there.
@@ -27,6 +31,7 @@ buffers held; no guard helps there.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -34,8 +39,17 @@ import onnx
 import onnx.numpy_helper
 
 from anysize.errors import DeclinedError, UnsupportedModelError
-from anysize.sizes import Size
-from anysize.surgery.graph import Edits, Graph, Model, image_input, opset_version, unique_name
+from anysize.sizes import Size, SizeRange
+from anysize.surgery.graph import (
+    Edits,
+    Graph,
+    Model,
+    image_input,
+    opset_version,
+    require_channels_first,
+    unique_name,
+)
+from anysize.surgery.operators import Emitter, axis_length
 from anysize.surgery.shapes import infer_shapes
 
 __all__ = [
@@ -44,16 +58,20 @@ __all__ = [
     "guard_map_size",
     "guard_max_size",
     "guard_min_size",
+    "guard_steps",
     "guarded_image",
     "is_guard",
     "unguarded",
     "without_guards",
 ]
 
-GuardKind = Literal["min", "max", "map"]
+GuardKind = Literal["min", "max", "map", "steps"]
 
 _MIN_SIZE, _MAX_SIZE, _MAP_SIZE = "anysize_min_size", "anysize_max_size", "anysize_map_size"
-_NAMES: dict[GuardKind, str] = {"min": _MIN_SIZE, "max": _MAX_SIZE, "map": _MAP_SIZE}
+_STEPS = "anysize_size_steps"
+_NAMES: dict[GuardKind, str] = {
+    "min": _MIN_SIZE, "max": _MAX_SIZE, "map": _MAP_SIZE, "steps": _STEPS
+}  # fmt: skip
 # Shape gained its `start` attribute, Max took integers, and Expand came, with these opsets.
 _SHAPE_START_OPSET = 15
 _INTEGER_MAX_OPSET = 12
@@ -74,10 +92,12 @@ def guard_min_size(model: Model, size: Size, *, tensor: str | None = None) -> on
         `model` itself.
 
     Raises:
-        DeclinedError: The opset has no Expand.
+        DeclinedError: The opset has no Expand, or the image its channels last.
         UnsupportedModelError: The graph has no image input.
     """
     graph = Graph.of(model)
+    if not tensor:
+        require_channels_first(graph)
     drop_guards(graph, "min")
     if size != Size(1, 1):
         _guard(graph, tensor or image_input(graph.model).name, size, _MIN_SIZE)
@@ -97,12 +117,56 @@ def guard_max_size(model: Model, size: Size) -> onnx.ModelProto:
         `model` itself.
 
     Raises:
-        DeclinedError: The opset has no Expand.
+        DeclinedError: The opset has no Expand, or the image its channels last.
         UnsupportedModelError: The graph has no image input.
     """
     graph = Graph.of(model)
+    require_channels_first(graph)
     drop_guards(graph, "max")
     _guard(graph, image_input(graph.model).name, size, _MAX_SIZE)
+    return graph.model
+
+
+def guard_steps(model: Model, sizes: SizeRange) -> onnx.ModelProto:
+    """Make the graph fail for images whose sides have other remainders, and leave all others alone.
+
+    A guard of this kind that is there already goes; where all remainders are possible, none is
+    written. Sides below the least one are for another guard.
+
+    Args:
+        model: Edited in place.
+        sizes: The legal sizes.
+
+    Returns:
+        `model` itself.
+
+    Raises:
+        DeclinedError: The opset has no Expand, or the image its channels last.
+        UnsupportedModelError: The graph has no image input.
+    """
+    graph = Graph.of(model)
+    drop_guards(graph, "steps")
+    if sizes.heights.is_any and sizes.widths.is_any:
+        return graph.model
+    require_channels_first(graph)
+    _require_expand(graph)
+    image = image_input(graph.model).name
+    emitter = Emitter(graph.model, _STEPS)
+    once, twice = [], []
+    for axis, steps in ((2, sizes.heights), (3, sizes.widths)):
+        side = axis_length(emitter, image, axis)
+        step = emitter.constant([steps.step])
+        whole = emitter.node("Mul", emitter.node("Div", side, step), step)
+        table = emitter.constant([int(rest not in steps) for rest in range(steps.step)])
+        more = emitter.node("Gather", table, emitter.node("Sub", side, whole), axis=0)
+        once.append(emitter.node("Add", side, more))
+        twice.append(emitter.node("Add", once[-1], more))
+    keep = emitter.constant([1, 1])
+    tensor = image
+    for part, lengths in (("expanded", once), ("checked", twice)):
+        target = emitter.node("Concat", keep, *lengths, axis=0)
+        tensor = emitter.node("Expand", tensor, target, output=f"{_STEPS}_{part}")
+    _insert(graph, image, f"{_STEPS}_checked", emitter.nodes, emitter.initializers)
     return graph.model
 
 
@@ -137,7 +201,8 @@ def drop_guards(model: Model, *kinds: GuardKind) -> onnx.ModelProto:
 
     Args:
         model: Edited in place.
-        kinds: Of what: the smallest image, the largest one, or the feature map.
+        kinds: Of what: the smallest image, the largest one, the remainders of its sides, or the
+            feature map.
 
     Returns:
         `model` itself.
@@ -178,12 +243,7 @@ def _redirect(graph: Graph, edits: Edits, old: str, new: str) -> None:
 
 
 def _guard(graph: Graph, tensor: str, size: Size, name: str) -> None:
-    opset = opset_version(graph.model)
-    if opset < _EXPAND_OPSET:
-        raise DeclinedError(
-            f"opset {opset}: a guard against images that the network cannot take needs opset "
-            f"{_EXPAND_OPSET} or later; raise it with onnx.version_converter.convert_version"
-        )
+    opset = _require_expand(graph)
     sides = {
         "size": [size.height, size.width],
         "twice": [2 * size.height, 2 * size.width],
@@ -192,18 +252,42 @@ def _guard(graph: Graph, tensor: str, size: Size, name: str) -> None:
         "axes": [2, 3],
     }
     constants = {part: unique_name(graph.model, f"{name}_{part}") for part in sides}
-    nodes, edits = _guard_nodes(tensor, name, opset, constants), Edits()
-    _redirect(graph, edits, tensor, f"{name}_checked")
-    if not edits.nodes:
-        return  # nothing reads it
-    first = min(edits.nodes)
-    edits.nodes[first] = [*nodes, *edits.nodes[first]]
+    nodes = _guard_nodes(tensor, name, opset, constants)
     used = {read for node in nodes for read in node.input}
-    for part, label in sorted(constants.items()):
-        if label in used:
-            values = np.array(sides[part], np.int64)
-            edits.added.append(onnx.numpy_helper.from_array(values, label))
-    edits.apply(graph)
+    arrays = {
+        label: np.array(sides[part], np.int64)
+        for part, label in sorted(constants.items())
+        if label in used
+    }
+    added = [onnx.numpy_helper.from_array(array, label) for label, array in arrays.items()]
+    _insert(graph, tensor, f"{name}_checked", nodes, added)
+
+
+def _require_expand(graph: Graph) -> int:
+    """Return the opset, and decline one without Expand."""
+    opset = opset_version(graph.model)
+    if opset < _EXPAND_OPSET:
+        raise DeclinedError(
+            f"opset {opset}: a guard against images that the network cannot take needs opset "
+            f"{_EXPAND_OPSET} or later; raise it with onnx.version_converter.convert_version"
+        )
+    return opset
+
+
+def _insert(
+    graph: Graph,
+    tensor: str,
+    checked: str,
+    nodes: Sequence[onnx.NodeProto],
+    constants: Iterable[onnx.TensorProto],
+) -> None:
+    """Put a guard between a tensor and whatever reads it, before the first of that."""
+    edits = Edits()
+    _redirect(graph, edits, tensor, checked)
+    if edits.nodes:
+        first = min(edits.nodes)
+        edits.put(first, [*nodes, *edits.nodes[first]], constants)
+        edits.apply(graph)
 
 
 def _guard_nodes(

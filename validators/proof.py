@@ -11,7 +11,7 @@ error budget.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from anysize.errors import UsageError
-from anysize.heads import AS_IS
+from anysize.errors import DeclinedError, UsageError
+from anysize.heads import AS_IS, GAP
 from anysize.sizes import Size
 from anysize.validators.inputs import Case, GraphInputs, graph_inputs
 from anysize.validators.judging import PROFILES, Expected, Judgement, Verdict, exit_code, judge
@@ -52,10 +52,12 @@ class RewriteProof:
             parts at each size.
         answers: How many answers of the rewritten graph equal the original's: cells of its maps, or
             images where it hands out the average alone.
+        is_at_training_only: No layer was changed, so other sizes had nothing to be compared with.
     """
 
     cells: tuple[Cell, ...]
     answers: int
+    is_at_training_only: bool = False
 
     @property
     def ok(self) -> bool:
@@ -82,7 +84,7 @@ class RewriteProof:
         assert worst.worst is not None
         deviation = worst.worst.deviation
         return (
-            f"{self.answers} answers equal the original's; largest error {deviation.error:.2e}, "
+            f"{self.answers} answers equal; largest error {deviation.error:.2e}, "
             f"budget {deviation.budget:.2e}"
         )
 
@@ -99,6 +101,7 @@ def prove_rewrite(
     source: Path | None = None,
     arbiter: str = "float64",
     scores: bool = False,
+    keep: Collection[str] = (),
     threads: int = 1,
 ) -> RewriteProof:
     """Compare a rewrite with its original, by the reference that the rewrite's head asks for.
@@ -119,6 +122,7 @@ def prove_rewrite(
         source: The file that holds the weights of models given as `ModelProto`.
         arbiter: `float64`, or `none` to let the float32 original stand in for it.
         scores: Compare the scores that labels and probabilities are read from, and not these.
+        keep: Nodes whose numbers are constants, as the rewrite was told.
         threads: Threads for ONNX Runtime.
 
     Raises:
@@ -131,7 +135,6 @@ def prove_rewrite(
     from anysize.validators.references.graph import (
         OnnxReference,
         answers_labels,
-        converted_graph,
     )
 
     old, new = _open(original, rewritten, source, scores=scores, threads=threads)
@@ -140,7 +143,10 @@ def prove_rewrite(
     training = training or trained_size(old.graph)
     if not sizes and training is None:
         raise UsageError("proof of a rewrite: no size to compare at; give --size")
-    is_kept = read_metadata(new.graph).head == AS_IS  # only axes were freed
+    parts = None
+    if read_metadata(new.graph).head != AS_IS:
+        parts = _parts(old, new, training, keep)
+    is_kept = parts is None  # only axes were freed
     further = [size for size in dict.fromkeys(sizes) if size != training]
     cases = [Case(size, batch if place else trained_batch) for place, size in enumerate(further)]
     if training is not None and is_kept:  # the original answers at no other size
@@ -152,7 +158,7 @@ def prove_rewrite(
         spool, whole_spool = stack.enter_context(Spool()), stack.enter_context(Spool())
         whole = OnnxReference(old)
         stack.callback(whole.close)
-        parts = whole if is_kept else converted_graph(new.graph, old, size=training)
+        parts = parts or whole
         stack.callback(parts.close)
         at_training = None
         if training is not None and not is_kept:
@@ -182,7 +188,26 @@ def prove_rewrite(
             expected = one.read(spool)
             cells.append(_judge(one, expected, got[one.case], new.model))
             answers += _answers(expected) if cells[-1].outputs else 0
-    return RewriteProof(tuple(cells), answers)
+    return RewriteProof(tuple(cells), answers, is_at_training_only=is_kept)
+
+
+def _parts(
+    original: GraphPair, rewritten: GraphPair, training: Size | None, keep: Collection[str]
+) -> Reference | None:
+    """Make the reference of the original's own layers; None where pooling was global before.
+
+    Such layers were not changed, so they would be the same numbers on both sides.
+    """
+    from anysize.surgery import read_metadata
+    from anysize.validators.references.graph import converted_graph, has_whole_windows
+
+    try:
+        return converted_graph(rewritten.graph, original, size=training, keep=keep)
+    except DeclinedError:
+        is_gap = read_metadata(rewritten.graph).head == GAP
+        if not is_gap or training is None or has_whole_windows(original.graph, training):
+            raise
+    return None
 
 
 def _open(

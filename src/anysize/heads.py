@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-__all__ = ["AS_IS", "FC", "HEAD_KINDS", "HeadKind", "head_kind"]
+__all__ = ["AS_IS", "FC", "GAP", "HEAD_KINDS", "HeadKind", "head_kind"]
 
-FC, AS_IS = "fc", "as-is"
+FC, GAP, AS_IS = "fc", "gap", "as-is"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ HEAD_KINDS: Mapping[str, HeadKind] = MappingProxyType(
             converts_modules=True,
             is_on_each_fc_head=True,
         ),
-        "gap": HeadKind("gap", "pools", averages_map=True, target="gap", is_convertible=True),
+        GAP: HeadKind("gap", "pools", averages_map=True, target="gap", is_convertible=True),
         "cam": HeadKind(
             "gap",
             "windows",

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from anysize.surgery.graph.edits import Derived, Edits, NameMaker, Trial, unique_name
+from anysize.surgery.graph.functions import inlined
 from anysize.surgery.graph.graph import Graph, Model
 from anysize.surgery.graph.inputs import (
-    channels_last_reader,
-    channels_last_words,
     image_input,
     opset_version,
     required_inputs,
+)
+from anysize.surgery.graph.layout import (
+    ImageLayout,
+    channels_last_words,
+    image_layout,
+    require_channels_first,
     static_size,
 )
 from anysize.surgery.graph.nodes import attribute, reads, set_attributes, subgraphs
@@ -19,17 +24,20 @@ __all__ = [
     "Derived",
     "Edits",
     "Graph",
+    "ImageLayout",
     "Model",
     "NameMaker",
     "Trial",
     "attribute",
-    "channels_last_reader",
     "channels_last_words",
     "element_type",
     "image_input",
+    "image_layout",
     "inferred",
+    "inlined",
     "opset_version",
     "reads",
+    "require_channels_first",
     "required_inputs",
     "set_attributes",
     "static_size",

@@ -5,17 +5,11 @@ from __future__ import annotations
 import onnx
 
 from anysize.errors import UnsupportedModelError
-from anysize.sizes import MAX_SIDE, Size
-from anysize.surgery.graph.graph import Graph
-from anysize.surgery.graph.nodes import attribute
 
 __all__ = [
-    "channels_last_reader",
-    "channels_last_words",
     "image_input",
     "opset_version",
     "required_inputs",
-    "static_size",
 ]
 
 
@@ -47,29 +41,3 @@ def image_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
         f"graph inputs: got {got}, expected an image input of shape "
         "(batch, channels, height, width)"
     )
-
-
-def channels_last_reader(graph: Graph) -> int | None:
-    """Return the Transpose that puts an image's channels first, of a graph that takes them last."""
-    for index in graph.consumers(image_input(graph.model).name)[:1]:
-        node = graph.node(index)
-        if node.op_type == "Transpose" and attribute(node, "perm") == [0, 3, 1, 2]:
-            return index
-    return None
-
-
-def channels_last_words(name: str) -> str:
-    """Say what is wrong with an input `(batch, height, width, channels)`, and what to do."""
-    return (
-        f"input {name!r} has its channels last, expected (batch, channels, height, width); export "
-        f"with them first (tf2onnx: --inputs-as-nchw {name})"
-    )
-
-
-def static_size(model: onnx.ModelProto) -> Size | None:
-    """Return the height and width that the image input declares; None where they are symbolic."""
-    dims = image_input(model).type.tensor_type.shape.dim
-    height, width = dims[2].dim_value, dims[3].dim_value
-    if 1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE:
-        return Size(height, width)
-    return None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from anysize.surgery.hard_coded.meanings import Axis, Piece, grows, lengths
+from anysize.surgery.hard_coded.numbers import Number, find_numbers, may_hold_numbers
+from anysize.surgery.hard_coded.paddings import is_open, paddings, traced_paddings
 from anysize.surgery.hard_coded.search import Follows, Found, find_baked
 from anysize.surgery.hard_coded.trials import SHAPE_INPUT, Reading
 
@@ -11,9 +13,15 @@ __all__ = [
     "Axis",
     "Follows",
     "Found",
+    "Number",
     "Piece",
     "Reading",
     "find_baked",
+    "find_numbers",
     "grows",
+    "is_open",
     "lengths",
+    "may_hold_numbers",
+    "paddings",
+    "traced_paddings",
 ]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
-from anysize.surgery.graph import Graph, Model, attribute, inferred
+from anysize.surgery.graph import Graph, Model, attribute, inferred, require_channels_first
 from anysize.surgery.heads.constants import find_constant
 from anysize.surgery.heads.flattening import TracedShapes, traced_shapes
 from anysize.surgery.heads.layers import (
@@ -30,7 +30,6 @@ from anysize.surgery.heads.readers import ReadContext, read_layer
 from anysize.surgery.heads.region import (
     AnySizeAlreadyError,
     Region,
-    require_channels_first,
     walk_back,
     without_form,
 )
@@ -120,7 +119,16 @@ def _find_heads(graph: Graph, size: Size | None) -> tuple[Head, ...]:
     regions = walk_back(graph, {} if traced is None else traced.shapes)
     if size is None or traced is None:
         raise _ambiguous(graph, regions[0])
-    return tuple(_head(graph, region, traced, size) for region in regions)
+    heads: list[Head] = []
+    without: AnySizeAlreadyError | None = None
+    for region in regions:
+        try:
+            heads.append(_head(graph, region, traced, size))
+        except AnySizeAlreadyError as exc:
+            without = without or exc
+    if without is not None and not heads:
+        raise without
+    return tuple(heads)
 
 
 def _head(graph: Graph, region: Region, traced: TracedShapes, size: Size) -> Head:
@@ -129,6 +137,7 @@ def _head(graph: Graph, region: Region, traced: TracedShapes, size: Size) -> Hea
     _check_closed(graph, region)
     layout = Layout(("N", "C", "H", "W"), traced.batch, channels, height, width)
     layers = _read(graph, region, layout, traced)
+    _check_positions(graph, region, layers)
     head = Head(
         feature_map=feature_map,
         channels=channels,
@@ -141,6 +150,22 @@ def _head(graph: Graph, region: Region, traced: TracedShapes, size: Size) -> Hea
     )
     _check_outputs(head)
     return head
+
+
+def _check_positions(graph: Graph, region: Region, layers: tuple[Layer, ...]) -> None:
+    """Decline where every position of the map stays by itself, as behind channels put last.
+
+    A 1×1 map does not differ in shape from features; in what its axes mean it does.
+    """
+    made = {name: layer.layout_of(name) for layer in layers for name in layer.outputs if name}
+    axes = [made[name].axes for name in region.outputs]
+    if all("H" in letters and "W" in letters for letters in axes):
+        index = min(region.maps.values())
+        raise AnySizeAlreadyError(
+            f"{graph.label(index)}: leads to {region.outputs[0]!r} with every position of the map "
+            "by itself; there is no fixed-size head, and --to dynamic frees the sizes",
+            node=graph.node(index).name,
+        )
 
 
 def _one_map(graph: Graph, region: Region) -> str:

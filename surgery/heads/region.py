@@ -11,8 +11,6 @@ from anysize.errors import DeclinedError
 from anysize.surgery.graph import (
     Graph,
     attribute,
-    channels_last_reader,
-    channels_last_words,
     image_input,
 )
 from anysize.surgery.heads.constants import is_constant
@@ -32,7 +30,6 @@ from anysize.surgery.size_guard import unguarded
 __all__ = [
     "AnySizeAlreadyError",
     "Region",
-    "require_channels_first",
     "walk_back",
     "without_form",
 ]
@@ -114,13 +111,6 @@ def _add(regions: list[Region], new: Region, graph: Graph) -> None:
             regions.remove(other)
     names = [output.name for output in graph.model.graph.output]
     first.outputs = tuple(sorted(first.outputs, key=names.index))
-
-
-def require_channels_first(graph: Graph) -> None:
-    """Decline a graph whose image input is `(batch, height, width, channels)`."""
-    index = channels_last_reader(graph)
-    if index is not None:
-        raise declined(graph, index, channels_last_words(image_input(graph.model).name))
 
 
 def without_form(graph: Graph, index: int) -> DeclinedError:

@@ -1,13 +1,14 @@
-"""AveragePool whose window is the whole map at the training size → GlobalAveragePool.
+"""Pooling whose window is the whole map at the training size → global pooling.
 
 ResNet, GoogLeNet and ShuffleNet files of the ONNX model zoo average their 7×7 map with a window of
-7×7. At another size such a window is local: it slides, or does not fit. What was meant is the mean
-over the whole map (Lin, Chen, Yan, "Network in Network", ICLR 2014).
+7×7. At another size such a window is local: it slides, or does not fit. What was meant is the mean,
+or the maximum, over the whole map (Lin, Chen, Yan, "Network in Network", ICLR 2014).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import onnx
 
@@ -16,11 +17,16 @@ from anysize.surgery.graph import Edits, Graph, Model, attribute
 from anysize.surgery.passes.result import PassResult, applied, refused
 from anysize.surgery.shapes import infer_shapes, sliding_windows, trained_size
 
-__all__ = ["local_pool_to_global", "whole_map_pools"]
+__all__ = ["GLOBAL_POOLS", "local_pool_to_global", "whole_map_pools"]
+
+GLOBAL_POOLS: Mapping[str, str] = MappingProxyType(
+    {"AveragePool": "GlobalAveragePool", "MaxPool": "GlobalMaxPool"}
+)
+"""What a pooling is called where its window is the whole map."""
 
 
 def local_pool_to_global(model: Model, size: Size | None = None) -> PassResult:
-    """Write every average over a window that covers its whole map as GlobalAveragePool.
+    """Write every pooling over a window that covers its whole map as a global one.
 
     A window that counts the padding it reaches into is another thing and stays.
 
@@ -41,24 +47,41 @@ def local_pool_to_global(model: Model, size: Size | None = None) -> PassResult:
     edits = Edits()
     for index in whole_map_pools(graph, size):
         node = graph.node(index)
-        edits.nodes[index] = [
-            onnx.helper.make_node(
-                "GlobalAveragePool", [node.input[0]], list(node.output), name=node.name
-            )
-        ]
-    return applied(graph, edits, f"no AveragePool has a window over its whole map at {size}")
+        kind = GLOBAL_POOLS[node.op_type]
+        pooled = onnx.helper.make_node(kind, [node.input[0]], node.output[:1], name=node.name)
+        edits.nodes[index] = [pooled]
+    return applied(graph, edits, f"no pooling has a window over its whole map at {size}")
 
 
 def whole_map_pools(graph: Graph, size: Size) -> list[int]:
-    """Return the indices of the poolings that average over one window as large as the map.
+    """Return the indices of the poolings whose one window is as large as the map.
+
+    A maximum whose window slides elsewhere in the graph is one more step down, as the last 2×2 of
+    a VGG for small images is, and one whose places are read is not over the map alone.
 
     Raises:
         IllegalSizeError: The graph does not take images of `size`.
     """
-    pools = [i for i, node in enumerate(graph.nodes) if node.op_type == "AveragePool"]
+    pools = [i for i, node in enumerate(graph.nodes) if node.op_type in GLOBAL_POOLS]
     shapes = infer_shapes(graph, size) if pools else {}
     sides = {index: shapes.get(graph.node(index).input[0], ())[2:] for index in pools}
-    return [index for index in pools if _covers(graph.node(index), sides[index])]
+    whole = [index for index in pools if _covers(graph.node(index), sides[index])]
+    steps = [_step(graph.node(i)) for i in pools if i not in whole]
+    return [index for index in whole if _is_average_or_alone(graph.node(index), steps)]
+
+
+def _step(node: onnx.NodeProto) -> tuple[str, tuple[tuple[int, int], ...]]:
+    return node.op_type, tuple((w.kernel, w.stride) for w in sliding_windows(node))
+
+
+def _is_average_or_alone(
+    node: onnx.NodeProto, steps: Sequence[tuple[str, tuple[tuple[int, int], ...]]]
+) -> bool:
+    if node.op_type == "AveragePool":
+        return True
+    is_read_alone = len([name for name in node.output if name]) == 1
+    is_more_than_a_cell = any(window.kernel > 1 for window in sliding_windows(node))
+    return is_read_alone and is_more_than_a_cell and _step(node) not in steps
 
 
 def _covers(node: onnx.NodeProto, sides: Sequence[int]) -> bool:

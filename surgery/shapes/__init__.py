@@ -10,6 +10,7 @@ from anysize.surgery.shapes.intervals import (
     trained_size,
 )
 from anysize.surgery.shapes.rules import SHAPE_KEEPING, Shape, output_shape
+from anysize.surgery.shapes.size_set import legal_sizes
 from anysize.surgery.shapes.walk import (
     IllegalSizeError,
     ShapeRun,
@@ -19,7 +20,7 @@ from anysize.surgery.shapes.walk import (
     shape_walk,
     shapes_at,
 )
-from anysize.surgery.shapes.windows import POOLING, sliding_windows
+from anysize.surgery.shapes.windows import POOLING, SlidingWindow, sliding_windows
 
 __all__ = [
     "POOLING",
@@ -30,8 +31,10 @@ __all__ = [
     "ShapeRun",
     "ShapeStep",
     "ShapeWalk",
+    "SlidingWindow",
     "infer_shapes",
     "legal_interval",
+    "legal_sizes",
     "output_shape",
     "refuse_oversized",
     "shape_walk",

@@ -38,7 +38,7 @@ def trained_size(model: Model) -> Size | None:
         UnsupportedModelError: The graph has no image input.
     """
     graph = Graph.of(model)
-    return static_size(graph.model) or read_metadata(graph).size
+    return static_size(graph) or read_metadata(graph).size
 
 
 def refuse_oversized(model: Model, path: Path) -> None:

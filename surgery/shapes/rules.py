@@ -235,6 +235,16 @@ def _concat(
     return (*first[:axis], sum(shape[axis] for shape in known), *first[axis + 1 :])
 
 
+def _space_to_depth(
+    node: onnx.NodeProto, shapes: Sequence[Shape | None], _values: Sequence[np.ndarray | None]
+) -> Shape | None:
+    """Refuse sides that the blocks do not divide; onnx's own inference rounds them down."""
+    shape, block = shapes[0] or (), int(attribute(node, "blocksize", 1))  # type: ignore[call-overload]
+    if len(shape) != 4 or any(side % block for side in shape[2:]):
+        raise ValueError(f"input is {_text(shape)}, expected sides that are multiples of {block}")
+    return shape[0], shape[1] * block**2, shape[2] // block, shape[3] // block
+
+
 def _text(shape: Sequence[int]) -> str:
     return f"({', '.join(str(side) for side in shape)})"
 
@@ -255,4 +265,5 @@ _RULES: dict[str, _Rule] = {
     "Gemm": _gemm,
     "MatMul": _matmul,
     "Concat": _concat,
+    "SpaceToDepth": _space_to_depth,
 }

@@ -11,15 +11,22 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx
-import onnx.inliner
 import onnx.numpy_helper
 
 from anysize.errors import UnsupportedModelError
 from anysize.sizes import Size
-from anysize.surgery.graph import Graph, Model, attribute, image_input, opset_version
+from anysize.surgery.graph import (
+    Graph,
+    Model,
+    attribute,
+    image_input,
+    image_layout,
+    inlined,
+    opset_version,
+)
 from anysize.surgery.shapes.folding import NodeFolder
 from anysize.surgery.shapes.rules import Shape, output_shape
-from anysize.surgery.storage import small_array, weight_free
+from anysize.surgery.storage import small_array
 from anysize.words import one_line
 
 __all__ = [
@@ -105,7 +112,7 @@ class ShapeWalk:
     """
 
     def __init__(self, graph: Graph, targets: Iterable[str] = ()) -> None:
-        graph = _inlined(graph)
+        graph = inlined(graph)
         model = graph.model
         names = tuple(targets)
         wanted = set().union(*(graph.upstream(name) for name in names))
@@ -115,6 +122,7 @@ class ShapeWalk:
             if index in wanted or not names
         ]
         self._image = image_input(model)
+        self._layout = image_layout(graph)
         self._opsets = list(model.opset_import)
         self._schemas: dict[tuple[str, str], onnx.defs.OpSchema | None] = {}
         self._types: dict[str, int] = {}
@@ -155,13 +163,14 @@ class ShapeWalk:
             UnsupportedModelError: The image's channels are not declared.
         """
         run = ShapeRun(dict(self._types), dict(self._shapes), dict(self._values), size)
-        channels = self._image.type.tensor_type.shape.dim[1].dim_value
+        axis = self._layout.channels
+        channels = self._image.type.tensor_type.shape.dim[axis].dim_value
         if channels < 1:
             raise UnsupportedModelError(
                 f"input {self._image.name!r}: channels are not declared; "
-                "expected a number in axis 1"
+                f"expected a number in axis {axis}"
             )
-        run.shapes[self._image.name] = (batch, channels, size.height, size.width)
+        run.shapes[self._image.name] = self._layout.shape(batch, channels, size)
         run.most_elements = _MOST_FOR_ONE * math.prod(run.shapes[self._image.name])
         run.most_elements += self._elements + _MOST_ANYWAY
         return run
@@ -326,13 +335,3 @@ def _element_type(node: onnx.NodeProto, run: ShapeRun) -> int:
     if node.op_type == "Cast":
         return int(attribute(node, "to", 1))  # type: ignore[call-overload,no-any-return]
     return run.types.get(node.input[0], int(onnx.TensorProto.FLOAT))
-
-
-def _inlined(graph: Graph) -> Graph:
-    """Return the graph with its functions in place, so that the walk sees standard operators."""
-    if not graph.model.functions:
-        return graph
-    return graph.found(
-        "inlined",
-        lambda: Graph(onnx.inliner.inline_local_functions(weight_free(graph.model))),
-    )

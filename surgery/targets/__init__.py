@@ -8,6 +8,7 @@ from types import MappingProxyType
 from anysize.sizes import Size
 from anysize.surgery.graph import Graph
 from anysize.surgery.targets.adaptive import to_adaptive
+from anysize.surgery.targets.auto import find_target
 from anysize.surgery.targets.cam import PooledHead, find_pooled_head, to_cam
 from anysize.surgery.targets.dynamic import to_dynamic
 from anysize.surgery.targets.fcn import to_fcn
@@ -23,6 +24,7 @@ __all__ = [
     "Rewritten",
     "Target",
     "find_pooled_head",
+    "find_target",
 ]
 
 # Rewrites a weight-free trial copy, given the training size (None: what the file says) and the

@@ -10,8 +10,8 @@ from anysize.sizes import Size
 from anysize.surgery.graph import Edits, Graph, element_type, unique_name
 from anysize.surgery.heads import Head
 from anysize.surgery.operators import Emitter, emit_adaptive_average_pool
-from anysize.surgery.shapes import smallest_size
-from anysize.surgery.size_guard import drop_guards, guard_min_size
+from anysize.surgery.shapes import legal_sizes
+from anysize.surgery.size_guard import drop_guards, guard_min_size, guard_steps
 from anysize.surgery.targets.fixed_head import find_fixed_heads, free_backbone, free_head
 from anysize.surgery.targets.kept_layers import refuse_other_outputs
 from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
@@ -42,17 +42,19 @@ def to_adaptive(graph: Graph, size: Size | None, output: Output) -> Rewritten | 
     made = {name for head in found.heads for name in head.outputs}
     others = [value.name for value in graph.model.graph.output if value.name not in made]
     maps = [head.feature_map for head in found.heads]
-    smallest = smallest_size(graph, near=found.image_size, tensors=[*maps, *others])
+    sizes = legal_sizes(graph, found.image_size, tensors=[*maps, *others])
     edits = Edits()
     for head in found.heads:
         edits.add(_pooled(graph, head))
     edits.apply(graph)
-    guard_min_size(graph, smallest)
+    guard_min_size(graph, sizes.minimum)
+    guard_steps(graph, sizes)
     return Rewritten(
         size=found.image_size,
-        min_size=smallest,
+        sizes=sizes,
         classes=found.classes,
         head=found.heads[0],
+        kept=(*maps, *others),
     )
 
 

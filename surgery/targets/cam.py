@@ -13,7 +13,7 @@ import onnx
 
 from anysize.errors import DeclinedError, UsageError
 from anysize.sizes import Size
-from anysize.surgery.graph import Edits, Graph, Model, NameMaker
+from anysize.surgery.graph import Edits, Graph, Model, NameMaker, require_channels_first
 from anysize.surgery.heads import Layout, Linear, declined
 from anysize.surgery.heads.readers import TAILS, ReadContext, read_layer
 from anysize.surgery.metadata import read_metadata
@@ -22,9 +22,9 @@ from anysize.surgery.passes import (
     local_pool_to_global,
     reduce_mean_to_global_pool,
 )
-from anysize.surgery.shapes import smallest_size, trained_size
-from anysize.surgery.size_guard import guard_min_size
+from anysize.surgery.shapes import legal_sizes, trained_size
 from anysize.surgery.targets.fc_to_conv import MAP_OUTPUT
+from anysize.surgery.targets.kept_layers import guarded
 from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
 from anysize.surgery.targets.weight_forms import WeightForms
 
@@ -61,6 +61,7 @@ def find_pooled_head(model: Model) -> PooledHead:
         DeclinedError: There is none, or something between does not commute with the average; the
             message names the node.
     """
+    require_channels_first(model)
     graph = Graph.of(model).light()
     reduce_mean_to_global_pool(graph)  # every spelling of the mean gets this form
     return _find(graph)
@@ -166,14 +167,13 @@ def to_cam(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNe
     local_pool_to_global(graph, trained)
     free_baked_shapes(graph, trained)
     head = _find(graph)
-    smallest = smallest_size(graph, near=trained)
+    sizes = legal_sizes(graph, trained)
     edits, dense = _plan_edits(graph, head)
     edits.apply(graph)
-    guard_min_size(graph, smallest)
+    sizes = guarded(graph, sizes)
     return Rewritten(
         size=trained,
-        min_size=smallest,
-        max_size=read_metadata(graph).max_size,
+        sizes=sizes,
         classes=head.linear.out_features,
         map_tensor=dense,
     )

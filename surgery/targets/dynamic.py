@@ -48,7 +48,7 @@ def _refuse_fixed(graph: Graph, size: Size) -> None:
         raise declined(
             graph,
             pools[0],
-            f"averages over a window as large as the map at {size}, which is local on any other; "
+            f"pools over a window as large as the map at {size}, which is local on any other; "
             "give --to gap",
         )
     try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from anysize.sizes import Size
+from anysize.sizes import Size, SizeRange
 from anysize.surgery.graph import Graph
-from anysize.surgery.size_guard import drop_guards, guard_min_size
+from anysize.surgery.shapes import legal_sizes
+from anysize.surgery.size_guard import drop_guards, guard_min_size, guard_steps
 from anysize.surgery.targets.fc_to_conv import plan_fc_to_conv
 from anysize.surgery.targets.fixed_head import find_fixed_heads, free_backbone
 from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
@@ -24,6 +25,9 @@ def to_fcn(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNe
     found = find_fixed_heads(graph, size)
     if isinstance(found, NotNeeded):
         return found
+    made = {name for head in found.heads for name in head.outputs}
+    others = [value.name for value in graph.model.graph.output if value.name not in made]
+    kept = (*(head.feature_map for head in found.heads), *others)
     converted = plan_fc_to_conv(graph, found.heads, output=output)
     converted.edits.apply(graph)
     # The smallest image is left guarded: ONNX Runtime must not meet an empty map.
@@ -31,10 +35,14 @@ def to_fcn(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNe
     if output != "map":  # the mean over an empty map is NaN, and nothing else would fail
         for head in found.heads:
             guard_min_size(graph, head.map_size, tensor=head.feature_map)
+    taken = legal_sizes(graph, found.image_size)
+    sizes = SizeRange(found.interval.minimum, None, taken.heights, taken.widths)
+    guard_steps(graph, sizes)
     return Rewritten(
         size=found.image_size,
-        min_size=found.interval.minimum,
+        sizes=sizes,
         classes=found.classes,
         map_tensor=converted.map_tensor,
         head=found.heads[0],
+        kept=kept,
     )

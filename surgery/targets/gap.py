@@ -1,11 +1,18 @@
-"""Target gap: an average over a window that is the whole map becomes the average over any map."""
+"""Target gap: pooling over a window that is the whole map becomes pooling over any map."""
 
 from __future__ import annotations
 
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
 from anysize.surgery.graph import Graph
-from anysize.surgery.passes import free_baked_shapes, local_pool_to_global, reshape_to_flatten
+from anysize.surgery.passes import (
+    GLOBAL_POOLS,
+    free_baked_shapes,
+    local_pool_to_global,
+    reduce_mean_to_global_pool,
+    reshape_to_flatten,
+)
+from anysize.surgery.targets.dynamic import to_dynamic
 from anysize.surgery.targets.kept_layers import keep_layers, refuse_other_outputs, size_to_free_at
 from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
 
@@ -13,7 +20,9 @@ __all__ = ["to_gap"]
 
 
 def to_gap(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNeeded:
-    """Make a pooling over a fixed window global; layers and outputs stay.
+    """Make every pooling over a window as large as the map global; layers and outputs stay.
+
+    A graph that pools globally already has nothing fixed but its shapes, which are freed.
 
     Args:
         graph: Edited in place: its poolings become global, its flattens Flatten.
@@ -21,7 +30,7 @@ def to_gap(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNe
         output: Must be `map`, the default: the outputs stay what they are.
 
     Raises:
-        DeclinedError: The training size is not known, or no window covers its map.
+        DeclinedError: The training size is not known, or nothing pools over its whole map.
         IllegalSizeError: The graph does not take images of `size`.
         UsageError: Another output was asked for.
     """
@@ -31,9 +40,15 @@ def to_gap(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNe
         return trained
     made = local_pool_to_global(graph, trained)
     if not made.applied:
-        if any(node.op_type == "GlobalAveragePool" for node in graph.nodes):
-            return NotNeeded(f"{made.reason}, and the graph pools globally already")
+        if _pools_globally(graph):
+            return to_dynamic(graph, trained, output)
         raise DeclinedError(f"{made.reason}; give --to fcn, adaptive or resize for FC layers")
     reshape_to_flatten(graph, trained)
     free_baked_shapes(graph, trained)
     return keep_layers(graph, trained)
+
+
+def _pools_globally(graph: Graph) -> bool:
+    light = graph.light()
+    reduce_mean_to_global_pool(light)
+    return any(node.op_type in GLOBAL_POOLS.values() for node in light.nodes)

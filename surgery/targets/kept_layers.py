@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from anysize.errors import DeclinedError, UsageError
-from anysize.sizes import Size
+from anysize.sizes import Size, SizeRange
+from anysize.surgery.axes import fixed_axes
 from anysize.surgery.graph import Graph
 from anysize.surgery.metadata import read_metadata
-from anysize.surgery.shapes import infer_shapes, smallest_size, trained_size
-from anysize.surgery.size_guard import guard_min_size
+from anysize.surgery.shapes import infer_shapes, legal_sizes, trained_size
+from anysize.surgery.size_guard import guard_min_size, guard_steps
 from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
 
-__all__ = ["keep_layers", "refuse_other_outputs", "size_to_free_at"]
+__all__ = ["guarded", "keep_layers", "refuse_other_outputs", "size_to_free_at"]
 
 
 def refuse_other_outputs(to: str, output: Output, *, instead: str = "") -> None:
@@ -28,13 +29,13 @@ def refuse_other_outputs(to: str, output: Output, *, instead: str = "") -> None:
 
 
 def size_to_free_at(graph: Graph, size: Size | None) -> Size | NotNeeded:
-    """Return the training size, unless the file says that it takes any size.
+    """Return the training size, unless the file says that it takes any size and declares none.
 
     Raises:
         DeclinedError: The training size is not known.
     """
     head = read_metadata(graph).head
-    if head not in (None, "as-is", "fc"):
+    if head not in (None, "as-is", "fc") and not fixed_axes(graph):
         return NotNeeded(f"the file records head {head}, which takes any size already")
     trained = size or trained_size(graph)
     if trained is None:
@@ -44,12 +45,16 @@ def size_to_free_at(graph: Graph, size: Size | None) -> Size | NotNeeded:
 
 def keep_layers(graph: Graph, size: Size) -> Rewritten:
     """Guard a graph whose shapes were freed, and say what it is now."""
-    smallest = smallest_size(graph, near=size)
     shape = infer_shapes(graph, size).get(graph.model.graph.output[0].name, ())
-    guard_min_size(graph, smallest)
-    return Rewritten(
-        size=size,
-        min_size=smallest,
-        max_size=read_metadata(graph).max_size,
-        classes=shape[1] if len(shape) > 1 else None,
-    )
+    sizes = guarded(graph, legal_sizes(graph, size))
+    return Rewritten(size=size, sizes=sizes, classes=shape[1] if len(shape) > 1 else None)
+
+
+def guarded(graph: Graph, sizes: SizeRange) -> SizeRange:
+    """Let a graph fail at all other sizes; return those, within what the file says already."""
+    recorded = read_metadata(graph).sizes
+    guard_min_size(graph, sizes.minimum)
+    guard_steps(graph, sizes)
+    if recorded is None or recorded.maximum is None:
+        return sizes
+    return sizes & SizeRange(sizes.minimum, recorded.maximum)

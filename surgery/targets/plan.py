@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anysize.sizes import Size
+from anysize.sizes import Size, SizeRange
 from anysize.surgery.heads import Head
 from anysize.surgery.targets.fc_to_conv import Output
 
@@ -24,16 +24,17 @@ class Rewritten:
 
     Attributes:
         size: The training size.
-        min_size: The smallest legal image.
+        sizes: The images that it takes.
         classes: Number of classes; None where no layer says.
-        max_size: The largest legal image; None where there is no bound.
         map_tensor: The dense map; "" where there is none.
         head: The fixed-size head that was found; None where the target needs none.
+        kept: Tensors up to which the graph is as it was and sees the image at its own size; empty
+            where that is the whole graph.
     """
 
     size: Size
-    min_size: Size
+    sizes: SizeRange
     classes: int | None
-    max_size: Size | None = None
     map_tensor: str = ""
     head: Head | None = None
+    kept: tuple[str, ...] = ()

@@ -10,12 +10,12 @@ from __future__ import annotations
 import onnx
 
 from anysize.errors import DeclinedError
-from anysize.sizes import Size
+from anysize.sizes import Size, SizeRange
 from anysize.surgery.graph import Edits, Graph, image_input, unique_name
 from anysize.surgery.heads import Head, find_heads
 from anysize.surgery.metadata import read_metadata
 from anysize.surgery.operators import Emitter, emit_bilinear_resize
-from anysize.surgery.shapes import infer_shapes, legal_interval, trained_size
+from anysize.surgery.shapes import infer_shapes, trained_size
 from anysize.surgery.size_guard import drop_guards, guarded_image
 from anysize.surgery.targets.fixed_head import free_backbone, free_head
 from anysize.surgery.targets.kept_layers import refuse_other_outputs
@@ -23,14 +23,14 @@ from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
 
 __all__ = ["to_resize"]
 
-# Heads whose answer at their training size is what a resized image is to get.
-_FIXED = (None, "as-is", "fc", "gap")
+# Heads that resize already, or take places on an image of the size that it has.
+_UNTOUCHED = ("resize", "roi")
 
 
 def to_resize(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNeeded:
     """Resize the image to the training size; all layers stay as they are.
 
-    Any classifier will do, one that pools globally, too: it sees what it was trained on.
+    Any classifier will do, one that takes any size, too: it sees what it was trained on.
 
     Args:
         graph: Edited in place; it loses the guards that have no meaning any more.
@@ -45,17 +45,12 @@ def to_resize(graph: Graph, size: Size | None, output: Output) -> Rewritten | No
     """
     refuse_other_outputs("resize", output)
     metadata = read_metadata(graph)
-    if metadata.head not in _FIXED:
+    if metadata.head in _UNTOUCHED:
         return NotNeeded(f"the file records head {metadata.head}, which takes any size already")
     trained = size or trained_size(graph)
     if trained is None:
         raise DeclinedError("the training size is not known; give --size to say it")
     heads = _fixed_heads(graph, size)
-    free = [h for h in heads if legal_interval(graph, h.feature_map, trained).maximum is None]
-    if free and len(free) == len(heads):
-        return NotNeeded(
-            f"every image size yields {free[0].feature_map!r} alike; the graph takes any already"
-        )
     drop_guards(graph, "min")
     if heads:  # what bounds an FC head says nothing of the image that is resized for it
         drop_guards(graph, "max", "map")
@@ -65,8 +60,7 @@ def to_resize(graph: Graph, size: Size | None, output: Output) -> Rewritten | No
     _resized(graph, heads, trained).apply(graph)
     return Rewritten(
         size=trained,
-        min_size=Size(1, 1),
-        max_size=None if heads else metadata.max_size,
+        sizes=SizeRange(Size(1, 1), None if heads else metadata.max_size),
         classes=classes,
         head=heads[0] if heads else None,
     )

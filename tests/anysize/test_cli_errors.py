@@ -209,7 +209,7 @@ WRONG = [
     Bad("rewrite good.onnx -o out.onnx --to spp", "expected fcn"),
     Bad("rewrite channels.onnx -o out.onnx", "channels are not declared"),
     Bad("rewrite two.onnx -o out.onnx", "cannot be proved: input 'other'"),
-    Bad("rewrite double.onnx -o out.onnx", "is float64, expected float32 or float16"),
+    Bad("rewrite double.onnx -o out.onnx", "is float64, expected float32, float16 or uint8"),
     # outputs
     Bad("rewrite good.onnx -o nofolder/out.onnx", "folder nofolder does not exist"),
     Bad("rewrite good.onnx -o folder", "is a folder; name a file in it"),

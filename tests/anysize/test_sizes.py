@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anysize.errors import UsageError
-from anysize.sizes import MAX_SIDE, Size, SizeRange, parse_sizes, to_sizes
+from anysize.sizes import MAX_SIDE, Size, SizeRange, Steps, parse_sizes, to_sizes
 
 SIDES = st.integers(1, MAX_SIDE)
 SIZES = st.builds(Size, SIDES, SIDES)
@@ -74,3 +74,56 @@ def test_a_list_of_sizes_keeps_its_order_and_drops_repeats():
 def test_an_empty_list_of_sizes_is_refused(text):
     with pytest.raises(UsageError, match="expected a list"):
         parse_sizes(text)
+
+
+STEPS = st.integers(1, 12).flatmap(
+    lambda step: st.builds(
+        Steps,
+        st.just(step),
+        st.sets(st.integers(0, step - 1), min_size=1).map(lambda found: tuple(sorted(found))),
+    )
+)
+
+
+@given(steps=STEPS)
+def test_steps_read_back_as_they_were_written(steps):
+    assert Steps.parse(steps.written()) == steps
+
+
+@pytest.mark.parametrize("text", ["", "4", "4:", "0:0", "4:4", "4:-1", ":0", "4:0;", "99999999:0"])
+def test_what_makes_no_steps_is_refused(text):
+    with pytest.raises(UsageError):
+        Steps.parse(text)
+
+
+@given(one=STEPS, other=STEPS, side=st.integers(1, 400))
+def test_sides_of_both_steps_are_in_their_meeting(one, other, side):
+    try:
+        both = one & other
+    except UsageError:
+        assert not (side in one and side in other)
+        return
+    assert (side in both) == (side in one and side in other)
+
+
+@given(steps=STEPS, side=st.integers(1, 400))
+def test_the_nearest_side_is_possible_and_none_lies_between(steps, side):
+    up = steps.from_(side)
+    assert up in steps
+    assert not any(between in steps for between in range(side, up))
+
+
+@given(low=SIZES, steps=STEPS, height=st.integers(1, 400), width=st.integers(1, 400))
+def test_the_nearest_size_of_a_set_is_in_it(low, steps, height, width):
+    sizes = SizeRange(Size(steps.from_(min(low.height, 99)), steps.from_(5)), None, steps, steps)
+    assert sizes.near(height, width) in sizes
+
+
+def test_a_set_is_printed_as_people_say_it():
+    assert str(SizeRange(Size(64, 64), None, Steps(4), Steps(4))) == "64x64 and up, multiples of 4"
+    odd = Steps(4, (0, 1, 3))
+    assert str(SizeRange(Size(3, 3), None, odd, odd)).endswith(
+        ", 0, 1 or 3 more than multiples of 4"
+    )
+    mixed = SizeRange(Size(32, 1), Size(32, 64), Steps(1), Steps(8))
+    assert str(mixed) == "32x1 to 32x64, heights any, widths multiples of 8"

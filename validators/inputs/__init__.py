@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from anysize.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from anysize.validators.inputs.auto_sizes import auto_sizes
+    from anysize.validators.inputs.auto import auto_sizes
     from anysize.validators.inputs.cases import MAX_BATCH, Case, plan_cases
     from anysize.validators.inputs.images import AMPLIFICATION, make_images
     from anysize.validators.inputs.signature import (
@@ -38,7 +38,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "auto_sizes": ("auto_sizes",),
+        "auto": ("auto_sizes",),
         "cases": ("Case", "MAX_BATCH", "plan_cases"),
         "images": ("AMPLIFICATION", "make_images"),
         "signature": ("GraphInputs", "float_outputs", "given_case", "graph_inputs", "make_inputs"),

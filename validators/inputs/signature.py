@@ -20,9 +20,9 @@ from anysize.sizes import Size
 from anysize.surgery.graph import (
     Graph,
     Model,
-    channels_last_reader,
     channels_last_words,
     image_input,
+    image_layout,
     required_inputs,
 )
 from anysize.validators.inputs.cases import Case
@@ -121,8 +121,9 @@ def graph_inputs(model: Model, seed: int) -> GraphInputs:
     image = image_input(model)
     inputs = required_inputs(model)
     place = next(i for i, value in enumerate(inputs) if value.name == image.name)
-    if channels_last_reader(graph) is not None:
-        raise UnsupportedModelError(channels_last_words(image.name))
+    layout = image_layout(graph)
+    if not layout.is_channels_first:
+        raise UnsupportedModelError(channels_last_words(image.name, layout))
     dtype = _dtype(image)
     if dtype not in _IMAGES:
         raise UnsupportedModelError(

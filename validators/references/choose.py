@@ -58,13 +58,14 @@ def choose_reference(
 
 
 def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Reference:
-    from anysize.surgery import image_input, load_model, read_metadata
+    from anysize.surgery import load_model, read_metadata
+    from anysize.surgery.graph import require_channels_first
     from anysize.surgery.shapes import refuse_oversized
     from anysize.validators.inputs import float_outputs
     from anysize.validators.references.graph import GraphPair, OnnxReference, converted_graph
 
     model = load_model(path)
-    image_input(model)  # a graph without one would "reject" every size
+    require_channels_first(model)  # images of another order would be "rejected" at every size
     float_outputs(model)
     refuse_oversized(model, path)
     graph = GraphPair.of_file(path, model=model, threads=threads)

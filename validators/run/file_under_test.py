@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from anysize.errors import ModelFileError
 from anysize.files import file_sha256
-from anysize.sizes import Size, SizeRange
+from anysize.sizes import SizeRange
 from anysize.validators.report import ModelRecord
 
 if TYPE_CHECKING:
@@ -55,10 +55,7 @@ class FileUnderTest:
     @property
     def declared(self) -> SizeRange | None:
         """The sizes that the file declares legal, if it declares any."""
-        smallest, largest = self.metadata.min_size, self.metadata.max_size
-        if smallest is None and largest is None:
-            return None
-        return SizeRange(smallest or Size(1, 1), largest)
+        return self.metadata.sizes
 
     @property
     def has_float16(self) -> bool:

@@ -22,20 +22,29 @@ def rewrite(
         str,
         typer.Option(
             metavar="HEAD",
-            help="fcn: convolutions for FC layers; cam: the class map of a head that pools "
-            "globally; gap: a pooling window as large as the map made global; adaptive: the "
-            "feature map pooled for FC layers that stay; resize: the image resized to the "
-            "training size; dynamic: free axes and no other layer.",
+            help="auto: the one of fcn, gap and dynamic that frees what is fixed; fcn: "
+            "convolutions for FC layers; cam: the class map of a head that pools globally; gap: "
+            "pooling windows as large as the map made global; adaptive: the feature map pooled for "
+            "FC layers that stay; resize: the image resized to the training size; dynamic: free "
+            "axes and no other layer.",
         ),
-    ] = "fcn",
+    ] = "auto",
     size: TrainingSize = None,
-    keep: Annotated[
+    output_kind: Annotated[
         OutputKind,
         typer.Option(
             "--output",
             help="map: the dense class map; logits: the mean of its cells; both: logits first.",
         ),
     ] = "map",
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NODE",
+            help="A node whose number is a constant, although it could stem from the training "
+            "size; repeatable.",
+        ),
+    ] = None,
     verify: Verify = True,
 ) -> None:
     """Rewrite a fixed-size graph into one for any size, without its PyTorch model."""
@@ -47,7 +56,8 @@ def rewrite(
             output,
             to=to,
             size=Size.parse(size) if size else None,
-            output_kind=keep,
+            output_kind=output_kind,
+            keep=tuple(keep or ()),
             verify=verify,
             progress=show,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anysize.errors import ModelFileError, UnsupportedModelError, UsageError
-from anysize.sizes import Size, SizeRange
+from anysize.sizes import Size
 from anysize.words import one_line
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def heatmap(
     """
     from anysize.files import check_output_path
     from anysize.surgery import image_input, load_model, read_metadata
+    from anysize.surgery.graph import require_channels_first
     from anysize.verbs.panels import Panel, draw_panels
 
     model, image, output = Path(model), Path(image), Path(output)
@@ -102,6 +103,7 @@ def heatmap(
     if top < 1:
         raise UsageError(f"top {top}: expected at least 1")
     graph = load_model(model)
+    require_channels_first(graph)
     channels = image_input(graph).type.tensor_type.shape.dim[1].dim_value
     names = read_metadata(graph).class_names
     del graph
@@ -152,8 +154,9 @@ def run_map(
             "write one with `anysize rewrite --to fcn` or `anysize export --head fcn`"
         )
     size = Size(*pixels.shape[2:])
-    legal = SizeRange(metadata.min_size or Size(1, 1), metadata.max_size)
-    if size not in legal:  # the runtime would refuse it in words of its own, or even crash
+    legal = metadata.sizes
+    # The runtime would refuse it in words of its own, or even crash.
+    if legal is not None and size not in legal:
         raise UsageError(f"image of {size}: {model} takes {legal}; enlarge the image")
     session = get_runtime("ort-cpu").load(model, threads=0)
     try:

@@ -35,7 +35,7 @@ def inspect(model: Path | str, sizes: Sequence[Size] = ()) -> Inspection:
         AnysizeError: A subclass says what cannot be used.
     """
     from anysize import surgery
-    from anysize.surgery.graph import opset_version
+    from anysize.surgery.graph import image_layout, opset_version
 
     path = Path(model)
     graph = surgery.load_model(path, weights="in_file")
@@ -43,11 +43,12 @@ def inspect(model: Path | str, sizes: Sequence[Size] = ()) -> Inspection:
     training = surgery.trained_size(graph)
     heads, why = _find_heads(graph, training or (sizes[0] if sizes else None))
     facts = tuple(_head_facts(head) for head in heads)
-    image = surgery.image_input(graph)
+    layout = image_layout(graph)
+    order = "" if layout.is_channels_first else f", {layout.words}"
     return Inspection(
         path=path,
         opset=opset_version(graph),
-        input=_describe(image),
+        input=_describe(surgery.image_input(graph)) + order,
         outputs=tuple(_describe(output) for output in graph.graph.output),
         nodes=len(graph.graph.node),
         weights=_count_weights(graph),
@@ -58,7 +59,8 @@ def inspect(model: Path | str, sizes: Sequence[Size] = ()) -> Inspection:
         no_head=why,
         legal=_legal(graph, heads),
         sizes=tuple(_try_size(graph, size) for size in sizes),
-        advice=_advise(path, graph, training, has_head=bool(heads), why=why),
+        # The other commands take images with their channels first alone.
+        advice=() if order else _advise(path, graph, training, has_head=bool(heads), why=why),
         further_heads=facts[1:],
     )
 
@@ -123,6 +125,8 @@ def _count_weights(graph: onnx.ModelProto) -> int:
 
 def _legal(graph: onnx.ModelProto, heads: tuple[Head, ...]) -> SizeRange | None:
     from anysize import surgery
+    from anysize.surgery.graph import Graph
+    from anysize.surgery.shapes import legal_sizes
 
     static = surgery.static_size(graph)
     if static is not None:
@@ -130,7 +134,9 @@ def _legal(graph: onnx.ModelProto, heads: tuple[Head, ...]) -> SizeRange | None:
     try:
         if heads:
             return functools.reduce(operator.and_, (_interval(graph, head) for head in heads))
-        return SizeRange(surgery.smallest_size(graph))
+        known = Graph.of(graph)
+        near = surgery.trained_size(known) or surgery.smallest_size(known)
+        return legal_sizes(known, near)
     except UnsupportedModelError:
         return None
 
@@ -160,13 +166,26 @@ def _advise(
     if has_head or "--size" in why:
         size = "" if training else " --size HEIGHTxWIDTH"
         advice.append(f"anysize rewrite {file} -o any.onnx{size}")
-    elif _has_pooled_head(graph):
+    elif target := _freeing_target(graph):
+        advice.append(f"anysize rewrite {file} --to {target} -o any.onnx")
+    if not has_head and _has_pooled_head(graph):
         advice.append(f"anysize rewrite {file} -o map.onnx --to cam")
     if metadata.map_stride is not None:
         advice.append(f"anysize heatmap {file} IMAGE -o heatmap.png")
     original = "" if metadata.model else " --reference SOURCE"
     advice.append(f"anysize validate {file}{original}")
     return tuple(advice)
+
+
+def _freeing_target(graph: onnx.ModelProto) -> str:
+    """Name the target that frees a file which is fixed without an FC head; "" where none does."""
+    from anysize.surgery import find_target, fixed_axes
+
+    try:
+        target = find_target(graph) if fixed_axes(graph) else ""
+    except UnsupportedModelError:
+        return ""
+    return "" if target == "fcn" else target
 
 
 def _has_pooled_head(graph: onnx.ModelProto) -> bool:

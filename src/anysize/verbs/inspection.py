@@ -57,7 +57,8 @@ class Inspection:
     Attributes:
         path: The file.
         opset: The opset of the standard operators.
-        input: Name and shape of the image input, symbols as they stand in the file.
+        input: Name and shape of the image input, symbols as they stand in the file; and where its
+            channels are, unless in axis 1.
         outputs: Name and shape of every output.
         nodes: Number of nodes.
         weights: Numbers in all floating-point constants.
@@ -136,4 +137,8 @@ class Inspection:
 def _jsonable(value: Any) -> object:
     if isinstance(value, (Size, Path)):
         return str(value)
+    if isinstance(value, SizeRange):
+        steps = {"heights": value.heights, "widths": value.widths}
+        some = {axis: one.written() for axis, one in steps.items() if not one.is_any}
+        return {"minimum": value.minimum, "maximum": value.maximum, **some}
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

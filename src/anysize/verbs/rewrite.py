@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from anysize.errors import (
+    DeclinedError,
     ModelFileError,
     NotRunError,
     SourceError,
@@ -15,7 +17,7 @@ from anysize.errors import (
 )
 from anysize.files import check_output_path, staged_output
 from anysize.heads import head_kind
-from anysize.sizes import Size
+from anysize.sizes import Size, SizeRange
 from anysize.verbs.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -27,11 +29,14 @@ if TYPE_CHECKING:
 
 __all__ = ["OutputKind", "RewriteResult", "rewrite"]
 
+AUTO = "auto"
 OutputKind = Literal["map", "logits", "both"]
 
 # What a classifier's features shrink an image by, where the file does not tell.
 _DEFAULT_STRIDE = (32, 32)
 _WHAT = {"fcn": "fully convolutional", "dynamic": "batch, height and width freed"}
+# A file has no module behind it; "verified" is said against one alone.
+_COMPARED = "consistent with the file's own layers"
 _UNPROVED = "--no-verify writes the file without a proof"
 
 
@@ -41,33 +46,40 @@ class RewriteResult:
 
     Attributes:
         path: The file.
-        head: The head that was asked for.
+        head: The head that was asked for, or the one that `auto` found.
         applied: Whether anything was rewritten; where not, the file is a copy.
         size: The training size; None where it is not known and nothing was rewritten.
-        min_size: The smallest legal size of the new graph; None as above.
+        sizes: The images that the new graph takes; None as above.
         size_bytes: Bytes of the file, without weights beside it.
         proof: The proof; None where it was not asked for or nothing was rewritten.
         notes: What the user should know about the file.
+        was_found: Whether `auto` chose the head.
     """
 
     path: Path
     head: str
     applied: bool
     size: Size | None
-    min_size: Size | None
+    sizes: SizeRange | None
     size_bytes: int
     proof: RewriteProof | None
     notes: tuple[str, ...]
+    was_found: bool = False
+
+    @property
+    def min_size(self) -> Size | None:
+        """The smallest image that the new graph takes."""
+        return self.sizes.minimum if self.sizes is not None else None
 
     def summary(self) -> str:
         """Return the result in one line."""
         if not self.applied:
             return f"{self.path}: nothing to rewrite, copied as it is"
-        proof = "not verified" if self.proof is None else f"verified: {self.proof.message}"
+        proof = "not verified" if self.proof is None else f"{_COMPARED}: {self.proof.message}"
         what = _WHAT.get(self.head, f"head {self.head}")
+        what += f" (--to {self.head})" if self.was_found else ""
         return (
-            f"{self.path}: {what}, sizes {self.min_size} and up, "
-            f"{self.size_bytes / 2**20:.1f} MiB; {proof}"
+            f"{self.path}: {what}, sizes {self.sizes}, {self.size_bytes / 2**20:.1f} MiB; {proof}"
         )
 
 
@@ -75,9 +87,10 @@ def rewrite(
     model: Path | str,
     output: Path | str,
     *,
-    to: str = "fcn",
+    to: str = "auto",
     size: Size | str | None = None,
     output_kind: OutputKind = "map",
+    keep: Collection[str] = (),
     verify: bool = True,
     progress: Progress = silent,
 ) -> RewriteResult:
@@ -86,14 +99,17 @@ def rewrite(
     Args:
         model: The classifier's file, whoever exported it.
         output: The file to write; it appears whole or not at all, and may be `model` itself.
-        to: The head to write: `fcn`, convolutions in the place of FC layers; `cam`, the class map
-            of a head that pools globally; `gap`, a global average in the place of one over a
-            window as large as the trained map; `adaptive`, the feature map pooled to the size that
-            the FC layers take; `resize`, the image resized to the training size; `dynamic`, no
-            other layer, but batch, height and width free.
+        to: The head to write: `auto`, the one of `fcn`, `gap` and `dynamic` that changes what is
+            fixed and nothing else; `fcn`, convolutions in the place of FC layers; `cam`, the class
+            map of a head that pools globally; `gap`, global pooling in the place of windows as
+            large as the trained map; `adaptive`, the feature map pooled to the size that the FC
+            layers take; `resize`, the image resized to the training size; `dynamic`, no other
+            layer, but batch, height and width free.
         size: The training size, where the file does not tell.
         output_kind: What the graph puts out: the class `map`, its mean as `logits`, or `both`;
             `gap`, `adaptive` and `resize` keep the outputs and take only the default.
+        keep: Nodes, by their name or that of what they make, whose numbers are constants of the
+            network; where one could stem from the training size, the rewrite declines otherwise.
         verify: Prove, before the file appears, that the output at the training size equals the
             original's, and at other sizes what the original's own layers answer: for every window
             of the feature map (fcn, cam), for the pooled map, or for the resized image. What
@@ -102,50 +118,71 @@ def rewrite(
 
     Raises:
         AnysizeError: A subclass says what cannot be used.
-        DeclinedError: The head has a form that would have to be guessed; the node is named.
+        DeclinedError: The head has a form that would have to be guessed; the node is named. Or
+            no layer fixes the size, the file declares one, and another target was asked for.
         VerificationError: The proof failed; nothing is written.
     """
     from anysize import surgery
-    from anysize.surgery.graph import Graph
+    from anysize.surgery.graph import Graph, require_channels_first
 
     model, output = Path(model), Path(output)
     size = Size.parse(size) if isinstance(size, str) else size
     # Large weights stay in the file: what is read is light, and read once for rewrite and proof.
     original = Graph(surgery.load_model(model, weights="in_file"))
     _protect_weights(model, output, original.model)
+    require_channels_first(original)  # which leaving out the proof would not help
     if verify:
         _refuse_unprovable(original, model)
     with staged_output(output) as staged:
         progress(0, 2, f"rewriting {model}")
-        done = surgery.rewrite(original, to=to, size=size, output=output_kind, source=model)
+        head = surgery.find_target(original, size) if to == AUTO else to
+        done = surgery.rewrite(
+            original, to=head, size=size, output=output_kind, keep=keep, source=model
+        )
+        if not done.applied:
+            _refuse_fixed_copy(original, model, done.reason)
         surgery.save_model(done.model, staged, source=model)
         recorded, size_bytes = surgery.read_metadata(original), staged.stat().st_size
         proof = None
         if verify and done.applied:
             progress(1, 2, "proving it against the original layers")
-            proof = _prove(original, model, staged, done, to)
+            proof = _prove(original, model, staged, done, head, keep)
     return RewriteResult(
         path=output,
-        head=to,
+        head=head,
         applied=done.applied,
         size=done.size or recorded.size,
-        min_size=done.min_size or recorded.min_size,
+        sizes=done.sizes or recorded.sizes,
         size_bytes=size_bytes,
         proof=proof,
-        notes=_notes(model, output, done, is_proved=proof is not None),
+        notes=_notes(model, output, done, proof),
+        was_found=to == AUTO,
     )
 
 
-def _notes(model: Path, output: Path, done: Rewrite, *, is_proved: bool) -> tuple[str, ...]:
+def _notes(model: Path, output: Path, done: Rewrite, proof: RewriteProof | None) -> tuple[str, ...]:
     if not done.applied:
         return (f"{model}: {done.reason}",)
-    if is_proved and done.is_kept:
+    if proof is not None and proof.is_at_training_only:
         line = (
-            f"{output}: proved at {done.size}; {model} takes no other size to compare with, the "
+            f"{output}: compared at {done.size}; {model} takes no other size to compare with, the "
             f"module it was made of does: anysize validate {output} --reference SOURCE"
         )
         return (line,)
     return ()
+
+
+def _refuse_fixed_copy(original: Graph, model: Path, reason: str) -> None:
+    """Refuse to copy a file that no layer holds at its size, but what it declares."""
+    from anysize.surgery import fixed_axes, trained_size
+
+    fixed = fixed_axes(original)
+    if fixed:
+        size = "" if trained_size(original) else " --size HEIGHTxWIDTH"
+        raise DeclinedError(
+            f"{model}: {reason}, but the file declares its {' and '.join(fixed)}; "
+            f"give --to dynamic{size}, which frees what is declared"
+        )
 
 
 def _protect_weights(model: Path, output: Path, read: onnx.ModelProto) -> None:
@@ -169,28 +206,38 @@ def _refuse_unprovable(original: Graph, model: Path) -> None:
     reason = ""
     if spec.others:
         reason = f"input {spec.others[0].name!r}: has no place in a class map"
-    elif spec.dtype not in ("float32", "float16"):
-        reason = f"input {spec.image!r}: is {spec.dtype}, expected float32 or float16"
+    elif spec.dtype not in ("float32", "float16", "uint8"):
+        reason = f"input {spec.image!r}: is {spec.dtype}, expected float32, float16 or uint8"
     if reason:
         raise UnsupportedModelError(f"{model}: cannot be proved: {reason}; {_UNPROVED}")
 
 
-def _prove(graph: Graph, original: Path, rewritten: Path, done: Rewrite, head: str) -> RewriteProof:
+def _prove(
+    graph: Graph,
+    original: Path,
+    rewritten: Path,
+    done: Rewrite,
+    head: str,
+    keep: Collection[str],
+) -> RewriteProof:
     from anysize.validators import prove_rewrite
     from anysize.validators.references.graph import GraphPair, reads_scores
 
-    assert done.size is not None  # known wherever a rewrite was applied
+    assert done.size is not None  # both are known wherever a rewrite was applied
+    assert done.sizes is not None
     stride = done.geometry.stride if done.geometry else _DEFAULT_STRIDE
-    sizes = _larger_sizes(done.size, stride)
+    wanted = _larger_sizes(done.size, stride)
     if head_kind(head).is_proved_below:
-        sizes = (*sizes, _between(done.min_size or done.size, done.size))
+        wanted = (*wanted, _between(done.sizes.minimum, done.size))
+    near = (done.sizes.near(size.height, size.width) for size in wanted)
+    sizes = tuple(dict.fromkeys(size for size in near if size is not None))
     old = GraphPair.of_file(original, model=graph)
     new = GraphPair.of_file(rewritten, name="rewritten")
     try:
-        proof = prove_rewrite(old, new, sizes, training=done.size)
+        proof = prove_rewrite(old, new, sizes, training=done.size, keep=keep)
         if _is_vacuous(proof) and reads_scores(new.graph):
             # Labels and saturated probabilities agree; what they are read from varies.
-            proof = prove_rewrite(old, new, sizes, training=done.size, scores=True)
+            proof = prove_rewrite(old, new, sizes, training=done.size, scores=True, keep=keep)
     except (ModelFileError, SourceError) as exc:  # no kernel: double, bfloat16, opset 6
         raise NotRunError(f"{original}: cannot be proved: {exc}; {_UNPROVED}") from exc
     if any(cell.verdict == "rejected" for cell in proof.cells):

@@ -90,6 +90,6 @@ def test_sizes_that_are_no_range_are_refused_in_the_modules_own_words():
     with pytest.raises(
         ExportError,
         match=r"takes images of 32x32 but not of 48x48: images of at most 80 .*"
-        r"\(test_acceptance\.py:\d+\); the sizes that it takes are no range",
+        r"\(test_accepted_sizes\.py:\d+\); the sizes that it takes are no range",
     ):
         exported(Area())

@@ -256,7 +256,7 @@ def test_dynamic_declines_an_fc_head_and_a_local_window(kit):
              scores = Gemm <transB = 1> (flat, w)""",
         weights=kit.BACKBONE_WEIGHTS | {"w": (5, 4)},
     )
-    with pytest.raises(DeclinedError, match=r"node 'local': averages over a window .*--to gap"):
+    with pytest.raises(DeclinedError, match=r"node 'local': pools over a window .*--to gap"):
         rewrite(local, to="dynamic")
     with pytest.raises(UsageError, match="or give --to cam"):
         rewrite(local, to="dynamic", output="both")

@@ -158,12 +158,15 @@ def test_rewriting_twice_changes_nothing(reshaped, to, opset):
     once = rewrite(reshaped(opset), to=to)
     for again in TARGETS:
         twice = rewrite(once.model, to=again)
+        if again == "resize" != to:  # always resizes, but what resizes already
+            assert twice.applied
+            continue
         assert not twice.applied
         assert f"the file records head {to}" in twice.reason
     if opset < 11:  # without Range the shapes of large maps cannot be followed
         return
     del once.model.metadata_props[:]  # the shapes say the same
-    twice = rewrite(once.model, to=to, size=Size(32, 32))
+    twice = rewrite(once.model, to="adaptive", size=Size(32, 32))
     assert "yields" in twice.reason
     assert "alike" in twice.reason
 

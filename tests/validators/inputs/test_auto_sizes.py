@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anysize.sizes import MAX_SIDE, Size, SizeRange
-from anysize.validators.inputs.auto_sizes import auto_sizes
+from anysize.sizes import MAX_SIDE, Size, SizeRange, Steps
+from anysize.validators.inputs.auto import auto_sizes
 from anysize.validators.inputs.cases import plan_cases
 
 SIDES = st.integers(1, 600)
@@ -71,3 +71,11 @@ def test_cases_are_planned_from_the_smallest_to_the_largest_without_repeats():
         "9x9 batch 1",
         "9x9 batch 2",
     ]
+
+
+def test_a_graph_that_takes_multiples_gets_them_and_one_side_that_is_none():
+    legal = SizeRange(Size(16, 16), None, Steps(4), Steps(4))
+    sizes = auto_sizes(Size(64, 64), legal=legal)
+    inside = {size for size in sizes if size in legal}
+    assert {Size(16, 16), Size(64, 64), Size(64, 96), Size(128, 128), Size(68, 68)} <= inside
+    assert set(sizes) - inside == {Size(15, 16), Size(16, 15), Size(17, 16), Size(16, 17)}

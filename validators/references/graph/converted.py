@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from anysize.errors import DeclinedError
@@ -13,26 +14,33 @@ from anysize.validators.references.composed import (
     converted_reference,
 )
 from anysize.validators.references.graph.fc import OnnxFc
+from anysize.validators.references.graph.global_windows import (
+    freed,
+    has_whole_windows,
+    with_global_windows,
+)
 from anysize.validators.references.graph.model import GraphPair, OnnxReference
 from anysize.validators.references.layout import output_layout
 from anysize.validators.references.protocol import Reference
 
 if TYPE_CHECKING:
-    import onnx
-
     from anysize.surgery import Head
     from anysize.surgery.graph import Graph, Model
+    from anysize.surgery.targets import Output
 
 __all__ = ["converted_graph"]
 
 
-def converted_graph(candidate: Model, original: GraphPair, *, size: Size | None) -> Reference:
+def converted_graph(
+    candidate: Model, original: GraphPair, *, size: Size | None, keep: Collection[str] = ()
+) -> Reference:
     """Make the reference for a graph whose head was converted.
 
     Args:
         candidate: The converted graph; one that says nothing of its head has `fcn`.
         original: The graph before.
         size: The training size.
+        keep: Nodes whose numbers are constants, as the rewrite was told.
 
     Raises:
         DeclinedError: The original has no such head.
@@ -44,10 +52,13 @@ def converted_graph(candidate: Model, original: GraphPair, *, size: Size | None)
     head, layout = read_metadata(rewritten).head, output_layout(rewritten.model, original.model)
     kind = head_kind(head)
 
+    if kind.averages_map:
+        return _averaged(head, original, size, layout, keep)
+
     def reference(graph: GraphPair) -> Reference:
         return converted_reference(
             head,
-            halves=lambda: OnnxFc(graph, size=size, is_pooled=kind.averages_map),
+            halves=lambda: OnnxFc(graph, size=size, keep=keep),
             whole=lambda: OnnxReference(graph),
             size=size,
             layout=layout,
@@ -70,9 +81,36 @@ def converted_graph(candidate: Model, original: GraphPair, *, size: Size | None)
         for one in heads
     ]
     if rest:
-        free = original.changed(_freed(keep_outputs(original.graph, rest), size))
+        free = original.changed(freed(keep_outputs(original.graph, rest), size))
         parts.append(Part(OnnxReference(free), rest))
     return SeveralHeads(parts, outputs=names)
+
+
+def _averaged(
+    head: str | None,
+    original: GraphPair,
+    size: Size | None,
+    layout: Output,
+    keep: Collection[str],
+) -> Reference:
+    """Cut at the average before the one linear layer, or keep whole what has none."""
+    from anysize.surgery import keep_outputs
+
+    windows = with_global_windows(original, size)
+    try:
+        return converted_reference(
+            head,
+            halves=lambda: OnnxFc(windows, size=size, is_pooled=True, keep=keep),
+            whole=lambda: OnnxReference(original),
+            size=size,
+            layout=layout,
+        )
+    except DeclinedError:
+        # What changed no layer is the same numbers on both sides.
+        if head_kind(head).has_map or not has_whole_windows(original.graph, size):
+            raise
+    names = [output.name for output in original.model.graph.output]
+    return OnnxReference(windows.changed(freed(keep_outputs(windows.graph, names), size)))
 
 
 def _fixed_heads(graph: Graph, size: Size | None) -> tuple[Head, ...]:
@@ -96,12 +134,3 @@ def _owners(head: Head) -> tuple[str, ...]:
     for output, scores in zip(head.outputs, head.scores, strict=True):
         owners.setdefault(scores, output)
     return tuple(owners.values())
-
-
-def _freed(model: onnx.ModelProto, size: Size | None) -> onnx.ModelProto:
-    """Let what takes any size by itself take it in the file, too."""
-    from anysize.surgery import drop_guards, free_axes, free_baked_shapes
-
-    drop_guards(model, "min", "max", "map")
-    free_baked_shapes(model, size)
-    return free_axes(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,9 @@ class OnnxFc:
     Args:
         graph: The original; its model is not modified.
         size: The training size; what the graph declares or records, by default.
-        is_pooled: Cut before the average over the whole map, which may have a fixed window, and not
-            before a flatten. The head then takes 1×1 maps, which are their own average.
+        is_pooled: Cut before the average over the whole map, and not before a flatten. The head
+            then takes 1×1 maps, which are their own average.
+        keep: Nodes whose numbers are constants, as the rewrite was told.
 
     Raises:
         DeclinedError: The graph has no such head; the message names the node.
@@ -40,9 +42,10 @@ class OnnxFc:
         *,
         size: Size | None = None,
         is_pooled: bool = False,
+        keep: Collection[str] = (),
     ) -> None:
         from anysize.surgery import drop_guards, free_axes, free_baked_shapes, split_at
-        from anysize.surgery.graph import Graph
+        from anysize.surgery.graph import Graph, image_input
 
         model = graph.graph
         cut = _find_pool(model, size) if is_pooled else _find_cut(model, size)
@@ -50,15 +53,13 @@ class OnnxFc:
         features = Graph(first)
         drop_guards(features, "min", "max")  # those are the head's, and the features take more
         free_baked_shapes(features, cut.size or size)
-        for node in layers.graph.node:
-            if node.output[0] in cut.averages:
-                node.op_type = "GlobalAveragePool"
-                del node.attribute[:]
+        _free_numbers(features, cut.size or size, keep)
         self.name = graph.name
         self.window = cut.window
         free_axes(features)
         self._features = graph.changed(features)
-        self._scores = self._head = _Batched(graph.changed(layers))
+        batch = image_input(graph.model).type.tensor_type.shape.dim[0].dim_value or 1
+        self._scores = self._head = _Batched(graph.changed(layers), batch)
         self._tail: _Batched | None = None
         self._cut = cut
         self._outputs = tuple(output.name for output in layers.graph.output)
@@ -66,9 +67,9 @@ class OnnxFc:
             scores, tail = split_at(layers, *cut.scores)
             for value in (*scores.graph.output, *tail.graph.input):
                 value.type.tensor_type.ClearField("shape")  # (count, classes), not a map
-            self._scores = _Batched(graph.changed(scores))
+            self._scores = _Batched(graph.changed(scores), batch)
             if tail.graph.output:
-                self._tail = _Batched(graph.changed(tail))
+                self._tail = _Batched(graph.changed(tail), batch)
 
     def features(self, images: Array, precision: Precision) -> Array | Rejected:
         """Compute the feature map of images of any size that the features take."""
@@ -100,29 +101,50 @@ class OnnxFc:
                 part.close()
 
 
-class _Batched:
-    """A part of a head that takes many items, one by one where it insists on one."""
+def _free_numbers(features: Graph, size: Size | None, keep: Collection[str]) -> None:
+    """Let what the features divide by follow the image, as the rewrite does."""
+    from anysize.surgery import IllegalSizeError, free_numbers, legal_sizes
 
-    def __init__(self, pair: GraphPair) -> None:
+    if size is None:
+        return
+    try:
+        sizes = legal_sizes(features, size)
+    except (DeclinedError, IllegalSizeError):  # for the comparison to find
+        return
+    free_numbers(features, size, sizes, keep=keep, declines=False)
+
+
+class _Batched:
+    """A part of a head that takes many items, or as many at a time as it insists on.
+
+    Args:
+        pair: The part.
+        batch: How many it takes where it does not take all, by Reshape([1, K]) or of 10 images.
+    """
+
+    def __init__(self, pair: GraphPair, batch: int = 1) -> None:
         self._pair = pair
-        self._takes_one = False
+        self._batch = batch
+        self._takes_all = True
 
     def run(self, *items: Array, precision: Precision) -> tuple[Array, ...]:
-        if not self._takes_one:
+        if self._takes_all:
             answer = self._pair.run(items, precision)
             if not isinstance(answer, Rejected) and all(len(a) == len(items[0]) for a in answer):
                 return answer
-            self._takes_one = True  # flattened by Reshape([1, K])
+            self._takes_all = False
         parts: list[tuple[Array, ...]] = []
-        for place in range(len(items[0])):
-            answer = self._pair.run(tuple(one[place : place + 1] for one in items), precision)
+        count = len(items[0])
+        for start in range(0, count, self._batch):
+            places = np.minimum(np.arange(start, start + self._batch), count - 1)
+            answer = self._pair.run(tuple(one[places] for one in items), precision)
             if isinstance(answer, Rejected):
                 raise SourceError(
                     f"reference {self._pair.name}: its head rejects a window of "
                     f"{list(items[0].shape[1:])}: {answer.reason}"
                 )
             parts.append(answer)
-        return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return tuple(np.concatenate(arrays)[:count] for arrays in zip(*parts, strict=True))
 
     def close(self) -> None:
         self._pair.close()
@@ -136,7 +158,6 @@ class _Cut:
     window: tuple[int, int]
     size: Size | None
     scores: tuple[str, ...]
-    averages: frozenset[str] = frozenset()
 
 
 def _find_cut(model: Model, size: Size | None) -> _Cut:
@@ -165,12 +186,7 @@ def _find_cut(model: Model, size: Size | None) -> _Cut:
 
 def _find_pool(graph: Graph, size: Size | None) -> _Cut:
     """Find the average over the whole map; it is one of windows of 1×1 on which nothing slides."""
-    from anysize.surgery import find_pooled_head, local_pool_to_global
+    from anysize.surgery import find_pooled_head
 
-    light = graph.light()
-    local_pool_to_global(light, size)
-    averages = {node.output[0] for node in light.nodes if node.op_type == "GlobalAveragePool"}
-    fixed = {node.output[0] for node in graph.nodes if node.op_type == "AveragePool"}
-    pooled = find_pooled_head(light)
-    scores = (pooled.linear.output,)
-    return _Cut(pooled.feature_map, (1, 1), size, scores, frozenset(averages & fixed))
+    pooled = find_pooled_head(graph)
+    return _Cut(pooled.feature_map, (1, 1), size, (pooled.linear.output,))

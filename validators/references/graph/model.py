@@ -173,7 +173,8 @@ class OnnxReference:
     """An ONNX graph as the original.
 
     A graph that declares batch 1 answers for each item of a batch by itself: that is what its
-    user does with it.
+    user does with it. One that declares 10 gets ten at a time; the last ten are filled up with the
+    last image, whose further answers are left out.
 
     Args:
         graph: The original; reports call it by its name.
@@ -186,7 +187,7 @@ class OnnxReference:
         self.name = graph.name
         self.output_names: tuple[str, ...] | None = tuple(output.name for output in outputs)
         self._declared = _first_axes(graph.model)
-        self._size = static_size(graph.model)
+        self._size = static_size(graph.graph)
         self._pair = graph
 
     def run(
@@ -199,6 +200,9 @@ class OnnxReference:
             return Rejected(
                 f"{self.name} declares images of {self._size} and cannot be asked about others"
             )
+        declared = self._batch(arrays)
+        if declared > 1 and len(arrays[0]) != declared:
+            return self._in_groups(arrays, declared, precision)
         # Of inputs that it declares 1 long.
         lengths = [len(a) for a, axis in zip(arrays, self._declared, strict=False) if axis == 1]
         batch = max(lengths, default=1)
@@ -225,6 +229,30 @@ class OnnxReference:
                 "give --batch 1"
             )
         return tuple(np.concatenate(parts) for parts in zip(*items, strict=True))
+
+    def _batch(self, arrays: tuple[Array, ...]) -> int:
+        """Return the batch that is declared; 0 where what stands beside the image has another."""
+        lengths = {len(array) for array in arrays if array.ndim}
+        is_alone = len(arrays) == len(self._declared) and len(lengths) == 1
+        return self._declared[0] if is_alone and len(set(self._declared)) == 1 else 0
+
+    def _in_groups(
+        self, arrays: tuple[Array, ...], batch: int, precision: Precision
+    ) -> tuple[Array, ...] | Rejected:
+        """Run as many items at a time as the graph declares."""
+        count, groups = len(arrays[0]), list[tuple[Array, ...]]()
+        for start in range(0, count, batch):
+            places = np.minimum(np.arange(start, start + batch), count - 1)
+            answer = self._pair.run(tuple(array[places] for array in arrays), precision)
+            if isinstance(answer, Rejected):
+                return answer
+            if any(output.ndim == 0 or len(output) != batch for output in answer):
+                raise SourceError(
+                    f"reference {self.name}: takes {batch} images, and has an output without a "
+                    f"batch axis; give --batch {batch}"
+                )
+            groups.append(answer)
+        return tuple(np.concatenate(parts)[:count] for parts in zip(*groups, strict=True))
 
     def close(self) -> None:
         """Release the sessions."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from anysize.sizes import MAX_SIDE, Size, SizeRange
+from anysize.sizes import MAX_SIDE, Size, SizeRange, Steps
 
 __all__ = ["auto_sizes"]
 
@@ -21,7 +21,8 @@ def auto_sizes(
     """Choose sizes around what a file declares, from the smallest to the largest.
 
     A graph for any size gets its training size and both neighbours of it, the smallest legal size
-    and one row and one column below (which must be rejected), half as wide and half as high again,
+    and one row and one column below (which must be rejected, like a remainder that is not
+    possible), half as wide and half as high again,
     a prime, one off the stride grid, and twice the training size. A fixed-size graph gets the
     corners of its interval, the training size and its neighbours, and the sizes just outside.
 
@@ -59,6 +60,11 @@ def _edges(legal: SizeRange) -> set[tuple[int, int]]:
         (low.height - 1, low.width),
         (low.height, low.width - 1),
     }
+    # One side with a remainder that is not possible, far enough above the least.
+    if not legal.heights.is_any:
+        edges.add((_impossible(legal.heights, low.height), low.width))
+    if not legal.widths.is_any:
+        edges.add((low.height, _impossible(legal.widths, low.width)))
     if legal.maximum is not None:
         # A side that reaches MAX_SIDE has no end that anybody waits for.
         ends = [side < MAX_SIDE for side in (legal.maximum.height, legal.maximum.width)]
@@ -70,8 +76,15 @@ def _edges(legal: SizeRange) -> set[tuple[int, int]]:
     return edges
 
 
+def _impossible(steps: Steps, least: int) -> int:
+    return next(side for side in range(least + 1, least + steps.step + 1) if side not in steps)
+
+
 def _within(sides: Iterable[tuple[int, int]], legal: SizeRange | None) -> Iterable[Size]:
-    """Keep what is a size, and of the illegal ones only those one step outside."""
+    """Keep what is a size, and of the illegal ones only those one step outside.
+
+    Where some remainders alone are possible, the nearest legal size stands for one in between.
+    """
     near = _edges(legal) if legal else set()
     for height, width in sides:
         if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
@@ -79,6 +92,10 @@ def _within(sides: Iterable[tuple[int, int]], legal: SizeRange | None) -> Iterab
         size = Size(height, width)
         if legal is None or size in legal or (height, width) in near:
             yield size
+        elif size in SizeRange(legal.minimum, legal.maximum):
+            other = legal.near(height, width)
+            if other is not None:
+                yield other
 
 
 def _sorted(sizes: Iterable[Size]) -> tuple[Size, ...]:

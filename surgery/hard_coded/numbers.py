@@ -1,0 +1,253 @@
+"""Numbers that a graph may hold on to from its traced size, beside sums, in k and in ends.
+
+A constant that equals the number of cells, its root, reciprocal or logarithm, and meets a sum over
+just these cells, is either that number or one that happens to be equal; the file does not say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+import onnx
+
+from anysize.surgery.graph import Graph, attribute
+from anysize.surgery.hard_coded.sums import AVERAGES, SUMS, Cells, Sum, summed
+from anysize.surgery.shapes import POOLING, ShapeRun
+
+__all__ = ["Meaning", "Number", "find_numbers", "may_hold_numbers"]
+
+# What a number can be of the number of cells; only the first three are freed.
+Meaning = Literal["count", "reciprocal", "logarithm", "other"]
+
+_ARITHMETIC = frozenset({"Add", "Div", "Mul", "Pow", "Sub"})
+# What is given numbers about an axis.
+_GIVEN = frozenset({"Pad", "Slice", "Tile", "TopK"})
+# Below this many cells, their number is an exponent, or 1 more or less, by chance.
+_FEW_CELLS = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number that may stem from the traced size.
+
+    Attributes:
+        index: The node that reads it.
+        position: Which of its inputs it is.
+        value: The number.
+        words: What it may be, as messages have it.
+        meaning: What of the cells' number it is, where that is certain; else `other`.
+        cells: The axes whose lengths multiply to the number of cells.
+    """
+
+    index: int
+    position: int
+    value: float
+    words: str
+    meaning: Meaning = "other"
+    cells: tuple[Cells, ...] = ()
+
+
+def may_hold_numbers(graph: Graph, nodes: Sequence[int]) -> bool:
+    """Say whether shapes have to be known to tell if a number stems from the traced size."""
+    kinds = {graph.node(index).op_type for index in nodes}
+    if kinds & (SUMS | _GIVEN):
+        return True
+    is_scaled = bool(kinds & AVERAGES) and any(_is_scaled(graph, index) for index in nodes)
+    return is_scaled or any(_is_lopsided(graph.node(index)) for index in nodes)
+
+
+def _is_scaled(graph: Graph, index: int) -> bool:
+    node = graph.node(index)
+    return node.op_type in _ARITHMETIC and any(
+        graph.constant(name) is not None and graph.small_constant(name) is not None
+        for name in node.input
+    )
+
+
+def _is_lopsided(node: onnx.NodeProto) -> bool:
+    """Say whether a window's own pads differ before and after an axis."""
+    pads = attribute(node, "pads")
+    if node.op_type not in POOLING | {"Conv"} or not isinstance(pads, list):
+        return False
+    return pads[: len(pads) // 2] != pads[len(pads) // 2 :]
+
+
+def find_numbers(
+    graph: Graph, nodes: Sequence[int], trained: ShapeRun, larger: ShapeRun
+) -> tuple[Number, ...]:
+    """Find the numbers that may stem from the traced size.
+
+    Args:
+        graph: Not modified.
+        nodes: Indices of the nodes to look at, in order.
+        trained: What is known at the training size.
+        larger: At a size that is larger both ways, where the graph takes one.
+    """
+    found: list[Number] = []
+
+    def ends(index: int, sum_: Sum) -> bool:
+        number = _beside(graph, index, sum_, trained, larger)
+        found.extend([number] if number is not None else [])
+        return number is not None
+
+    summed(graph, nodes, trained, larger, ends=ends)
+    for index in nodes:
+        found += _given(graph.node(index), index, trained, larger)
+    return tuple(sorted(found, key=lambda number: number.index))
+
+
+def _beside(
+    graph: Graph, index: int, sum_: Sum, trained: ShapeRun, larger: ShapeRun
+) -> Number | None:
+    """Find a constant beside a sum that may be the number of its cells."""
+    node = graph.node(index)
+    if node.op_type not in _ARITHMETIC or len(node.input) != 2:
+        return None
+    for position, name in enumerate(node.input):
+        value = _constant(name, trained, larger)
+        if value is None or not value.size or value.dtype.kind not in "fiu":
+            continue
+        number = float(value.ravel()[0])
+        if not np.all(value == value.ravel()[0]) or not math.isfinite(number):
+            continue
+        for what, words, cells in _meanings(sum_, node.op_type):
+            if _is_equal(number, what, value):
+                meaning = _certain(node, position, number, cells, sum_, value)
+                return Number(index, position, number, words, meaning, cells)
+    return None
+
+
+def _constant(name: str, trained: ShapeRun, larger: ShapeRun) -> np.ndarray | None:
+    """Return a value that is the same at both sizes."""
+    value, other = trained.values.get(name), larger.values.get(name)
+    if value is None or other is None or not np.array_equal(value, other):
+        return None
+    return value
+
+
+def _is_equal(number: float, expected: float, value: np.ndarray) -> bool:
+    """Compare within what computing a number in the constant's type, or in float32, costs."""
+    epsilon = 2.0**-10 if value.dtype == np.float16 else 2.0**-23
+    return math.isclose(number, expected, rel_tol=2 * epsilon)
+
+
+def _meanings(sum_: Sum, op_type: str) -> Iterator[tuple[float, str, tuple[Cells, ...]]]:
+    """Yield every number that the cells may have left, the number of all of them first."""
+    for cells in _groups(sum_):
+        count = math.prod(one.length for one in cells)
+        text = "×".join(str(one.length) for one in cells)
+        yield count, f"the number of cells, {text},", cells
+        yield 1 / count, f"1 / the number of cells, {text},", cells
+        if sum_.form in ("sum", "log") and count == 1:
+            yield 0.0, f"the logarithm of the number of cells, {text},", cells
+        if count < _FEW_CELLS and op_type == "Pow":
+            continue
+        if count >= _FEW_CELLS:
+            yield count - 1, f"the number of cells, {text}, less 1,", cells
+            yield 1 / (count - 1), f"1 / the number of cells, {text}, less 1,", cells
+            yield count / (count - 1), f"a ratio of the number of cells, {text},", cells
+        if sum_.form == "mean" or count == 1:
+            continue
+        for sign in (1, -1):
+            yield sign * math.log(count), f"the logarithm of the number of cells, {text},", cells
+        yield math.sqrt(count), f"the root of the number of cells, {text},", cells
+        yield 1 / math.sqrt(count), f"1 / the root of the number of cells, {text},", cells
+
+
+def _groups(sum_: Sum) -> Iterator[tuple[Cells, ...]]:
+    """Yield the axes whose lengths may have been multiplied; those that follow together first."""
+    following = tuple(cells for cells in sum_.cells if cells.does_follow)
+    if sum_.form == "mean" and math.prod(cells.length for cells in following) < _FEW_CELLS:
+        return
+    yield following
+    if len(following) < len(sum_.cells):
+        yield sum_.cells
+    if sum_.form == "mean":
+        return
+    for count in range(len(following) - 1, 0, -1):
+        for some in combinations(following, count):
+            if math.prod(cells.length for cells in some) > 1:
+                yield some
+
+
+def _certain(
+    node: onnx.NodeProto,
+    position: int,
+    number: float,
+    cells: Sequence[Cells],
+    sum_: Sum,
+    value: np.ndarray,
+) -> Meaning:
+    """Say what a number is where only one reading makes sense: an average of all that was summed.
+
+    A sum divided by how many it sums, and the logarithm of one less the logarithm of that.
+    """
+    is_all = len(cells) in (len(sum_.cells), sum(one.does_follow for one in sum_.cells))
+    count = math.prod(one.length for one in cells)
+    if not is_all or value.size != 1 or not all(one.does_follow for one in cells):
+        return "other"
+    is_behind = position == 1
+    if sum_.form == "sum" and node.op_type == "Div" and is_behind and number == count:
+        return "count"
+    if sum_.form == "sum" and node.op_type == "Mul" and _is_equal(number, 1 / count, value):
+        return "reciprocal"
+    if sum_.form == "log" and (node.op_type == "Add" or (node.op_type == "Sub" and is_behind)):
+        sign = -1 if node.op_type == "Add" else 1
+        return "logarithm" if _is_equal(sign * number, math.log(count), value) else "other"
+    return "other"
+
+
+def _given(
+    node: onnx.NodeProto, index: int, trained: ShapeRun, larger: ShapeRun
+) -> Iterator[Number]:
+    """Find the numbers that a node is given about an axis that follows the image."""
+    if node.domain not in ("", "ai.onnx") or not node.input or node.input[0] in trained.values:
+        return
+    shape, other = (run.shapes.get(node.input[0], ()) for run in (trained, larger))
+    follows = [one != two for one, two in zip(shape, other, strict=False)]
+    if node.op_type == "TopK" and len(node.input) > 1:
+        k = _constant(node.input[1], trained, larger)
+        axis = int(attribute(node, "axis", -1))  # type: ignore[call-overload]
+        if k is not None and follows and follows[axis] and int(k.ravel()[0]) > 1:
+            yield Number(index, 1, int(k.ravel()[0]), f"a part of the {shape[axis]} cells")
+    if node.op_type == "Slice" and len(node.input) > 2:
+        yield from _ends(node, index, trained, larger)
+    if node.op_type == "Tile" and len(node.input) > 1:
+        repeats = _constant(node.input[1], trained, larger)
+        sides = _following(trained, larger)
+        for axis, count in enumerate(() if repeats is None else repeats.ravel()):
+            if count > 1 and axis < len(shape) and shape[axis] == 1 and int(count) in sides:
+                yield Number(index, 1, int(count), "a side of a map")
+
+
+def _ends(
+    node: onnx.NodeProto, index: int, trained: ShapeRun, larger: ShapeRun
+) -> Iterator[Number]:
+    """Find where a Slice begins or ends in the middle, or at the end, of what follows the image."""
+    shape, other = (run.shapes.get(node.input[0], ()) for run in (trained, larger))
+    axes = trained.values.get(node.input[3]) if len(node.input) > 3 else None
+    for position in (1, 2):
+        value = _constant(node.input[position], trained, larger)
+        if value is None:
+            continue
+        places = range(value.size) if axes is None else [int(axis) for axis in axes.ravel()]
+        for axis, end in zip(places, value.ravel(), strict=False):
+            if axis >= len(shape) or shape[axis] == other[axis] or int(end) < 2:
+                continue
+            if int(end) in (shape[axis], shape[axis] // 2, -(-shape[axis] // 2)):
+                yield Number(index, position, int(end), f"a part of the {shape[axis]} cells")
+
+
+def _following(trained: ShapeRun, larger: ShapeRun) -> set[int]:
+    """Collect the lengths of all axes that follow the image."""
+    return {
+        side
+        for name, shape in trained.shapes.items()
+        for side, other in zip(shape, larger.shapes.get(name, ()), strict=False)
+        if side != other and side > 1
+    }

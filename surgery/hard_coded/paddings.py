@@ -1,0 +1,159 @@
+"""Padding that was computed from the traced size: TensorFlow's `same`, written down as numbers.
+
+`same` pads so that ⌈cells / stride⌉ windows fit, which is other padding at other sizes. Where it is
+the same on both sides it cannot be told from a network's own; where it is not, it was most likely
+computed. Rounding up, as Caffe's poolings do, is the exception: it pads at the end alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import onnx
+
+from anysize.surgery.graph import Graph, attribute
+from anysize.surgery.shapes import POOLING, ShapeRun, SlidingWindow, sliding_windows
+
+__all__ = ["Padding", "is_open", "paddings", "traced_paddings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """What is padded along one axis before a window slides over it.
+
+    Attributes:
+        index: The node that pads: a Pad, or the window itself.
+        window: Index of the node whose window it is.
+        axis: Spatial axis, 0 for the height.
+        cells: Before the padding.
+        sides: Cells added before and after them.
+        same: What `same` would add, the odd cell after them or before.
+        is_own: Whether the window pads itself.
+        is_max: Whether it takes the maximum.
+        stride: The window's.
+    """
+
+    index: int
+    window: int
+    axis: int
+    cells: int
+    sides: tuple[int, int]
+    same: tuple[tuple[int, int], tuple[int, int]]
+    is_own: bool
+    is_max: bool
+    stride: int
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether this may have been computed as `same` padding."""
+        if self.is_own and self.is_max and self.sides[0] == 0:
+            return False  # rounded up
+        return self.stride > 1 and sum(self.sides) > 0 and self.sides in self.same
+
+
+def is_open(trained: Sequence[Padding], larger: Sequence[Padding]) -> bool:
+    """Say whether more sizes are needed to tell if a padding was traced."""
+    others = {(one.window, one.axis): one.sides for one in larger}
+    return any(
+        (one.is_suspect and one.sides[0] != one.sides[1])
+        or others.get((one.window, one.axis), one.sides) != one.sides
+        for one in trained
+    )
+
+
+def traced_paddings(
+    trained: Sequence[Padding], others: Sequence[Sequence[Padding]]
+) -> Iterator[Padding]:
+    """Yield the paddings at the training size that are `same` there, and not at other sizes.
+
+    Args:
+        trained: At the training size.
+        others: At other sizes, in the same order.
+    """
+    by_place = [{(one.window, one.axis): one for one in case} for case in others]
+    for one in trained:
+        cases = [case[key] for case in by_place if (key := (one.window, one.axis)) in case]
+        is_computed = any(case.sides != one.sides for case in cases)
+        if min(one.sides) >= 0 > min((min(case.sides) for case in cases), default=0):
+            yield one
+        elif one.is_suspect and (one.sides[0] != one.sides[1] or is_computed):
+            which = one.same.index(one.sides)
+            if any(case.sides != case.same[which] for case in cases):
+                yield one
+
+
+def paddings(graph: Graph, nodes: Sequence[int], run: ShapeRun) -> tuple[Padding, ...]:
+    """List what is padded before every window, at one size.
+
+    Args:
+        graph: Not modified.
+        nodes: Indices of the nodes to look at.
+        run: What is known at that size.
+    """
+    return tuple(one for index in nodes for one in _paddings(graph, index, run))
+
+
+def _paddings(graph: Graph, index: int, run: ShapeRun) -> Iterator[Padding]:
+    node = graph.node(index)
+    if node.op_type not in POOLING | {"Conv"} or node.domain not in ("", "ai.onnx"):
+        return
+    weight = run.shapes.get(node.input[1]) if node.op_type == "Conv" else None
+    try:
+        windows = sliding_windows(node, weight[2:] if weight else None)
+    except ValueError:
+        return
+    shape, added = run.shapes.get(node.input[0]), (0,) * (2 * len(windows))
+    pad = graph.producer(node.input[0])
+    is_padded = pad is not None and graph.node(pad).op_type == "Pad"
+    if pad is not None and is_padded:
+        shape = run.shapes.get(graph.node(pad).input[0])
+        explicit = _explicit(graph.node(pad), run)
+        if explicit is None:
+            return
+        added = explicit
+    if shape is None or len(shape) != len(windows) + 2 or len(added) != 2 * len(windows):
+        return
+    for axis, window in enumerate(windows):
+        if window.is_same:
+            continue
+        begin, end = added[axis], added[len(windows) + axis]
+        cells = shape[axis + 2]
+        yield Padding(
+            index=pad if pad is not None and is_padded and (begin or end) else index,
+            window=index,
+            axis=axis,
+            cells=cells,
+            sides=(begin + window.pad_begin, end + window.pad_end),
+            same=_same(window, cells),
+            is_own=not (begin or end),
+            is_max=node.op_type == "MaxPool",
+            stride=window.stride,
+        )
+
+
+def _same(window: SlidingWindow, cells: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    windows = -(-cells // window.stride)
+    total = max((windows - 1) * window.stride + window.extent - cells, 0)
+    return (total // 2, total - total // 2), (total - total // 2, total // 2)
+
+
+def _explicit(pad: onnx.NodeProto, run: ShapeRun) -> tuple[int, ...] | None:
+    """Return the spatial pads of a Pad node, all begins first; None where they are not known."""
+    rank = len(run.shapes.get(pad.input[0], ()))
+    value = run.values.get(pad.input[1]) if len(pad.input) > 1 else None
+    given = attribute(pad, "pads")
+    pads = [int(side) for side in value.ravel()] if value is not None else given
+    if not isinstance(pads, list) or rank < 3:
+        return None
+    axes = list(range(rank))
+    if len(pad.input) > 3 and pad.input[3]:
+        chosen = run.values.get(pad.input[3])
+        if chosen is None:
+            return None
+        axes = [int(axis) % rank for axis in chosen.ravel()]
+    if len(pads) != 2 * len(axes):
+        return None
+    begins = dict(zip(axes, pads[: len(axes)], strict=True))
+    ends = dict(zip(axes, pads[len(axes) :], strict=True))
+    return tuple(side.get(axis, 0) for side in (begins, ends) for axis in range(2, rank))

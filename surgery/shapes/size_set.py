@@ -1,0 +1,145 @@
+"""The set of image sizes that a graph takes: a least one, perhaps a largest, and remainders.
+
+A convolution or a pooling by itself takes every image from some size on. Where two maps meet, or a
+map is cut into pieces, sizes in between may fail: skip connections over an upsampled map and space
+to depth take multiples of their stride, and a pooling that rounds up beside a convolution that
+rounds down takes some remainders of it. So such a graph is walked at every side over more than two
+strides, and what repeats there is the set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import onnx
+
+from anysize.bisection import lowest
+from anysize.errors import DeclinedError
+from anysize.sizes import ANY_SIDE, MAX_SIDE, Size, SizeRange, Steps
+from anysize.surgery.graph import Graph, Model, image_input
+from anysize.surgery.shapes.rules import SHAPE_KEEPING
+from anysize.surgery.shapes.walk import IllegalSizeError, ShapeWalk, shape_walk
+from anysize.surgery.shapes.windows import POOLING
+
+__all__ = ["legal_sizes"]
+
+# What takes every map from some size on, wherever it stands.
+_WITHOUT_GAPS = SHAPE_KEEPING | POOLING | {
+    "Conv", "Flatten", "Gemm", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool",
+    "InstanceNormalization", "LayerNormalization", "ReduceMax", "ReduceMean", "ReduceSum",
+    "Shape", "Transpose",
+}  # fmt: skip
+_ELEMENTWISE = frozenset({"Add", "Div", "Mul", "Pow", "Sub"})
+# Sides that are walked at least: twice the strides that classifiers end in.
+_FEWEST_SIDES = 64
+_MOST_SIDES = 256
+
+_Takes = Callable[[int], bool]
+
+
+def legal_sizes(model: Model, near: Size, *, tensors: Iterable[str] = ()) -> SizeRange:
+    """Find the sizes that a graph takes, by PyTorch's arithmetic.
+
+    Args:
+        model: Not modified; its weights are not read.
+        near: A size that it takes.
+        tensors: Look only at what these are computed from; at the whole graph where empty.
+
+    Raises:
+        DeclinedError: The sizes have no order that could be told.
+        IllegalSizeError: The graph does not take `near`.
+    """
+    graph, names = Graph.of(model), tuple(tensors)
+    return graph.found(("legal sizes", near, names), lambda: _legal_sizes(graph, near, names))
+
+
+def _legal_sizes(graph: Graph, near: Size, tensors: tuple[str, ...]) -> SizeRange:
+    walk = shape_walk(graph, tensors)
+    cells = [shape[2:] for shape in walk.shapes(near).values() if len(shape) == 4]
+    takes = partial(_takes, walk)
+    strides = [near.height // max(map_[0], 1) for map_ in cells]
+    strides += [near.width // max(map_[1], 1) for map_ in cells]
+    count = min(max(2 * max(strides, default=1), _FEWEST_SIDES), _MOST_SIDES)
+    if not may_have_gaps(graph, tensors):
+        count = 0
+    elif all(takes(Size(near.height + more, near.width + more)) for more in range(1, count)):
+        count = 0  # both axes at once
+    height = _sides(lambda side: takes(Size(side, near.width)), near.height, count)
+    width = _sides(lambda side: takes(Size(near.height, side)), near.width, count)
+    low = Size(height.least, width.least)
+    if not takes(low):  # what counts cells takes a narrow image and a flat one, and none of both
+        low = Size(
+            low.height, _least(lambda side: takes(Size(low.height, side)), near.width, width)
+        )
+    top = Size(height.most, width.most)
+    is_bounded = min(height.most, width.most) < MAX_SIDE
+    return SizeRange(low, top if is_bounded else None, height.steps, width.steps)
+
+
+def _takes(walk: ShapeWalk, size: Size) -> bool:
+    try:
+        walk.shapes(size)
+    except IllegalSizeError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """What one axis takes: a least side, the largest (`MAX_SIDE` for none), and the remainders."""
+
+    least: int
+    most: int
+    steps: Steps
+
+
+def _sides(takes: _Takes, near: int, count: int) -> _Sides:
+    """Find what one axis takes from `count` sides from `near` on; 0 where none of them fails."""
+    pattern = [takes(near + more) for more in range(count)]
+    sides = _Sides(1, MAX_SIDE, ANY_SIDE)
+    if not all(pattern):
+        steps = _repeated(pattern, near)
+        run = pattern.index(False)
+        if steps is None and any(pattern[run:]):
+            raise DeclinedError(
+                f"of the sides from {near} to {near + count - 1} some are taken and some are not, "
+                "in no order that repeats; export the module with `anysize export`, which asks it"
+            )
+        sides = (
+            _Sides(1, near + run - 1, ANY_SIDE) if steps is None else replace(sides, steps=steps)
+        )
+    return replace(sides, least=_least(takes, near, sides))
+
+
+def _least(takes: _Takes, near: int, sides: _Sides) -> int:
+    """Find the least side by halving; `near` is one that is taken."""
+    possible = [side for side in range(sides.least, near + 1) if side in sides.steps]
+    return possible[lowest(lambda place: takes(possible[place - 1]), len(possible)) - 1]
+
+
+def _repeated(pattern: Sequence[bool], start: int) -> Steps | None:
+    """Return the shortest period of a pattern that was seen at least twice; None without one."""
+    for step in range(1, len(pattern) // 2 + 1):
+        if all(pattern[place] == pattern[place - step] for place in range(step, len(pattern))):
+            taken = {(start + place) % step for place in range(step) if pattern[place]}
+            return Steps(step, tuple(sorted(taken)))
+    return None
+
+
+def may_have_gaps(graph: Graph, tensors: Sequence[str] = ()) -> bool:
+    """Say whether sizes between those that a graph takes may fail: whether any maps meet."""
+    behind = graph.downstream(image_input(graph.model).name)
+    wanted = set().union(*(graph.upstream(name) for name in tensors)) if tensors else behind
+    made = {name for index in behind for name in graph.node(index).output}
+    made.add(image_input(graph.model).name)
+    return any(_meets(graph.node(index), made) for index in sorted(behind & wanted))
+
+
+def _meets(node: onnx.NodeProto, made: set[str]) -> bool:
+    if node.domain not in ("", "ai.onnx"):
+        return True
+    if node.op_type in _ELEMENTWISE | {"MatMul"}:
+        return sum(name in made for name in node.input) > 1
+    return node.op_type not in _WITHOUT_GAPS

@@ -1,0 +1,265 @@
+"""Numbers of the traced size follow the image or decline: held against NumPy at other sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from anysize.errors import DeclinedError, UsageError
+from anysize.surgery import find_head, rewrite
+
+# The backbone's map is 8×8 at 32×32.
+CELLS = 64
+SIZES = [(1, 32, 32), (2, 48, 80), (3, 45, 61)]
+FROM_SUMS = "scores = Gemm <transB = 1> (made, w, bias)"
+WEIGHTS = {"w": (5, 4), "bias": (5,)}
+
+
+def network(kit, body, *, floats=None, constants=None, opset=17, tail=FROM_SUMS, weights=WEIGHTS):
+    return kit.make(
+        f"{kit.BACKBONE} {body} {tail}",
+        weights={**kit.BACKBONE_WEIGHTS, **weights},
+        floats=floats or {},
+        constants={"axes": [2, 3], "zero": [0], "rows": [0, 4, -1], **(constants or {})},
+        opset=opset,
+    )
+
+
+def scores(kit, model, images, pool):
+    """Pool the backbone's map with NumPy, and classify."""
+    cut = kit.make(
+        kit.BACKBONE,
+        weights=kit.BACKBONE_WEIGHTS,
+        image="n, 3, h, w",
+        outputs="float[n, 4, a, b] fmap",
+    )
+    given = {tensor.name: tensor for tensor in model.graph.initializer}
+    for tensor in cut.graph.initializer:
+        tensor.CopyFrom(given[tensor.name])
+    (fmap,) = kit.run(cut, images)
+    weight, bias = (onnx.numpy_helper.to_array(given[name]) for name in ("w", "bias"))
+    return pool(fmap.astype(np.float64)) @ weight.T + bias
+
+
+def log_mean_exp(fmap):
+    return np.log(np.exp(fmap).mean((2, 3)))
+
+
+def mean(fmap):
+    return fmap.mean((2, 3))
+
+
+AVERAGES = {
+    "sum-divided": ("s = ReduceSum <keepdims = 0> (fmap, axes) made = Div (s, c)", CELLS, mean),
+    "sum-times-reciprocal": (
+        "s = ReduceSum <keepdims = 0> (fmap, axes) made = Mul (c, s)", 1 / CELLS, mean,
+    ),
+    "sums-one-after-the-other": (
+        """r = ReduceSum <keepdims = 0> (fmap, three) s = ReduceSum <keepdims = 0> (r, two)
+           made = Div (s, c)""", CELLS, mean,
+    ),
+    "kept-axes-behind-a-flatten": (
+        """s = ReduceSum <keepdims = 1> (fmap, axes) f = Flatten (s) made = Div (f, c)""",
+        CELLS, mean,
+    ),
+    "squares": (
+        """s = ReduceSumSquare <keepdims = 0, axes = [2, 3]> (fmap) made = Div (s, c)""",
+        CELLS, lambda fmap: (fmap**2).mean((2, 3)),
+    ),
+    "log-sum-exp-less-logarithm": (
+        """f = Reshape (fmap, rows) s = ReduceLogSumExp <keepdims = 0, axes = [2]> (f)
+           made = Sub (s, c)""", np.log(CELLS), log_mean_exp,
+    ),
+    "log-sum-exp-plus-negative-logarithm": (
+        "s = ReduceLogSumExp <keepdims = 0, axes = [2, 3]> (fmap) made = Add (s, c)",
+        -np.log(CELLS), log_mean_exp,
+    ),
+    "logarithm-of-a-sum": (
+        """e = Exp (fmap) s = ReduceSum <keepdims = 0> (e, axes) l = Log (s)
+           made = Sub (l, c)""", np.log(CELLS), log_mean_exp,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("opset", [13, 17])
+@pytest.mark.parametrize("name", AVERAGES)
+def test_a_sum_over_a_number_of_cells_is_an_average_at_every_size(kit, name, opset):
+    body, number, pool = AVERAGES[name]
+    model = network(
+        kit, body, floats={"c": number}, constants={"two": [2], "three": [3]}, opset=opset
+    )
+    done = rewrite(model, to="dynamic")
+    assert done.applied
+    for batch, height, width in SIZES:
+        images = kit.images(batch, 3, height, width)
+        (got,) = kit.run(done.model, images)
+        np.testing.assert_allclose(got, scores(kit, model, images, pool), rtol=1e-4, atol=1e-5)
+
+
+def test_the_number_that_is_kept_is_wrong_elsewhere(kit):
+    """What `keep` leaves shows that the comparison above can fail."""
+    body, number, pool = AVERAGES["sum-divided"]
+    model = network(kit, body, floats={"c": number})
+    done = rewrite(model, to="dynamic", keep=["made"])
+    images = kit.images(1, 3, 48, 80)
+    (got,) = kit.run(done.model, images)
+    expected = scores(kit, model, images, lambda fmap: fmap.sum((2, 3)) / number)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(got, scores(kit, model, images, pool), rtol=1e-2)
+
+
+def test_the_count_is_read_from_what_is_summed(kit):
+    body, number, _ = AVERAGES["sum-divided"]
+    done = rewrite(network(kit, body, floats={"c": number}), to="dynamic")
+    kinds = [node.op_type for node in done.model.graph.node]
+    assert kinds[kinds.index("ReduceSum") + 1 :][:5] == ["Shape", "Shape", "Mul", "Cast", "Div"]
+    assert all(tensor.name != "c" for tensor in done.model.graph.initializer)
+
+
+PADDED = """
+    padded = Pad (image, pads)
+    conv = Conv <kernel_shape = [3, 3], strides = [2, 2]> (padded, conv_w, conv_b)
+    mean = GlobalAveragePool (conv) made = Flatten (mean)
+"""
+SUM = "s = ReduceSum <keepdims = 0> (fmap, axes)"
+# A name → the nodes, what they are given, and what the message has to say after the node's name.
+SUSPECTS = {
+    "less-one": (
+        f"{SUM} made = Div (s, c)", {"c": CELLS - 1}, {},
+        "'made': Div with 63, which may be the number of cells, 8×8, less 1, at 32x32; --keep made",
+    ),
+    "one-side": (
+        f"{SUM} made = Div (s, c)", {"c": 8}, {}, "Div with 8, which may be the root of the number",
+    ),
+    "root": (
+        "s = ReduceL2 <keepdims = 0, axes = [2, 3]> (fmap) made = Mul (s, c)", {"c": 1 / 8}, {},
+        "Mul with 0.125, which may be",
+    ),
+    "power": (
+        "s = ReduceProd <keepdims = 0, axes = [2, 3]> (fmap) made = Pow (s, c)", {"c": 1 / 64}, {},
+        "Pow with 0.015625, which may be 1 / the number of cells, 8×8,",
+    ),
+    "one-for-all": (
+        f"{SUM} made = Div (s, c)", {"c": [CELLS] * 4}, {}, "Div with 64, which may be the number",
+    ),
+    "mean-times-cells": (
+        "s = ReduceMean <keepdims = 0, axes = [2, 3]> (fmap) made = Mul (s, c)", {"c": 64 / 63}, {},
+        "Mul with 1.01587, which may be a ratio of the number of cells",
+    ),
+    "k": (
+        """f = Reshape (fmap, rows) t, at = TopK (f, k)
+           made = ReduceMean <keepdims = 0, axes = [2]> (t)""", {}, {"k": [6]},
+        "'t': TopK with 6, which may be a part of the 64 cells",
+    ),
+    "end": (
+        """t = Slice (fmap, zero, half, two) made = ReduceMean <keepdims = 0, axes = [2, 3]> (t)""",
+        {}, {"half": [4], "two": [2]}, "Slice with 4, which may be a part of the 8 cells",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SUSPECTS)
+def test_a_number_without_a_certain_meaning_is_declined_by_name(kit, name):
+    body, floats, constants, message = SUSPECTS[name]
+    model = network(kit, body, floats=floats, constants=constants)
+    with pytest.raises(DeclinedError, match=message.replace("(", r"\(")) as caught:
+        rewrite(model, to="dynamic")
+    assert "--to resize" in str(caught.value)
+    assert rewrite(model, to="dynamic", keep=[caught.value.node]).applied
+    assert rewrite(model, to="resize").applied
+
+
+@pytest.mark.parametrize("pads", [[0, 0, 0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 0, 0, 0, 0]])
+def test_same_padding_in_numbers_is_declined_by_name(kit, pads):
+    model = kit.make(
+        f"{PADDED} {FROM_SUMS}",
+        weights={"conv_w": (4, 3, 3, 3), "conv_b": (4,), **WEIGHTS},
+        constants={"pads": pads},
+    )
+    with pytest.raises(DeclinedError, match=r"'padded': pads 32 cells by . and ., .*--keep padded"):
+        rewrite(model, to="dynamic")
+    assert rewrite(model, to="dynamic", keep=["padded"]).applied
+    assert rewrite(model, to="resize").applied
+
+
+def test_the_pads_of_a_convolution_are_looked_at_as_well(kit):
+    body = """conv = Conv <kernel_shape = [3, 3], strides = [2, 2], pads = [0, 0, 1, 1]>
+                  (image, conv_w, conv_b)
+              mean = GlobalAveragePool (conv) made = Flatten (mean)"""
+    weights = {"conv_w": (4, 3, 3, 3), "conv_b": (4,), **WEIGHTS}
+    with pytest.raises(DeclinedError, match="'conv': pads 32 cells by 0 and 1"):
+        rewrite(kit.make(f"{body} {FROM_SUMS}", weights=weights), to="dynamic")
+
+
+# What resembles a number of the size and is none.
+INNOCENT = {
+    "symmetric-pads": ("m = ReduceMean <keepdims = 0, axes = [2, 3]> (fmap) made = Relu (m)", {}),
+    "another-number": (f"{SUM} made = Div (s, c)", {"c": 50}),
+    "behind-a-maximum": (
+        "s = ReduceMax <keepdims = 0, axes = [2, 3]> (fmap) made = Div (s, c)", {"c": CELLS},
+    ),
+    "beside-a-map": (
+        """d = Div (fmap, c) made = ReduceMean <keepdims = 0, axes = [2, 3]> (d)""", {"c": CELLS},
+    ),
+    "sum-over-channels": (
+        """s = ReduceSum <keepdims = 1> (fmap, one) d = Div (fmap, s) e = Mul (d, c)
+           made = ReduceMean <keepdims = 0, axes = [2, 3]> (e)""", {"c": CELLS},
+    ),
+    "rounded-up": (
+        """p = MaxPool <kernel_shape = [3, 3], strides = [2, 2], pads = [0, 0, 1, 1]> (fmap)
+           made = ReduceMean <keepdims = 0, axes = [2, 3]> (p)""", {},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INNOCENT)
+def test_what_needs_no_number_of_cells_is_left_as_it_is(kit, name):
+    body, floats = INNOCENT[name]
+    model = network(kit, body, floats=floats, constants={"one": [1]})
+    done = rewrite(model, to="dynamic")
+    assert done.applied
+    assert len(done.model.graph.node) <= len(model.graph.node) + 12  # the guard, and no count
+    assert sum(node.op_type == "Reciprocal" for node in done.model.graph.node) == 0
+
+
+def test_a_sum_before_an_fc_head_is_freed_for_adaptive_and_fcn(kit):
+    body = """s = ReduceSum <keepdims = 1> (fmap, axes) d = Div (s, c) g = Sigmoid (d)
+              gated = Mul (fmap, g) made = Flatten (gated)"""
+    model = network(kit, body, floats={"c": CELLS}, weights={"w": (5, 256), "bias": (5,)})
+    for to in ("adaptive", "fcn"):
+        done = rewrite(model, to=to)
+        divided = next(node for node in done.model.graph.node if node.op_type == "Div")
+        assert divided.input[1] != "c", to
+    assert find_head(model).feature_map == "gated"
+
+
+def test_a_number_in_the_head_that_adaptive_keeps_is_the_head_s(kit):
+    body = "made = Flatten (fmap)"
+    tail = """fc = Gemm <transB = 1> (made, w, bias)
+              s = ReduceSum <keepdims = 1> (fc, one) scores = Div (fc, s)"""
+    weights = {"w": (5, 256), "bias": (5,)}
+    model = network(kit, body, constants={"one": [1]}, tail=tail, weights=weights)
+    assert rewrite(model, to="adaptive").applied
+
+
+def test_keep_names_a_node_of_the_graph(kit):
+    body, number, _ = AVERAGES["sum-divided"]
+    with pytest.raises(UsageError, match="keep 'nobody': the graph has no node of that name"):
+        rewrite(network(kit, body, floats={"c": number}), to="dynamic", keep=["nobody"])
+
+
+def test_the_command_takes_a_user_s_word_for_a_node(kit, tmp_path, capsys):
+    from anysize.cli import main
+
+    body, floats, constants, _ = SUSPECTS["less-one"]
+    model = network(kit, body, floats=floats, constants=constants)
+    source, out = tmp_path / "in.onnx", tmp_path / "out.onnx"
+    source.write_bytes(model.SerializeToString())
+    words = ["rewrite", str(source), "-o", str(out), "--to", "dynamic"]
+    assert main(words) == 2
+    assert "--keep made says that it is a constant" in capsys.readouterr().err
+    assert main([*words, "--keep", "nobody"]) == 2
+    assert not out.exists()
+    assert main([*words, "--keep", "made"]) == 0
+    assert out.exists()
