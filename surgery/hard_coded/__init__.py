@@ -5,8 +5,8 @@ from __future__ import annotations
 from anysize.surgery.hard_coded.meanings import Axis, Piece, grows, lengths
 from anysize.surgery.hard_coded.numbers import Number, find_numbers, may_hold_numbers
 from anysize.surgery.hard_coded.paddings import is_open, paddings, traced_paddings
-from anysize.surgery.hard_coded.search import Follows, Found, find_baked
-from anysize.surgery.hard_coded.trials import SHAPE_INPUT, Reading
+from anysize.surgery.hard_coded.search import Follows, Found, find_hard_coded
+from anysize.surgery.hard_coded.trials import SHAPE_INPUT, ShapeMeaning
 
 __all__ = [
     "SHAPE_INPUT",
@@ -15,8 +15,8 @@ __all__ = [
     "Found",
     "Number",
     "Piece",
-    "Reading",
-    "find_baked",
+    "ShapeMeaning",
+    "find_hard_coded",
     "find_numbers",
     "grows",
     "is_open",

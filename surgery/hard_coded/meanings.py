@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import combinations_with_replacement, pairwise, product
 
-__all__ = ["Axis", "Piece", "grows", "lengths", "readings"]
+__all__ = ["Axis", "Piece", "grows", "lengths", "meanings"]
 
 Piece = tuple[int, ...]
 Axis = tuple[Piece, ...]
@@ -33,7 +33,7 @@ def lengths(axis: Axis, cases: int) -> Piece:
     return tuple(math.prod(piece[case] for piece in axis) for case in range(cases))
 
 
-def readings(axes: Sequence[Axis], target: Sequence[int]) -> tuple[tuple[Axis, ...], ...]:
+def meanings(axes: Sequence[Axis], target: Sequence[int]) -> tuple[tuple[Axis, ...], ...]:
     """List what a Reshape to `target` may mean for a tensor with these axes.
 
     Args:

@@ -19,8 +19,8 @@ from anysize.surgery.hard_coded.meanings import Piece, lengths
 from anysize.surgery.hard_coded.trials import (
     WAY_OUT,
     Attempt,
-    BakedWalk,
-    Reading,
+    HardCodedWalk,
+    ShapeMeaning,
     Source,
     Subject,
     UnreadableError,
@@ -29,7 +29,7 @@ from anysize.surgery.hard_coded.trials import (
 from anysize.surgery.shapes import shape_walk
 from anysize.surgery.size_guard import without_guards
 
-__all__ = ["Follows", "Found", "find_baked"]
+__all__ = ["Follows", "Found", "find_hard_coded"]
 
 # What a rewritten graph takes other than at the training size.
 Follows = Literal["batch", "size and batch"]
@@ -42,17 +42,17 @@ class Found:
     """The one reading of a graph that holds.
 
     Attributes:
-        readings: For the output of each node with a shape that follows the image, its meaning.
+        meanings: For the output of each node with a shape that follows the image, its meaning.
         sources: For each extent of the image, where its length can be read.
         cases: How many sizes were walked.
     """
 
-    readings: Mapping[str, Reading]
+    meanings: Mapping[str, ShapeMeaning]
     sources: Mapping[Piece, Source]
     cases: int
 
 
-def find_baked(
+def find_hard_coded(
     graph: Graph,
     size: Size,
     *,
@@ -123,14 +123,14 @@ class _Search:
             return str(attempts[0].error)
         for other in holding[1:]:
             self._refuse_difference(holding[0], other, cases)
-        return Found(holding[0].readings, holding[0].sources, len(cases))
+        return Found(holding[0].meanings, holding[0].sources, len(cases))
 
     def _attempts(self, cases: Sequence[tuple[Size, int]]) -> list[Attempt]:
         attempts: list[Attempt] = []
         pending: list[tuple[int, ...]] = [()]
         while pending:
             prefix = pending.pop()
-            attempt = BakedWalk(self._subject, cases, prefix).attempt()
+            attempt = HardCodedWalk(self._subject, cases, prefix).attempt()
             attempts.append(attempt)
             for place in range(len(prefix), len(attempt.counts)):
                 kept = tuple(attempt.choices[:place])
@@ -145,11 +145,11 @@ class _Search:
     def _refuse_difference(
         self, one: Attempt, other: Attempt, cases: Sequence[tuple[Size, int]]
     ) -> None:
-        for name, reading in one.readings.items():
-            twin = other.readings.get(name)
+        for name, meaning in one.meanings.items():
+            twin = other.meanings.get(name)
             if twin is None:
                 continue
-            of_one, of_other = _sides(reading, len(cases)), _sides(twin, len(cases))
+            of_one, of_other = _sides(meaning, len(cases)), _sides(twin, len(cases))
             if of_one == of_other:
                 continue
             graph = self._subject.graph
@@ -165,6 +165,6 @@ class _Search:
             )
 
 
-def _sides(reading: Reading, cases: int) -> tuple[tuple[int, ...], ...]:
+def _sides(meaning: ShapeMeaning, cases: int) -> tuple[tuple[int, ...], ...]:
     """Return the shape that a reading has in each case."""
-    return tuple(zip(*(lengths(axis, cases) for axis in reading.axes), strict=True))
+    return tuple(zip(*(lengths(axis, cases) for axis in meaning.axes), strict=True))

@@ -11,7 +11,7 @@ import onnx
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
 from anysize.surgery.graph import Graph, attribute
-from anysize.surgery.hard_coded.meanings import Axis, Piece, grows, lengths, readings
+from anysize.surgery.hard_coded.meanings import Axis, Piece, grows, lengths, meanings
 from anysize.surgery.shapes import (
     IllegalSizeError,
     Shape,
@@ -26,8 +26,8 @@ __all__ = [
     "SHAPE_INPUT",
     "WAY_OUT",
     "Attempt",
-    "BakedWalk",
-    "Reading",
+    "HardCodedWalk",
+    "ShapeMeaning",
     "Source",
     "Subject",
     "UnreadableError",
@@ -49,7 +49,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ShapeMeaning:
     """What a node's shape means.
 
     Attributes:
@@ -93,19 +93,19 @@ class Attempt:
     Attributes:
         choices: Which was taken, in order.
         counts: Of how many.
-        readings: See `Found`.
+        meanings: See `Found`.
         sources: See `Found`.
         error: Why the walk ended early; None where the reading holds.
     """
 
     choices: list[int] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
-    readings: dict[str, Reading] = field(default_factory=dict)
+    meanings: dict[str, ShapeMeaning] = field(default_factory=dict)
     sources: dict[Piece, Source] = field(default_factory=dict)
     error: DeclinedError | IllegalSizeError | None = None
 
 
-class BakedWalk:
+class HardCodedWalk:
     """One walk at several sizes at once.
 
     Args:
@@ -127,7 +127,7 @@ class BakedWalk:
         self._note(subject.image)
 
     def attempt(self) -> Attempt:
-        """Walk to the end, or to where the readings chosen do not hold."""
+        """Walk to the end, or to where the meanings chosen do not hold."""
         try:
             for step in self._subject.walk.steps:
                 made = [name for name in step.node.output if name]
@@ -149,7 +149,7 @@ class BakedWalk:
 
     def _is_trained(self, exc: IllegalSizeError) -> bool:
         """Say whether the graph fails at the training size already, before anything is read."""
-        return not self._result.readings and exc.size == self._runs[0].size
+        return not self._result.meanings and exc.size == self._runs[0].size
 
     def _check_batch(self) -> None:
         for name in self._subject.tensors:
@@ -247,7 +247,7 @@ class BakedWalk:
             run.types[node.output[0]] = run.types.get(node.input[0], onnx.TensorProto.FLOAT)
             self._subject.walk.record(step, node.output[0], shape, run)
         if any(grows(piece) for piece in made):
-            self._result.readings[node.output[0]] = Reading(axes, before, made == as_written)
+            self._result.meanings[node.output[0]] = ShapeMeaning(axes, before, made == as_written)
         return axes
 
     def _choose(self, options: Sequence[tuple[Axis, ...]]) -> tuple[Axis, ...]:
@@ -283,7 +283,7 @@ class BakedWalk:
         if node.op_type == "Reshape":
             if not any(grows(piece) for axis in before for piece in axis):
                 return [tuple(((side,) * self._cases,) for side in trained)]
-            found = list(readings(before, trained))
+            found = list(meanings(before, trained))
             for axes in found:
                 self._divide(before, axes)
             return found

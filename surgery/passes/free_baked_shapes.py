@@ -24,8 +24,8 @@ from anysize.surgery.hard_coded import (
     Follows,
     Found,
     Piece,
-    Reading,
-    find_baked,
+    ShapeMeaning,
+    find_hard_coded,
     grows,
     lengths,
 )
@@ -67,14 +67,14 @@ def free_baked_shapes(
         return refused(graph, "the training size is not known")
     if not is_given_shapes(graph, tensors):
         return refused(graph, "no node is given a shape")
-    found = find_baked(graph, size, tensors=tensors, follows=follows)
+    found = find_hard_coded(graph, size, tensors=tensors, follows=follows)
     if isinstance(found, str):
         return refused(graph, found)
     edits = Edits()
-    for name, reading in found.readings.items():
+    for name, meaning in found.meanings.items():
         index = graph.producer(name)
-        if index is not None and not reading.is_as_written:
-            _free(graph, index, reading, _earlier(graph, index, found), edits)
+        if index is not None and not meaning.is_as_written:
+            _free(graph, index, meaning, _earlier(graph, index, found), edits)
     return applied(graph, edits, "no shape is built in")
 
 
@@ -98,18 +98,18 @@ def _earlier(graph: Graph, index: int, found: Found) -> Found:
     return replace(found, sources=sources)
 
 
-def _free(graph: Graph, index: int, reading: Reading, found: Found, edits: Edits) -> None:
+def _free(graph: Graph, index: int, meaning: ShapeMeaning, found: Found, edits: Edits) -> None:
     node = onnx.NodeProto()
     node.CopyFrom(graph.node(index))
     emitter = Emitter(graph.model, node.output[0])
-    entries = _entries(node, reading, found.cases)
+    entries = _entries(node, meaning, found.cases)
     position = SHAPE_INPUT[node.op_type]
     if node.op_type == "Reshape":
         kept = [a for a in node.attribute if a.name not in ("allowzero", "shape")]
         del node.attribute[:]
         node.attribute.extend(kept)
     if emitter.opset >= _SHAPE_AS_INPUT or node.op_type != "Reshape":
-        target = _computed(emitter, node, entries, reading, found)
+        target = _computed(emitter, node, entries, meaning, found)
         node.input[position:] = [target, *node.input[position + 1 :]]
         edits.put(index, [*emitter.nodes, node], emitter.initializers)
         return
@@ -123,12 +123,12 @@ def _free(graph: Graph, index: int, reading: Reading, found: Found, edits: Edits
     edits.nodes[index] = [node]
 
 
-def _entries(node: onnx.NodeProto, reading: Reading, cases: int) -> list[int | Axis]:
+def _entries(node: onnx.NodeProto, meaning: ShapeMeaning, cases: int) -> list[int | Axis]:
     """Write each side as the number that says it at every size, or as what it is a product of."""
-    sides = [lengths(axis, cases) for axis in reading.axes]
-    have = [lengths(axis, cases) for axis in reading.before]
+    sides = [lengths(axis, cases) for axis in meaning.axes]
+    have = [lengths(axis, cases) for axis in meaning.before]
     entries: list[int | Axis] = []
-    for place, (side, axis) in enumerate(zip(sides, reading.axes, strict=True)):
+    for place, (side, axis) in enumerate(zip(sides, meaning.axes, strict=True)):
         is_kept = place < len(have) and have[place] == side
         if not grows(side):
             entries.append(side[0])
@@ -148,11 +148,11 @@ def _computed(
     emitter: Emitter,
     node: onnx.NodeProto,
     entries: Sequence[int | Axis],
-    reading: Reading,
+    meaning: ShapeMeaning,
     found: Found,
 ) -> str:
     """Emit a shape, from numbers and from axes of tensors."""
-    have = [lengths(axis, found.cases) for axis in reading.before]
+    have = [lengths(axis, found.cases) for axis in meaning.before]
     parts: list[str] = []
     numbers: list[int] = []
     for entry in entries:

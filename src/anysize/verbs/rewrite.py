@@ -38,6 +38,8 @@ _WHAT = {"fcn": "fully convolutional", "dynamic": "batch, height and width freed
 # A file has no module behind it; "verified" is said against one alone.
 _COMPARED = "consistent with the file's own layers"
 _UNPROVED = "--no-verify writes the file without a proof"
+# A way out that `validate` has.
+_ARBITER = "; give --arbiter none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +241,8 @@ def _prove(
             # Labels and saturated probabilities agree; what they are read from varies.
             proof = prove_rewrite(old, new, sizes, training=done.size, scores=True, keep=keep)
     except (ModelFileError, SourceError) as exc:  # no kernel: double, bfloat16, opset 6
-        raise NotRunError(f"{original}: cannot be proved: {exc}; {_UNPROVED}") from exc
+        reason = str(exc).removesuffix(_ARBITER)
+        raise NotRunError(f"{original}: cannot be proved: {reason}; {_UNPROVED}") from exc
     if any(cell.verdict == "rejected" for cell in proof.cells):
         raise NotRunError(
             f"{original}: cannot be proved, since the original itself does not run: "

@@ -7,7 +7,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anysize.surgery.hard_coded.meanings import grows, lengths, readings
+from anysize.surgery.hard_coded.meanings import grows, lengths, meanings
 
 BATCH, HEIGHT, WIDTH = (1, 3, 5, 7), (8, 16, 40, 15), (8, 24, 16, 25)
 
@@ -38,7 +38,7 @@ def baked(draw):
 @given(baked())
 def test_what_was_baked_at_one_size_is_read_back_for_all(case):
     before, after = case
-    (found,) = readings(before, at(after, 0))
+    (found,) = meanings(before, at(after, 0))
     for other in range(4):
         assert at(found, other) == at(after, other)
 
@@ -56,7 +56,7 @@ def test_no_reading_changes_the_number_of_elements(case, data):
         if len(target) > 6:
             break
     target.append(elements)
-    for found in readings(before, target):
+    for found in meanings(before, target):
         assert at(found, 0) == target
         for other in range(1, 4):
             assert math.prod(at(found, other)) == math.prod(at(before, other))
@@ -64,7 +64,7 @@ def test_no_reading_changes_the_number_of_elements(case, data):
 
 def test_a_square_map_keeps_height_before_width():
     channels = ((58,) * 4, (2,) * 4)
-    (found,) = readings([(BATCH,), channels[:1], channels[1:], (HEIGHT,), (WIDTH,)], [1, 116, 64])
+    (found,) = meanings([(BATCH,), channels[:1], channels[1:], (HEIGHT,), (WIDTH,)], [1, 116, 64])
     assert [lengths(axis, 4) for axis in found][2] == tuple(
         h * w for h, w in zip(HEIGHT, WIDTH, strict=True)
     )
@@ -72,15 +72,15 @@ def test_a_square_map_keeps_height_before_width():
 
 def test_half_of_a_height_is_read_in_two_ways_where_both_are_whole():
     even = (8, 16, 40, 24)
-    found = readings([(BATCH,), (even,)], [1, 4, 2])
+    found = meanings([(BATCH,), (even,)], [1, 4, 2])
     assert [at(axes, 1) for axes in found] == [[3, 8, 2], [3, 4, 4]]
     assert not any(grows(lengths(found[0][2], 4)) for _ in found)
 
 
 def test_a_batch_that_would_have_to_be_transposed_is_not_read():
-    assert readings([(BATCH,), ((4,) * 4,), (HEIGHT,)], [4, 1, 8]) == ()
+    assert meanings([(BATCH,), ((4,) * 4,), (HEIGHT,)], [4, 1, 8]) == ()
 
 
 def test_a_batch_with_two_places_is_read_in_two_ways():
-    found = readings([(HEIGHT,), (BATCH,), ((6,) * 4,)], [8, 2, 3])
+    found = meanings([(HEIGHT,), (BATCH,), ((6,) * 4,)], [8, 2, 3])
     assert [at(axes, 1) for axes in found] == [[48, 2, 3], [16, 6, 3]]
