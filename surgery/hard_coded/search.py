@@ -74,7 +74,7 @@ def find_hard_coded(
         DeclinedError: A shape can mean different things, or nothing; the node is named.
         IllegalSizeError: The graph does not take images of `size`.
     """
-    trial = without_guards(graph, "min", "max", "map")
+    trial = without_guards(graph, "min", "max", "map", "steps")
     image = image_input(trial.model).name
     made = {name for node in trial.nodes for name in node.output}
     subject = Subject(

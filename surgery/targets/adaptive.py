@@ -34,7 +34,7 @@ def to_adaptive(graph: Graph, size: Size | None, output: Output) -> Rewritten | 
         UsageError: Another output was asked for.
     """
     refuse_other_outputs("adaptive", output)
-    drop_guards(graph, "min", "max", "map")
+    drop_guards(graph, "min", "max", "map", "steps")
     free_backbone(graph, size)
     found = find_fixed_heads(graph, size)
     if isinstance(found, NotNeeded):

@@ -51,7 +51,7 @@ def to_resize(graph: Graph, size: Size | None, output: Output) -> Rewritten | No
     if trained is None:
         raise DeclinedError("the training size is not known; give --size to say it")
     heads = _fixed_heads(graph, size)
-    drop_guards(graph, "min")
+    drop_guards(graph, "min", "steps")
     if heads:  # what bounds an FC head says nothing of the image that is resized for it
         drop_guards(graph, "max", "map")
     free_backbone(graph, size, follows="batch")

@@ -159,3 +159,11 @@ def exported(module, size):
             input_names=["image"],
         )
     return onnx.load_from_string(stream.getvalue())
+
+
+def test_what_is_resized_to_the_training_size_takes_every_remainder(kit):
+    model = kit.make(f"{SKIP} {POOLED}", weights={"w": (3, 3, 1, 1)}, outputs="float[1, 3] scores")
+    freed = rewrite(model, to="dynamic").model
+    resized = rewrite(freed, to="resize")
+    assert resized.sizes == SizeRange(Size(1, 1))
+    assert kit.run(resized.model, kit.images(1, 3, 33, 47))[0].shape == (1, 3)
