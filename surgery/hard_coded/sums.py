@@ -55,7 +55,7 @@ class Cells:
 
     Attributes:
         tensor: Has the axis.
-        axis: Its number.
+        axis: Number of the axis.
         length: At the training size.
         does_follow: Whether the length follows the image.
     """

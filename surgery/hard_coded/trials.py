@@ -53,7 +53,7 @@ class ShapeMeaning:
     """What a node's shape means.
 
     Attributes:
-        axes: Of its output.
+        axes: Axes of the output that is compared.
         before: Axes of its first input.
         is_as_written: Whether the node says so already.
     """
@@ -69,7 +69,7 @@ class Subject:
 
     Attributes:
         graph: The graph.
-        image: Its image.
+        image: The image that it runs on.
         tensors: Whose axis 0 has to be the batch in the end.
         walk: The nodes that they are computed from.
         names: Tensors of the main graph that are computed from the image.

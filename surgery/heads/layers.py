@@ -33,7 +33,7 @@ class Linear:
     """A fully connected layer: `output = alpha · input · weightᵀ + beta · bias`.
 
     Attributes:
-        nodes: Its nodes, the one with the weight first.
+        nodes: The layer's nodes, the one with the weight first.
         label: The first node's name, for messages.
         data: The input tensor.
         output: The output tensor.
@@ -97,10 +97,10 @@ class SingleNode:
     """A layer that is one node.
 
     Attributes:
-        node: Its node.
+        node: The node that makes it.
         label: The node's name, for messages.
         inputs: The tensors it reads that depend on the image, in order.
-        outputs: Its outputs, "" for one that is left out.
+        outputs: Names of the node's outputs, "" for one that is left out.
         layout: Layout of the outputs, of the first one where they differ.
     """
 

@@ -46,7 +46,7 @@ def refuse_oversized(model: Model, path: Path) -> None:
 
     Args:
         model: Not run, and its weights are not read.
-        path: Its file, for the message.
+        path: The model's file, for the message.
 
     Raises:
         ModelFileError: It has one, at the size that it was made for.

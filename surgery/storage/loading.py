@@ -76,7 +76,7 @@ def model_files(path: Path | str, model: onnx.ModelProto | None = None) -> tuple
     A model that cannot be read consists of itself.
 
     Args:
-        path: Its file.
+        path: The model's file.
         model: What was read from there, if that was done already.
     """
     path = Path(path)

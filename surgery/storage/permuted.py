@@ -151,7 +151,7 @@ class _Source:
 
     Args:
         piece: The range.
-        dtype: Of its elements.
+        dtype: Type of the elements.
     """
 
     def __init__(self, piece: ExternalRange, dtype: np.dtype[np.generic]) -> None:

@@ -111,7 +111,7 @@ def read_structure(stream: BinaryIO, path: Path) -> Structure:
 
     Args:
         stream: The file, open; its position does not matter.
-        path: Its path, of which the name is recorded.
+        path: The model's path, of which the name is recorded.
 
     Raises:
         ModelFileError: It is no protobuf message, or holds more than any network does.
@@ -210,7 +210,7 @@ def placeholder(location: str, offset: int, length: int, *, has_location: bool) 
     Args:
         location: Name of the file, quoted as in a URL: protobuf's strings hold no odd bytes.
         offset: Where in the file the weight begins.
-        length: Its bytes.
+        length: Number of bytes.
         has_location: Whether the tensor stated its `data_location`, which nobody has to.
     """
     shell = onnx.TensorProto(data_location=onnx.TensorProto.EXTERNAL)

@@ -37,8 +37,8 @@ class Field:
     """One field of a serialised message.
 
     Attributes:
-        number: Its number in the message's definition.
-        kind: Its wire type.
+        number: The field's number in the message's definition.
+        kind: Wire type of the field.
         start: Where its tag begins.
         value: Where its value begins, behind tag and length.
         end: Where it ends.

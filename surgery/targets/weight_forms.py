@@ -19,7 +19,7 @@ class Placed:
     """A constant in the form that a layer reads.
 
     Attributes:
-        name: Its tensor.
+        name: Name of the weight's tensor.
         nodes: What stays between the stored tensor and that one, such as DequantizeLinear; to be
             put before the layer.
     """

@@ -68,7 +68,7 @@ def bisect_report(
     """Add a diagnosis to the first cell of each runtime that can be diagnosed.
 
     Args:
-        report: Of the file.
+        report: Report of the file.
         path: The file.
         runtimes: Those of the report, in its order.
         inputs_of: Gives the images of a cell.
@@ -117,7 +117,7 @@ def diagnose(
     Args:
         runtime: That the cell is of.
         path: The file under test.
-        inputs: Of the cell, by name.
+        inputs: Inputs of the cell, by name.
         cell: With the verdict `mismatch`, `shape`, `error` or `unsupported`.
         profile: The error profile that the cell was judged by.
         threads: Threads that one operator may use.

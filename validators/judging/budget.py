@@ -182,7 +182,7 @@ class Deviation:
         scale: s, the largest absolute value of the arbiter, fill values left out.
         needed_atol: The smallest atol (with the `Tolerance`'s rtol, else rtol 0) that would pass.
         index: Place of the worst element; () for a scalar or an empty output.
-        got: Its value.
+        got: Value that the runtime answered there.
         expected: What it should be.
         non_finite: The worst element is a NaN or Inf on one side only.
         is_exact: Whole numbers or booleans, which have no budget.

@@ -29,8 +29,8 @@ class Diagnosis:
             `state`; or `unknown`.
         text: The same in one line.
         node: Name of the first node that is wrong; "" where none is.
-        operator: Of that node.
-        tensor: Its output.
+        operator: Operator of that node.
+        tensor: The output that is shown.
         shape: Of that output, as the graph means it; () for a scalar or where there is none.
         error: The largest error of that tensor, relative to its largest value.
         budget: What the error may be there.

@@ -19,7 +19,7 @@ class Level:
     """One colour of the heat map.
 
     Attributes:
-        name: Of its class in the style sheet.
+        name: Name of the level's class in the style sheet.
         mark: One letter that says it without colour.
         text: For the legend.
     """

@@ -42,7 +42,7 @@ class Provider:
 
     Attributes:
         name: ONNX Runtime's name for it.
-        options: Its options, in ONNX Runtime's words.
+        options: Options of the provider, in ONNX Runtime's words.
         tf32: Whether its products may be rounded to TF32; None where it has none.
     """
 
@@ -59,8 +59,8 @@ class Execution:
     """One node of the graph that ran, as the profile has it.
 
     Attributes:
-        node: Its name.
-        operator: Its type.
+        node: Name of the node.
+        operator: Operator of the node.
         provider: What executed it.
         is_shape: It computes sizes or indices, and no values.
     """

@@ -41,9 +41,9 @@ class IsolatedRuntime:
     Args:
         name: The word for `--runtimes`.
         target: `module:Class` of it, importable as it is here.
-        profile: Its error profile, until it has been asked.
+        profile: Error profile of the runtime, until it has been asked.
         device: What it computes on, until it has been asked.
-        limits: Of each worker; None for the default ones of the device.
+        limits: Limits of each worker; None for the default ones of the device.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class IsolatedSession:
         target: `module:Class` of the runtime.
         model_path: The file.
         threads: Threads that one operator may use.
-        limits: Of each worker.
+        limits: Limits of each worker.
         worker: One that has loaded no model yet; it belongs to the session from now on.
         shared: Gives a worker that stays somebody else's, in the place of one of its own.
     """

@@ -26,8 +26,8 @@ class RuntimeInfo:
         name: The word for `--runtimes`.
         text: What it is.
         device: What it computes on.
-        profile: Its error profile.
-        version: Of the installed package; "" where it is not available.
+        profile: Error profile of the runtime.
+        version: Version of the installed package; "" where it is not available.
         is_available: Whether it can run here.
         reason: Why not.
         install: The command that installs it; "" where it is available.
@@ -48,7 +48,7 @@ def get_runtime(name: str, *, limits: Limits | None = None, tf32: bool = False) 
 
     Args:
         name: A key of `known_runtimes()`.
-        limits: Of its worker process; None for the default ones of its device.
+        limits: Limits of its worker process; None for the default ones of its device.
         tf32: Allow TF32 where the runtime has it.
 
     Raises:

@@ -19,7 +19,7 @@ class Limits:
     Attributes:
         load_s: Seconds for starting, importing the runtime and loading the model.
         run_s: Seconds for one run.
-        memory_bytes: Of address space; 0 sets no limit. Not enforced on Windows.
+        memory_bytes: Bytes of address space; 0 sets no limit. Not enforced on Windows.
     """
 
     load_s: float = 300.0
@@ -43,7 +43,7 @@ def limit_this_process(memory_bytes: int) -> None:
     It leaves no core file, and ends with the process that started it.
 
     Args:
-        memory_bytes: Of address space, and of each file; 0 for no limit.
+        memory_bytes: Bytes of address space, and of each file; 0 for no limit.
     """
     if sys.platform != "win32":
         import resource

@@ -19,7 +19,7 @@ class SharedWorker:
 
     Args:
         target: `module:Class` of the runtime.
-        limits: Of the worker; None for the default ones of a CPU.
+        limits: Limits of the worker; None for the default ones of a CPU.
     """
 
     def __init__(self, target: str, *, limits: Limits | None = None) -> None:

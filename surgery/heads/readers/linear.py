@@ -20,7 +20,7 @@ class _Product:
 
     Attributes:
         data: The other factor.
-        layout: Its layout, transposed where the operator does that.
+        layout: How its weight lies, transposed where the operator does that.
         axis: The axis of it that is summed over.
         weight: The constant, seen as `(out_features, in_features)`.
         is_left: Whether the constant stands on the left.

@@ -27,7 +27,7 @@ class Call:
     """One call that makes tensors.
 
     Attributes:
-        name: Of the function or method.
+        name: Name of the function or method.
         inputs: Numbers of the values that it reads, of those that come from the image.
         outputs: Numbers of the values that it makes.
     """
@@ -48,7 +48,7 @@ class Recording:
 
     Attributes:
         calls: All that make tensors. A tensor that is changed in place becomes a new value.
-        shapes: Of the values, by number.
+        shapes: Shapes of the values, by number.
         outputs: Values that the module returns.
     """
 
@@ -137,8 +137,8 @@ def record(module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> Rec
 
     Args:
         module: In evaluation mode; not modified.
-        shape: Of the image, `(batch, channels, height, width)`.
-        dtype: Of the image.
+        shape: Shape of the image, `(batch, channels, height, width)`.
+        dtype: Type of the image.
 
     Raises:
         RuntimeError: The module needs numbers on the way, or does not take the image.

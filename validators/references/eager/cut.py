@@ -35,7 +35,7 @@ class Cut:
     Attributes:
         map_at: The call that makes the feature map.
         entry_at: The call whose result a window is put in for: the same, or a global average.
-        entry_shape: Of that result, without the batch.
+        entry_shape: Shape of that result, without the batch.
         window: Height and width of the map that the head takes; 1×1 behind a global average.
         scores_at: The call whose result the only output's Softmax, LogSoftmax or ArgMax reads;
             None without one.
