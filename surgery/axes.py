@@ -10,8 +10,6 @@ from anysize.surgery.graph import Graph, Model, image_input, image_layout
 
 __all__ = ["fixed_axes", "free_axes"]
 
-_AXES = {0: "batch", 2: "height", 3: "width"}
-
 
 def free_axes(
     model: Model,
@@ -24,7 +22,7 @@ def free_axes(
 ) -> onnx.ModelProto:
     """Name the free axes of the image input and of the outputs, and drop stale inner shapes.
 
-    The input becomes `(batch, channels, height, width)`, or its channels stay where they are. Axis
+    The input becomes `(batch, channels, height, width)`, or its channels stay last. Axis
     0 of every output becomes `batch`; an output of rank 4 ends in `map_height`, `map_width`. Only
     declarations change: whether the nodes between can take other sizes is for the caller to prove.
 
@@ -67,8 +65,11 @@ def free_axes(
 
 def fixed_axes(model: Model) -> tuple[str, ...]:
     """Name the axes of the image that a file declares with a number: batch, height, width."""
-    dims = image_input(Graph.of(model).model).type.tensor_type.shape.dim
-    return tuple(name for axis, name in _AXES.items() if dims[axis].dim_value)
+    graph = Graph.of(model)
+    dims = image_input(graph.model).type.tensor_type.shape.dim
+    layout = image_layout(graph)
+    axes = {layout.batch: "batch", layout.height: "height", layout.width: "width"}
+    return tuple(name for axis, name in axes.items() if dims[axis].dim_value)
 
 
 def _drop_stale_shapes(graph: Graph, others: Iterable[str]) -> None:

@@ -7,10 +7,13 @@ the input's four axes are followed to there, over whatever an exporter puts befo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from anysize.errors import DeclinedError
 from anysize.sizes import MAX_SIDE, Size
@@ -21,11 +24,12 @@ from anysize.surgery.graph.inputs import image_input
 
 __all__ = [
     "ImageLayout",
-    "channels_last_words",
     "image_layout",
-    "require_channels_first",
+    "require_sides_together",
     "static_size",
 ]
+
+_Number = TypeVar("_Number", bound=np.generic)
 
 # They slide over all axes but the first two, or summarise these.
 _WINDOWS = frozenset(
@@ -78,6 +82,24 @@ class ImageLayout:
         named = {1: "channels first", 3: "channels last"}
         return named.get(self.channels, f"channels in axis {self.channels}")
 
+    @property
+    def sides(self) -> tuple[int, int]:
+        """The axes of height and width."""
+        return self.height, self.width
+
+    def size(self, shape: Sequence[int]) -> Size:
+        """Return the size of images of a shape."""
+        return Size(shape[self.height], shape[self.width])
+
+    def arranged(self, images: NDArray[_Number]) -> NDArray[_Number]:
+        """Turn images `(batch, channels, height, width)` so that their axes lie as here."""
+        turned = np.moveaxis(images, (0, 1, 2, 3), (self.batch, self.channels, *self.sides))
+        return np.ascontiguousarray(turned)
+
+    def channels_first(self, images: NDArray[_Number]) -> NDArray[_Number]:
+        """Turn images whose axes lie as here to `(batch, channels, height, width)`."""
+        return images.transpose(self.batch, self.channels, *self.sides)
+
     def shape(self, batch: int, channels: int, size: Size) -> tuple[int, ...]:
         """Return the shape of such an image, in the order of the input's axes."""
         sides = [0, 0, 0, 0]
@@ -103,25 +125,20 @@ def image_layout(model: Model) -> ImageLayout:
     return graph.found("image layout", lambda: _inlined_layout(graph))
 
 
-def channels_last_words(name: str, layout: ImageLayout) -> str:
-    """Say what is wrong with an input whose channels are not in axis 1, and what to do."""
-    return (
-        f"input {name!r} has its {layout.words}, expected (batch, channels, height, width); export "
-        f"with them first (tf2onnx: --inputs-as-nchw {name})"
-    )
-
-
-def require_channels_first(model: Model) -> None:
-    """Decline a graph whose image input is not `(batch, channels, height, width)`.
+def require_sides_together(model: Model) -> ImageLayout:
+    """Return the layout of a graph's image; decline one with its channels between the sides.
 
     Raises:
         DeclinedError: It is not; the node that tells is named.
     """
     graph = Graph.of(model)
     layout = image_layout(graph)
-    if layout.is_channels_first:
-        return
-    reason = channels_last_words(image_input(graph.model).name, layout)
+    if layout.width == layout.height + 1:
+        return layout
+    reason = (
+        f"input {image_input(graph.model).name!r} has its {layout.words}, expected (batch, "
+        "channels, height, width) or (batch, height, width, channels)"
+    )
     if layout.witness is None:
         raise DeclinedError(reason)
     name = graph.node(layout.witness).name

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
-from anysize.surgery.graph import Graph, Model, attribute, inferred, require_channels_first
+from anysize.surgery.graph import Graph, Model, attribute, inferred
 from anysize.surgery.heads.constants import find_constant
 from anysize.surgery.heads.flattening import TracedShapes, traced_shapes
 from anysize.surgery.heads.layers import (
@@ -114,7 +114,6 @@ def find_heads(model: Model, size: Size | None = None) -> tuple[Head, ...]:
 
 
 def _find_heads(graph: Graph, size: Size | None) -> tuple[Head, ...]:
-    require_channels_first(graph)
     traced = None if size is None else traced_shapes(graph, size)
     regions = walk_back(graph, {} if traced is None else traced.shapes)
     if size is None or traced is None:

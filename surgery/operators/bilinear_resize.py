@@ -35,7 +35,7 @@ def _odd_numbers(emitter: Emitter, count: int | str) -> tuple[str, str, str]:
 def _resize_axis(
     emitter: Emitter, source: str, axis: int, count: int | str, *, elem_type: int, output: str = ""
 ) -> str:
-    """Emit `source` resampled to `count` cells along `axis` (2 or 3)."""
+    """Emit `source`, of four axes, resampled to `count` cells along `axis`."""
     length = axis_length(emitter, source, axis)
     odd, cells, denominator = _odd_numbers(emitter, count)
     position = emitter.node("Sub", emitter.node("Mul", odd, length), cells)
@@ -50,8 +50,8 @@ def _resize_axis(
         emitter.node("Cast", remainder, to=elem_type),
         emitter.node("Cast", denominator, to=elem_type),
     )
-    if axis == 2:  # along height the weights are a column
-        weight = emitter.node("Reshape", weight, emitter.constant([-1, 1]))
+    if behind := 3 - axis:  # along the height the weights are a column
+        weight = emitter.node("Reshape", weight, emitter.constant([-1] + [1] * behind))
     below = emitter.node("Gather", source, lower, axis=axis)
     above = emitter.node("Gather", source, upper, axis=axis)
     step = emitter.node("Mul", emitter.node("Sub", above, below), weight)
@@ -65,26 +65,29 @@ def emit_bilinear_resize(
     output: str,
     output_size: tuple[int | str, int | str],
     elem_type: int,
+    axes: tuple[int, int] = (2, 3),
 ) -> None:
     """Emit `F.interpolate(source, output_size, mode="bilinear", align_corners=False)`.
 
     Args:
         emitter: Where the nodes go.
-        source: Tensor name, (batch, channels, height, width).
-        output: Name of the resized tensor (batch, channels, *output_size).
+        source: Tensor name, (batch, channels, height, width) unless `axes` say otherwise.
+        output: Name of the resized tensor, (batch, channels, *output_size) alike.
         output_size: Height and width of the result: a number, or the name of an int64 tensor of
             shape (1,).
         elem_type: `onnx.TensorProto.DataType` of the source.
+        axes: Where the height and the width lie.
 
     Raises:
         DeclinedError: The opset is too old for arithmetic on shapes.
     """
     require_opset(emitter, 7, "arithmetic that broadcasts")
+    (down, across), (height, width) = axes, output_size
     if elem_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE):
         source = emitter.node("Cast", source, to=onnx.TensorProto.FLOAT)
-        rows = _resize_axis(emitter, source, 2, output_size[0], elem_type=onnx.TensorProto.FLOAT)
-        full = _resize_axis(emitter, rows, 3, output_size[1], elem_type=onnx.TensorProto.FLOAT)
+        rows = _resize_axis(emitter, source, down, height, elem_type=onnx.TensorProto.FLOAT)
+        full = _resize_axis(emitter, rows, across, width, elem_type=onnx.TensorProto.FLOAT)
         emitter.node("Cast", full, output=output, to=elem_type)
         return
-    rows = _resize_axis(emitter, source, 2, output_size[0], elem_type=elem_type)
-    _resize_axis(emitter, rows, 3, output_size[1], elem_type=elem_type, output=output)
+    rows = _resize_axis(emitter, source, down, height, elem_type=elem_type)
+    _resize_axis(emitter, rows, across, width, elem_type=elem_type, output=output)

@@ -13,7 +13,7 @@ import onnx
 
 from anysize.errors import DeclinedError, UsageError
 from anysize.sizes import Size
-from anysize.surgery.graph import Edits, Graph, Model, NameMaker, require_channels_first
+from anysize.surgery.graph import Edits, Graph, Model, NameMaker
 from anysize.surgery.heads import Layout, Linear, declined
 from anysize.surgery.heads.readers import TAILS, ReadContext, read_layer
 from anysize.surgery.metadata import read_metadata
@@ -61,7 +61,6 @@ def find_pooled_head(model: Model) -> PooledHead:
         DeclinedError: There is none, or something between does not commute with the average; the
             message names the node.
     """
-    require_channels_first(model)
     graph = Graph.of(model).light()
     reduce_mean_to_global_pool(graph)  # every spelling of the mean gets this form
     return _find(graph)

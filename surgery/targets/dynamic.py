@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
-from anysize.surgery.graph import Graph, image_input
+from anysize.surgery.axes import fixed_axes
+from anysize.surgery.graph import Graph
 from anysize.surgery.heads import declined
 from anysize.surgery.passes import free_baked_shapes, reshape_to_flatten, whole_map_pools
 from anysize.surgery.targets.fixed_head import FixedHeads, find_fixed_heads
@@ -35,8 +36,7 @@ def to_dynamic(graph: Graph, size: Size | None, output: Output) -> Rewritten | N
     _refuse_fixed(graph, trained)
     flattens = reshape_to_flatten(graph, trained)
     is_changed = free_baked_shapes(graph, trained).applied or flattens.applied
-    dims = image_input(graph.model).type.tensor_type.shape.dim
-    if not is_changed and not any(dims[axis].dim_value for axis in (0, 2, 3)):
+    if not is_changed and not fixed_axes(graph):
         return NotNeeded("batch, height and width are free already, and no shape is built in")
     return keep_layers(graph, trained)
 

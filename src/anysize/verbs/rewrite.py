@@ -125,14 +125,14 @@ def rewrite(
         VerificationError: The proof failed; nothing is written.
     """
     from anysize import surgery
-    from anysize.surgery.graph import Graph, require_channels_first
+    from anysize.surgery.graph import Graph, require_sides_together
 
     model, output = Path(model), Path(output)
     size = Size.parse(size) if isinstance(size, str) else size
     # Large weights stay in the file: what is read is light, and read once for rewrite and proof.
     original = Graph(surgery.load_model(model, weights="in_file"))
     _protect_weights(model, output, original.model)
-    require_channels_first(original)  # which leaving out the proof would not help
+    require_sides_together(original)  # which leaving out the proof would not help
     if verify:
         _refuse_unprovable(original, model)
     with staged_output(output) as staged:

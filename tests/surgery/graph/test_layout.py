@@ -19,7 +19,7 @@ from anysize.surgery import (
     static_size,
     trained_size,
 )
-from anysize.surgery.graph import Graph, image_layout, require_channels_first
+from anysize.surgery.graph import Graph, image_layout, require_sides_together
 
 CONV = "conv = Conv <pads = [1, 1, 1, 1]> (first, w) scores = GlobalAveragePool (conv)"
 POOL = "scores = GlobalAveragePool (first)"
@@ -177,16 +177,16 @@ def test_a_window_inside_a_function_tells():
 def test_channels_between_the_sides_are_declined_by_their_axis():
     model = layout_model("first = Transpose <perm = [0, 2, 1, 3]> (image)" + CONV, "n, h, 3, w")
     with pytest.raises(DeclinedError, match=r"'image' has its channels in axis 2, expected"):
-        require_channels_first(model)
+        require_sides_together(model)
 
 
 def test_the_node_that_tells_is_named():
     model = layout_model(*CHANNELS_LAST["Rescaling"])
     model.graph.node[3].name = "stem"
     with pytest.raises(DeclinedError, match=r"^node 'stem': .* --inputs-as-nchw image") as caught:
-        require_channels_first(model)
+        require_sides_together(model)
     assert caught.value.node == "stem"
-    require_channels_first(layout_model(*CHANNELS_FIRST["plain"]))
+    require_sides_together(layout_model(*CHANNELS_FIRST["plain"]))
 
 
 def test_the_layout_is_found_once_and_forgotten_with_an_edit():
