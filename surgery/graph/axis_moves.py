@@ -83,7 +83,7 @@ def as_transpose(before: Sequence[int | None], after: Sequence[int | None]) -> l
     Returns:
         The permutation.
     """
-    if len(before) != 4 or tuple(before) == tuple(after):
+    if len(before) != 4 or len(after) != 4 or tuple(before) == tuple(after):
         return None
     for perm in ([0, 3, 1, 2], [0, 2, 3, 1]):
         long = [axis for axis in perm if before[axis] != 1]

@@ -13,7 +13,7 @@ import onnx
 
 from anysize.errors import DeclinedError, UsageError
 from anysize.sizes import Size
-from anysize.surgery.graph import Edits, Graph, Model, NameMaker
+from anysize.surgery.graph import Edits, Graph, Model, NameMaker, attribute
 from anysize.surgery.heads import Layout, Linear, declined
 from anysize.surgery.heads.readers import TAILS, ReadContext, read_layer
 from anysize.surgery.metadata import read_metadata
@@ -82,9 +82,15 @@ def _find(graph: Graph) -> PooledHead:
             raise declined(graph, index, f"{tensor!r} is read by more than the classifier")
         if node.op_type == "GlobalAveragePool":
             return PooledHead(node.input[0], index, linear, outputs[0].name)
-        if node.op_type not in _TRANSPARENT:
+        if node.op_type not in _TRANSPARENT and not _moves_channels(node):
             raise _without_average(graph, index, linear)
         tensor = node.input[0]
+
+
+def _moves_channels(node: onnx.NodeProto) -> bool:
+    """Say whether a node puts the channels of an average last, or first, and the batch nowhere."""
+    perm = attribute(node, "perm")
+    return node.op_type == "Transpose" and perm in ([0, 2, 3, 1], [0, 3, 1, 2])
 
 
 def _without_average(graph: Graph, index: int, linear: Linear) -> DeclinedError:
