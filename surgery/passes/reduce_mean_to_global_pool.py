@@ -1,45 +1,56 @@
-"""ReduceMean over height and width → GlobalAveragePool."""
+"""Means over height and width, however they are spelled → GlobalAveragePool."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import onnx
 
+from anysize.sizes import Size
 from anysize.surgery.graph import Edits, Graph, Model, attribute, inferred, unique_name
 from anysize.surgery.passes.result import PassResult, applied, refused
+from anysize.surgery.shapes import Shape, infer_shapes, trained_size
 
 __all__ = ["reduce_mean_to_global_pool"]
 
+_MAP = ("batch", "channels", "height", "width")
 
-def reduce_mean_to_global_pool(model: Model) -> PassResult:
-    """Write a mean over axes 2 and 3 of a `(batch, C, h, w)` map as GlobalAveragePool.
 
-    Without kept dimensions a Flatten(axis=1) follows. The rank comes from onnx's shape
-    inference; where it is unknown the node stays.
+def reduce_mean_to_global_pool(model: Model, size: Size | None = None) -> PassResult:
+    """Write a mean over the cells of a `(batch, C, h, w)` map as GlobalAveragePool.
+
+    Such a mean is one over axes 2 and 3, one over each of them after the other, or one over the
+    flattened cells. Without kept dimensions a Flatten(axis=1) follows. Where the rank of the map
+    cannot be told the nodes stay.
 
     Args:
         model: Edited in place.
+        size: A size that the graph takes; what the file declares or records, by default, else
+            onnx's shape inference has to know.
 
     Returns:
         What was replaced, or why nothing was.
+
+    Raises:
+        IllegalSizeError: The graph does not take images of `size`.
     """
     graph = Graph.of(model)
     candidates = [i for i, node in enumerate(graph.nodes) if node.op_type == "ReduceMean"]
     if not candidates:
         return refused(graph, "no ReduceMean in the graph")
-    edits, values = Edits(), inferred(graph)
+    edits, shapes = Edits(), _shapes(graph, size or trained_size(graph))
     for index in candidates:
-        node = graph.node(index)
-        value = values.get(node.input[0])
-        is_map = value is not None and len(value.type.tensor_type.shape.dim) == 4
-        axes = graph.integers(node, "axes", 1) or ()
-        places = {axis + 4 if axis < 0 else axis for axis in axes}
-        if not is_map or places != {2, 3}:
+        first, left = _mean_of(graph, index, shapes)
+        if left not in (_MAP[:2], (*_MAP[:2], "", "")):
             continue
+        node = graph.node(index)
+        source = graph.node(first).input[0]
         pool = onnx.helper.make_node(
-            "GlobalAveragePool", [node.input[0]], list(node.output), name=node.name
+            "GlobalAveragePool", [source], list(node.output), name=node.name
         )
         edits.nodes[index] = [pool]
-        if not attribute(node, "keepdims", 1):
+        if len(left) == 2:
             pooled = unique_name(graph.model, f"{node.output[0]}_pooled")
             pool.output[0] = pooled
             flatten = onnx.helper.make_node(
@@ -47,3 +58,61 @@ def reduce_mean_to_global_pool(model: Model) -> PassResult:
             )
             edits.nodes[index] = [pool, flatten]
     return applied(graph, edits, "no ReduceMean is over height and width of a map")
+
+
+def _shapes(graph: Graph, size: Size | None) -> Mapping[str, Shape]:
+    """Return the shape of each tensor; with a 0 for each length that is not known."""
+    if size is not None:
+        return infer_shapes(graph, size)
+    declared = {
+        name: value.type.tensor_type.shape.dim
+        for name, value in inferred(graph).items()
+        if value.type.tensor_type.HasField("shape")
+    }
+    return {name: tuple(dim.dim_value for dim in dims) for name, dims in declared.items()}
+
+
+def _mean_of(
+    graph: Graph, index: int, shapes: Mapping[str, Shape]
+) -> tuple[int, tuple[str, ...]]:
+    """Follow a ReduceMean back to the map that it averages.
+
+    Returns:
+        The node that reads the map, and what the axes are that are left: names of `_MAP`, "" for
+        one of length 1; none where there is no such map.
+    """
+    node = graph.node(index)
+    first, axes = _before(graph, node.input[0], shapes)
+    reduced = {
+        axis + len(axes) if axis < 0 else axis for axis in graph.integers(node, "axes", 1) or ()
+    }
+    if not axes or not reduced or not reduced <= {place for place, name in enumerate(axes)}:
+        return index, ()
+    keeps = bool(attribute(node, "keepdims", 1))
+    left = tuple(
+        "" if place in reduced else name
+        for place, name in enumerate(axes)
+        if keeps or place not in reduced
+    )
+    return (index if first is None else first), left
+
+
+def _before(
+    graph: Graph, tensor: str, shapes: Mapping[str, Shape]
+) -> tuple[int | None, tuple[str, ...]]:
+    """Say what the axes of a tensor are: those of a map, or what is left of them."""
+    shape, maker = shapes.get(tensor, ()), graph.producer(tensor)
+    node = None if maker is None else graph.node(maker)
+    if maker is not None and node is not None and node.op_type == "ReduceMean":
+        first, left = _mean_of(graph, maker, shapes)
+        if left and set(left) & set(_MAP[2:]):  # over one of the two axes
+            return first, left
+    if len(shape) == len(_MAP):
+        return None, _MAP
+    if maker is None or node is None or node.op_type not in ("Flatten", "Reshape"):
+        return None, ()
+    before = shapes.get(node.input[0], ())
+    cells = (*before[:2], math.prod(before[2:]))
+    if len(before) == len(_MAP) and shape == cells and 0 not in before[1:]:
+        return maker, (*_MAP[:2], "cells")
+    return None, ()
