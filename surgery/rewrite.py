@@ -141,7 +141,7 @@ def rewrite(
         recorded.with_sizes(done.sizes),
         version=VERSION,
         head=_RECORDED.get(to, to),
-        size=done.size,
+        size=None if done.is_size_assumed else done.size,
         classes=done.classes,
         map_stride=geometry.stride if geometry else None,
         map_offset=geometry.offset if geometry else None,

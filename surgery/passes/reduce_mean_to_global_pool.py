@@ -1,68 +1,133 @@
-"""ReduceMean over height and width → GlobalAveragePool."""
+"""Means over height and width, however they are spelled → GlobalAveragePool."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import onnx
 
-from anysize.surgery.graph import Edits, Graph, Model, NameMaker, attribute, inferred
+from anysize.sizes import Size
+from anysize.surgery.graph import Edits, Graph, Model, attribute, inferred, unique_name
 from anysize.surgery.passes.result import PassResult, applied, refused
+from anysize.surgery.shapes import Shape, infer_shapes, trained_size
 
 __all__ = ["reduce_mean_to_global_pool"]
 
-
+_MAP = ("batch", "channels", "height", "width")
+_LAST = ("batch", "height", "width", "channels")
 _TO_LAST = [0, 2, 3, 1]
+_ROWS, _CELL, _CELL_LAST = _MAP[:2], (*_MAP[:2], "", ""), ("batch", "", "", "channels")
 
 
-def reduce_mean_to_global_pool(model: Model) -> PassResult:
-    """Write a mean over height and width of a map as GlobalAveragePool.
+def reduce_mean_to_global_pool(model: Model, size: Size | None = None) -> PassResult:
+    """Write a mean over the cells of a `(batch, C, h, w)` map as GlobalAveragePool.
 
-    These are axes 2 and 3 of a `(batch, C, h, w)` map, or axes 1 and 2 where a Transpose has put
-    its channels last. Without kept dimensions a Flatten(axis=1) follows. The rank comes from onnx's
-    shape inference; where it is unknown the node stays.
+    Such a mean is one over axes 2 and 3, one over each of them after the other, or one over the
+    flattened cells; or over where these lie behind a Transpose that puts the channels last. Without
+    kept dimensions a Flatten(axis=1) follows. Where the rank of the map cannot be told the nodes
+    stay.
 
     Args:
         model: Edited in place.
+        size: A size that the graph takes; what the file declares or records, by default, else
+            onnx's shape inference has to know.
 
     Returns:
         What was replaced, or why nothing was.
+
+    Raises:
+        IllegalSizeError: The graph does not take images of `size`.
     """
     graph = Graph.of(model)
     candidates = [i for i, node in enumerate(graph.nodes) if node.op_type == "ReduceMean"]
     if not candidates:
         return refused(graph, "no ReduceMean in the graph")
-    edits, values, names = Edits(), inferred(graph), NameMaker(graph.model)
+    edits, shapes = Edits(), _shapes(graph, size or trained_size(graph))
     for index in candidates:
-        node = graph.node(index)
-        value = values.get(node.input[0])
-        is_map = value is not None and len(value.type.tensor_type.shape.dim) == 4
-        averaged = _averaged_map(graph, node) if is_map else ""
-        if not averaged:
+        first, left = _mean_of(graph, index, shapes)
+        if left not in (_ROWS, _CELL, _CELL_LAST):
             continue
-        last = "" if attribute(node, "keepdims", 1) else "Flatten"
-        if averaged != node.input[0]:
-            last = last or "Transpose"
-        pooled = names(f"{node.output[0]}_pooled") if last else node.output[0]
-        edits.nodes[index] = nodes = [
-            onnx.helper.make_node("GlobalAveragePool", [averaged], [pooled], name=node.name)
-        ]
-        if last:
-            attributes = {"axis": 1} if last == "Flatten" else {"perm": _TO_LAST}
-            label = f"{node.name}_{last.lower()}"
-            nodes.append(
-                onnx.helper.make_node(last, [pooled], list(node.output), name=label, **attributes)
+        node = graph.node(index)
+        source = graph.node(first).input[0]
+        pool = onnx.helper.make_node(
+            "GlobalAveragePool", [source], list(node.output), name=node.name
+        )
+        edits.nodes[index] = [pool]
+        if left != _CELL:
+            pooled = unique_name(graph.model, f"{node.output[0]}_pooled")
+            pool.output[0] = pooled
+            kind = "Flatten" if left == _ROWS else "Transpose"
+            attributes = {"axis": 1} if left == _ROWS else {"perm": _TO_LAST}
+            label = f"{node.name}_{kind.lower()}"
+            moved = onnx.helper.make_node(
+                kind, [pooled], list(node.output), name=label, **attributes
             )
+            edits.nodes[index] = [pool, moved]
     return applied(graph, edits, "no ReduceMean is over height and width of a map")
 
 
-def _averaged_map(graph: Graph, node: onnx.NodeProto) -> str:
-    """Name the `(batch, C, h, w)` map that a mean of four axes is over; "" where it is over none."""
-    axes = graph.integers(node, "axes", 1) or ()
-    places = {axis + 4 if axis < 0 else axis for axis in axes}
-    if places == {2, 3}:
-        return str(node.input[0])
-    maker = graph.producer(node.input[0])
-    if places != {1, 2} or maker is None:
-        return ""
-    moved = graph.node(maker)
-    is_last = moved.op_type == "Transpose" and attribute(moved, "perm") == _TO_LAST
-    return str(moved.input[0]) if is_last else ""
+def _shapes(graph: Graph, size: Size | None) -> Mapping[str, Shape]:
+    """Return the shape of each tensor; with a 0 for each length that is not known."""
+    if size is not None:
+        return infer_shapes(graph, size)
+    declared = {
+        name: value.type.tensor_type.shape.dim
+        for name, value in inferred(graph).items()
+        if value.type.tensor_type.HasField("shape")
+    }
+    return {name: tuple(dim.dim_value for dim in dims) for name, dims in declared.items()}
+
+
+def _mean_of(
+    graph: Graph, index: int, shapes: Mapping[str, Shape]
+) -> tuple[int, tuple[str, ...]]:
+    """Follow a ReduceMean back to the map that it averages.
+
+    Returns:
+        The node that reads the map, and what the axes are that are left: names of `_MAP`, "" for
+        one of length 1; none where there is no such map.
+    """
+    node = graph.node(index)
+    first, axes = _before(graph, node.input[0], shapes)
+    reduced = {
+        axis + len(axes) if axis < 0 else axis for axis in graph.integers(node, "axes", 1) or ()
+    }
+    if not axes or not reduced or not reduced <= {place for place, name in enumerate(axes)}:
+        return index, ()
+    keeps = bool(attribute(node, "keepdims", 1))
+    left = tuple(
+        "" if place in reduced else name
+        for place, name in enumerate(axes)
+        if keeps or place not in reduced
+    )
+    return (index if first is None else first), left
+
+
+def _before(
+    graph: Graph, tensor: str, shapes: Mapping[str, Shape]
+) -> tuple[int | None, tuple[str, ...]]:
+    """Say what the axes of a tensor are: those of a map, or what is left of them."""
+    shape, maker = shapes.get(tensor, ()), graph.producer(tensor)
+    node = None if maker is None else graph.node(maker)
+    if maker is not None and node is not None and node.op_type == "ReduceMean":
+        first, left = _mean_of(graph, maker, shapes)
+        if left and set(left) & set(_MAP[2:]):  # over one of the two axes
+            return first, left
+    if len(shape) == len(_MAP):
+        is_last = node is not None and node.op_type == "Transpose"
+        if is_last and attribute(node, "perm") == _TO_LAST:
+            return maker, _LAST
+        return None, _MAP
+    if maker is None or node is None or node.op_type not in ("Flatten", "Reshape"):
+        return None, ()
+    before = shapes.get(node.input[0], ())
+    if len(before) != len(_MAP) or 0 in before[1:]:
+        return None, ()
+    first, axes = _before(graph, node.input[0], shapes)
+    cells = {
+        _MAP: ((*before[:2], math.prod(before[2:])), (*_MAP[:2], "cells")),
+        _LAST: ((before[0], math.prod(before[1:3]), before[3]), ("batch", "cells", "channels")),
+    }
+    flat, named = cells.get(axes, ((), ()))
+    return (maker if first is None else first, named) if shape == flat else (None, ())

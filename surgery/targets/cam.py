@@ -7,6 +7,7 @@ Oliva, Torralba, "Learning Deep Features for Discriminative Localization", CVPR 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import onnx
@@ -22,7 +23,7 @@ from anysize.surgery.passes import (
     local_pool_to_global,
     reduce_mean_to_global_pool,
 )
-from anysize.surgery.shapes import legal_sizes, trained_size
+from anysize.surgery.shapes import IllegalSizeError, infer_shapes, legal_sizes, trained_size
 from anysize.surgery.targets.fc_to_conv import MAP_OUTPUT
 from anysize.surgery.targets.kept_layers import guarded
 from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
@@ -31,58 +32,73 @@ from anysize.surgery.targets.weight_forms import WeightForms
 __all__ = ["PooledHead", "find_pooled_head", "to_cam"]
 
 # What may stand between the pooling and the linear layer, or behind it, without changing a number.
-_TRANSPARENT = frozenset({"Dropout", "Flatten", "Identity", "Reshape", "Squeeze"})
+_TRANSPARENT = frozenset({"Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
+# With a number as the other factor they commute with the average.
+_SCALING = frozenset({"Div", "Mul"})
+# Where neither file nor user says for what size a graph without a fixed one was trained.
+_USUAL_SIZES = (Size(224, 224), Size(64, 64), Size(32, 32), Size(299, 299))
 
 
 @dataclass(frozen=True, slots=True)
 class PooledHead:
-    """A linear layer on a globally averaged map.
+    """A global average that makes a graph's scores, as it stands or through a linear layer.
 
     Attributes:
         feature_map: The tensor `(batch, channels, height, width)` that is averaged.
         pooling: The node that averages it.
-        linear: The layer.
+        scaling: Nodes between the average and the layer that multiply by a number, the last first.
+        linear: The layer; None where the average of each channel is a score (Network in Network).
+        scores: The tensor `(batch, classes)`, before a Softmax where there is one.
         output: The graph output that it makes.
     """
 
     feature_map: str
     pooling: int
-    linear: Linear
+    scaling: tuple[int, ...]
+    linear: Linear | None
+    scores: str
     output: str
 
 
-def find_pooled_head(model: Model) -> PooledHead:
-    """Find the one global average → Linear that makes the graph's classifier output.
+def find_pooled_head(model: Model, size: Size | None = None) -> PooledHead:
+    """Find the one global average that makes the graph's classifier output.
 
     Args:
         model: Not modified; its weights are not read.
+        size: A size that it takes; what the file declares or records, by default.
 
     Raises:
         DeclinedError: There is none, or something between does not commute with the average; the
             message names the node.
     """
     graph = Graph.of(model).light()
-    reduce_mean_to_global_pool(graph)  # every spelling of the mean gets this form
+    # Every spelling of the mean gets one form.
+    reduce_mean_to_global_pool(graph, size or trained_size(graph) or _usual_size(graph))
     return _find(graph)
 
 
 def _find(graph: Graph) -> PooledHead:
-    outputs = graph.model.graph.output
+    outputs = [output.name for output in graph.model.graph.output]
     if len(outputs) != 1:
-        names = ", ".join(repr(output.name) for output in outputs)
-        raise DeclinedError(f"the graph has the outputs {names}, expected one for --to cam")
-    linear = _find_linear(graph, outputs[0].name)
-    tensor = linear.data
+        names = ", ".join(map(repr, outputs))
+        raise DeclinedError(
+            f"the graph has the outputs {names}, and a class map is made of one; give --to gap or "
+            "dynamic, which keep them"
+        )
+    scores, linear = _find_scores(graph, outputs[0])
+    tensor, scaling = (linear.data if linear else scores), []
     while True:
         index = graph.producer(tensor)
-        node = None if index is None else graph.node(index)
-        if index is None or node is None:
-            raise DeclinedError(f"{linear.label}: reads {tensor!r}, expected a global average")
-        if len(graph.consumers(tensor)) != 1 or graph.is_graph_output(tensor):
-            raise declined(graph, index, f"{tensor!r} is read by more than the classifier")
+        if index is None:
+            label = linear.label if linear else f"output {outputs[0]!r}"
+            raise DeclinedError(f"{label}: reads {tensor!r}, expected a global average")
+        node = graph.node(index)
         if node.op_type == "GlobalAveragePool":
-            return PooledHead(node.input[0], index, linear, outputs[0].name)
-        if node.op_type not in _TRANSPARENT and not _moves_channels(node):
+            made = (linear, scores, outputs[0])
+            return PooledHead(node.input[0], index, tuple(scaling), *made)
+        if _is_scaling(graph, index):
+            scaling.append(index)
+        elif node.op_type not in _TRANSPARENT and not _moves_channels(node):
             raise _without_average(graph, index, linear)
         tensor = node.input[0]
 
@@ -93,9 +109,24 @@ def _moves_channels(node: onnx.NodeProto) -> bool:
     return node.op_type == "Transpose" and perm in ([0, 2, 3, 1], [0, 3, 1, 2])
 
 
-def _without_average(graph: Graph, index: int, linear: Linear) -> DeclinedError:
+def _is_scaling(graph: Graph, index: int) -> bool:
+    """Say whether a node multiplies its first input by one constant number."""
+    node = graph.node(index)
+    if node.op_type not in _SCALING:
+        return False
+    factor = graph.constant(node.input[1])
+    return factor is not None and math.prod(factor.dims) == 1
+
+
+def _without_average(graph: Graph, index: int, linear: Linear | None) -> DeclinedError:
     """Say what stands where the global average should, and what else would help."""
     node = graph.node(index)
+    if linear is None:
+        return declined(
+            graph,
+            index,
+            f"{node.op_type} makes the output, expected a linear layer on a global average",
+        )
     kinds = {graph.node(before).op_type for before in graph.upstream(linear.data)}
     if not kinds & {"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"}:
         return declined(
@@ -112,8 +143,9 @@ def _without_average(graph: Graph, index: int, linear: Linear) -> DeclinedError:
     )
 
 
-def _find_linear(graph: Graph, output: str) -> Linear:
-    tensor = output
+def _find_scores(graph: Graph, output: str) -> tuple[str, Linear | None]:
+    """Find the scores that an output is read from, and the linear layer that makes them."""
+    tensor = scores = output
     while True:
         index = graph.producer(tensor)
         if index is None:
@@ -122,13 +154,11 @@ def _find_linear(graph: Graph, output: str) -> Linear:
         if node.op_type in ("Add", "Gemm", "MatMul"):
             linear = _linear_at(graph, index)
             if linear is not None and linear.output == tensor:
-                return linear
-        if node.op_type not in _TRANSPARENT | TAILS or (node.op_type in TAILS and tensor != output):
-            raise declined(
-                graph,
-                index,
-                f"{node.op_type} makes the output, expected a linear layer on a global average",
-            )
+                return tensor, linear
+        if node.op_type in TAILS and scores == output:
+            scores = node.input[0]
+        elif node.op_type not in _TRANSPARENT:
+            return scores, None
         tensor = node.input[0]
 
 
@@ -154,7 +184,8 @@ def to_cam(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNe
     Args:
         graph: Edited in place: the means in it are given one spelling, and windows over the whole
             map made global.
-        size: The training size; what the file declares or records, by default.
+        size: The training size; what the file declares or records, by default. Where nothing says
+            it, it does not matter: such a graph takes any.
         output: Must be `map` (the default of a rewrite) or `both`.
 
     Raises:
@@ -165,44 +196,75 @@ def to_cam(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNe
         raise UsageError("rewrite to cam: the logits are the graph's own; expected --output both")
     if read_metadata(graph).head == "cam":
         return NotNeeded("the file records head cam already")
-    trained = size or trained_size(graph)
-    if trained is None:
-        raise DeclinedError("the training size is not known; give --size to say it")
-    reduce_mean_to_global_pool(graph)
+    known = size or trained_size(graph)
+    trained = known or _usual_size(graph)
+    reduce_mean_to_global_pool(graph, trained)
     local_pool_to_global(graph, trained)
     free_baked_shapes(graph, trained)
     head = _find(graph)
     sizes = legal_sizes(graph, trained)
-    edits, dense = _plan_edits(graph, head)
+    classes = _classes(graph, head, trained)
+    edits, dense = _plan_edits(graph, head, classes)
     edits.apply(graph)
     sizes = guarded(graph, sizes)
     return Rewritten(
-        size=trained,
-        sizes=sizes,
-        classes=head.linear.out_features,
-        map_tensor=dense,
+        size=trained, sizes=sizes, classes=classes, map_tensor=dense, is_size_assumed=known is None
     )
 
 
-def _plan_edits(graph: Graph, head: PooledHead) -> tuple[Edits, str]:
+def _usual_size(graph: Graph) -> Size:
+    """Return a size that a graph takes which pools globally, for it does not matter which."""
+    for size in _USUAL_SIZES:
+        try:
+            infer_shapes(graph, size)
+        except IllegalSizeError:
+            continue
+        return size
+    raise DeclinedError("the training size is not known; give --size to say it")
+
+
+def _classes(graph: Graph, head: PooledHead, size: Size) -> int:
+    if head.linear is not None:
+        return head.linear.out_features
+    return infer_shapes(graph, size)[head.feature_map][1]
+
+
+def _plan_edits(graph: Graph, head: PooledHead, classes: int) -> tuple[Edits, str]:
     """Move the linear layer before the pooling; returns the edits and the map's name."""
-    edits, linear, names = Edits(), head.linear, NameMaker(graph.model)
-    dense, pooled = names(MAP_OUTPUT), names(f"{linear.output}_mean")
-    nodes = WeightForms(graph, edits, names).convolution(linear, head.feature_map, dense)
-    label = graph.node(linear.nodes[0]).name or linear.output
-    edits.nodes[linear.nodes[-1]] = [
-        *nodes,
-        onnx.helper.make_node("GlobalAveragePool", [dense], [pooled], name=f"{label}_mean"),
-        onnx.helper.make_node(
-            "Flatten", [pooled], [linear.output], name=f"{label}_flatten", axis=1
-        ),
-    ]
+    edits, names = Edits(), NameMaker(graph.model)
+    dense = names(MAP_OUTPUT)
+    nodes, feature_map = [], head.feature_map
+    for index in reversed(head.scaling):  # on the map, for each cell of it as for their mean
+        scale = onnx.NodeProto()
+        scale.CopyFrom(graph.node(index))
+        scale.name = f"{scale.name}_map" if scale.name else ""
+        scale.input[0], scale.output[0] = feature_map, names(f"{scale.output[0]}_map")
+        nodes.append(scale)
+        feature_map = scale.output[0]
+    if head.linear is None:
+        nodes.append(onnx.helper.make_node("Identity", [feature_map], [dense], name=dense))
+        edits.nodes[head.pooling] = [graph.node(head.pooling), *nodes]
+    else:
+        nodes += WeightForms(graph, edits, names).convolution(head.linear, feature_map, dense)
+        edits.nodes[head.linear.nodes[-1]] = [*nodes, *_mean(graph, head.linear, dense, names)]
     original = next(o for o in graph.model.graph.output if o.name == head.output)
     edits.new_outputs.append(
         onnx.helper.make_tensor_value_info(
             dense,
             original.type.tensor_type.elem_type,
-            ("batch", linear.out_features, "map_height", "map_width"),
+            ("batch", classes, "map_height", "map_width"),
         )
     )
     return edits, dense
+
+
+def _mean(graph: Graph, linear: Linear, dense: str, names: NameMaker) -> list[onnx.NodeProto]:
+    """Average the map to what the layer made."""
+    pooled, label = names(f"{linear.output}_mean"), graph.node(linear.nodes[0]).name
+    label = label or linear.output
+    return [
+        onnx.helper.make_node("GlobalAveragePool", [dense], [pooled], name=f"{label}_mean"),
+        onnx.helper.make_node(
+            "Flatten", [pooled], [linear.output], name=f"{label}_flatten", axis=1
+        ),
+    ]

@@ -23,13 +23,14 @@ class Rewritten:
     """A graph that was rewritten.
 
     Attributes:
-        size: The training size.
+        size: The training size, or one that it takes where `is_size_assumed`.
         sizes: The images that it takes.
         classes: Number of classes; None where no layer says.
         map_tensor: The dense map; "" where there is none.
         head: The fixed-size head that was found; None where the target needs none.
         kept: Tensors up to which the graph is as it was and sees the image at its own size; empty
             where that is the whole graph.
+        is_size_assumed: Nobody says what the training size is.
     """
 
     size: Size
@@ -38,3 +39,4 @@ class Rewritten:
     map_tensor: str = ""
     head: Head | None = None
     kept: tuple[str, ...] = ()
+    is_size_assumed: bool = False

@@ -51,15 +51,70 @@ HEADS = {
         ),
         WEIGHTS,
     ),
+    "softmax-identity": (
+        (
+            "p = GlobalAveragePool (fmap) f = Flatten <axis = 1> (p) "
+            "l = Gemm <transB = 1> (f, w, b) s = Softmax <axis = 1> (l) scores = Identity (s)"
+        ),
+        WEIGHTS,
+    ),
+    "shape-of-the-average": (
+        (
+            "p = GlobalAveragePool (fmap) s = Shape (p) n = Gather <axis = 0> (s, zero) "
+            "t = Concat <axis = 0> (n, rest) f = Reshape (p, t) "
+            "scores = Gemm <transB = 1> (f, w, b)"
+        ),
+        WEIGHTS,
+    ),
+    "number-between": (
+        (
+            "p = GlobalAveragePool (fmap) f = Flatten <axis = 1> (p) g = Mul (f, third) "
+            "h = Div (g, third) i = Mul (h, third) scores = Gemm <transB = 1> (i, w, b)"
+        ),
+        WEIGHTS,
+    ),
+    "one-axis-after-the-other": (
+        (
+            "r = ReduceMean <axes = [3], keepdims = 0> (fmap) "
+            "f = ReduceMean <axes = [-1], keepdims = 0> (r) scores = Gemm <transB = 1> (f, w, b)"
+        ),
+        WEIGHTS,
+    ),
+    "height-before-width": (
+        (
+            "r = ReduceMean <axes = [2]> (fmap) p = ReduceMean <axes = [3]> (r) "
+            "f = Flatten <axis = 1> (p) scores = Gemm <transB = 1> (f, w, b)"
+        ),
+        WEIGHTS,
+    ),
+    "mean-of-flattened-cells": (
+        (
+            "r = Reshape (fmap, cells) f = ReduceMean <axes = [2], keepdims = 0> (r) "
+            "scores = Gemm <transB = 1> (f, w, b)"
+        ),
+        WEIGHTS,
+    ),
+    "network-in-network": (
+        "q = Conv (fmap, k, b) p = GlobalAveragePool (q) scores = Flatten <axis = 1> (p)",
+        {"k": (5, 4, 1, 1), "b": (5,)},
+    ),
+    "network-in-network-softmax": (
+        (
+            "q = Conv (fmap, k, b) p = GlobalAveragePool (q) f = Flatten <axis = 1> (p) "
+            "scores = Softmax <axis = 1> (f)"
+        ),
+        {"k": (5, 4, 1, 1), "b": (5,)},
+    ),
 }
+CONSTANTS = {"shape": [-1, 4], "zero": [0], "rest": [-1], "cells": [0, 4, -1]}
 
 
 def pooled(kit, head, **options):
     body, weights = HEADS[head]
-    constants = {"shape": [-1, 4]} if "shape" in body else None
+    constants = {name: value for name, value in CONSTANTS.items() if name in body}
     return kit.make(
         kit.BACKBONE + body,
-        weights=kit.BACKBONE_WEIGHTS | weights,
+        weights=kit.BACKBONE_WEIGHTS | weights | ({"third": ()} if "third" in body else {}),
         constants=constants,
         image=options.pop("image", "batch, 3, h, w"),
         outputs="float[batch, 5] scores",
@@ -79,10 +134,28 @@ def test_logits_stay_and_the_map_averages_to_them(kit, head, size):
     scores, dense = kit.run(done.model, images)
     np.testing.assert_allclose(scores, expected, rtol=0, atol=2e-6 * np.abs(dense).max())
     mean = dense.mean(axis=(2, 3), dtype=np.float64)
-    if head == "softmax":
+    if "softmax" in head:
         mean = np.exp(mean) / np.exp(mean).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(mean, expected, rtol=0, atol=2e-6 * np.abs(dense).max())
     assert np.ptp(dense[0, 0]) > 1e-3
+
+
+@pytest.mark.parametrize("head", ["gap-flatten-gemm", "mean-of-flattened-cells"])
+def test_a_head_that_takes_any_size_needs_no_training_size(kit, head):
+    done = rewrite(pooled(kit, head), to="cam")
+    assert read_metadata(done.model).size is None
+    assert [output.name for output in done.model.graph.output] == ["scores", "map"]
+
+
+def test_the_mean_over_one_axis_is_no_mean_of_the_map(kit):
+    body = (
+        "r = ReduceMean <axes = [3], keepdims = 0> (fmap) f = Flatten <axis = 1> (r) "
+        "scores = Gemm <transB = 1> (f, w)"
+    )
+    weights = kit.BACKBONE_WEIGHTS | {"w": (5, 32)}
+    model = kit.make(kit.BACKBONE + body, weights=weights, outputs="float[1, 5] scores")
+    with pytest.raises(DeclinedError, match="expected one on a global average"):
+        rewrite(model, to="cam", size=Size(32, 32))
 
 
 def test_the_weight_keeps_its_bytes(kit):

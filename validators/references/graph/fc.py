@@ -172,10 +172,10 @@ def _find_cut(model: Model, size: Size | None) -> _Cut:
         head = find_head(model, size)
     except AnySizeAlreadyError as error:
         try:
-            pooled = find_pooled_head(model)
+            pooled = find_pooled_head(model, size)
         except DeclinedError:
             raise error from None
-        return _Cut(pooled.feature_map, (1, 1), size, (pooled.linear.output,))
+        return _Cut(pooled.feature_map, (1, 1), size, (pooled.scores,))
     return _Cut(
         head.feature_map,
         (head.map_size.height, head.map_size.width),
@@ -188,5 +188,5 @@ def _find_pool(graph: Graph, size: Size | None) -> _Cut:
     """Find the average over the whole map; it is one of windows of 1×1 on which nothing slides."""
     from anysize.surgery import find_pooled_head
 
-    pooled = find_pooled_head(graph)
-    return _Cut(pooled.feature_map, (1, 1), size, (pooled.linear.output,))
+    pooled = find_pooled_head(graph, size)
+    return _Cut(pooled.feature_map, (1, 1), size, (pooled.scores,))
