@@ -171,9 +171,7 @@ def _padded(graph: Graph, node: onnx.NodeProto, incoming: _Reaches) -> _Reaches 
     has_axes = len(node.input) > 3 and bool(node.input[3])
     if not is_constant or has_axes or not isinstance(pads, list) or len(pads) != 2 * len(incoming):
         return None
-    return tuple(
-        reach and reach.moved(-pad) for reach, pad in zip(incoming, pads, strict=False)
-    )
+    return tuple(reach and reach.moved(-pad) for reach, pad in zip(incoming, pads, strict=False))
 
 
 def _leaves_sides(graph: Graph, node: onnx.NodeProto, reaches: _Reaches) -> bool:

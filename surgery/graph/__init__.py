@@ -14,6 +14,7 @@ from anysize.surgery.graph.inputs import (
 from anysize.surgery.graph.layout import (
     ImageLayout,
     image_layout,
+    is_turned_image,
     require_sides_together,
     static_size,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "image_layout",
     "inferred",
     "inlined",
+    "is_turned_image",
     "opset_version",
     "reads",
     "require_sides_together",

@@ -25,6 +25,7 @@ from anysize.surgery.graph.inputs import image_input
 __all__ = [
     "ImageLayout",
     "image_layout",
+    "is_turned_image",
     "require_sides_together",
     "static_size",
 ]
@@ -125,6 +126,14 @@ def image_layout(model: Model) -> ImageLayout:
     return graph.found("image layout", lambda: _inlined_layout(graph))
 
 
+def is_turned_image(model: Model, tensor: str) -> bool:
+    """Say whether a tensor is the image still, before any window, in another order than a map's."""
+    graph = inlined(Graph.of(model))
+    layout = image_layout(graph)
+    axes = _axes(graph, image_input(graph.model).name).get(tensor)
+    return axes is not None and axes != (layout.batch, layout.channels, *layout.sides)
+
+
 def require_sides_together(model: Model) -> ImageLayout:
     """Return the layout of a graph's image; decline one with its channels between the sides.
 
@@ -165,7 +174,7 @@ def _inlined_layout(graph: Graph) -> ImageLayout:
 def _find_layout(graph: Graph) -> ImageLayout:
     image = image_input(graph.model)
     by_norm: ImageLayout | None = None
-    for index, axes in _followed(graph, image.name):
+    for index, axes in _followed(graph, {image.name: _IMAGE}):
         kind = graph.node(index).op_type
         if kind in _WINDOWS:
             layout = _by_window(index, axes)
@@ -176,9 +185,21 @@ def _find_layout(graph: Graph) -> ImageLayout:
     return by_norm or _by_sides(image)
 
 
-def _followed(graph: Graph, image: str) -> Iterator[tuple[int, Axes]]:
-    """Yield each node that reads the image, as far as its axes can be followed, and its data."""
+def _axes(graph: Graph, image: str) -> dict[str, Axes]:
+    """Return where the image's axes lie in each tensor before a window, as far as is known."""
     known: dict[str, Axes] = {image: _IMAGE}
+    for _ in _followed(graph, known):
+        pass
+    return known
+
+
+def _followed(graph: Graph, known: dict[str, Axes]) -> Iterator[tuple[int, Axes]]:
+    """Yield each node that reads the image, as far as its axes can be followed, and its data.
+
+    Args:
+        graph: The graph.
+        known: Tensor → where the axes lie, of the image at first; gets what else is found.
+    """
     for index, node in enumerate(graph.nodes):
         if not any(name in known for name in node.input):
             continue

@@ -247,9 +247,7 @@ class Written:
         tensor, inputs = self._flat(tensor)
         tensor, hidden = self._dense(tensor, inputs, 8)
         scores, last = self._dense(self._node("Relu", tensor), 8, CLASSES)
-        self.tails.append(
-            lambda x: torch.softmax(last(F.relu(hidden(_flattened(x)))), 1)
-        )
+        self.tails.append(lambda x: torch.softmax(last(F.relu(hidden(_flattened(x)))), 1))
         return [self._node("Softmax", scores, axis=1)]
 
     def _two_fc(self, tensor: str) -> list[str]:
@@ -284,15 +282,11 @@ class Written:
 
     def _gap_kept(self, tensor: str) -> list[str]:
         tensor = self._mean(self._node("Transpose", tensor, perm=TO_LAST), [1, 2], 1)
-        return self._pooled_head(
-            self._node("Reshape", tensor, self._constant([-1, self.depth]))
-        )
+        return self._pooled_head(self._node("Reshape", tensor, self._constant([-1, self.depth])))
 
     def _gap_turned(self, tensor: str) -> list[str]:
         tensor = self._node("Transpose", self._node("GlobalAveragePool", tensor), perm=TO_LAST)
-        return self._pooled_head(
-            self._node("Reshape", tensor, self._constant([-1, self.depth]))
-        )
+        return self._pooled_head(self._node("Reshape", tensor, self._constant([-1, self.depth])))
 
     def _map_last(self, tensor: str) -> list[str]:
         """Hand out `(batch, map_height, map_width, depth)`."""
