@@ -113,19 +113,18 @@ def _before(
         if left and set(left) & set(_MAP[2:]):  # over one of the two axes
             return first, left
     if len(shape) == len(_MAP):
-        is_last = node is not None and node.op_type == "Transpose"
-        if is_last and attribute(node, "perm") == _TO_LAST:
-            return maker, _LAST
-        return None, _MAP
+        if node is None or node.op_type != "Transpose" or attribute(node, "perm") != _TO_LAST:
+            return None, _MAP
+        return maker, _LAST
     if maker is None or node is None or node.op_type not in ("Flatten", "Reshape"):
         return None, ()
     before = shapes.get(node.input[0], ())
     if len(before) != len(_MAP) or 0 in before[1:]:
         return None, ()
-    first, axes = _before(graph, node.input[0], shapes)
-    cells = {
-        _MAP: ((*before[:2], math.prod(before[2:])), (*_MAP[:2], "cells")),
-        _LAST: ((before[0], math.prod(before[1:3]), before[3]), ("batch", "cells", "channels")),
-    }
-    flat, named = cells.get(axes, ((), ()))
-    return (maker if first is None else first, named) if shape == flat else (None, ())
+    turned, axes = _before(graph, node.input[0], shapes)
+    source = maker if turned is None else turned
+    if axes == _MAP and shape == (*before[:2], math.prod(before[2:])):
+        return source, (*_MAP[:2], "cells")
+    if axes == _LAST and shape == (before[0], math.prod(before[1:3]), before[3]):
+        return source, ("batch", "cells", "channels")
+    return None, ()

@@ -19,7 +19,7 @@ from PIL import Image
 
 import anysize
 from anysize import Size, surgery
-from anysize.errors import DeclinedError, VerificationError
+from anysize.errors import DeclinedError, UsageError, VerificationError
 
 # What a file of each target computes, of what the network does.
 ANSWERS = {"fcn": Written.windows, "adaptive": Written.pooled, "resize": Written.resized}
@@ -187,8 +187,6 @@ def test_whatever_is_written_is_right_at_every_size(network, data):
     written = Written(network)
     targets = ["fcn", "adaptive"] if "fc" in network.head else ["dynamic"]
     to = data.draw(st.sampled_from([*targets, "resize"]))
-    if to != "fcn" and network.opset < 11:
-        return  # these need a newer one, which they say
     done = surgery.rewrite(written.model, to=to)
     assert done.applied, done.reason
     assert_right(written, to, done.model.SerializeToString(), done.sizes)
@@ -249,7 +247,7 @@ def test_images_that_the_network_cannot_take_are_refused(save, tmp_path):
         (smallest.height - 1, smallest.width),
         (smallest.height, smallest.width - 1),
     ):
-        with pytest.raises(Exception, match=r"Expand|expand|broadcast"):
+        with pytest.raises(Exception, match="ONNXRuntimeError"):
             answers(done.path, torch.zeros(1, 3, height, width))
 
 
@@ -338,7 +336,7 @@ def test_arrays_are_given_as_the_file_takes_them(save, tmp_path):
     assert [str(cell) for cell in report.cells] == ["ort-cpu 25x31 batch 2"]
     assert report.ok
     first = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    with pytest.raises(anysize.UsageError, match=r"expected \[batch, height, width, 3\]"):
+    with pytest.raises(UsageError, match=r"expected \[batch, height, width, 3\]"):
         anysize.validate(done.path, path, inputs={"image": first})
 
 

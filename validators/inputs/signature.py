@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from anysize.errors import UnsupportedModelError, UsageError
-from anysize.sizes import Size
 from anysize.surgery.graph import (
     Graph,
     ImageLayout,
@@ -90,7 +89,7 @@ class GraphInputs:
     dtype: str = "float32"
     others: tuple[OtherInput, ...] = ()
     place: int = 0
-    layout: ImageLayout = ImageLayout()
+    layout: ImageLayout = field(default_factory=ImageLayout)
 
     @property
     def names(self) -> tuple[str, ...]:

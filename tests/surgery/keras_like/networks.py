@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from onnx import TensorProto, helper, numpy_helper
 
 TO_FIRST, TO_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
@@ -63,6 +63,11 @@ class Written:
         self._count = 0
         self._write()
 
+    @property
+    def is_bytes(self) -> bool:
+        """Whether the image is of bytes."""
+        return "cast" in self.spec.before
+
     # -- what it computes
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
@@ -85,13 +90,19 @@ class Written:
             for y in range(rows)
             for x in range(columns)
         ]
-        return [torch.stack(one, -1).unflatten(-1, (rows, columns)) for one in zip(*cells)]
+        outputs = zip(*cells, strict=True)
+        return [torch.stack(one, -1).unflatten(-1, (rows, columns)) for one in outputs]
 
     def pooled(self, images: torch.Tensor) -> list[torch.Tensor]:
         return self.classify(F.adaptive_avg_pool2d(self.features(images), self.map_size))
 
     def resized(self, images: torch.Tensor) -> list[torch.Tensor]:
-        return self(F.interpolate(images, self.spec.size, mode="bilinear", align_corners=False))
+        resized = F.interpolate(
+            images.double(), self.spec.size, mode="bilinear", align_corners=False
+        )
+        if self.is_bytes:  # half upwards, where float64 makes it a little less than half, too
+            resized = torch.floor(resized + 0.5 + 1e-9)
+        return self(resized.float())
 
     # -- the file
 
@@ -119,7 +130,6 @@ class Written:
 
     def _write(self) -> None:
         spec = self.spec
-        is_bytes = "cast" in spec.before
         tensor, side = "image", spec.size
         for step in spec.before:
             tensor, side = self._prepare(step, tensor, side, last=True)
@@ -136,11 +146,11 @@ class Written:
         maps = self.features(torch.zeros(1, spec.channels, *spec.size))
         self.map_size = tuple(maps.shape[2:])
         names = getattr(self, f"_{spec.head}")(tensor)
-        kind = TensorProto.UINT8 if is_bytes else TensorProto.FLOAT
+        kind = TensorProto.UINT8 if self.is_bytes else TensorProto.FLOAT
         batch = spec.batch
         image = helper.make_tensor_value_info("image", kind, [batch, *spec.size, spec.channels])
         outputs = []
-        for name, answer in zip(names, self.classify(maps)):
+        for name, answer in zip(names, self.classify(maps), strict=True):
             shape = [batch, *answer.shape[1:]]
             outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
         weights = [numpy_helper.from_array(array, name) for name, array in self.weights.items()]
@@ -161,8 +171,9 @@ class Written:
             return self._constant(values.reshape(shape)), torch.from_numpy(values)[:, None, None]
 
         if step == "cast":
-            self.layers.append(lambda x: x)
-            return self._node("Cast", tensor, to=TensorProto.FLOAT), side
+            self.layers.append(lambda x: x * np.float32(0.01))
+            tensor = self._node("Cast", tensor, to=TensorProto.FLOAT)
+            return self._node("Mul", tensor, self._constant(np.float32(0.01))), side
         if step == "scale":
             self.layers.append(lambda x: x * np.float32(0.4) + np.float32(-0.2))
             tensor = self._node("Mul", tensor, self._constant(np.float32(0.4)))
