@@ -134,6 +134,13 @@ def is_turned_image(model: Model, tensor: str) -> bool:
     return axes is not None and axes != (layout.batch, layout.channels, *layout.sides)
 
 
+def _misplaced_words(name: str, layout: ImageLayout) -> str:
+    return (
+        f"input {name!r} has its {layout.words}, expected (batch, channels, height, width) or "
+        "(batch, height, width, channels)"
+    )
+
+
 def require_sides_together(model: Model) -> ImageLayout:
     """Return the layout of a graph's image; decline one with its channels between the sides.
 
@@ -144,10 +151,7 @@ def require_sides_together(model: Model) -> ImageLayout:
     layout = image_layout(graph)
     if layout.width == layout.height + 1:
         return layout
-    reason = (
-        f"input {image_input(graph.model).name!r} has its {layout.words}, expected (batch, "
-        "channels, height, width) or (batch, height, width, channels)"
-    )
+    reason = _misplaced_words(image_input(graph.model).name, layout)
     if layout.witness is None:
         raise DeclinedError(reason)
     name = graph.node(layout.witness).name
