@@ -78,6 +78,11 @@ class ImageLayout:
         return self.channels == 1
 
     @property
+    def has_sides_together(self) -> bool:
+        """Whether width follows height, which is all that can be worked with."""
+        return self.width == self.height + 1
+
+    @property
     def words(self) -> str:
         """Say the order in words: `channels first`, `channels last` or `channels in axis 2`."""
         named = {1: "channels first", 3: "channels last"}
@@ -149,7 +154,7 @@ def require_sides_together(model: Model) -> ImageLayout:
     """
     graph = Graph.of(model)
     layout = image_layout(graph)
-    if layout.width == layout.height + 1:
+    if layout.has_sides_together:
         return layout
     reason = _misplaced_words(image_input(graph.model).name, layout)
     if layout.witness is None:

@@ -162,7 +162,7 @@ def test_an_output_with_its_channels_last_is_freed_and_no_head(network, save, tm
 
 
 STEPS = ("scale", "normalise", "pad", "bgr")
-LAYERS = ("same", "same2", "valid", "pool", "depthwise", "norm", "last")
+LAYERS = ("same", "same2", "valid", "pool", "depthwise", "norm", "last", "gate", "skip")
 
 
 @st.composite
@@ -206,6 +206,31 @@ def test_an_image_of_one_row_keeps_its_channel_apart():
     images = pictures(network, 2, 4, 31)
     (got,) = answers(done.model.SerializeToString(), images)
     np.testing.assert_allclose(got, written.windows(images)[0].numpy(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("to", ["fcn", "adaptive", "resize"])
+def test_a_network_may_read_the_rows_as_columns(to):
+    written = Written(FC["colours"])
+    model = onnx.ModelProto()
+    model.CopyFrom(written.model)
+    model.graph.node[0].attribute[0].ints[:] = [0, 3, 2, 1]
+    for axis, side in ((1, 24), (2, 20)):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = side
+    done = surgery.rewrite(model, to=to)
+    assert done.geometry is None  # the map lies across the image
+    for height, width in ((24, 20), (29, 33)):
+        images = pictures(written.spec, 2, height, width)
+        got = answers(done.model.SerializeToString(), images)
+        expected = ANSWERS[to](written, images.transpose(2, 3))
+        np.testing.assert_allclose(got[0], expected[0].numpy(), rtol=0, atol=3e-5)
+
+
+def test_a_class_map_needs_no_size_where_none_is_declared():
+    written = Written(Network(head="gap_last"))
+    dims = written.model.graph.input[0].type.tensor_type.shape.dim
+    dims[1].dim_param, dims[2].dim_param = "rows", "columns"
+    done = surgery.rewrite(written.model, to="cam")
+    assert_right(written, "cam", done.model.SerializeToString(), done.sizes)
 
 
 def test_a_file_is_rewritten_by_its_name_a_second_time(save, tmp_path):

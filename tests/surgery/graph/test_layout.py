@@ -239,7 +239,6 @@ def test_guards_are_on_the_sides_wherever_they_lie(guard, opset):
         guard_max_size(model, Size(4, 6))
     else:
         guard_steps(model, SizeRange(Size(2, 3), None, Steps(2, (0,)), Steps(3, (0,))))
-    onnx.checker.check_model(model, full_check=True)
     session = onnxruntime.InferenceSession(model.SerializeToString())
 
     def takes(height, width):

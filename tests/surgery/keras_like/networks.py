@@ -238,6 +238,21 @@ class Written:
             tensor = self._node("Transpose", tensor, perm=TO_LAST)
             tensor = self._node("Tanh", self._node("Mul", tensor, name))
             return self._node("Transpose", tensor, perm=TO_FIRST)
+        if step == "gate":  # squeeze and excite, a cell turned by Reshape
+            name = self._weight(depth, depth, 1, 1)
+            kernel = self._tensor(name)
+            self.layers.append(
+                lambda x: x * torch.sigmoid(F.conv2d(x.mean((2, 3), keepdim=True), kernel))
+            )
+            rows = self._squeeze(self._node("GlobalAveragePool", tensor))
+            cell = self._node("Reshape", rows, self._constant([-1, 1, 1, depth]))
+            cell = self._node("Reshape", cell, self._constant([-1, depth, 1, 1]))
+            return self._node("Mul", tensor, self._node("Sigmoid", self._node("Conv", cell, name)))
+        if step == "skip":
+            name = self._weight(depth, depth, 3, 3)
+            kernel = self._tensor(name)
+            self.layers.append(lambda x: x + F.conv2d(_same(x, 3, 1), kernel))
+            return self._node("Add", tensor, self._node("Conv", tensor, name, pads=[1] * 4))
         assert step == "pool", step
         self.layers.append(lambda x: F.max_pool2d(x, 2))
         return self._node("MaxPool", tensor, kernel_shape=[2, 2], strides=[2, 2], auto_pad="VALID")
