@@ -147,6 +147,7 @@ def rewrite(
         map_offset=geometry.offset if geometry else None,
         receptive_field=geometry.receptive_field if geometry else None,
         source_sha256=file_sha256(source) if isinstance(source, Path) else None,
+        kept=tuple(keep) or recorded.kept,
     )
     _check(trial, metadata)
     result = original if in_place else Graph(onnx.ModelProto())
@@ -193,7 +194,7 @@ def _prove_free(trial: Graph, size: Size, sizes: SizeRange) -> dict[str, dict[in
     """Decline where a node holds on to the batch or the size of the trace.
 
     Returns:
-        Output of rank 4 → its axes that follow the height and width of the image, with names.
+        Output → its axes that follow the height and width of the image, with names.
     """
     trial = without_guards(trial, "max")  # a bound that the user wants is no trace
     outputs = [output.name for output in trial.model.graph.output]
@@ -212,15 +213,21 @@ def _prove_free(trial: Graph, size: Size, sizes: SizeRange) -> dict[str, dict[in
                 raise _built_in(trial, output, shapes, batch, what)
     # The last walk was at the larger size, and at the batch of the first.
     return {
-        name: _following(trained[name], shapes[name])
-        for name in outputs
-        if len(shapes[name]) == 4 and name in trained
+        output.name: _following(output.name, trained[output.name], shapes[output.name])
+        for output in trial.model.graph.output
+        if output.name in trained and _rank(output) == len(shapes[output.name])
     }
 
 
-def _following(shape: Shape, larger: Shape) -> dict[int, str]:
-    """Name the axes of a map that are longer for a larger image; the last two where one is."""
-    axes = [axis for axis in range(1, 4) if shape[axis] != larger[axis]]
+def _rank(output: onnx.ValueInfoProto) -> int:
+    return len(output.type.tensor_type.shape.dim)
+
+
+def _following(name: str, shape: Shape, larger: Shape) -> dict[int, str]:
+    """Name the axes that are longer for a larger image; of a map the last two where one is."""
+    axes = [axis for axis in range(1, len(shape)) if shape[axis] != larger[axis]]
+    if len(shape) != 4:
+        return {axis: f"{name}_axis_{axis}" for axis in axes}
     if axes in ([2], [3]):
         axes = [2, 3]
     return dict(zip(axes, ("map_height", "map_width"), strict=False))

@@ -36,7 +36,7 @@ from anysize.surgery.heads.region import (
 from anysize.surgery.shapes import trained_size
 from anysize.surgery.size_guard import unguarded
 
-__all__ = ["AnySizeAlreadyError", "Head", "find_head", "find_heads"]
+__all__ = ["AnySizeAlreadyError", "Head", "find_head", "find_heads", "only_one", "read_region"]
 
 # What may stand behind a tail without giving the scores another meaning.
 _UNCHANGED = frozenset({"Cast", "Dropout", "Identity"})
@@ -73,10 +73,17 @@ class Head:
         return min(layer.nodes[0] for layer in self.layers if set(layer.inputs) & set(self.entries))
 
     @property
-    def classes(self) -> int:
-        """Number of classes of the first output."""
+    def classes(self) -> int | None:
+        """Number of classes of the first output; None where its layers were not read."""
+        if not self.is_read:
+            return None
         made = {name: layer for layer in self.layers for name in layer.outputs}
         return made[self.scores[0]].layout_of(self.scores[0]).channels
+
+    @property
+    def is_read(self) -> bool:
+        """Whether all layers were read, up to the outputs."""
+        return set(self.scores) <= {name for layer in self.layers for name in layer.outputs}
 
 
 def find_head(model: Model, size: Size | None = None) -> Head:
@@ -95,7 +102,15 @@ def find_head(model: Model, size: Size | None = None) -> Head:
             of the feature map is not determined; the message names the node.
         IllegalSizeError: The graph does not take images of `size`.
     """
-    heads = find_heads(model, size)
+    return only_one(find_heads(model, size))
+
+
+def only_one(heads: tuple[Head, ...]) -> Head:
+    """Return the one head that there is.
+
+    Raises:
+        DeclinedError: There are several.
+    """
     if len(heads) > 1:
         names = " and ".join(repr(head.feature_map) for head in heads)
         raise DeclinedError(f"the graph has fully connected heads on {names}, expected one")
@@ -136,7 +151,7 @@ def _head(graph: Graph, region: Region, traced: TracedShapes, size: Size) -> Hea
     _, channels, height, width = traced.shapes[feature_map]
     _check_closed(graph, region)
     layout = Layout(("N", "C", "H", "W"), traced.batch, channels, height, width)
-    layers = _read(graph, region, layout, traced)
+    layers = read_region(graph, region, layout, traced)
     _check_positions(graph, region, layers)
     head = Head(
         feature_map=feature_map,
@@ -181,7 +196,14 @@ def _one_map(graph: Graph, region: Region) -> str:
     return next(iter(readers))
 
 
-def _read(graph: Graph, region: Region, layout: Layout, traced: TracedShapes) -> tuple[Layer, ...]:
+def read_region(
+    graph: Graph, region: Region, layout: Layout, traced: TracedShapes
+) -> tuple[Layer, ...]:
+    """Read the nodes of a region as layers, in file order.
+
+    Raises:
+        DeclinedError: A node has no canonical form.
+    """
     layouts = dict.fromkeys(region.maps, layout)
     context = ReadContext(graph, layouts, traced.shapes, traced.other, traced.other_batch)
     layers: list[Layer] = []

@@ -72,9 +72,7 @@ def _shapes(graph: Graph, size: Size | None) -> Mapping[str, Shape]:
     return {name: tuple(dim.dim_value for dim in dims) for name, dims in declared.items()}
 
 
-def _mean_of(
-    graph: Graph, index: int, shapes: Mapping[str, Shape]
-) -> tuple[int, tuple[str, ...]]:
+def _mean_of(graph: Graph, index: int, shapes: Mapping[str, Shape]) -> tuple[int, tuple[str, ...]]:
     """Follow a ReduceMean back to the map that it averages.
 
     Returns:

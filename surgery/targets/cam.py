@@ -87,7 +87,7 @@ def _find(graph: Graph) -> PooledHead:
             "dynamic, which keep them"
         )
     scores, linear = _find_scores(graph, outputs[0])
-    tensor, scaling = (linear.data if linear else scores), []
+    tensor, scaling = (linear.data if linear else scores), list[int]()
     while True:
         index = graph.producer(tensor)
         if index is None:

@@ -58,11 +58,16 @@ def choose_reference(
 
 
 def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Reference:
-    from anysize.surgery import load_model, read_metadata
+    from anysize.surgery import fixed_axes, load_model, read_metadata
     from anysize.surgery.graph import require_channels_first
     from anysize.surgery.shapes import refuse_oversized
     from anysize.validators.inputs import float_outputs
-    from anysize.validators.references.graph import GraphPair, OnnxReference, converted_graph
+    from anysize.validators.references.graph import (
+        GraphPair,
+        OnnxReference,
+        converted_graph,
+        freed_original,
+    )
 
     model = load_model(path)
     require_channels_first(model)  # images of another order would be "rejected" at every size
@@ -75,9 +80,11 @@ def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Referenc
     is_other = own is None or own != said.head
     if is_converted and is_other and head_kind(own).is_convertible:
         try:
-            return converted_graph(candidate, graph, size=said.size)
+            return converted_graph(candidate, graph, size=said.size, keep=said.kept or ())
         except DeclinedError:  # no FC head: compared output by output
             pass
+    if set(fixed_axes(model)) > set(fixed_axes(candidate)):  # nothing but what is declared changed
+        graph = freed_original(graph, said.size, keep=said.kept or ()) or graph
     return OnnxReference(graph)
 
 
