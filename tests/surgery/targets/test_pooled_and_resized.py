@@ -196,16 +196,20 @@ BEHIND = {
         "p = Softmax (h) m = Mul (p, years) scores = ReduceSum <keepdims = 0> (m, one)",
         {"years": (1, 5)}, {"one": [1]}, "float[1] scores",
     ),
-    "running-sum": ("p = Softmax (h) scores = CumSum (p, first)", {}, {"first": 1}, "float[1, 5] scores"),
+    "running-sum": (
+        "p = Softmax (h) scores = CumSum (p, first)", {}, {"first": 1}, "float[1, 5] scores",
+    ),
     "one-class": ("scores = Gather <axis = 1> (h, third)", {}, {"third": 2}, "float[1] scores"),
     "rule": (
         "k = Greater (h, zero) p = Sigmoid (h) scores = Where (k, p, zero)",
         {"zero": ()}, {}, "float[1, 5] scores",
     ),
     "built-in-batch": (
-        "r = Reshape (h, pair) m = ReduceMax <axes = [2], keepdims = 0> (r) t = Tanh (m) "
-        "scores = Reshape (t, row)",
-        {}, {"pair": [1, 5, 1], "row": [1, 5]}, "float[1, 5] scores",
+        (
+            "r = Reshape (h, pair) m = ReduceMax <axes = [2], keepdims = 0> (r) "
+            "s = Reshape (m, row) scores = CumSum (s, first)"
+        ),
+        {}, {"pair": [1, 5, 1], "row": [1, 5], "first": 1}, "float[1, 5] scores",
     ),
 }  # fmt: skip
 
