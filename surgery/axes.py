@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 import onnx
 
 from anysize.surgery.graph import Graph, Model, image_input, image_layout
+from anysize.surgery.metadata import read_metadata
 
 __all__ = ["fixed_axes", "free_axes"]
 
@@ -66,9 +67,17 @@ def free_axes(
 
 
 def fixed_axes(model: Model) -> tuple[str, ...]:
-    """Name the axes of the image that a file declares with a number: batch, height, width."""
-    dims = image_input(Graph.of(model).model).type.tensor_type.shape.dim
-    return tuple(name for axis, name in _AXES.items() if dims[axis].dim_value)
+    """Name the axes of the image that a file declares with a number: batch, height, width.
+
+    A side that it records as the only one that its layers take is no matter of the declaration.
+    """
+    graph = Graph.of(model)
+    dims = image_input(graph.model).type.tensor_type.shape.dim
+    sizes = read_metadata(graph).sizes
+    by_layers = sizes.fixed_sides if sizes is not None else ()
+    return tuple(
+        name for axis, name in _AXES.items() if dims[axis].dim_value and name not in by_layers
+    )
 
 
 def _drop_stale_shapes(graph: Graph, others: Iterable[str]) -> None:

@@ -50,6 +50,7 @@ class Rewrite:
         sizes: The images that the rewritten graph takes.
         geometry: How the map lies on the image; None where that is unknown.
         map_tensor: The tensor of the rewritten graph that is the dense map, before any Softmax.
+        notes: What the user should know about the graph.
         moved: For each weight whose bytes could not stay in place, why.
     """
 
@@ -61,6 +62,7 @@ class Rewrite:
     sizes: SizeRange | None = None
     geometry: MapGeometry | None = None
     map_tensor: str = ""
+    notes: tuple[str, ...] = ()
     moved: tuple[str, ...] = ()
 
     @property
@@ -135,7 +137,8 @@ def rewrite(
     following = _prove_free(trial, done.size, done.sizes)
     if to != "resize":  # there the layers see the training size, whatever the image
         free_numbers(trial, done.size, done.sizes, tensors=done.kept, keep=keep)
-    free_axes(trial, fixed=following, others=following)
+    free = {side: side not in done.sizes.fixed_sides for side in ("height", "width")}
+    free_axes(trial, fixed=following, others=following, **free)
     geometry = map_geometry(trial, done.map_tensor) if done.map_tensor else None
     metadata = replace(
         recorded.with_sizes(done.sizes),
@@ -154,7 +157,7 @@ def rewrite(
     if not in_place:
         result.model.CopyFrom(original.model)
     trial.repeat_on(result, place)
-    free_axes(result, fixed=following, others=following)
+    free_axes(result, fixed=following, others=following, **free)
     write_metadata(result, metadata)
     return Rewrite(
         result.model,
@@ -164,6 +167,7 @@ def rewrite(
         sizes=done.sizes,
         geometry=geometry,
         map_tensor=done.map_tensor,
+        notes=done.notes,
         moved=tuple(recipe.reason for edits in trial.edits for recipe in edits.derived),
     )
 
@@ -199,7 +203,7 @@ def _prove_free(trial: Graph, size: Size, sizes: SizeRange) -> dict[str, dict[in
     trial = without_guards(trial, "max")  # a bound that the user wants is no trace
     outputs = [output.name for output in trial.model.graph.output]
     trained = infer_shapes(trial, size)
-    larger = sizes.near(2 * size.height, 3 * size.width) or size
+    larger = sizes.larger(size)
     for what, other, batch in (("batch", size, _OTHER_BATCH), ("height and width", larger, 1)):
         try:
             shapes = infer_shapes(trial, other, batch)

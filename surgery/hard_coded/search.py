@@ -32,7 +32,7 @@ from anysize.surgery.size_guard import without_guards
 __all__ = ["Follows", "Found", "find_hard_coded"]
 
 # What a rewritten graph takes other than at the training size.
-Follows = Literal["batch", "size and batch"]
+Follows = Literal["batch", "size and batch", "height and batch", "width and batch"]
 
 _MOST_WALKS = 64
 
@@ -86,7 +86,7 @@ def find_hard_coded(
     )
     declared = image_input(graph.model).type.tensor_type.shape.dim[0].dim_value
     cases = [(size, declared if declared > 0 else 1), *_cases(size, follows)]
-    others = _odd_cases(size) if follows != "batch" else []
+    others = _odd_cases(size, follows) if follows != "batch" else []
     return _Search(subject).run([*cases, *others], () if not others else cases)
 
 
@@ -95,13 +95,25 @@ def _cases(size: Size, follows: Follows) -> list[tuple[Size, int]]:
     if follows == "batch":
         return [(size, 3), (size, 5)]
     height, width = size.height, size.width
-    return [(Size(2 * height, 3 * width), 3), (Size(5 * height, 2 * width), 5)]
+    return _along(
+        size, follows, [(Size(2 * height, 3 * width), 3), (Size(5 * height, 2 * width), 5)]
+    )
 
 
-def _odd_cases(size: Size) -> list[tuple[Size, int]]:
+def _odd_cases(size: Size, follows: Follows) -> list[tuple[Size, int]]:
     """Choose sizes at which halving rounds differently from halving upwards, many times over."""
     height, width = size.height, size.width
-    return [(Size(2 * height - 1, 3 * width + 1), 7), (Size(3 * height + 1, 2 * width - 1), 2)]
+    odd = [(Size(2 * height - 1, 3 * width + 1), 7), (Size(3 * height + 1, 2 * width - 1), 2)]
+    return _along(size, follows, odd)
+
+
+def _along(size: Size, follows: Follows, cases: list[tuple[Size, int]]) -> list[tuple[Size, int]]:
+    """Leave the side as it is that images are not to differ in."""
+    if follows == "height and batch":
+        return [(Size(one.height, size.width), batch) for one, batch in cases]
+    if follows == "width and batch":
+        return [(Size(size.height, one.width), batch) for one, batch in cases]
+    return cases
 
 
 class _Search:

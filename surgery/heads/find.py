@@ -168,13 +168,18 @@ def _head(graph: Graph, region: Region, traced: TracedShapes, size: Size) -> Hea
 
 
 def _check_positions(graph: Graph, region: Region, layers: tuple[Layer, ...]) -> None:
-    """Decline where every position of the map stays by itself, as behind channels put last.
+    """Decline where positions of the map stay by themselves, as behind channels put last.
 
-    A 1×1 map does not differ in shape from features; in what its axes mean it does.
+    A 1×1 map does not differ in shape from features; in what its axes mean it does. A text line
+    keeps its columns, of a map that is one row high.
     """
     made = {name: layer.layout_of(name) for layer in layers for name in layer.outputs if name}
-    axes = [made[name].axes for name in region.outputs]
-    if all("H" in letters and "W" in letters for letters in axes):
+    layouts = [made[name] for name in region.outputs]
+    if all(
+        ("H" in one.axes and "W" in one.axes)
+        or any(letters in ("H", "W", "HW", "WH") and one.count(letters) > 1 for letters in one.axes)
+        for one in layouts
+    ):
         index = min(region.maps.values())
         raise AnySizeAlreadyError(
             f"{graph.label(index)}: leads to {region.outputs[0]!r} with every position of the map "

@@ -66,8 +66,8 @@ def free_numbers(
     nodes = sorted(reached)
     if not may_hold_numbers(graph, nodes):
         return refused(graph, "no number stems from the traced size")
-    larger = sizes.near(2 * size.height, 3 * size.width)
-    if larger is None or larger == size:
+    larger = sizes.larger(size)
+    if larger == size:
         return refused(graph, "the graph takes no larger image")
     walk = shape_walk(graph)
     trained, run = _run(walk, size), _run(walk, larger)

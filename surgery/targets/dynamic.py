@@ -5,6 +5,7 @@ from __future__ import annotations
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
 from anysize.surgery.graph import Graph, image_input
+from anysize.surgery.hard_coded import Follows
 from anysize.surgery.heads import declined
 from anysize.surgery.passes import free_baked_shapes, reshape_to_flatten, whole_map_pools
 from anysize.surgery.targets.fixed_head import FixedHeads, find_fixed_heads
@@ -34,11 +35,26 @@ def to_dynamic(graph: Graph, size: Size | None, output: Output) -> Rewritten | N
         return trained
     _refuse_fixed(graph, trained)
     flattens = reshape_to_flatten(graph, trained)
-    is_changed = free_baked_shapes(graph, trained).applied or flattens.applied
+    is_changed = _free_shapes(graph, trained) or flattens.applied
     dims = image_input(graph.model).type.tensor_type.shape.dim
     if not is_changed and not any(dims[axis].dim_value for axis in (0, 2, 3)):
         return NotNeeded("batch, height and width are free already, and no shape is built in")
     return keep_layers(graph, trained)
+
+
+def _free_shapes(graph: Graph, size: Size) -> bool:
+    """Free the shapes for both sides, or for the one that can vary; say whether there were any."""
+    ways: tuple[Follows, ...] = ("size and batch", "width and batch", "height and batch")
+    refusal: DeclinedError | None = None
+    for follows in ways:
+        try:
+            if free_baked_shapes(graph, size, follows=follows).applied:
+                return True
+        except DeclinedError as exc:
+            refusal = refusal or exc
+    if refusal is not None:
+        raise refusal
+    return False
 
 
 def _refuse_fixed(graph: Graph, size: Size) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from anysize.errors import DeclinedError, UsageError
-from anysize.sizes import Size, SizeRange
+from anysize.sizes import MAX_SIDE, Size, SizeRange
 from anysize.surgery.axes import fixed_axes
 from anysize.surgery.graph import Graph
 from anysize.surgery.metadata import read_metadata
-from anysize.surgery.shapes import infer_shapes, legal_sizes, trained_size
+from anysize.surgery.shapes import IllegalSizeError, infer_shapes, legal_sizes, trained_size
 from anysize.surgery.size_guard import guard_min_size, guard_steps
 from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
 
@@ -46,8 +48,30 @@ def size_to_free_at(graph: Graph, size: Size | None) -> Size | NotNeeded:
 def keep_layers(graph: Graph, size: Size) -> Rewritten:
     """Guard a graph whose shapes were freed, and say what it is now."""
     shape = infer_shapes(graph, size).get(graph.model.graph.output[0].name, ())
-    sizes = guarded(graph, legal_sizes(graph, size))
-    return Rewritten(size=size, sizes=sizes, classes=shape[1] if len(shape) > 1 else None)
+    legal, notes = _one_side(graph, size, legal_sizes(graph, size))
+    sizes = guarded(graph, legal)
+    classes = shape[1] if len(shape) > 1 else None
+    return Rewritten(size=size, sizes=sizes, classes=classes, notes=notes)
+
+
+def _one_side(graph: Graph, size: Size, sizes: SizeRange) -> tuple[SizeRange, tuple[str, ...]]:
+    """Leave the one side as it was that a layer takes at its length alone, and say which layer."""
+    top = sizes.maximum
+    bounded = [side for side in ("height", "width") if top and getattr(top, side) < MAX_SIDE]
+    if top is None or len(bounded) != 1:
+        return sizes, ()
+    (side,) = bounded
+    length = getattr(size, side)
+    reason = "a layer takes it alone"
+    try:
+        infer_shapes(graph, replace(size, **{side: 2 * length}))
+    except IllegalSizeError as exc:
+        reason = str(exc)
+    fixed = {side: length}
+    kept = SizeRange(
+        replace(sizes.minimum, **fixed), replace(top, **fixed), sizes.heights, sizes.widths
+    )
+    return kept, (f"{side} stays {length}: {reason}",)
 
 
 def guarded(graph: Graph, sizes: SizeRange) -> SizeRange:

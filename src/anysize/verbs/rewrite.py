@@ -19,6 +19,7 @@ from anysize.files import check_output_path, staged_output
 from anysize.heads import head_kind
 from anysize.sizes import Size, SizeRange
 from anysize.verbs.progress import Progress, silent
+from anysize.words import and_list
 
 if TYPE_CHECKING:
     import onnx
@@ -34,7 +35,8 @@ OutputKind = Literal["map", "logits", "both"]
 
 # What a classifier's features shrink an image by, where the file does not tell.
 _DEFAULT_STRIDE = (32, 32)
-_WHAT = {"fcn": "fully convolutional", "dynamic": "batch, height and width freed"}
+_WHAT = {"fcn": "fully convolutional"}
+_AXES = ("batch", "height", "width")
 # A file has no module behind it; "verified" is said against one alone.
 _COMPARED = "consistent with the file's own layers"
 _UNPROVED = "--no-verify writes the file without a proof"
@@ -79,6 +81,9 @@ class RewriteResult:
             return f"{self.path}: nothing to rewrite, copied as it is"
         proof = "not verified" if self.proof is None else f"{_COMPARED}: {self.proof.message}"
         what = _WHAT.get(self.head, f"head {self.head}")
+        if self.head == "dynamic":
+            fixed = self.sizes.fixed_sides if self.sizes else ()
+            what = f"{and_list([axis for axis in _AXES if axis not in fixed])} freed"
         what += f" (--to {self.head})" if self.was_found else ""
         return (
             f"{self.path}: {what}, sizes {self.sizes}, {self.size_bytes / 2**20:.1f} MiB; {proof}"
@@ -165,13 +170,13 @@ def rewrite(
 def _notes(model: Path, output: Path, done: Rewrite, proof: RewriteProof | None) -> tuple[str, ...]:
     if not done.applied:
         return (f"{model}: {done.reason}",)
+    notes = [f"{output}: {note}" for note in done.notes]
     if proof is not None and proof.is_at_training_only:
-        line = (
+        notes.append(
             f"{output}: compared at {done.size}; {model} takes no other size to compare with, the "
             f"module it was made of does: anysize validate {output} --reference SOURCE"
         )
-        return (line,)
-    return ()
+    return tuple(notes)
 
 
 def _refuse_fixed_copy(original: Graph, model: Path, reason: str) -> None:
@@ -182,7 +187,7 @@ def _refuse_fixed_copy(original: Graph, model: Path, reason: str) -> None:
     if fixed:
         size = "" if trained_size(original) else " --size HEIGHTxWIDTH"
         raise DeclinedError(
-            f"{model}: {reason}, but the file declares its {' and '.join(fixed)}; "
+            f"{model}: {reason}, but the file declares its {and_list(fixed)}; "
             f"give --to dynamic{size}, which frees what is declared"
         )
 

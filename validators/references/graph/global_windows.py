@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from anysize.errors import DeclinedError, UsageError
 from anysize.sizes import Size
 from anysize.validators.references.graph.model import GraphPair
+from anysize.words import and_list
 
 if TYPE_CHECKING:
     import onnx
@@ -70,7 +71,9 @@ def freed_original(
         done = rewrite(copy, to="dynamic", size=size, keep=keep, in_place=True)
     except (DeclinedError, IllegalSizeError, UsageError):
         return None
-    name = f"{original.name} with its {' and '.join(axes)} freed"
+    fixed = done.sizes.fixed_sides if done.sizes else ()
+    freed_axes = [axis for axis in axes if axis not in fixed]
+    name = f"{original.name} with its {and_list(freed_axes)} freed"
     return original.changed(done.model, name=name)
 
 
