@@ -36,7 +36,7 @@ def free_axes(
         width: Free axis 3, or where the columns of the input lie.
         others: Axes of other inputs to name, by input and place, and of outputs whose axes are
             not called as above.
-        fixed: Outputs of which no axis but the batch follows the image.
+        fixed: Outputs of which no axis is named but those in `others`.
 
     Returns:
         `model` itself.
@@ -52,9 +52,11 @@ def free_axes(
     _name(source, {layout.width: "width"} if width else {})
     for output in model.graph.output:
         rank = len(output.type.tensor_type.shape.dim)
+        if output.name in fixed:
+            continue
         if rank and batch:
             _name(output, {0: "batch"})
-        if rank == 4 and output.name not in fixed:
+        if rank == 4:
             _name(output, {2: "map_height"} if height else {})
             _name(output, {3: "map_width"} if width else {})
     named = others or {}

@@ -198,52 +198,55 @@ def _prove_free(trial: Graph, size: Size, sizes: SizeRange) -> dict[str, dict[in
     """Decline where a node holds on to the batch or the size of the trace.
 
     Returns:
-        Output → its axes that follow the height and width of the image, with names.
+        Output → its axes that follow the batch, height and width of the images, with names.
     """
     trial = without_guards(trial, "max")  # a bound that the user wants is no trace
-    outputs = [output.name for output in trial.model.graph.output]
     trained = infer_shapes(trial, size)
-    larger = sizes.larger(size)
-    for what, other, batch in (("batch", size, _OTHER_BATCH), ("height and width", larger, 1)):
-        try:
-            shapes = infer_shapes(trial, other, batch)
-        except IllegalSizeError as exc:
-            raise DeclinedError(
-                f"{exc}; the {what} of the original file must be built in there", node=exc.node
-            ) from exc
-        for output in outputs:
-            shape = shapes.get(output)
-            if not shape or shape[0] != batch:
-                raise _built_in(trial, output, shapes, batch, what)
-    # The last walk was at the larger size, and at the batch of the first.
-    return {
-        output.name: _following(output.name, trained[output.name], shapes[output.name])
-        for output in trial.model.graph.output
-        if output.name in trained and _rank(output) == len(shapes[output.name])
-    }
+    batched = _walked(trial, size, _OTHER_BATCH, "batch")
+    larger = _walked(trial, sizes.larger(size), 1, "height and width")
+    named: dict[str, dict[int, str]] = {}
+    for output in trial.model.graph.output:
+        shapes = [found.get(output.name, ()) for found in (trained, batched, larger)]
+        axis = _batch_axis(*shapes)
+        if axis is None:
+            raise _built_in(trial, output.name, batched)
+        if _rank(output) == len(shapes[0]):
+            named[output.name] = _following(output.name, axis, shapes[0], shapes[2])
+    return named
+
+
+def _walked(graph: Graph, size: Size, batch: int, what: str) -> Mapping[str, Shape]:
+    try:
+        return infer_shapes(graph, size, batch)
+    except IllegalSizeError as exc:
+        raise DeclinedError(
+            f"{exc}; the {what} of the original file must be built in there", node=exc.node
+        ) from exc
+
+
+def _batch_axis(trained: Shape, batched: Shape, larger: Shape) -> int | None:
+    """Return the axis of an output that follows the batch, and nothing else; None without one."""
+    if not len(trained) == len(batched) == len(larger):
+        return None
+    lengths = list(zip(trained, batched, larger, strict=True))
+    return lengths.index((1, _OTHER_BATCH, 1)) if (1, _OTHER_BATCH, 1) in lengths else None
 
 
 def _rank(output: onnx.ValueInfoProto) -> int:
     return len(output.type.tensor_type.shape.dim)
 
 
-def _following(name: str, shape: Shape, larger: Shape) -> dict[int, str]:
-    """Name the axes that are longer for a larger image; of a map the last two where one is."""
-    axes = [axis for axis in range(1, len(shape)) if shape[axis] != larger[axis]]
+def _following(name: str, batch: int, shape: Shape, larger: Shape) -> dict[int, str]:
+    """Name the batch, and the axes that are longer for a larger image; both sides of a map."""
+    axes = [axis for axis in range(len(shape)) if shape[axis] != larger[axis]]
     if len(shape) != 4:
-        return {axis: f"{name}_axis_{axis}" for axis in axes}
+        return {batch: "batch", **{axis: f"{name}_axis_{axis}" for axis in axes}}
     if axes in ([2], [3]):
         axes = [2, 3]
-    return dict(zip(axes, ("map_height", "map_width"), strict=False))
+    return {batch: "batch", **dict(zip(axes, ("map_height", "map_width"), strict=False))}
 
 
-def _built_in(
-    graph: Graph,
-    output: str,
-    shapes: Mapping[str, Shape],
-    batch: int,
-    what: str,
-) -> DeclinedError:
+def _built_in(graph: Graph, output: str, shapes: Mapping[str, Shape]) -> DeclinedError:
     """Name the first node that loses the batch, or whose shape cannot be followed."""
     behind = sorted(graph.downstream(image_input(graph.model).name))
     if not any(output in graph.node(index).output for index in behind):
@@ -255,9 +258,9 @@ def _built_in(
     for index in behind:
         node = graph.node(index)
         before, after = shapes.get(node.input[0]), shapes.get(node.output[0])
-        is_lost = before is not None and len(before) > 1 and before[0] == batch
+        is_lost = before is not None and len(before) > 1 and before[0] == _OTHER_BATCH
         is_lost = is_lost and node.op_type not in ("Shape", "Size")
-        if is_lost and (after is None or not after or after[0] != batch):
+        if is_lost and (after is None or not after or after[0] != _OTHER_BATCH):
             label, name = graph.label(index), node.name
             break
-    return DeclinedError(f"{label}: the {what} of the original file is built in there", node=name)
+    return DeclinedError(f"{label}: the batch of the original file is built in there", node=name)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
 from anysize.surgery.graph import Graph, image_input
@@ -13,6 +16,11 @@ from anysize.surgery.targets.kept_layers import keep_layers, refuse_other_output
 from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
 
 __all__ = ["to_dynamic"]
+
+# What the shapes are to follow → the side that stays as it was traced.
+_WAYS: Mapping[Follows, tuple[str, ...]] = MappingProxyType(
+    {"size and batch": (), "width and batch": ("height",), "height and batch": ("width",)}
+)
 
 
 def to_dynamic(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNeeded:
@@ -35,26 +43,35 @@ def to_dynamic(graph: Graph, size: Size | None, output: Output) -> Rewritten | N
         return trained
     _refuse_fixed(graph, trained)
     flattens = reshape_to_flatten(graph, trained)
-    is_changed = _free_shapes(graph, trained) or flattens.applied
+    is_freed, fixed = _free_shapes(graph, trained)
+    is_changed = is_freed or flattens.applied
     dims = image_input(graph.model).type.tensor_type.shape.dim
     if not is_changed and not any(dims[axis].dim_value for axis in (0, 2, 3)):
         return NotNeeded("batch, height and width are free already, and no shape is built in")
-    return keep_layers(graph, trained)
+    return keep_layers(graph, trained, fixed=fixed)
 
 
-def _free_shapes(graph: Graph, size: Size) -> bool:
-    """Free the shapes for both sides, or for the one that can vary; say whether there were any."""
-    ways: tuple[Follows, ...] = ("size and batch", "width and batch", "height and batch")
+def _free_shapes(graph: Graph, size: Size) -> tuple[bool, dict[str, str]]:
+    """Free the shapes for both sides, or for the one that can vary.
+
+    Returns:
+        Whether there were any, and the side that stays with the reason why.
+    """
     refusal: DeclinedError | None = None
-    for follows in ways:
+    reason = ""
+    for follows, fixed in _WAYS.items():
         try:
-            if free_baked_shapes(graph, size, follows=follows).applied:
-                return True
+            done = free_baked_shapes(graph, size, follows=follows)
         except DeclinedError as exc:
             refusal = refusal or exc
+            reason = reason or str(exc)
+            continue
+        if done.applied:
+            return True, dict.fromkeys(fixed, reason)
+        reason = reason or done.reason
     if refusal is not None:
         raise refusal
-    return False
+    return False, {}
 
 
 def _refuse_fixed(graph: Graph, size: Size) -> None:

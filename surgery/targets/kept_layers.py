@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from anysize.errors import DeclinedError, UsageError
 from anysize.sizes import MAX_SIDE, Size, SizeRange
@@ -14,6 +16,8 @@ from anysize.surgery.size_guard import guard_min_size, guard_steps
 from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
 
 __all__ = ["guarded", "keep_layers", "refuse_other_outputs", "size_to_free_at"]
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 def refuse_other_outputs(to: str, output: Output, *, instead: str = "") -> None:
@@ -45,33 +49,50 @@ def size_to_free_at(graph: Graph, size: Size | None) -> Size | NotNeeded:
     return trained
 
 
-def keep_layers(graph: Graph, size: Size) -> Rewritten:
-    """Guard a graph whose shapes were freed, and say what it is now."""
+def keep_layers(graph: Graph, size: Size, *, fixed: Mapping[str, str] = _NONE) -> Rewritten:
+    """Guard a graph whose shapes were freed, and say what it is now.
+
+    Args:
+        graph: Edited in place.
+        size: The training size.
+        fixed: The sides, height or width, that its shapes do not follow, and why.
+    """
     shape = infer_shapes(graph, size).get(graph.model.graph.output[0].name, ())
-    legal, notes = _one_side(graph, size, legal_sizes(graph, size))
-    sizes = guarded(graph, legal)
-    classes = shape[1] if len(shape) > 1 else None
-    return Rewritten(size=size, sizes=sizes, classes=classes, notes=notes)
+    legal = legal_sizes(graph, size)
+    fixed = fixed or _fixed_by_a_layer(graph, size, legal)
+    sizes = guarded(graph, _with_fixed(legal, size, fixed))
+    return Rewritten(
+        size=size,
+        sizes=sizes,
+        classes=shape[1] if len(shape) > 1 else None,
+        notes=tuple(
+            f"{side} stays {getattr(size, side)}: {reason}" for side, reason in fixed.items()
+        ),
+    )
 
 
-def _one_side(graph: Graph, size: Size, sizes: SizeRange) -> tuple[SizeRange, tuple[str, ...]]:
-    """Leave the one side as it was that a layer takes at its length alone, and say which layer."""
+def _fixed_by_a_layer(graph: Graph, size: Size, sizes: SizeRange) -> Mapping[str, str]:
+    """Find the one side that a layer takes at its length alone, and say which layer."""
     top = sizes.maximum
     bounded = [side for side in ("height", "width") if top and getattr(top, side) < MAX_SIDE]
-    if top is None or len(bounded) != 1:
-        return sizes, ()
+    if len(bounded) != 1:
+        return _NONE
     (side,) = bounded
-    length = getattr(size, side)
-    reason = "a layer takes it alone"
     try:
-        infer_shapes(graph, replace(size, **{side: 2 * length}))
+        infer_shapes(graph, replace(size, **{side: 2 * getattr(size, side)}))
     except IllegalSizeError as exc:
-        reason = str(exc)
-    fixed = {side: length}
-    kept = SizeRange(
-        replace(sizes.minimum, **fixed), replace(top, **fixed), sizes.heights, sizes.widths
-    )
-    return kept, (f"{side} stays {length}: {reason}",)
+        return {side: str(exc)}
+    return {side: "a layer takes it alone"}
+
+
+def _with_fixed(sizes: SizeRange, size: Size, fixed: Collection[str]) -> SizeRange:
+    """Leave the training size's sides in a set as the only ones."""
+    if not fixed:
+        return sizes
+    sides = {side: getattr(size, side) for side in fixed}
+    top = sizes.maximum or Size(MAX_SIDE, MAX_SIDE)
+    low = replace(sizes.minimum, **sides)
+    return SizeRange(low, replace(top, **sides), sizes.heights, sizes.widths)
 
 
 def guarded(graph: Graph, sizes: SizeRange) -> SizeRange:

@@ -223,10 +223,10 @@ class OnnxReference:
             if isinstance(answer, Rejected):
                 return answer
             items.append(answer)
-        if any(output.ndim == 0 for output in items[0]):
+        if any(output.shape[:1] != (1,) for output in items[0]):
             raise SourceError(
-                f"reference {self.name}: takes one image, and has an output without a batch axis; "
-                "give --batch 1"
+                f"reference {self.name}: takes one image, and has an output whose axis 0 is no "
+                "batch; give --batch 1"
             )
         return tuple(np.concatenate(parts) for parts in zip(*items, strict=True))
 
