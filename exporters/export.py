@@ -54,7 +54,9 @@ from anysize.surgery import (
     guard_map_size,
     guard_max_size,
     guard_min_size,
+    guard_steps,
     legal_interval,
+    legal_sizes,
     map_geometry,
     read_metadata,
     reduce_mean_to_global_pool,
@@ -70,7 +72,7 @@ __all__ = ["ExportSpec", "Exported", "export_module"]
 # Batches of the two traces: neither is 1, which broadcasts, and they share no factor.
 _BATCHES = (2, 3)
 # The second size is larger by these, so that no side is a multiple of a side of the first.
-_LARGER = (69, 106)
+_LARGER = (69, 107)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,22 +171,25 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     metadata = _metadata(model, spec, sizes, is_fixed=bool(fixed_maps))
     reason = ""
     if spec.to is not None:
-        write_metadata(model, metadata)
+        # What bounds the module says nothing of an image that is resized for it.
+        is_resized = head_kind(spec.to).elsewhere == "resizes"
+        write_metadata(model, metadata.with_sizes(SizeRange(Size(1, 1))) if is_resized else metadata)
         reason = convert(model, weights, name=spec.name, to=spec.to, size=spec.size)
         if not reason:
             metadata = read_metadata(model)
-            taken = SizeRange(metadata.min_size or Size(1, 1), metadata.max_size)
+            taken = metadata.sizes or SizeRange(Size(1, 1))
             # What the module refuses by itself it refuses before another head, too, but not
             # behind a resize; a module with an FC head could not be asked.
-            keeps = not fixed_maps and head_kind(spec.to).elsewhere != "resizes"
+            keeps = not fixed_maps and not is_resized
             fixed_maps, sizes = (), taken & sizes if keeps else taken
     declared = narrowed(sizes, spec.min_size, spec.max_size)
-    metadata = replace(metadata, min_size=declared.minimum, max_size=declared.maximum)
+    metadata = metadata.with_sizes(declared)
     for fixed_map in fixed_maps:
         guard_map_size(model, fixed_map, spec.size)
     # At the image, for every head: ONNX Runtime 1.31 divides by zero, and ends the process, where
     # a MaxPool of overlapping windows meets an empty map (AlexNet below 50×50).
     guard_min_size(model, declared.minimum)
+    guard_steps(model, declared)
     if declared.maximum is not None and not (fixed_maps and declared.maximum == sizes.maximum):
         guard_max_size(model, declared.maximum)
     clean_graph(model)
@@ -278,7 +283,12 @@ def _legal_sizes(model: onnx.ModelProto, spec: ExportSpec) -> tuple[tuple[str, .
     fixed = {name: sizes for name, sizes in intervals.items() if sizes.maximum is not None}
     if fixed:
         return tuple(fixed), functools.reduce(operator.and_, fixed.values())
-    return (), SizeRange(smallest_size(model, has_gaps=has_paper_bins(model)))
+    if has_paper_bins(model):  # which leave gaps between legal sizes, in no order
+        return (), SizeRange(smallest_size(model, has_gaps=True))
+    try:
+        return (), legal_sizes(model, spec.size)
+    except DeclinedError as error:
+        raise ExportError(f"{spec.name}: {str(error).partition('; ')[0]}") from error
 
 
 def _symbolic_axes(spec: ExportSpec) -> dict[str, dict[int, str]]:
@@ -312,8 +322,6 @@ def _metadata(
         head=spec.head or (FC if is_fixed else AS_IS),
         options=spec.options,
         size=spec.size,
-        min_size=sizes.minimum,
-        max_size=sizes.maximum,
         classes=spec.classes,
         seed=spec.seed,
         weights_sha256=spec.weights_sha256,
@@ -321,4 +329,4 @@ def _metadata(
         map_stride=geometry.stride if geometry else None,
         map_offset=geometry.offset if geometry else None,
         receptive_field=geometry.receptive_field if geometry else None,
-    )
+    ).with_sizes(sizes)

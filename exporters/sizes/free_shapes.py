@@ -9,9 +9,11 @@ one trace and the other number in the other one is where they come from.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import onnx
 import onnx_ir as ir
@@ -19,7 +21,7 @@ from onnx import helper
 
 from anysize.exporters.tracing import DOMAIN, Trace
 from anysize.surgery.graph import Edits, Graph
-from anysize.surgery.operators import Emitter
+from anysize.surgery.operators import Emitter, axis_length
 
 __all__ = ["free_shapes"]
 
@@ -27,15 +29,31 @@ __all__ = ["free_shapes"]
 _SHAPE_INPUT = {"Expand": 1, "Reshape": 1, "Resize": 3}
 _POOLING = ("AdaptiveAveragePool2d", "AdaptiveMaxPool2d")
 _Sides = tuple[int, ...]
+# How many neighbouring axes one length may be the product of: batch, heads, height and width.
+_MOST_FACTORS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Axes `start` to `end` of a tensor."""
+    """Axes `start` to `end` of a tensor; where they are scaled, one length made from them all."""
 
     tensor: str
     start: int
     end: int
+    scale: Fraction | None = None
+
+    def emit(self, emitter: Emitter) -> str:
+        """Emit the lengths, as a tensor of rank 1."""
+        if self.scale is None:
+            return emitter.node("Shape", self.tensor, start=self.start, end=self.end)
+        product = ""
+        for axis in range(self.start, self.end):
+            length = axis_length(emitter, self.tensor, axis)
+            product = emitter.node("Mul", product, length) if product else length
+        for op_type, by in (("Mul", self.scale.numerator), ("Div", self.scale.denominator)):
+            if by > 1:
+                product = emitter.node(op_type, product, emitter.constant([by]))
+        return product
 
 
 def free_shapes(model: onnx.ModelProto, first: Trace, second: Trace) -> None:
@@ -114,6 +132,24 @@ class _Twins:
                 span = slice(axis, axis + length)
                 if (one[span], other[span]) == wanted:
                     return _Place(tensor, axis, axis + length)
+        return None
+
+    def find_scaled(self, node: onnx.NodeProto, wanted: tuple[int, int]) -> _Place | None:
+        """Find axes whose product is a multiple or a part of a length, the fewest first."""
+        pairs = [
+            (tensor, *self.shape(tensor))
+            for tensor in filter(self._there.__contains__, self._before(node))
+        ]
+        for length in range(1, _MOST_FACTORS + 1):
+            for tensor, one, other in pairs:
+                for start in range(len(one) - length + 1):
+                    end = start + length
+                    sides = math.prod(one[start:end]), math.prod(other[start:end])
+                    if not all(sides) or sides[0] * wanted[1] != sides[1] * wanted[0]:
+                        continue
+                    scale = Fraction(wanted[0], sides[0])
+                    if 1 in (scale.numerator, scale.denominator):
+                        return _Place(tensor, start, end, scale)
         return None
 
     def _before(self, node: onnx.NodeProto) -> Iterator[str]:
@@ -199,13 +235,14 @@ def _computed(
                 place = twins.find(node, (wanted[0][axis:end], wanted[1][axis:end]))
                 end -= place is None
             if place is None:
+                end = axis + 1
+                place = twins.find_scaled(node, (wanted[0][axis], wanted[1][axis]))
+            if place is None:
                 return None
             parts.append(place)
         axis = end
     tensors = [
-        emitter.node("Shape", part.tensor, start=part.start, end=part.end)
-        if isinstance(part, _Place)
-        else emitter.constant(part)
+        part.emit(emitter) if isinstance(part, _Place) else emitter.constant(part)
         for part in parts
     ]
     return tensors[0] if len(tensors) == 1 else emitter.node("Concat", *tensors, axis=0)
@@ -235,7 +272,7 @@ def _free_placeholder(emitter: Emitter, node: onnx.NodeProto, twins: _Twins) -> 
             place = _side_of_a_map(node, axis, (one, other), twins)
             if place is None:
                 return
-            lengths[axis] = emitter.node("Shape", place.tensor, start=place.start, end=place.end)
+            lengths[axis] = place.emit(emitter)
         freed[axis] = 0
     if any(lengths):
         node.input.extend(lengths)

@@ -24,7 +24,11 @@ from anysize.exporters.inputs import InputSpec, example_inputs
 from anysize.exporters.tracing import WholeLocalResponseNorm
 from anysize.sizes import Size
 
-__all__ = ["Probe"]
+__all__ = ["STEPS", "Probe"]
+
+# By which networks step that take some sides and refuse others: strides, and windows that have to
+# fill a map.
+STEPS = (1, 2, 4, 8, 16, 32, 64, 3, 6, 12, 24, 48, 5, 10, 20, 40, 7, 14, 28, 56, 112)
 
 # Translated from their arguments alone. Tests trace each of them at two sizes and compare.
 _SIZE_FREE = frozenset(
@@ -162,15 +166,17 @@ class Probe:
 
     def _last(self, size: Size, step: tuple[int, int], limit: int) -> int:
         """Return how far one side can grow, or, where it cannot, how far it can shrink."""
-        grown = highest(
-            lambda n: self.accepts(_larger(size, n * step[0], n * step[1])), 0, most=limit
-        )
+
+        def takes(more: int) -> bool:
+            return self.accepts(_larger(size, more * step[0], more * step[1]))
+
+        beyond = (_odd_multiple(step, limit) for step in STEPS)
+        further = next((more for more in beyond if takes(more)), 0)
+        grown = further or highest(takes, 0, most=limit)
         if grown:
             return grown
         lowest = min(size.height, size.width, limit) - 1
-        return -highest(
-            lambda n: self.accepts(_larger(size, -n * step[0], -n * step[1])), 0, most=lowest
-        )
+        return -highest(lambda less: takes(-less), 0, most=lowest)
 
     def _inputs(self, batch: int, size: Size, device: str) -> tuple[torch.Tensor, ...]:
         inputs = example_inputs(self._channels, self._extra_inputs, batch, size, device=device)
@@ -210,6 +216,11 @@ def _place(error: Exception) -> str:
     library = Path(torch.__file__).parent
     own = [f for f in frames[2:] if library not in Path(f.filename).parents]
     return f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+
+
+def _odd_multiple(step: int, least: int) -> int:
+    """Return the first odd multiple of a step that is not below `least`."""
+    return step * (-(-least // step) | 1)
 
 
 def _larger(size: Size, height: int, width: int) -> Size:
