@@ -21,6 +21,7 @@ def free_axes(
     width: bool = True,
     others: Mapping[str, Mapping[int, str]] | None = None,
     fixed: Collection[str] = (),
+    outputs: bool = True,
 ) -> onnx.ModelProto:
     """Name the free axes of the image input and of the outputs, and drop stale inner shapes.
 
@@ -36,6 +37,7 @@ def free_axes(
         others: Axes of other inputs to name, by input and place, and of outputs whose axes are
             not called as above.
         fixed: Outputs of which no axis but the batch follows the image.
+        outputs: Name the axes of the outputs; they stay as they are declared otherwise.
 
     Returns:
         `model` itself.
@@ -49,7 +51,7 @@ def free_axes(
     _name(source, {layout.batch: "batch"} if batch else {})
     _name(source, {layout.height: "height"} if height else {})
     _name(source, {layout.width: "width"} if width else {})
-    for output in model.graph.output:
+    for output in model.graph.output if outputs else ():
         rank = len(output.type.tensor_type.shape.dim)
         if rank and batch:
             _name(output, {0: "batch"})

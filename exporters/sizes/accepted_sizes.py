@@ -77,9 +77,7 @@ def accepted_sizes(
     return found
 
 
-def _taken(
-    takes: Callable[[int], bool], near: int, steps: Steps, least: int, most: int
-) -> Sides:
+def _taken(takes: Callable[[int], bool], near: int, steps: Steps, least: int, most: int) -> Sides:
     """Find what one axis takes: most modules take a range, whose ends are found by halving."""
     if not most:
         return sides_taken(takes, near, 0, least=least, steps=steps)

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 from onnx import helper
@@ -26,11 +29,21 @@ from anysize.surgery.operators import Emitter, axis_length
 __all__ = ["free_shapes"]
 
 # Operator → position of the input that is a shape.
-_SHAPE_INPUT = {"Expand": 1, "Reshape": 1, "Resize": 3}
+_SHAPE_INPUT = {"Expand": 1, "Reshape": 1, "Resize": 3, "Split": 1}
 _POOLING = ("AdaptiveAveragePool2d", "AdaptiveMaxPool2d")
 _Sides = tuple[int, ...]
+# Elements of a constant that is looked at.
+_MOST_SPREAD = 1 << 24
 # How many neighbouring axes one length may be the product of: batch, heads, height and width.
 _MOST_FACTORS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """A constant, and the shapes that it is laid out to in either trace."""
+
+    core: npt.NDArray[Any]
+    shapes: tuple[_Sides, _Sides]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +85,18 @@ def free_shapes(model: onnx.ModelProto, first: Trace, second: Trace) -> None:
     twins = _Twins(first.model.graph, second.model.graph, names)
     edits = Edits()
     for index, node in enumerate(model.graph.node):
-        if node.domain == DOMAIN or node.op_type in _SHAPE_INPUT:
-            emitter, freed = Emitter(model, node.output[0]), onnx.NodeProto()
-            freed.CopyFrom(node)
-            free = _free_placeholder if node.domain == DOMAIN else _free_shape_input
-            free(emitter, freed, twins)
-            if freed != node:
-                edits.put(index, [*emitter.nodes, freed], emitter.initializers)
+        spread = twins.spread(node)
+        if node.domain != DOMAIN and node.op_type not in _SHAPE_INPUT and not spread:
+            continue
+        emitter, freed = Emitter(model, node.output[0]), onnx.NodeProto()
+        freed.CopyFrom(node)
+        if node.domain == DOMAIN:
+            _free_placeholder(emitter, freed, twins)
+        elif node.op_type in _SHAPE_INPUT:
+            _free_shape_input(emitter, freed, twins)
+        _free_spread(emitter, freed, spread, twins)
+        if freed != node:
+            edits.put(index, [*emitter.nodes, freed], emitter.initializers)
     edits.apply(Graph(model))
 
 
@@ -91,11 +109,16 @@ class _Twins:
         self._pairs: dict[str, tuple[_Sides, _Sides]] = {}
         self._constants: dict[str, tuple[_Sides, _Sides]] = {}
         self._attributes: dict[str, tuple[_Sides, _Sides]] = {}
+        self._spread: dict[tuple[str, int], _Spread] = {}
         for one, other in zip(first.inputs, second.inputs, strict=True):
             self._add(one, other)
         for node, twin in zip(first, second, strict=True):
             for one, other in zip(node.outputs, twin.outputs, strict=True):
                 self._add(one, other)
+            for place, pair in enumerate(zip(node.inputs, twin.inputs, strict=True)):
+                spread = _spread(*pair)
+                if spread is not None:
+                    self._spread[node.outputs[0].name or "", place] = spread
             position = _SHAPE_INPUT.get(node.op_type)
             if position is not None and len(node.inputs) > position:
                 shapes = _integers(node.inputs[position]), _integers(twin.inputs[position])
@@ -114,6 +137,13 @@ class _Twins:
     def shape_input(self, node: onnx.NodeProto) -> tuple[_Sides, _Sides]:
         """Return the shape that a node was given in either trace, or nothing where unknown."""
         return self._constants.get(node.output[0], ((), ()))
+
+    def spread(self, node: onnx.NodeProto) -> dict[int, _Spread]:
+        """Return the inputs of a node that are one constant, laid out to different lengths."""
+        places = (
+            (place, self._spread.get((node.output[0], place))) for place in range(len(node.input))
+        )
+        return {place: spread for place, spread in places if spread is not None}
 
     def output_size(self, node: onnx.NodeProto) -> tuple[_Sides, _Sides]:
         """Return the attribute `output_size` of a placeholder in either trace."""
@@ -172,6 +202,30 @@ class _Twins:
         yield from (name for name in reversed(earlier) if name not in seen)
 
 
+def _spread(one: ir.Value | None, other: ir.Value | None) -> _Spread | None:
+    """Find the one constant that two are copies of, along the axes in which they differ.
+
+    What is made for a batch, a state of zeros, and what is expanded to it, a learned token.
+    """
+    tensors = [value.const_value if value is not None else None for value in (one, other)]
+    if any(tensor is None or tensor.size > _MOST_SPREAD for tensor in tensors):
+        return None
+    first, second = (tensor.numpy() for tensor in tensors if tensor is not None)
+    if first.shape == second.shape or first.ndim != second.ndim or first.dtype != second.dtype:
+        return None
+    cores = []
+    for array in (first, second):
+        for axis, (length, twin) in enumerate(zip(first.shape, second.shape, strict=True)):
+            if length != twin:
+                array = array.take([0], axis)  # noqa: PLW2901
+        cores.append(array)
+    is_same = np.array_equal(cores[0], cores[1]) and all(
+        np.array_equal(np.broadcast_to(core, array.shape), array)
+        for core, array in zip(cores, (first, second), strict=True)
+    )
+    return _Spread(cores[0], (first.shape, second.shape)) if is_same else None
+
+
 def _sides(value: ir.Value) -> _Sides:
     dims = tuple(value.shape or ())
     return tuple(int(d) for d in dims if isinstance(d, int)) if value.shape else ()
@@ -194,6 +248,17 @@ def _free_shape_input(emitter: Emitter, node: onnx.NodeProto, twins: _Twins) -> 
     entries = _computed(emitter, node, pieces, (one, other), twins)
     if entries is not None:
         node.input[_SHAPE_INPUT[node.op_type]] = entries
+
+
+def _free_spread(
+    emitter: Emitter, node: onnx.NodeProto, spreads: Mapping[int, _Spread], twins: _Twins
+) -> None:
+    for place, spread in spreads.items():
+        pieces = [a if a == b else None for a, b in zip(*spread.shapes, strict=True)]
+        shape = _computed(emitter, node, pieces, spread.shapes, twins)
+        if shape is not None:
+            core = emitter.constant(spread.core, dtype=spread.core.dtype)
+            node.input[place] = emitter.node("Expand", core, shape)
 
 
 def _copy_axes(
@@ -242,8 +307,7 @@ def _computed(
             parts.append(place)
         axis = end
     tensors = [
-        part.emit(emitter) if isinstance(part, _Place) else emitter.constant(part)
-        for part in parts
+        part.emit(emitter) if isinstance(part, _Place) else emitter.constant(part) for part in parts
     ]
     return tensors[0] if len(tensors) == 1 else emitter.node("Concat", *tensors, axis=0)
 

@@ -70,7 +70,9 @@ def _legal_sizes(graph: Graph, near: Size, tensors: tuple[str, ...]) -> SizeRang
     if not takes(low):  # what counts cells takes a narrow image and a flat one, and none of both
         low = Size(
             low.height,
-            _least(lambda side: takes(Size(low.height, side)), near.width, width.steps, width.least),
+            _least(
+                lambda side: takes(Size(low.height, side)), near.width, width.steps, width.least
+            ),
         )
     top = Size(height.most, width.most)
     is_bounded = min(height.most, width.most) < MAX_SIDE
@@ -150,9 +152,7 @@ def sides_taken(
                 f"of the sides from {near} to {near + count - 1} some are taken and some are not, "
                 "in no order that repeats; export the module with `anysize export`, which asks it"
             )
-        sides = (
-            Sides(1, near + run - 1, ANY_SIDE) if found is None else replace(sides, steps=found)
-        )
+        sides = Sides(1, near + run - 1, ANY_SIDE) if found is None else replace(sides, steps=found)
     if most and sides.most == MAX_SIDE:
         sides = replace(sides, most=_most(takes, near, sides.steps, most))
     return replace(sides, least=_least(takes, near, sides.steps, least))
