@@ -22,6 +22,7 @@ def free_axes(
     width: bool = True,
     others: Mapping[str, Mapping[int, str]] | None = None,
     fixed: Collection[str] = (),
+    outputs: bool = True,
 ) -> onnx.ModelProto:
     """Name the free axes of the image input and of the outputs, and drop stale inner shapes.
 
@@ -37,6 +38,7 @@ def free_axes(
         others: Axes of other inputs to name, by input and place, and of outputs whose axes are
             not called as above.
         fixed: Outputs of which no axis is named but those in `others`.
+        outputs: Name the axes of the outputs; they stay as they are declared otherwise.
 
     Returns:
         `model` itself.
@@ -50,7 +52,7 @@ def free_axes(
     _name(source, {layout.batch: "batch"} if batch else {})
     _name(source, {layout.height: "height"} if height else {})
     _name(source, {layout.width: "width"} if width else {})
-    for output in model.graph.output:
+    for output in model.graph.output if outputs else ():
         rank = len(output.type.tensor_type.shape.dim)
         if output.name in fixed:
             continue

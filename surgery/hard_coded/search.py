@@ -15,7 +15,7 @@ from typing import Literal
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
 from anysize.surgery.graph import Graph, image_input
-from anysize.surgery.hard_coded.meanings import Piece, lengths
+from anysize.surgery.hard_coded.meanings import Piece, grows, lengths
 from anysize.surgery.hard_coded.trials import (
     WAY_OUT,
     Attempt,
@@ -26,7 +26,7 @@ from anysize.surgery.hard_coded.trials import (
     UnreadableError,
     shape_text,
 )
-from anysize.surgery.shapes import shape_walk
+from anysize.surgery.shapes import IllegalSizeError, shape_walk
 from anysize.surgery.size_guard import without_guards
 
 __all__ = ["Follows", "Found", "find_hard_coded"]
@@ -135,6 +135,9 @@ class _Search:
             return str(attempts[0].error)
         for other in holding[1:]:
             self._refuse_difference(holding[0], other, cases)
+        for other in attempts:
+            if isinstance(other.error, IllegalSizeError):
+                self._refuse_doubt(holding[0], other, cases)
         return Found(holding[0].meanings, holding[0].sources, len(cases))
 
     def _attempts(self, cases: Sequence[tuple[Size, int]]) -> list[Attempt]:
@@ -175,6 +178,44 @@ class _Search:
                 f"at {size} and batch {batch}, and both fit the graph; {WAY_OUT}",
                 node=node.name,
             )
+
+    def _refuse_doubt(
+        self, one: Attempt, other: Attempt, cases: Sequence[tuple[Size, int]]
+    ) -> None:
+        """Decline where what was one cell long has another place in a reading that fails.
+
+        Such a file does not say whether its network takes other sizes.
+        """
+        batch = tuple(batch for _, batch in cases)
+        for name, meaning in one.meanings.items():
+            twin = other.meanings.get(name)
+            if twin is None or batch == () or not _has_moved(meaning, twin, apart_from=batch):
+                continue
+            graph = self._subject.graph
+            index = graph.producer(name) or 0
+            node = graph.node(index)
+            before, after = (
+                shape_text(tuple(zip(*(lengths(a, 1) for a in axes), strict=True))[0])
+                for axes in (meaning.before, meaning.axes)
+            )
+            raise UnreadableError(
+                f"{graph.label(index)}: {node.op_type} of {before} to {after} may join the side of "
+                f"one cell with either neighbour, and with one of them {other.error}; {WAY_OUT}",
+                node=node.name,
+            )
+
+
+def _has_moved(one: ShapeMeaning, other: ShapeMeaning, *, apart_from: Piece) -> bool:
+    """Say whether the same pieces, the batch left out, lie on other axes."""
+
+    def placed(meaning: ShapeMeaning) -> list[tuple[Piece, int]]:
+        return [(piece, place) for place, axis in enumerate(meaning.axes) for piece in axis]
+
+    pairs = list(zip(placed(one), placed(other), strict=False))
+    is_same = all(mine[0] == theirs[0] for mine, theirs in pairs)
+    return is_same and any(
+        mine[1] != theirs[1] and mine[0] != apart_from and grows(mine[0]) for mine, theirs in pairs
+    )
 
 
 def _sides(meaning: ShapeMeaning, cases: int) -> tuple[tuple[int, ...], ...]:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
 from anysize.surgery.graph import Graph, image_input
-from anysize.surgery.hard_coded import Follows
+from anysize.surgery.hard_coded import Follows, UnreadableError
 from anysize.surgery.heads import declined
 from anysize.surgery.passes import free_baked_shapes, reshape_to_flatten, whole_map_pools
 from anysize.surgery.targets.fixed_head import FixedHeads, find_fixed_heads
@@ -62,7 +62,7 @@ def _free_shapes(graph: Graph, size: Size) -> tuple[bool, dict[str, str]]:
     for follows, fixed in _WAYS.items():
         try:
             done = free_baked_shapes(graph, size, follows=follows)
-        except DeclinedError as exc:
+        except UnreadableError as exc:
             refusal = refusal or exc
             reason = reason or str(exc)
             continue

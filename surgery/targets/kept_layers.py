@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -58,9 +58,8 @@ def keep_layers(graph: Graph, size: Size, *, fixed: Mapping[str, str] = _NONE) -
         fixed: The sides, height or width, that its shapes do not follow, and why.
     """
     shape = infer_shapes(graph, size).get(graph.model.graph.output[0].name, ())
-    legal = legal_sizes(graph, size)
-    fixed = fixed or _fixed_by_a_layer(graph, size, legal)
-    sizes = guarded(graph, _with_fixed(legal, size, fixed))
+    fixed = fixed or _fixed_by_a_layer(graph, size, legal_sizes(graph, size))
+    sizes = guarded(graph, legal_sizes(graph, size, fixed=fixed))
     return Rewritten(
         size=size,
         sizes=sizes,
@@ -83,16 +82,6 @@ def _fixed_by_a_layer(graph: Graph, size: Size, sizes: SizeRange) -> Mapping[str
     except IllegalSizeError as exc:
         return {side: str(exc)}
     return {side: "a layer takes it alone"}
-
-
-def _with_fixed(sizes: SizeRange, size: Size, fixed: Collection[str]) -> SizeRange:
-    """Leave the training size's sides in a set as the only ones."""
-    if not fixed:
-        return sizes
-    sides = {side: getattr(size, side) for side in fixed}
-    top = sizes.maximum or Size(MAX_SIDE, MAX_SIDE)
-    low = replace(sizes.minimum, **sides)
-    return SizeRange(low, replace(top, **sides), sizes.heights, sizes.widths)
 
 
 def guarded(graph: Graph, sizes: SizeRange) -> SizeRange:
