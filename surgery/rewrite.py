@@ -78,6 +78,7 @@ def rewrite(
     size: Size | None = None,
     output: Output = "map",
     keep: Collection[str] = (),
+    declines_numbers: bool = True,
     source: Path | HeldWeights | None = None,
     in_place: bool = False,
 ) -> Rewrite:
@@ -100,6 +101,8 @@ def rewrite(
             For all others, whose outputs stay what they are, only the default.
         keep: Nodes, by their name or that of what they make, whose numbers are constants of the
             network; where one could stem from the training size, the rewrite declines otherwise.
+        declines_numbers: Whether it does so, or leaves such a number as it is, for a comparison
+            with the module to judge.
         source: The file that `model` was loaded from, recorded by its hash, or what holds its
             weights; needed where weights must move that the model does not hold itself.
         in_place: Edit `model` itself, which saves a copy of its inline weights. A graph of
@@ -121,7 +124,14 @@ def rewrite(
     if is_graphsurgeon(model):
         theirs = from_graphsurgeon(model)
         outcome = rewrite(
-            theirs, to=to, size=size, output=output, keep=keep, source=source, in_place=True
+            theirs,
+            to=to,
+            size=size,
+            output=output,
+            keep=keep,
+            declines_numbers=declines_numbers,
+            source=source,
+            in_place=True,
         )
         result = to_graphsurgeon(outcome.model, place) if outcome.applied else model
         return replace(outcome, model=result)
@@ -136,7 +146,14 @@ def rewrite(
         return Rewrite(original.model, applied=False, reason=done.reason)
     following = _prove_free(trial, done.size, done.sizes)
     if to != "resize":  # there the layers see the training size, whatever the image
-        free_numbers(trial, done.size, done.sizes, tensors=done.kept, keep=keep)
+        free_numbers(
+            trial,
+            done.size,
+            done.sizes,
+            tensors=done.kept,
+            keep=keep,
+            declines=declines_numbers,
+        )
     free = {side: side not in done.sizes.fixed_sides for side in ("height", "width")}
     free_axes(trial, fixed=following, others=following, **free)
     geometry = map_geometry(trial, done.map_tensor) if done.map_tensor else None

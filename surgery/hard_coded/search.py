@@ -195,7 +195,7 @@ class _Search:
             index = graph.producer(name) or 0
             node = graph.node(index)
             before, after = (
-                shape_text(tuple(zip(*(lengths(a, 1) for a in axes), strict=True))[0])
+                shape_text(next(zip(*(lengths(a, 1) for a in axes), strict=True)))
                 for axes in (meaning.before, meaning.axes)
             )
             raise UnreadableError(
