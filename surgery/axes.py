@@ -11,8 +11,6 @@ from anysize.surgery.metadata import read_metadata
 
 __all__ = ["fixed_axes", "free_axes"]
 
-_AXES = {0: "batch", 2: "height", 3: "width"}
-
 
 def free_axes(
     model: Model,
@@ -26,7 +24,7 @@ def free_axes(
 ) -> onnx.ModelProto:
     """Name the free axes of the image input and of the outputs, and drop stale inner shapes.
 
-    The input becomes `(batch, channels, height, width)`, or its channels stay where they are. Axis
+    The input becomes `(batch, channels, height, width)`, or its channels stay last. Axis
     0 of every output becomes `batch`; an output of rank 4 ends in `map_height`, `map_width`. Only
     declarations change: whether the nodes between can take other sizes is for the caller to prove.
 
@@ -77,10 +75,12 @@ def fixed_axes(model: Model) -> tuple[str, ...]:
     """
     graph = Graph.of(model)
     dims = image_input(graph.model).type.tensor_type.shape.dim
+    layout = image_layout(graph)
+    axes = {layout.batch: "batch", layout.height: "height", layout.width: "width"}
     sizes = read_metadata(graph).sizes
     by_layers = sizes.fixed_sides if sizes is not None else ()
     return tuple(
-        name for axis, name in _AXES.items() if dims[axis].dim_value and name not in by_layers
+        name for axis, name in axes.items() if dims[axis].dim_value and name not in by_layers
     )
 
 

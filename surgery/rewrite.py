@@ -14,7 +14,7 @@ from anysize.files import file_sha256
 from anysize.sizes import Size, SizeRange
 from anysize.surgery.axes import free_axes
 from anysize.surgery.geometry import MapGeometry, map_geometry
-from anysize.surgery.graph import Graph, Model, Trial, image_input, require_channels_first
+from anysize.surgery.graph import Graph, Model, Trial, image_input, require_sides_together
 from anysize.surgery.graphsurgeon import from_graphsurgeon, is_graphsurgeon, to_graphsurgeon
 from anysize.surgery.heads import Head
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
@@ -136,7 +136,7 @@ def rewrite(
         result = to_graphsurgeon(outcome.model, place) if outcome.applied else model
         return replace(outcome, model=result)
     original = Graph.of(model)
-    require_channels_first(original)
+    require_sides_together(original)
     recorded = read_metadata(original)
     _check_declared(recorded, size)
     _check_kept(original, keep)

@@ -40,7 +40,7 @@ from anysize.surgery.graph import (
     Model,
     image_input,
     opset_version,
-    require_channels_first,
+    require_sides_together,
     unique_name,
 )
 from anysize.surgery.operators import Emitter, axis_length
@@ -66,6 +66,8 @@ _STEPS = "anysize_size_steps"
 _NAMES: dict[GuardKind, str] = {
     "min": _MIN_SIZE, "max": _MAX_SIZE, "map": _MAP_SIZE, "steps": _STEPS
 }  # fmt: skip
+# Where a map, and an image with its channels first, has its height.
+_HEIGHT = 2
 # Shape gained its `start` attribute, and Expand came, with these opsets.
 _SHAPE_START_OPSET = 15
 _EXPAND_OPSET = 8
@@ -87,15 +89,14 @@ def guard_min_size(model: Model, size: Size, *, tensor: str | None = None) -> on
         `model` itself.
 
     Raises:
-        DeclinedError: The opset has no Expand, or the image its channels last.
+        DeclinedError: The opset has no Expand, or the image its channels between its sides.
         UnsupportedModelError: The graph has no image input.
     """
     graph = Graph.of(model)
-    if not tensor:
-        require_channels_first(graph)
+    first = _HEIGHT if tensor else require_sides_together(graph).height
     drop_guards(graph, "min")
     if size != Size(1, 1):
-        _guard(graph, tensor or image_input(graph.model).name, size, _MIN_SIZE)
+        _guard(graph, tensor or image_input(graph.model).name, size, _MIN_SIZE, first)
     return graph.model
 
 
@@ -112,13 +113,13 @@ def guard_max_size(model: Model, size: Size) -> onnx.ModelProto:
         `model` itself.
 
     Raises:
-        DeclinedError: The opset has no Expand, or the image its channels last.
+        DeclinedError: The opset has no Expand, or the image its channels between its sides.
         UnsupportedModelError: The graph has no image input.
     """
     graph = Graph.of(model)
-    require_channels_first(graph)
+    layout = require_sides_together(graph)
     drop_guards(graph, "max")
-    _guard(graph, image_input(graph.model).name, size, _MAX_SIZE)
+    _guard(graph, image_input(graph.model).name, size, _MAX_SIZE, layout.height)
     return graph.model
 
 
@@ -136,19 +137,19 @@ def guard_steps(model: Model, sizes: SizeRange) -> onnx.ModelProto:
         `model` itself.
 
     Raises:
-        DeclinedError: The opset has no Expand, or the image its channels last.
+        DeclinedError: The opset has no Expand, or the image its channels between its sides.
         UnsupportedModelError: The graph has no image input.
     """
     graph = Graph.of(model)
     drop_guards(graph, "steps")
     if sizes.heights.is_any and sizes.widths.is_any:
         return graph.model
-    require_channels_first(graph)
+    layout = require_sides_together(graph)
     _require_expand(graph)
     image = image_input(graph.model).name
     emitter = Emitter(graph.model, _STEPS)
     once, twice = [], []
-    for axis, steps in ((2, sizes.heights), (3, sizes.widths)):
+    for axis, steps in zip(layout.sides, (sizes.heights, sizes.widths), strict=True):
         side = axis_length(emitter, image, axis)
         step = emitter.constant([steps.step])
         whole = emitter.node("Mul", emitter.node("Div", side, step), step)
@@ -156,10 +157,10 @@ def guard_steps(model: Model, sizes: SizeRange) -> onnx.ModelProto:
         more = emitter.node("Gather", table, emitter.node("Sub", side, whole), axis=0)
         once.append(emitter.node("Add", side, more))
         twice.append(emitter.node("Add", once[-1], more))
-    keep = emitter.constant([1, 1])
+    before, behind = ([emitter.constant(one)] if one else [] for one in _kept(layout.height))
     tensor = image
     for part, lengths in (("expanded", once), ("checked", twice)):
-        target = emitter.node("Concat", keep, *lengths, axis=0)
+        target = emitter.node("Concat", *before, *lengths, *behind, axis=0)
         tensor = emitter.node("Expand", tensor, target, output=f"{_STEPS}_{part}")
     _insert(graph, image, f"{_STEPS}_checked", emitter.nodes, emitter.initializers)
     return graph.model
@@ -187,7 +188,7 @@ def guard_map_size(model: Model, tensor: str, size: Size) -> onnx.ModelProto:
         raise UnsupportedModelError(
             f"tensor {tensor!r}: got shape {shape}, expected (batch, channels, height, width)"
         )
-    _guard(graph, tensor, Size(shape[2], shape[3]), _MAP_SIZE)
+    _guard(graph, tensor, Size(shape[2], shape[3]), _MAP_SIZE, _HEIGHT)
     return graph.model
 
 
@@ -237,18 +238,26 @@ def _redirect(graph: Graph, edits: Edits, old: str, new: str) -> None:
         edits.nodes[index] = [node]
 
 
-def _guard(graph: Graph, tensor: str, size: Size, name: str) -> None:
+def _kept(first: int) -> tuple[list[int], list[int]]:
+    """Return the sides that an Expand leaves alone, before and behind those at `first`."""
+    return [1] * first, [1] * (_HEIGHT - first)
+
+
+def _guard(graph: Graph, tensor: str, size: Size, name: str, first: int) -> None:
+    """Guard the sides of a tensor, which lie in the axes `first` and the next."""
     opset = _require_expand(graph)
+    before, behind = _kept(first)
     sides = {
         "to_least": [_FAR - size.height, _FAR - size.width],
         "to_most": [_FAR - size.height - 1, _FAR - size.width - 1],
         "far": [_FAR],
-        "keep": [1, 1],
         "one": [1],
-        "axes": [2, 3],
+        "keep": before,
+        "keep_behind": behind,
+        "axes": [first, first + 1],
     }
-    constants = {part: unique_name(graph.model, f"{name}_{part}") for part in sides}
-    nodes = _guard_nodes(tensor, name, opset, constants)
+    constants = {part: unique_name(graph.model, f"{name}_{part}") for part in sides if sides[part]}
+    nodes = _guard_nodes(tensor, name, opset, constants, first)
     used = {read for node in nodes for read in node.input}
     arrays = {
         label: np.array(sides[part], np.int64)
@@ -287,7 +296,7 @@ def _insert(
 
 
 def _guard_nodes(
-    tensor: str, name: str, opset: int, constants: dict[str, str]
+    tensor: str, name: str, opset: int, constants: dict[str, str], start: int
 ) -> list[onnx.NodeProto]:
     nodes: list[onnx.NodeProto] = []
 
@@ -303,9 +312,12 @@ def _guard_nodes(
         """Make 1 for a side that is `_FAR` with its distance, else 0."""
         return make("Div", part, make("Add", f"{part}_sum", sides, distance), constants["far"])
 
-    keep = constants["keep"]
+    before, behind = (
+        [constants[part]] if part in constants else [] for part in ("keep", "keep_behind")
+    )
     if opset >= _SHAPE_START_OPSET:
-        sides = make("Shape", "sides", tensor, start=2)
+        end = {"end": start + 2} if behind else {}
+        sides = make("Shape", "sides", tensor, start=start, **end)
     else:
         axes = constants["axes"]
         sides = make("Gather", "sides", make("Shape", "shape", tensor), axes, axis=0)
@@ -320,7 +332,7 @@ def _guard_nodes(
     targets = []
     for part in parts:
         sides = make("Add", f"{part}_sides", sides, bad)
-        targets.append(make("Concat", f"{part}_to", keep, sides, axis=0))
+        targets.append(make("Concat", f"{part}_to", *before, sides, *behind, axis=0))
     for part, target in zip(parts, targets, strict=True):
         tensor = make("Expand", part, tensor, target)
     return nodes

@@ -11,6 +11,7 @@ error budget.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +40,8 @@ __all__ = ["RewriteProof", "prove_rewrite"]
 Array = NDArray[np.generic]
 
 _RUNTIME = "ort-cpu"
+# How a rewrite names the axes of a map.
+_MAP_SIDES = ("map_height", "map_width")
 # Images at a time where a label is all that an image gets.
 _LABELLED = 8
 
@@ -187,7 +190,7 @@ def prove_rewrite(
         for one in expectations:
             expected = one.read(spool)
             cells.append(_judge(one, expected, got[one.case], new.model))
-            answers += _answers(expected) if cells[-1].outputs else 0
+            answers += _answers(expected, new.model) if cells[-1].outputs else 0
     return RewriteProof(tuple(cells), answers, is_at_training_only=is_kept)
 
 
@@ -273,10 +276,12 @@ def _judge(
     return as_cell(_RUNTIME, one.case, judgement)
 
 
-def _answers(expected: Expected) -> int:
+def _answers(expected: Expected, rewritten: onnx.ModelProto) -> int:
     """How many answers the last output holds: cells of a map, or images."""
     shape = expected.float32[-1].shape
-    return int(shape[0] * shape[-2] * shape[-1]) if len(shape) == 4 else int(shape[0])
+    dims = rewritten.graph.output[-1].type.tensor_type.shape.dim
+    sides = (side for side, dim in zip(shape, dims, strict=False) if dim.dim_param in _MAP_SIDES)
+    return math.prod((shape[0], *sides))
 
 
 def _rank(output: onnx.ValueInfoProto) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anysize.surgery.graph.axis_moves import as_transpose
 from anysize.surgery.graph.edits import Derived, Edits, NameMaker, Trial, unique_name
 from anysize.surgery.graph.functions import inlined
 from anysize.surgery.graph.graph import Graph, Model
@@ -12,9 +13,9 @@ from anysize.surgery.graph.inputs import (
 )
 from anysize.surgery.graph.layout import (
     ImageLayout,
-    channels_last_words,
     image_layout,
-    require_channels_first,
+    is_turned_image,
+    require_sides_together,
     static_size,
 )
 from anysize.surgery.graph.nodes import attribute, reads, set_attributes, subgraphs
@@ -28,16 +29,17 @@ __all__ = [
     "Model",
     "NameMaker",
     "Trial",
+    "as_transpose",
     "attribute",
-    "channels_last_words",
     "element_type",
     "image_input",
     "image_layout",
     "inferred",
     "inlined",
+    "is_turned_image",
     "opset_version",
     "reads",
-    "require_channels_first",
+    "require_sides_together",
     "required_inputs",
     "set_attributes",
     "static_size",

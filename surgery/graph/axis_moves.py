@@ -10,7 +10,7 @@ from anysize.surgery.graph.graph import Graph
 from anysize.surgery.graph.nodes import attribute
 from anysize.surgery.graph.types import inferred
 
-__all__ = ["Axes", "follow_axes"]
+__all__ = ["Axes", "as_transpose", "follow_axes"]
 
 # For each axis of a tensor the one of the source that lies there; None for one that is new.
 Axes = tuple[int | None, ...]
@@ -67,6 +67,32 @@ def follow_axes(graph: Graph, index: int, known: Mapping[str, Axes]) -> Axes | N
         return _reduced(graph, node, axes)
     follow = _FOLLOWED.get(node.op_type)
     return None if follow is None else follow(graph, node, axes)
+
+
+def as_transpose(before: Sequence[int | None], after: Sequence[int | None]) -> list[int] | None:
+    """Say which Transpose a Reshape stands for; None where it is none, or changes nothing.
+
+    Where all that moves is 1 long, exporters write a Reshape for the Transpose between channels
+    first and channels last: numbers stay in place, and so they do at every size that leaves these
+    sides at 1.
+
+    Args:
+        before: The shape that is given; None for a side that is not known.
+        after: The shape that is made.
+
+    Returns:
+        The permutation.
+    """
+    if len(before) != 4 or len(after) != 4 or tuple(before) == tuple(after):
+        return None
+    for perm in ([0, 3, 1, 2], [0, 2, 3, 1]):
+        long = [axis for axis in perm if before[axis] != 1]
+        if long == sorted(long) and all(
+            before[axis] is not None and before[axis] == side
+            for axis, side in zip(perm[1:], after[1:], strict=True)
+        ):
+            return perm
+    return None
 
 
 def _joined(
@@ -154,6 +180,9 @@ def _reshaped(graph: Graph, node: onnx.NodeProto, axes: Axes) -> Axes | None:
     after = _resolved(_target(graph, node), before) or _sides(graph, node.output[0])
     if len(before) != len(axes) or not after:
         return None
+    perm = as_transpose(before, after)
+    if perm is not None:
+        return tuple(axes[place] for place in perm)
     old = [place for place, side in enumerate(before) if side != 1]
     new = [place for place, side in enumerate(after) if side != 1]
     pairs = list(zip(reversed(old), reversed(new), strict=False))

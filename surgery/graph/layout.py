@@ -7,10 +7,13 @@ the input's four axes are followed to there, over whatever an exporter puts befo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from anysize.errors import DeclinedError
 from anysize.sizes import MAX_SIDE, Size
@@ -21,11 +24,13 @@ from anysize.surgery.graph.inputs import image_input
 
 __all__ = [
     "ImageLayout",
-    "channels_last_words",
     "image_layout",
-    "require_channels_first",
+    "is_turned_image",
+    "require_sides_together",
     "static_size",
 ]
+
+_Number = TypeVar("_Number", bound=np.generic)
 
 # They slide over all axes but the first two, or summarise these.
 _WINDOWS = frozenset(
@@ -73,10 +78,33 @@ class ImageLayout:
         return self.channels == 1
 
     @property
+    def has_sides_together(self) -> bool:
+        """Whether width follows height, which is all that can be worked with."""
+        return self.width == self.height + 1
+
+    @property
     def words(self) -> str:
         """Say the order in words: `channels first`, `channels last` or `channels in axis 2`."""
         named = {1: "channels first", 3: "channels last"}
         return named.get(self.channels, f"channels in axis {self.channels}")
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """The axes of height and width."""
+        return self.height, self.width
+
+    def size(self, shape: Sequence[int]) -> Size:
+        """Return the size of images of a shape."""
+        return Size(shape[self.height], shape[self.width])
+
+    def arranged(self, images: NDArray[_Number]) -> NDArray[_Number]:
+        """Turn images `(batch, channels, height, width)` so that their axes lie as here."""
+        turned = np.moveaxis(images, (0, 1, 2, 3), (self.batch, self.channels, *self.sides))
+        return np.ascontiguousarray(turned)
+
+    def channels_first(self, images: NDArray[_Number]) -> NDArray[_Number]:
+        """Turn images whose axes lie as here to `(batch, channels, height, width)`."""
+        return images.transpose(self.batch, self.channels, *self.sides)
 
     def shape(self, batch: int, channels: int, size: Size) -> tuple[int, ...]:
         """Return the shape of such an image, in the order of the input's axes."""
@@ -103,25 +131,32 @@ def image_layout(model: Model) -> ImageLayout:
     return graph.found("image layout", lambda: _inlined_layout(graph))
 
 
-def channels_last_words(name: str, layout: ImageLayout) -> str:
-    """Say what is wrong with an input whose channels are not in axis 1, and what to do."""
+def is_turned_image(model: Model, tensor: str) -> bool:
+    """Say whether a tensor is the image still, before any window, in another order than a map's."""
+    graph = inlined(Graph.of(model))
+    layout = image_layout(graph)
+    axes = _axes(graph, image_input(graph.model).name).get(tensor)
+    return axes is not None and axes != (layout.batch, layout.channels, *layout.sides)
+
+
+def _misplaced_words(name: str, layout: ImageLayout) -> str:
     return (
-        f"input {name!r} has its {layout.words}, expected (batch, channels, height, width); export "
-        f"with them first (tf2onnx: --inputs-as-nchw {name})"
+        f"input {name!r} has its {layout.words}, expected (batch, channels, height, width) or "
+        "(batch, height, width, channels)"
     )
 
 
-def require_channels_first(model: Model) -> None:
-    """Decline a graph whose image input is not `(batch, channels, height, width)`.
+def require_sides_together(model: Model) -> ImageLayout:
+    """Return the layout of a graph's image; decline one with its channels between the sides.
 
     Raises:
         DeclinedError: It is not; the node that tells is named.
     """
     graph = Graph.of(model)
     layout = image_layout(graph)
-    if layout.is_channels_first:
-        return
-    reason = channels_last_words(image_input(graph.model).name, layout)
+    if layout.has_sides_together:
+        return layout
+    reason = _misplaced_words(image_input(graph.model).name, layout)
     if layout.witness is None:
         raise DeclinedError(reason)
     name = graph.node(layout.witness).name
@@ -148,7 +183,7 @@ def _inlined_layout(graph: Graph) -> ImageLayout:
 def _find_layout(graph: Graph) -> ImageLayout:
     image = image_input(graph.model)
     by_norm: ImageLayout | None = None
-    for index, axes in _followed(graph, image.name):
+    for index, axes in _followed(graph, {image.name: _IMAGE}):
         kind = graph.node(index).op_type
         if kind in _WINDOWS:
             layout = _by_window(index, axes)
@@ -159,9 +194,21 @@ def _find_layout(graph: Graph) -> ImageLayout:
     return by_norm or _by_sides(image)
 
 
-def _followed(graph: Graph, image: str) -> Iterator[tuple[int, Axes]]:
-    """Yield each node that reads the image, as far as its axes can be followed, and its data."""
+def _axes(graph: Graph, image: str) -> dict[str, Axes]:
+    """Return where the image's axes lie in each tensor before a window, as far as is known."""
     known: dict[str, Axes] = {image: _IMAGE}
+    for _ in _followed(graph, known):
+        pass
+    return known
+
+
+def _followed(graph: Graph, known: dict[str, Axes]) -> Iterator[tuple[int, Axes]]:
+    """Yield each node that reads the image, as far as its axes can be followed, and its data.
+
+    Args:
+        graph: The graph.
+        known: Tensor → where the axes lie, of the image at first; gets what else is found.
+    """
     for index, node in enumerate(graph.nodes):
         if not any(name in known for name in node.input):
             continue

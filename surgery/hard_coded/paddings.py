@@ -104,14 +104,13 @@ def _paddings(graph: Graph, index: int, run: ShapeRun) -> Iterator[Padding]:
     except ValueError:
         return
     shape, added = run.shapes.get(node.input[0]), (0,) * (2 * len(windows))
-    pad = graph.producer(node.input[0])
-    is_padded = pad is not None and graph.node(pad).op_type == "Pad"
-    if pad is not None and is_padded:
-        shape = run.shapes.get(graph.node(pad).input[0])
-        explicit = _explicit(graph.node(pad), run)
-        if explicit is None:
+    pad, perm = _pad_before(graph, node.input[0])
+    if pad is not None:
+        before = run.shapes.get(graph.node(pad).input[0])
+        explicit = _explicit(graph.node(pad), run, perm)
+        if explicit is None or before is None:
             return
-        added = explicit
+        shape, added = tuple(before[axis] for axis in perm or range(len(before))), explicit
     if shape is None or len(shape) != len(windows) + 2 or len(added) != 2 * len(windows):
         return
     for axis, window in enumerate(windows):
@@ -120,7 +119,7 @@ def _paddings(graph: Graph, index: int, run: ShapeRun) -> Iterator[Padding]:
         begin, end = added[axis], added[len(windows) + axis]
         cells = shape[axis + 2]
         yield Padding(
-            index=pad if pad is not None and is_padded and (begin or end) else index,
+            index=pad if pad is not None and (begin or end) else index,
             window=index,
             axis=axis,
             cells=cells,
@@ -138,8 +137,27 @@ def _same(window: SlidingWindow, cells: int) -> tuple[tuple[int, int], tuple[int
     return (total // 2, total - total // 2), (total - total // 2, total // 2)
 
 
-def _explicit(pad: onnx.NodeProto, run: ShapeRun) -> tuple[int, ...] | None:
-    """Return the spatial pads of a Pad node, all begins first; None where they are not known."""
+def _pad_before(graph: Graph, tensor: str) -> tuple[int | None, list[int]]:
+    """Find the Pad that makes a tensor, and the permutation of a Transpose behind it."""
+    index, perm = graph.producer(tensor), list[int]()
+    if index is not None and graph.node(index).op_type == "Transpose":
+        given = attribute(graph.node(index), "perm")
+        perm = given if isinstance(given, list) else []
+        index = graph.producer(graph.node(index).input[0]) if perm else None
+    is_pad = index is not None and graph.node(index).op_type == "Pad"
+    return (index, perm) if is_pad else (None, [])
+
+
+def _explicit(
+    pad: onnx.NodeProto, run: ShapeRun, perm: Sequence[int] = ()
+) -> tuple[int, ...] | None:
+    """Return the spatial pads of a Pad node, all begins first; None where they are not known.
+
+    Args:
+        pad: The node.
+        run: What is known.
+        perm: Where the axes come from that a Transpose behind it makes, if there is one.
+    """
     rank = len(run.shapes.get(pad.input[0], ()))
     value = run.values.get(pad.input[1]) if len(pad.input) > 1 else None
     given = attribute(pad, "pads")
@@ -156,4 +174,5 @@ def _explicit(pad: onnx.NodeProto, run: ShapeRun) -> tuple[int, ...] | None:
         return None
     begins = dict(zip(axes, pads[: len(axes)], strict=True))
     ends = dict(zip(axes, pads[len(axes) :], strict=True))
-    return tuple(side.get(axis, 0) for side in (begins, ends) for axis in range(2, rank))
+    spatial = list(perm or range(rank))[2:]
+    return tuple(side.get(axis, 0) for side in (begins, ends) for axis in spatial)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
-from anysize.surgery.graph import Graph, Model, attribute, inferred, require_channels_first
+from anysize.surgery.graph import Graph, Model, attribute, inferred, is_turned_image
 from anysize.surgery.heads.constants import find_constant
 from anysize.surgery.heads.flattening import TracedShapes, traced_shapes
 from anysize.surgery.heads.layers import (
@@ -26,7 +26,12 @@ from anysize.surgery.heads.layers import (
     declined,
 )
 from anysize.surgery.heads.layout import Layout
-from anysize.surgery.heads.readers import ReadContext, read_layer
+from anysize.surgery.heads.readers import (
+    ReadContext,
+    has_several_positions,
+    positions_apart,
+    read_layer,
+)
 from anysize.surgery.heads.region import (
     AnySizeAlreadyError,
     Region,
@@ -129,7 +134,6 @@ def find_heads(model: Model, size: Size | None = None) -> tuple[Head, ...]:
 
 
 def _find_heads(graph: Graph, size: Size | None) -> tuple[Head, ...]:
-    require_channels_first(graph)
     traced = None if size is None else traced_shapes(graph, size)
     regions = walk_back(graph, {} if traced is None else traced.shapes)
     if size is None or traced is None:
@@ -150,6 +154,12 @@ def _head(graph: Graph, region: Region, traced: TracedShapes, size: Size) -> Hea
     feature_map = _one_map(graph, region)
     _, channels, height, width = traced.shapes[feature_map]
     _check_closed(graph, region)
+    if is_turned_image(graph, feature_map):
+        raise declined(
+            graph,
+            min(region.maps.values()),
+            "flattens the image itself, whose channels are not in axis 1; --to resize keeps it so",
+        )
     layout = Layout(("N", "C", "H", "W"), traced.batch, channels, height, width)
     layers = read_region(graph, region, layout, traced)
     _check_positions(graph, region, layers)
@@ -186,6 +196,9 @@ def _check_positions(graph: Graph, region: Region, layers: tuple[Layer, ...]) ->
             "by itself; there is no fixed-size head, and --to dynamic frees the sizes",
             node=graph.node(index).name,
         )
+    for layer in layers:
+        if isinstance(layer, ClassOperator) and has_several_positions(layer.layout):
+            raise declined(graph, layer.nodes[0], positions_apart(layer.layout))
 
 
 def _one_map(graph: Graph, region: Region) -> str:

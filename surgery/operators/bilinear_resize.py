@@ -4,9 +4,14 @@
 by 1e-5 of a pixel on every runtime, each its own way. With half-pixel centres, output cell i of n
 over a input cells samples at (2i+1)·a/(2n) − 1/2 = ((2i+1)·a − n) / 2n: an integer fraction. Its
 floor is the first cell, its remainder the weight of the second one, both exact.
+
+Bytes are resized in whole numbers throughout, and rounded once, half upwards: so every runtime has
+the same bytes.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 import onnx
@@ -22,6 +27,9 @@ from anysize.surgery.operators.spellings import (
 
 __all__ = ["emit_bilinear_resize"]
 
+_WHOLE = onnx.TensorProto.INT64
+_UNSIGNED = (onnx.TensorProto.UINT8, onnx.TensorProto.UINT16)
+
 
 def _odd_numbers(emitter: Emitter, count: int | str) -> tuple[str, str, str]:
     """Emit 1, 3, … for each of `count` cells, `count` itself and its double."""
@@ -35,7 +43,10 @@ def _odd_numbers(emitter: Emitter, count: int | str) -> tuple[str, str, str]:
 def _resize_axis(
     emitter: Emitter, source: str, axis: int, count: int | str, *, elem_type: int, output: str = ""
 ) -> str:
-    """Emit `source` resampled to `count` cells along `axis` (2 or 3)."""
+    """Emit `source`, of four axes, resampled to `count` cells along `axis`.
+
+    In whole numbers the result is 2 · `count` times as large.
+    """
     length = axis_length(emitter, source, axis)
     odd, cells, denominator = _odd_numbers(emitter, count)
     position = emitter.node("Sub", emitter.node("Mul", odd, length), cells)
@@ -45,17 +56,28 @@ def _resize_axis(
     last = emitter.node("Sub", length, emitter.constant([1]))
     upper = smaller(emitter, emitter.node("Add", lower, emitter.constant([1])), last)
 
-    weight = emitter.node(
-        "Div",
-        emitter.node("Cast", remainder, to=elem_type),
-        emitter.node("Cast", denominator, to=elem_type),
-    )
-    if axis == 2:  # along height the weights are a column
-        weight = emitter.node("Reshape", weight, emitter.constant([-1, 1]))
+    weight = remainder
+    if elem_type != _WHOLE:
+        parts = (emitter.node("Cast", one, to=elem_type) for one in (remainder, denominator))
+        weight = emitter.node("Div", *parts)
+    if behind := 3 - axis:  # along the height the weights are a column
+        weight = emitter.node("Reshape", weight, emitter.constant([-1] + [1] * behind))
     below = emitter.node("Gather", source, lower, axis=axis)
     above = emitter.node("Gather", source, upper, axis=axis)
+    if elem_type == _WHOLE:
+        below, above = (emitter.node("Cast", one, to=_WHOLE) for one in (below, above))
     step = emitter.node("Mul", emitter.node("Sub", above, below), weight)
+    if elem_type == _WHOLE:
+        below = emitter.node("Mul", below, denominator)
     return emitter.node("Add", below, step, output=output)
+
+
+def _rounded(emitter: Emitter, sums: str, counts: Iterable[int | str]) -> str:
+    """Emit what was resampled to `counts` cells in whole numbers, divided by what that takes."""
+    height, width = (_odd_numbers(emitter, count)[2] for count in counts)
+    factor = emitter.node("Mul", height, width)
+    half = emitter.node("Div", factor, emitter.constant([2]))
+    return emitter.node("Div", emitter.node("Add", sums, half), factor)
 
 
 def emit_bilinear_resize(
@@ -65,26 +87,33 @@ def emit_bilinear_resize(
     output: str,
     output_size: tuple[int | str, int | str],
     elem_type: int,
+    axes: tuple[int, int] = (2, 3),
 ) -> None:
     """Emit `F.interpolate(source, output_size, mode="bilinear", align_corners=False)`.
 
     Args:
         emitter: Where the nodes go.
-        source: Tensor name, (batch, channels, height, width).
-        output: Name of the resized tensor (batch, channels, *output_size).
+        source: Tensor name, (batch, channels, height, width) unless `axes` say otherwise.
+        output: Name of the resized tensor, (batch, channels, *output_size) alike.
         output_size: Height and width of the result: a number, or the name of an int64 tensor of
             shape (1,).
         elem_type: `onnx.TensorProto.DataType` of the source.
+        axes: Where the height and the width lie.
 
     Raises:
         DeclinedError: The opset is too old for arithmetic on shapes.
     """
     require_opset(emitter, 7, "arithmetic that broadcasts")
-    if elem_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE):
-        source = emitter.node("Cast", source, to=onnx.TensorProto.FLOAT)
-        rows = _resize_axis(emitter, source, 2, output_size[0], elem_type=onnx.TensorProto.FLOAT)
-        full = _resize_axis(emitter, rows, 3, output_size[1], elem_type=onnx.TensorProto.FLOAT)
-        emitter.node("Cast", full, output=output, to=elem_type)
+    (down, across), (height, width) = axes, output_size
+    if elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE):
+        rows = _resize_axis(emitter, source, down, height, elem_type=elem_type)
+        _resize_axis(emitter, rows, across, width, elem_type=elem_type, output=output)
         return
-    rows = _resize_axis(emitter, source, 2, output_size[0], elem_type=elem_type)
-    _resize_axis(emitter, rows, 3, output_size[1], elem_type=elem_type, output=output)
+    wide = _WHOLE if elem_type in _UNSIGNED else onnx.TensorProto.FLOAT
+    if wide != _WHOLE:
+        source = emitter.node("Cast", source, to=wide)
+    rows = _resize_axis(emitter, source, down, height, elem_type=wide)
+    full = _resize_axis(emitter, rows, across, width, elem_type=wide)
+    if wide == _WHOLE:
+        full = _rounded(emitter, full, output_size)
+    emitter.node("Cast", full, output=output, to=elem_type)

@@ -15,14 +15,18 @@ from anysize.surgery.shapes import Shape, infer_shapes, trained_size
 __all__ = ["reduce_mean_to_global_pool"]
 
 _MAP = ("batch", "channels", "height", "width")
+_LAST = ("batch", "height", "width", "channels")
+_TO_LAST = [0, 2, 3, 1]
+_ROWS, _CELL, _CELL_LAST = _MAP[:2], (*_MAP[:2], "", ""), ("batch", "", "", "channels")
 
 
 def reduce_mean_to_global_pool(model: Model, size: Size | None = None) -> PassResult:
     """Write a mean over the cells of a `(batch, C, h, w)` map as GlobalAveragePool.
 
     Such a mean is one over axes 2 and 3, one over each of them after the other, or one over the
-    flattened cells. Without kept dimensions a Flatten(axis=1) follows. Where the rank of the map
-    cannot be told the nodes stay.
+    flattened cells; or over where these lie behind a Transpose that puts the channels last. Without
+    kept dimensions a Flatten(axis=1) follows. Where the rank of the map cannot be told the nodes
+    stay.
 
     Args:
         model: Edited in place.
@@ -42,7 +46,7 @@ def reduce_mean_to_global_pool(model: Model, size: Size | None = None) -> PassRe
     edits, shapes = Edits(), _shapes(graph, size or trained_size(graph))
     for index in candidates:
         first, left = _mean_of(graph, index, shapes)
-        if left not in (_MAP[:2], (*_MAP[:2], "", "")):
+        if left not in (_ROWS, _CELL, _CELL_LAST):
             continue
         node = graph.node(index)
         source = graph.node(first).input[0]
@@ -50,13 +54,16 @@ def reduce_mean_to_global_pool(model: Model, size: Size | None = None) -> PassRe
             "GlobalAveragePool", [source], list(node.output), name=node.name
         )
         edits.nodes[index] = [pool]
-        if len(left) == 2:
+        if left != _CELL:
             pooled = unique_name(graph.model, f"{node.output[0]}_pooled")
             pool.output[0] = pooled
-            flatten = onnx.helper.make_node(
-                "Flatten", [pooled], list(node.output), name=f"{node.name}_flatten", axis=1
+            kind = "Flatten" if left == _ROWS else "Transpose"
+            attributes = {"axis": 1} if left == _ROWS else {"perm": _TO_LAST}
+            label = f"{node.name}_{kind.lower()}"
+            moved = onnx.helper.make_node(
+                kind, [pooled], list(node.output), name=label, **attributes
             )
-            edits.nodes[index] = [pool, flatten]
+            edits.nodes[index] = [pool, moved]
     return applied(graph, edits, "no ReduceMean is over height and width of a map")
 
 
@@ -106,11 +113,18 @@ def _before(
         if left and set(left) & set(_MAP[2:]):  # over one of the two axes
             return first, left
     if len(shape) == len(_MAP):
-        return None, _MAP
+        if node is None or node.op_type != "Transpose" or attribute(node, "perm") != _TO_LAST:
+            return None, _MAP
+        return maker, _LAST
     if maker is None or node is None or node.op_type not in ("Flatten", "Reshape"):
         return None, ()
     before = shapes.get(node.input[0], ())
-    cells = (*before[:2], math.prod(before[2:]))
-    if len(before) == len(_MAP) and shape == cells and 0 not in before[1:]:
-        return maker, (*_MAP[:2], "cells")
+    if len(before) != len(_MAP) or 0 in before[1:]:
+        return None, ()
+    turned, axes = _before(graph, node.input[0], shapes)
+    source = maker if turned is None else turned
+    if axes == _MAP and shape == (*before[:2], math.prod(before[2:])):
+        return source, (*_MAP[:2], "cells")
+    if axes == _LAST and shape == (before[0], math.prod(before[1:3]), before[3]):
+        return source, ("batch", "cells", "channels")
     return None, ()

@@ -14,7 +14,7 @@ import onnx
 
 from anysize.errors import DeclinedError, UsageError
 from anysize.sizes import Size
-from anysize.surgery.graph import Edits, Graph, Model, NameMaker, require_channels_first
+from anysize.surgery.graph import Edits, Graph, Model, NameMaker, attribute
 from anysize.surgery.heads import Layout, Linear, declined
 from anysize.surgery.heads.readers import TAILS, ReadContext, read_layer
 from anysize.surgery.metadata import read_metadata
@@ -71,7 +71,6 @@ def find_pooled_head(model: Model, size: Size | None = None) -> PooledHead:
         DeclinedError: There is none, or something between does not commute with the average; the
             message names the node.
     """
-    require_channels_first(model)
     graph = Graph.of(model).light()
     # Every spelling of the mean gets one form.
     reduce_mean_to_global_pool(graph, size or trained_size(graph) or _usual_size(graph))
@@ -99,9 +98,15 @@ def _find(graph: Graph) -> PooledHead:
             return PooledHead(node.input[0], index, tuple(scaling), *made)
         if _is_scaling(graph, index):
             scaling.append(index)
-        elif node.op_type not in _TRANSPARENT:
+        elif node.op_type not in _TRANSPARENT and not _moves_channels(node):
             raise _without_average(graph, index, linear)
         tensor = node.input[0]
+
+
+def _moves_channels(node: onnx.NodeProto) -> bool:
+    """Say whether a node puts the channels of an average last, or first, and the batch nowhere."""
+    perm = attribute(node, "perm")
+    return node.op_type == "Transpose" and perm in ([0, 2, 3, 1], [0, 3, 1, 2])
 
 
 def _is_scaling(graph: Graph, index: int) -> bool:

@@ -7,7 +7,8 @@ from types import MappingProxyType
 
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
-from anysize.surgery.graph import Graph, image_input
+from anysize.surgery.axes import fixed_axes
+from anysize.surgery.graph import Graph
 from anysize.surgery.hard_coded import Follows, UnreadableError
 from anysize.surgery.heads import declined
 from anysize.surgery.passes import free_baked_shapes, reshape_to_flatten, whole_map_pools
@@ -44,9 +45,7 @@ def to_dynamic(graph: Graph, size: Size | None, output: Output) -> Rewritten | N
     _refuse_fixed(graph, trained)
     flattens = reshape_to_flatten(graph, trained)
     is_freed, fixed = _free_shapes(graph, trained)
-    is_changed = is_freed or flattens.applied
-    dims = image_input(graph.model).type.tensor_type.shape.dim
-    if not is_changed and not any(dims[axis].dim_value for axis in (0, 2, 3)):
+    if not is_freed and not flattens.applied and not fixed_axes(graph):
         return NotNeeded("batch, height and width are free already, and no shape is built in")
     return keep_layers(graph, trained, fixed=fixed)
 

@@ -11,7 +11,7 @@ import onnx
 
 from anysize.errors import DeclinedError
 from anysize.sizes import Size, SizeRange
-from anysize.surgery.graph import Edits, Graph, image_input, unique_name
+from anysize.surgery.graph import Edits, Graph, image_input, image_layout, unique_name
 from anysize.surgery.heads import Head, find_heads
 from anysize.surgery.metadata import read_metadata
 from anysize.surgery.operators import Emitter, emit_bilinear_resize
@@ -89,6 +89,7 @@ def _resized(graph: Graph, heads: tuple[Head, ...], size: Size) -> Edits:
         image,
         output=resized,
         output_size=(size.height, size.width),
+        axes=image_layout(graph).sides,
         elem_type=image_input(graph.model).type.tensor_type.elem_type,
     )
     for index in readers:

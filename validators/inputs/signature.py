@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from anysize.errors import UnsupportedModelError, UsageError
-from anysize.sizes import Size
 from anysize.surgery.graph import (
     Graph,
+    ImageLayout,
     Model,
-    channels_last_words,
     image_input,
-    image_layout,
+    require_sides_together,
     required_inputs,
 )
 from anysize.validators.inputs.cases import Case
@@ -46,8 +45,6 @@ _OTHERS = ("float32", "float16", "float64", "bool")
 _EXACT = ("BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
 _MAX_CHANNELS = 65536
 _MAX_ELEMENTS = 1 << 24  # of an input beside the image
-# The axes of the image that another input may share.
-_SHARED = {0: "batch", 2: "height", 3: "width"}
 _INSTEAD = "give arrays with --inputs FILE.npz"
 
 
@@ -83,6 +80,7 @@ class GraphInputs:
         dtype: Element type of the image; the reference sees the same rounded pixels.
         others: The other inputs, in the graph's order.
         place: Where the image stands among all inputs.
+        layout: Where the image's axes lie. All arrays of a validation lie so, the references' too.
     """
 
     image: str
@@ -92,6 +90,7 @@ class GraphInputs:
     dtype: str = "float32"
     others: tuple[OtherInput, ...] = ()
     place: int = 0
+    layout: ImageLayout = field(default_factory=ImageLayout)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -114,31 +113,29 @@ def graph_inputs(model: Model, seed: int) -> GraphInputs:
     """Say what a graph takes.
 
     Raises:
-        UnsupportedModelError: It has no image input `(batch, channels, height, width)` of floats
-            or bytes with a known number of channels.
+        UnsupportedModelError: It has no image input `(batch, channels, height, width)` or `(batch,
+            height, width, channels)` of floats or bytes with a known number of channels.
     """
     graph = Graph.of(model)
     model = graph.model
     image = image_input(model)
     inputs = required_inputs(model)
     place = next(i for i, value in enumerate(inputs) if value.name == image.name)
-    layout = image_layout(graph)
-    if not layout.is_channels_first:
-        raise UnsupportedModelError(channels_last_words(image.name, layout))
+    layout = require_sides_together(graph)
     dtype = _dtype(image)
     if dtype not in _IMAGES:
         raise UnsupportedModelError(
             f"input {image.name!r}: is {dtype}, expected an image in {', '.join(_IMAGES)}; keep "
             "the input in float32"
         )
-    channels = image.type.tensor_type.shape.dim[1].dim_value
+    channels = image.type.tensor_type.shape.dim[layout.channels].dim_value
     if not 1 <= channels <= _MAX_CHANNELS:
         raise UnsupportedModelError(
             f"input {image.name!r}: channels are {channels or 'not declared'}, expected a number "
-            f"from 1 to {_MAX_CHANNELS} in axis 1"
+            f"from 1 to {_MAX_CHANNELS} in axis {layout.channels}"
         )
-    others = tuple(_other(value, image) for i, value in enumerate(inputs) if i != place)
-    return GraphInputs(image.name, channels, seed, seed + 1, dtype, others, place)
+    others = tuple(_other(value, image, layout) for i, value in enumerate(inputs) if i != place)
+    return GraphInputs(image.name, channels, seed, seed + 1, dtype, others, place, layout)
 
 
 def make_inputs(
@@ -163,7 +160,7 @@ def make_inputs(
         other.name: _made(other, case, spec.seed, place) if beside is None else beside[other.name]
         for place, other in enumerate(spec.others)
     }
-    made[spec.image] = as_pixels(images, spec.dtype)
+    made[spec.image] = spec.layout.arranged(as_pixels(images, spec.dtype))
     return {name: made[name] for name in spec.names}
 
 
@@ -177,7 +174,7 @@ def given_case(inputs: Mapping[str, Array], spec: GraphInputs) -> tuple[Case, di
         raise UsageError(
             f"inputs: got {', '.join(inputs) or 'none'}, expected {', '.join(spec.names)}"
         )
-    image = OtherInput(spec.image, spec.dtype, ("batch", spec.channels, "height", "width"))
+    image = OtherInput(spec.image, spec.dtype, _image_axes(spec))
     for other in (image, *spec.others):
         array = inputs[other.name]
         if array.dtype != other.dtype:
@@ -190,10 +187,11 @@ def given_case(inputs: Mapping[str, Array], spec: GraphInputs) -> tuple[Case, di
             raise UsageError(
                 f"inputs: {other.name!r} has shape {list(array.shape)}, expected [{expected}]"
             )
-    batch, _, height, width = inputs[spec.image].shape
-    if not batch * height * width:
+    shape = inputs[spec.image].shape
+    if not math.prod(shape):
         raise UsageError(f"inputs: {spec.image!r} is empty")
-    return Case(Size(height, width), batch), {name: inputs[name] for name in spec.names}
+    case = Case(spec.layout.size(shape), shape[spec.layout.batch])
+    return case, {name: inputs[name] for name in spec.names}
 
 
 def float_outputs(model: onnx.ModelProto) -> dict[str, bool]:
@@ -224,8 +222,20 @@ def declared_outputs(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]
     }
 
 
-def _other(value: onnx.ValueInfoProto, image: onnx.ValueInfoProto) -> OtherInput:
-    dtype, axes = _dtype(value), _axes(value, image)
+def _image_axes(spec: GraphInputs) -> tuple[int | str, ...]:
+    names = _named(spec.layout)
+    return tuple(names.get(axis, spec.channels) for axis in range(4))
+
+
+def _named(layout: ImageLayout) -> dict[int, str]:
+    """Name the axes of the image that another input may share."""
+    return {layout.batch: "batch", layout.height: "height", layout.width: "width"}
+
+
+def _other(
+    value: onnx.ValueInfoProto, image: onnx.ValueInfoProto, layout: ImageLayout
+) -> OtherInput:
+    dtype, axes = _dtype(value), _axes(value, image, layout)
     is_regions = value.name == "rois" and dtype == "float32" and axes in (("", 5), ("batch", 5))
     unknown = ""
     if value.name == "rois" or is_regions:
@@ -241,10 +251,13 @@ def _other(value: onnx.ValueInfoProto, image: onnx.ValueInfoProto) -> OtherInput
     return OtherInput(value.name, dtype, axes, is_regions, unknown)
 
 
-def _axes(value: onnx.ValueInfoProto, image: onnx.ValueInfoProto) -> tuple[int | str, ...]:
+def _axes(
+    value: onnx.ValueInfoProto, image: onnx.ValueInfoProto, layout: ImageLayout
+) -> tuple[int | str, ...]:
     """Say how long each axis is: a number, the name of one of the image's axes, or "" ."""
     of_image = image.type.tensor_type.shape.dim
-    symbols = {of_image[i].dim_param: axis for i, axis in _SHARED.items() if of_image[i].dim_param}
+    named = _named(layout).items()
+    symbols = {of_image[i].dim_param: axis for i, axis in named if of_image[i].dim_param}
     axes: list[int | str] = []
     for place, dim in enumerate(value.type.tensor_type.shape.dim):
         is_nameless = place == 0 and not dim.dim_param

@@ -12,6 +12,7 @@ from anysize.heads import FC, head_kind
 from anysize.validators.references.composed import (
     Part,
     SeveralHeads,
+    TurnedReference,
     converted_reference,
 )
 from anysize.validators.references.layout import is_map, output_layout
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import onnx
     from torch import nn
 
+    from anysize.surgery.graph import ImageLayout
     from anysize.surgery.targets import Output
     from anysize.validators.references.eager import EagerFc
 
@@ -41,7 +43,7 @@ def choose_reference(
     so, or, where they say nothing, where it puts out a map of rank 4.
 
     Args:
-        candidate: The graph under test.
+        candidate: The graph under test. The reference takes images whose axes lie as its do.
         original: A module in evaluation mode, the path of an ONNX file, or a ready reference.
         name: How reports call a module; its own name by default.
         threads: Threads for ONNX Runtime.
@@ -50,16 +52,23 @@ def choose_reference(
         SourceError: The module is in training mode, not in float32, or is no module.
         ModelFileError: The file is unreadable, invalid or unsafe.
     """
-    if isinstance(original, (str, Path)):
-        return _from_file(candidate, Path(original), threads)
+    from anysize.surgery.graph import ImageLayout, image_layout
+
     if isinstance(original, Reference):
         return original
-    return _from_module(candidate, original, name)
+    if isinstance(original, (str, Path)):
+        reference, layout = _from_file(candidate, Path(original), threads)
+    else:
+        reference, layout = _from_module(candidate, original, name), ImageLayout()
+    own = image_layout(candidate)
+    return reference if own.sides == layout.sides else TurnedReference(reference, own, layout)
 
 
-def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Reference:
+def _from_file(
+    candidate: onnx.ModelProto, path: Path, threads: int
+) -> tuple[Reference, ImageLayout]:
     from anysize.surgery import fixed_axes, load_model, read_metadata
-    from anysize.surgery.graph import require_channels_first
+    from anysize.surgery.graph import require_sides_together
     from anysize.surgery.shapes import refuse_oversized
     from anysize.validators.inputs import float_outputs
     from anysize.validators.references.graph import (
@@ -70,7 +79,7 @@ def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Referenc
     )
 
     model = load_model(path)
-    require_channels_first(model)  # images of another order would be "rejected" at every size
+    layout = require_sides_together(model)
     float_outputs(model)
     refuse_oversized(model, path)
     graph = GraphPair.of_file(path, model=model, threads=threads)
@@ -80,12 +89,13 @@ def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Referenc
     is_other = own is None or own != said.head
     if is_converted and is_other and head_kind(own).is_convertible:
         try:
-            return converted_graph(candidate, graph, size=said.size, keep=said.kept or ())
+            keep = said.kept or ()
+            return converted_graph(candidate, graph, size=said.size, keep=keep), layout
         except DeclinedError:  # no FC head: compared output by output
             pass
     if set(fixed_axes(model)) > set(fixed_axes(candidate)):  # nothing but what is declared changed
         graph = freed_original(graph, said.size, keep=said.kept or ()) or graph
-    return OnnxReference(graph)
+    return OnnxReference(graph), layout
 
 
 def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Reference:
@@ -153,6 +163,7 @@ def _adds_outputs(module: nn.Module, candidate: onnx.ModelProto) -> bool:
 def _eager_halves(candidate: onnx.ModelProto, module: nn.Module, name: str) -> EagerFc:
     """Cut a module that was exported with another head than its own."""
     from anysize.surgery import image_input, trained_size
+    from anysize.surgery.graph import image_layout
     from anysize.validators.references.eager import EagerFc, own_training_size
 
     size = trained_size(candidate) or own_training_size(module)
@@ -161,7 +172,8 @@ def _eager_halves(candidate: onnx.ModelProto, module: nn.Module, name: str) -> E
             "the file does not say its training size, so its reference cannot be cut at the "
             "feature map; give --reference ORIGINAL.onnx"
         )
-    channels = image_input(candidate).type.tensor_type.shape.dim[1].dim_value
+    axis = image_layout(candidate).channels
+    channels = image_input(candidate).type.tensor_type.shape.dim[axis].dim_value
     return EagerFc(module, size=size, channels=channels, name=name)
 
 

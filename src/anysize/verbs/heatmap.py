@@ -95,7 +95,7 @@ def heatmap(
     """
     from anysize.files import check_output_path
     from anysize.surgery import image_input, load_model, read_metadata
-    from anysize.surgery.graph import require_channels_first
+    from anysize.surgery.graph import require_sides_together
     from anysize.verbs.panels import Panel, draw_panels
 
     model, image, output = Path(model), Path(image), Path(output)
@@ -103,8 +103,8 @@ def heatmap(
     if top < 1:
         raise UsageError(f"top {top}: expected at least 1")
     graph = load_model(model)
-    require_channels_first(graph)
-    channels = image_input(graph).type.tensor_type.shape.dim[1].dim_value
+    axis = require_sides_together(graph).channels
+    channels = image_input(graph).type.tensor_type.shape.dim[axis].dim_value
     names = read_metadata(graph).class_names
     del graph
     picture, pixels = _read_image(image, channels)
@@ -129,7 +129,8 @@ def run_map(
 
     Args:
         model: The file.
-        pixels: (1, channels, height, width) float32, as the network takes it.
+        pixels: (1, channels, height, width) float32; a network that has its channels last gets
+            them so.
 
     Returns:
         The map, (classes, map_height, map_width), and its placement on the image.
@@ -142,11 +143,13 @@ def run_map(
     from onnx.helper import tensor_dtype_to_np_dtype
 
     from anysize.surgery import image_input, load_model, read_metadata
+    from anysize.surgery.graph import require_sides_together
     from anysize.validators.worker import get_runtime
     from anysize.verbs.panels import MapPlacement
 
     graph = load_model(model, weights="in_file")
     metadata, image = read_metadata(graph), image_input(graph)
+    layout = require_sides_together(graph)
     kind = tensor_dtype_to_np_dtype(image.type.tensor_type.elem_type or 1)
     if metadata.map_stride is None or metadata.map_offset is None:
         raise UnsupportedModelError(
@@ -160,7 +163,7 @@ def run_map(
         raise UsageError(f"image of {size}: {model} takes {legal}; enlarge the image")
     session = get_runtime("ort-cpu").load(model, threads=0)
     try:
-        outputs = session.run({image.name: pixels.astype(kind)})
+        outputs = session.run({image.name: layout.arranged(pixels.astype(kind))})
     except Exception as error:
         raise UsageError(f"image of {size}: {model} refuses it: {one_line(error)}") from error
     finally:

@@ -59,8 +59,11 @@ def inspect(model: Path | str, sizes: Sequence[Size] = ()) -> Inspection:
         no_head=why,
         legal=_legal(graph, heads),
         sizes=tuple(_try_size(graph, size) for size in sizes),
-        # The other commands take images with their channels first alone.
-        advice=() if order else _advise(path, graph, training, has_head=bool(heads), why=why),
+        advice=(
+            _advise(path, graph, training, has_head=bool(heads), why=why)
+            if layout.has_sides_together
+            else ()
+        ),
         further_heads=facts[1:],
     )
 

@@ -144,7 +144,7 @@ def rewrite(
         VerificationError: The proof failed; nothing is written.
     """
     from anysize import surgery
-    from anysize.surgery.graph import Graph, require_channels_first
+    from anysize.surgery.graph import Graph, require_sides_together
 
     model, output = Path(model), Path(output)
     if reference is not None and not verify:
@@ -155,7 +155,7 @@ def rewrite(
     # Large weights stay in the file: what is read is light, and read once for rewrite and proof.
     original = Graph(surgery.load_model(model, weights="in_file"))
     _protect_weights(model, output, original.model)
-    require_channels_first(original)  # which leaving out the proof would not help
+    require_sides_together(original)  # which leaving out the proof would not help
     if verify and reference is None:
         _refuse_unprovable(original, model)
     with staged_output(output) as staged:

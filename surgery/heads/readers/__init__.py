@@ -16,7 +16,13 @@ from anysize.surgery.heads.readers.class_operator import TAILS, read_class_opera
 from anysize.surgery.heads.readers.context import ReadContext
 from anysize.surgery.heads.readers.expand import read_expand
 from anysize.surgery.heads.readers.linear import data_of_linear, read_linear
-from anysize.surgery.heads.readers.pointwise import BINARY, POINTWISE, read_pointwise
+from anysize.surgery.heads.readers.pointwise import (
+    BINARY,
+    POINTWISE,
+    has_several_positions,
+    positions_apart,
+    read_pointwise,
+)
 from anysize.surgery.heads.readers.reduction import REDUCTIONS, read_reduction, reduced_axes
 from anysize.surgery.heads.readers.selection import SELECTIONS, read_selection
 
@@ -28,6 +34,8 @@ __all__ = [
     "TAILS",
     "ReadContext",
     "data_inputs",
+    "has_several_positions",
+    "positions_apart",
     "read_layer",
     "reduced_axes",
 ]

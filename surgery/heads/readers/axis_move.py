@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anysize.surgery.graph import attribute
+from anysize.surgery.graph import as_transpose, attribute
 from anysize.surgery.heads.layers import AxisMove, declined
 from anysize.surgery.heads.layout import Layout
 from anysize.surgery.heads.readers.context import ReadContext
@@ -52,7 +52,10 @@ def _after(context: ReadContext, index: int, before: Layout) -> Layout | None:
             return before.squeezed(axes or None)
         return before.unsqueezed(axes) if axes else None
     shape = context.shapes.get(node.output[0])
-    return None if shape is None else before.reshaped(shape)
+    if shape is None:
+        return None
+    perm = as_transpose(before.shape, shape) if node.op_type == "Reshape" else None
+    return before.reshaped(shape) if perm is None else before.transposed(perm)
 
 
 def _keeps_batch(after: Layout, other: tuple[int, ...] | None, batch: int) -> bool:

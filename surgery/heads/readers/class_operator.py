@@ -8,7 +8,11 @@ from anysize.surgery.graph import attribute, opset_version
 from anysize.surgery.heads.layers import ClassOperator, declined
 from anysize.surgery.heads.layout import Layout
 from anysize.surgery.heads.readers.context import ReadContext
-from anysize.surgery.heads.readers.pointwise import positions_apart, require_one_output
+from anysize.surgery.heads.readers.pointwise import (
+    has_several_positions,
+    positions_apart,
+    require_one_output,
+)
 
 __all__ = ["TAILS", "read_class_operator"]
 
@@ -38,7 +42,8 @@ def read_class_operator(context: ReadContext, index: int) -> ClassOperator | Non
         raise declined(graph, index, f"{node.op_type} is along axis {axis}, expected the classes")
     if node.op_type in _NORMALISING:
         require_one_output(graph, index)
-    if any(layout.count(letter) != 1 for letter in "HW" if layout.axis_of(letter) is not None):
+    together = layout.axes[place:] if needs_rows else layout.axes[place : place + 1]
+    if "".join(together) != "C" and has_several_positions(layout):
         raise declined(graph, index, positions_apart(layout))
     keeps_rank = node.op_type not in _ARG or bool(attribute(node, "keepdims", 1))
     return ClassOperator(

@@ -11,7 +11,14 @@ from anysize.surgery.heads.layout import Layout
 from anysize.surgery.heads.readers.alignment import meaning, per_feature
 from anysize.surgery.heads.readers.context import ReadContext
 
-__all__ = ["BINARY", "POINTWISE", "positions_apart", "read_pointwise", "require_one_output"]
+__all__ = [
+    "BINARY",
+    "POINTWISE",
+    "has_several_positions",
+    "positions_apart",
+    "read_pointwise",
+    "require_one_output",
+]
 
 # One number in, one number out, whatever the rank.
 _UNARY = frozenset(
@@ -37,6 +44,11 @@ def read_pointwise(context: ReadContext, index: int) -> Pointwise | None:
     if node.op_type in BINARY:
         return _binary(context, index)
     return _batch_norm(context, index) if node.op_type == "BatchNormalization" else None
+
+
+def has_several_positions(layout: Layout) -> bool:
+    """Say whether a tensor is a map of more than one cell still."""
+    return any(layout.count(letter) != 1 for letter in "HW" if layout.axis_of(letter) is not None)
 
 
 def positions_apart(layout: Layout) -> str:

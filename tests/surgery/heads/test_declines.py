@@ -130,18 +130,6 @@ def test_a_head_in_a_function_of_the_file_is_declined_by_its_name(kit):
         find_head(model)
 
 
-def test_an_input_with_its_channels_last_is_declined_with_the_exporters_option(kit):
-    body = "image_t = Transpose <perm = [0, 3, 1, 2]> (image) "
-    model = kit.fc(FC + "scores = Relu (h)", ONE)
-    model = kit.make(
-        body + kit.BACKBONE.replace("(image,", "(image_t,") + FC + "scores = Relu (h)",
-        weights={**kit.BACKBONE_WEIGHTS, **ONE},
-        image="1, 32, 32, 3",
-    )
-    with pytest.raises(DeclinedError, match=r"channels last, .* --inputs-as-nchw image"):
-        rewrite(model)
-
-
 def test_a_graph_without_outputs_has_no_head(kit):
     model = kit.plain()
     del model.graph.output[:]

@@ -72,7 +72,15 @@ def test_channels_last_are_told_from_an_image_of_many_channels():
         helper.make_node("GlobalAveragePool", ["first"], ["y"]),
     ]
     model = helper.make_model(helper.make_graph(nodes, "g", [value], [output]))
-    with pytest.raises(UnsupportedModelError, match="'image' has its channels last, expected"):
+    spec = graph_inputs(model, 0)
+    assert (spec.channels, spec.layout.words) == (3, "channels last")
+    case = Case(Size(4, 5), 2)
+    (image,) = make_inputs(case, spec, 0).values()
+    first = make_images(case.size, 2, channels=3, seed=0)
+    np.testing.assert_array_equal(image, first.transpose(0, 2, 3, 1))
+    assert given_case({"image": image}, spec)[0] == case
+    model.graph.input[0].type.tensor_type.shape.dim[3].dim_param = "c"
+    with pytest.raises(UnsupportedModelError, match=r"not declared, .* in axis 3"):
         graph_inputs(model, 0)
 
 

@@ -6,11 +6,13 @@ from anysize.validators.references.composed.converted import (
     converted_reference,
 )
 from anysize.validators.references.composed.several_heads import Part, SeveralHeads
+from anysize.validators.references.composed.turned import TurnedReference
 from anysize.validators.references.composed.windows import WindowsReference
 
 __all__ = [
     "Part",
     "SeveralHeads",
+    "TurnedReference",
     "WindowsReference",
     "converted_reference",
 ]

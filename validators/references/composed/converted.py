@@ -25,6 +25,7 @@ def converted_reference(
     whole: Callable[[], Reference],
     size: Size | None,
     layout: Output,
+    sides: tuple[int, int] = (2, 3),
 ) -> Reference:
     """Make the reference for a file with this head.
 
@@ -34,10 +35,11 @@ def converted_reference(
         whole: Gives the original as it stands; called where it is needed.
         size: The training size, which `resize` needs.
         layout: What a class map's file hands out.
+        sides: Where the original's image has its height and its width.
     """
     elsewhere = head_kind(head).elsewhere
     if elsewhere == "resizes" and size is not None:
-        return ResizedReference(whole(), size)
+        return ResizedReference(whole(), size, axes=sides)
     if elsewhere == "pools":
         return PooledReference(halves())
     return WindowsReference(halves(), layout=layout)

@@ -46,7 +46,7 @@ def converted_graph(
         DeclinedError: The original has no such head.
     """
     from anysize.surgery import read_metadata
-    from anysize.surgery.graph import Graph
+    from anysize.surgery.graph import Graph, image_layout
 
     rewritten = Graph.of(candidate)
     head, layout = read_metadata(rewritten).head, output_layout(rewritten.model, original.model)
@@ -62,6 +62,7 @@ def converted_graph(
             whole=lambda: OnnxReference(graph),
             size=size,
             layout=layout,
+            sides=image_layout(graph.graph).sides,
         )
 
     heads = _fixed_heads(original.graph, size) if kind.is_on_each_fc_head else ()

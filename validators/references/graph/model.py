@@ -17,7 +17,7 @@ from anysize.errors import (
     WorkerCrashedError,
     WorkerTimeoutError,
 )
-from anysize.surgery.graph import Graph, Model, required_inputs, static_size
+from anysize.surgery.graph import Graph, Model, image_layout, required_inputs, static_size
 from anysize.validators.references.protocol import Precision, Rejected
 from anysize.words import one_line
 
@@ -187,7 +187,7 @@ class OnnxReference:
         self.name = graph.name
         self.output_names: tuple[str, ...] | None = tuple(output.name for output in outputs)
         self._declared = _first_axes(graph.model)
-        self._size = static_size(graph.graph)
+        self._size, self._layout = static_size(graph.graph), image_layout(graph.graph)
         self._pair = graph
 
     def run(
@@ -195,8 +195,8 @@ class OnnxReference:
     ) -> tuple[Array, ...] | Rejected:
         """Run the graph on the inputs, by position."""
         arrays = tuple(inputs.values())
-        sides = next((array.shape[2:] for array in arrays if array.ndim == _IMAGE_RANK), ())
-        if self._size is not None and sides != (self._size.height, self._size.width):
+        image = next((array.shape for array in arrays if array.ndim == _IMAGE_RANK), None)
+        if self._size is not None and (image is None or self._layout.size(image) != self._size):
             return Rejected(
                 f"{self.name} declares images of {self._size} and cannot be asked about others"
             )
