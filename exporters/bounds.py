@@ -34,4 +34,10 @@ def narrowed(legal: SizeRange, low: Size | None, top: Size | None) -> SizeRange:
             f"max size {maximum}: is below the smallest size, {minimum}; give --max-size "
             f"{minimum} or more"
         )
-    return SizeRange(minimum, maximum)
+    try:
+        return legal & SizeRange(minimum, maximum)
+    except UsageError as error:
+        raise UsageError(
+            f"sizes {SizeRange(minimum, maximum)}: hold none that the network takes, which are "
+            f"{legal}; give a smaller --min-size or a larger --max-size"
+        ) from error

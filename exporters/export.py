@@ -1,47 +1,32 @@
-"""Export a module as a graph that is right at every legal size, or say which layer prevents it.
-
-The module is traced statically. The trace becomes the graph: what torch.onnx hard-codes is
-lowered, flattening becomes Flatten, and the axes are freed. That nothing else depends on the size
-is proved either by a probe, which runs the module on the meta device at two sizes and compares what
-it asks of PyTorch, or, where the probe cannot tell, by a second trace: constants that differ belong
-to the image, and are computed from it, or refused. Symbolic tracing, the exporter's own way, takes
-several times as long and hard-codes in silence.
-"""
+"""Export a module as a graph that is right at every legal size, or say which layer prevents it."""
 
 from __future__ import annotations
 
 import functools
 import operator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import onnx
-import onnx_ir as ir
 from torch import nn
 
 from anysize.errors import DeclinedError, ExportError, UsageError
 from anysize.exporters.bounds import narrowed
 from anysize.exporters.conversion import convert
+from anysize.exporters.graph import BATCHES, sizeless_graph
 from anysize.exporters.inputs import InputSpec
-from anysize.exporters.lowerings import has_paper_bins, lower_placeholders
+from anysize.exporters.lowerings import has_paper_bins
 from anysize.exporters.opset_range import DEFAULT_OPSET, check_opset
 from anysize.exporters.sizes import (
     Probe,
     accepted_sizes,
-    check_nothing_is_hard_coded,
-    drop_identity_pooling,
-    free_shapes,
-    hard_coded_values,
-    pool_whole_maps,
+    declare_outputs,
 )
-from anysize.exporters.tracing import Trace, fold_batch_norm, gc_paused, trace
+from anysize.exporters.tracing import gc_paused
 from anysize.exporters.writing import (
-    ceil_mode_to_padding,
     clean_graph,
     convert_opset,
     drop_unused,
-    strip_trace,
     to_float16,
-    trace_opset,
 )
 from anysize.heads import AS_IS, FC, head_kind
 from anysize.inference import refuse_unready
@@ -54,23 +39,20 @@ from anysize.surgery import (
     guard_map_size,
     guard_max_size,
     guard_min_size,
+    guard_steps,
     legal_interval,
+    legal_sizes,
     map_geometry,
     read_metadata,
-    reduce_mean_to_global_pool,
-    reshape_to_flatten,
     smallest_size,
     write_metadata,
 )
-from anysize.surgery.storage import LARGE_BYTES
 from anysize.version import VERSION
 
 __all__ = ["ExportSpec", "Exported", "export_module"]
 
-# Batches of the two traces: neither is 1, which broadcasts, and they share no factor.
-_BATCHES = (2, 3)
 # The second size is larger by these, so that no side is a multiple of a side of the first.
-_LARGER = (69, 106)
+_LARGER = (69, 107)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,33 +140,39 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     hint = ", and ask for half precision with --half"
     refuse_unready(module, spec.name, error=UsageError, hint=hint)
     probe = Probe(module, spec.channels, spec.extra_inputs)
-    weights = HeldWeights()
-    model = _sizeless_graph(module, probe, spec, weights)
+    larger = _larger(spec.size)
+    other = probe.other_size(spec.size, larger)
+    model, weights = sizeless_graph(module, probe, spec, other)
     fixed_maps, sizes = _legal_sizes(model, spec)
     if not fixed_maps and not has_paper_bins(model):  # which leave gaps between legal sizes
-        larger = _larger(spec.size)
         sizes = accepted_sizes(probe, sizes, name=spec.name, size=spec.size, larger=larger)
     drop_unused(model)
-    free_axes(model, others=_symbolic_axes(spec))
+    is_declared = declare_outputs(model, probe, (BATCHES[0], spec.size), (BATCHES[1], other))
+    free_axes(model, others=_symbolic_axes(spec), outputs=not is_declared)
     metadata = _metadata(model, spec, sizes, is_fixed=bool(fixed_maps))
     reason = ""
     if spec.to is not None:
-        write_metadata(model, metadata)
+        # What bounds the module says nothing of an image that is resized for it.
+        is_resized = head_kind(spec.to).elsewhere == "resizes"
+        write_metadata(
+            model, metadata.with_sizes(SizeRange(Size(1, 1))) if is_resized else metadata
+        )
         reason = convert(model, weights, name=spec.name, to=spec.to, size=spec.size)
         if not reason:
             metadata = read_metadata(model)
-            taken = SizeRange(metadata.min_size or Size(1, 1), metadata.max_size)
+            taken = metadata.sizes or SizeRange(Size(1, 1))
             # What the module refuses by itself it refuses before another head, too, but not
             # behind a resize; a module with an FC head could not be asked.
-            keeps = not fixed_maps and head_kind(spec.to).elsewhere != "resizes"
+            keeps = not fixed_maps and not is_resized
             fixed_maps, sizes = (), taken & sizes if keeps else taken
     declared = narrowed(sizes, spec.min_size, spec.max_size)
-    metadata = replace(metadata, min_size=declared.minimum, max_size=declared.maximum)
+    metadata = metadata.with_sizes(declared)
     for fixed_map in fixed_maps:
         guard_map_size(model, fixed_map, spec.size)
     # At the image, for every head: ONNX Runtime 1.31 divides by zero, and ends the process, where
     # a MaxPool of overlapping windows meets an empty map (AlexNet below 50×50).
     guard_min_size(model, declared.minimum)
+    guard_steps(model, declared)
     if declared.maximum is not None and not (fixed_maps and declared.maximum == sizes.maximum):
         guard_max_size(model, declared.maximum)
     clean_graph(model)
@@ -197,78 +185,9 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     return Exported(model, weights, declared, metadata, reason)
 
 
-def _sizeless_graph(
-    module: nn.Module, probe: Probe, spec: ExportSpec, weights: HeldWeights
-) -> onnx.ModelProto:
-    """Trace the module, and make a graph in which nothing depends on the traced image."""
-    other = probe.other_size(spec.size, _larger(spec.size))
-    trace_at = functools.partial(
-        trace,
-        module,
-        channels=spec.channels,
-        opset=trace_opset(spec.opset),
-        output_names=spec.output_names,
-        extra_inputs=spec.extra_inputs,
-    )
-    first = trace_at(size=spec.size, batch=_BATCHES[0])
-    if probe.is_size_free((_BATCHES[0], spec.size), (_BATCHES[1], other)):
-        model = _graph(first, None, spec, weights)
-        traced = {node.name for node in first.model.graph}  # others are a lowering's
-        if not any(n.op_type == "Reshape" and n.name in traced for n in model.graph.node):
-            return model
-    return _graph(first, trace_at(size=other, batch=_BATCHES[1]), spec, weights)
-
-
 def _larger(size: Size) -> Size:
     height, width = _LARGER
     return Size(min(size.height + height, MAX_SIDE), min(size.width + width, MAX_SIDE))
-
-
-def _graph(
-    first: Trace, second: Trace | None, spec: ExportSpec, weights: HeldWeights
-) -> onnx.ModelProto:
-    """Lower the first trace; the second one, where it is needed, says what to free.
-
-    Raises:
-        ExportError: Something that differs between the traces cannot be freed.
-    """
-    hard_coded = hard_coded_values(first, second) if second else ()
-    model = _proto(first, weights)
-    ceil_mode_to_padding(model)
-    if second:
-        pool_whole_maps(model, first, second)
-        free_shapes(model, first, second)
-        check_nothing_is_hard_coded(model, hard_coded, first, second)
-    to = head_kind(spec.to)
-    if to.reads_trained_map and to.elsewhere != "pools":
-        drop_identity_pooling(model, name=spec.name, size=spec.size, is_needed=to.has_map)
-    lower_placeholders(model)
-    reduce_mean_to_global_pool(model)
-    reshape_to_flatten(model, spec.size)
-    return model
-
-
-def _proto(trace: Trace, weights: HeldWeights) -> onnx.ModelProto:
-    """Write a trace down, normalisations folded; the trace itself stays as it is.
-
-    Large weights are held, for protobuf would copy them, and to write them is to copy them again.
-    """
-    folded = trace.model.clone()
-    fold_batch_norm(folded)
-    strip_trace(folded)
-    large: dict[str, ir.TensorProtocol] = {}
-    for name, value in folded.graph.initializers.items():
-        tensor = value.const_value
-        if tensor is not None and tensor.nbytes >= LARGE_BYTES:
-            large[name] = tensor
-            value.const_value = ir.ExternalTensor(
-                "", None, None, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
-            )
-    model: onnx.ModelProto = ir.to_proto(folded)
-    for proto in model.graph.initializer:
-        if proto.name in large:
-            weights.hold(proto, large[proto.name])
-    return model
 
 
 def _legal_sizes(model: onnx.ModelProto, spec: ExportSpec) -> tuple[tuple[str, ...], SizeRange]:
@@ -278,7 +197,12 @@ def _legal_sizes(model: onnx.ModelProto, spec: ExportSpec) -> tuple[tuple[str, .
     fixed = {name: sizes for name, sizes in intervals.items() if sizes.maximum is not None}
     if fixed:
         return tuple(fixed), functools.reduce(operator.and_, fixed.values())
-    return (), SizeRange(smallest_size(model, has_gaps=has_paper_bins(model)))
+    if has_paper_bins(model):  # which leave gaps between legal sizes, in no order
+        return (), SizeRange(smallest_size(model, has_gaps=True))
+    try:
+        return (), legal_sizes(model, spec.size)
+    except DeclinedError as error:
+        raise ExportError(f"{spec.name}: {str(error).partition('; ')[0]}") from error
 
 
 def _symbolic_axes(spec: ExportSpec) -> dict[str, dict[int, str]]:
@@ -312,8 +236,6 @@ def _metadata(
         head=spec.head or (FC if is_fixed else AS_IS),
         options=spec.options,
         size=spec.size,
-        min_size=sizes.minimum,
-        max_size=sizes.maximum,
         classes=spec.classes,
         seed=spec.seed,
         weights_sha256=spec.weights_sha256,
@@ -321,4 +243,4 @@ def _metadata(
         map_stride=geometry.stride if geometry else None,
         map_offset=geometry.offset if geometry else None,
         receptive_field=geometry.receptive_field if geometry else None,
-    )
+    ).with_sizes(sizes)

@@ -23,7 +23,13 @@ from anysize.surgery.shapes import (
     smallest_size,
     trained_size,
 )
-from anysize.surgery.size_guard import drop_guards, guard_map_size, guard_max_size, guard_min_size
+from anysize.surgery.size_guard import (
+    drop_guards,
+    guard_map_size,
+    guard_max_size,
+    guard_min_size,
+    guard_steps,
+)
 from anysize.surgery.split import keep_outputs, split_at
 from anysize.surgery.storage import HeldWeights, load_model, model_files, save_model
 from anysize.surgery.targets import TARGETS, PooledHead, find_pooled_head, find_target
@@ -52,6 +58,7 @@ __all__ = [
     "guard_map_size",
     "guard_max_size",
     "guard_min_size",
+    "guard_steps",
     "image_input",
     "infer_shapes",
     "keep_outputs",

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 import onnx
 
 from anysize.surgery.graph import Graph, Model, image_input, image_layout
+from anysize.surgery.metadata import read_metadata
 
 __all__ = ["fixed_axes", "free_axes"]
 
@@ -19,6 +20,7 @@ def free_axes(
     width: bool = True,
     others: Mapping[str, Mapping[int, str]] | None = None,
     fixed: Collection[str] = (),
+    outputs: bool = True,
 ) -> onnx.ModelProto:
     """Name the free axes of the image input and of the outputs, and drop stale inner shapes.
 
@@ -33,7 +35,8 @@ def free_axes(
         width: Free axis 3, or where the columns of the input lie.
         others: Axes of other inputs to name, by input and place, and of outputs whose axes are
             not called as above.
-        fixed: Outputs of which no axis but the batch follows the image.
+        fixed: Outputs of which no axis is named but those in `others`.
+        outputs: Name the axes of the outputs; they stay as they are declared otherwise.
 
     Returns:
         `model` itself.
@@ -47,11 +50,13 @@ def free_axes(
     _name(source, {layout.batch: "batch"} if batch else {})
     _name(source, {layout.height: "height"} if height else {})
     _name(source, {layout.width: "width"} if width else {})
-    for output in model.graph.output:
+    for output in model.graph.output if outputs else ():
         rank = len(output.type.tensor_type.shape.dim)
+        if output.name in fixed:
+            continue
         if rank and batch:
             _name(output, {0: "batch"})
-        if rank == 4 and output.name not in fixed:
+        if rank == 4:
             _name(output, {2: "map_height"} if height else {})
             _name(output, {3: "map_width"} if width else {})
     named = others or {}
@@ -64,12 +69,19 @@ def free_axes(
 
 
 def fixed_axes(model: Model) -> tuple[str, ...]:
-    """Name the axes of the image that a file declares with a number: batch, height, width."""
+    """Name the axes of the image that a file declares with a number: batch, height, width.
+
+    A side that it records as the only one that its layers take is no matter of the declaration.
+    """
     graph = Graph.of(model)
     dims = image_input(graph.model).type.tensor_type.shape.dim
     layout = image_layout(graph)
     axes = {layout.batch: "batch", layout.height: "height", layout.width: "width"}
-    return tuple(name for axis, name in axes.items() if dims[axis].dim_value)
+    sizes = read_metadata(graph).sizes
+    by_layers = sizes.fixed_sides if sizes is not None else ()
+    return tuple(
+        name for axis, name in axes.items() if dims[axis].dim_value and name not in by_layers
+    )
 
 
 def _drop_stale_shapes(graph: Graph, others: Iterable[str]) -> None:

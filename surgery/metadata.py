@@ -18,6 +18,7 @@ _PREFIX = "anysize."
 _STEPS = "size_steps"
 _SIZES = ("size", "min_size", "max_size")
 _COUNTS = ("classes", "seed")
+_LISTS = ("class_names", "kept")
 _PAIRS = ("map_stride", "map_offset", "receptive_field")
 
 
@@ -43,6 +44,7 @@ class FileMetadata:
         seed: Seed of randomly initialised weights.
         weights_sha256: Hash of the weights file.
         precision: `float16` where weights and body are in half precision.
+        kept: Nodes whose numbers are constants of the network, as the user of a rewrite said.
     """
 
     version: str | None = None
@@ -62,6 +64,7 @@ class FileMetadata:
     seed: int | None = None
     weights_sha256: str | None = None
     precision: str | None = None
+    kept: tuple[str, ...] | None = None
 
     @property
     def sizes(self) -> SizeRange | None:
@@ -133,7 +136,7 @@ def write_metadata(model: Model, metadata: FileMetadata) -> None:
 def _format(name: str, value: object) -> str | None:
     if value is None:
         return None
-    if name == "class_names":
+    if name in _LISTS:
         return json.dumps(value, ensure_ascii=False)
     if name == _STEPS:
         assert isinstance(value, tuple)
@@ -150,7 +153,7 @@ def _parse(name: str, text: str) -> object:
             return Size.parse(text)
         if name in _COUNTS:
             return int(text)
-        if name == "class_names":
+        if name in _LISTS:
             names = json.loads(text)
             if not isinstance(names, list):
                 raise TypeError(text)  # noqa: TRY301

@@ -50,6 +50,7 @@ class Rewrite:
         sizes: The images that the rewritten graph takes.
         geometry: How the map lies on the image; None where that is unknown.
         map_tensor: The tensor of the rewritten graph that is the dense map, before any Softmax.
+        notes: What the user should know about the graph.
         moved: For each weight whose bytes could not stay in place, why.
     """
 
@@ -61,6 +62,7 @@ class Rewrite:
     sizes: SizeRange | None = None
     geometry: MapGeometry | None = None
     map_tensor: str = ""
+    notes: tuple[str, ...] = ()
     moved: tuple[str, ...] = ()
 
     @property
@@ -76,6 +78,7 @@ def rewrite(
     size: Size | None = None,
     output: Output = "map",
     keep: Collection[str] = (),
+    declines_numbers: bool = True,
     source: Path | HeldWeights | None = None,
     in_place: bool = False,
 ) -> Rewrite:
@@ -98,6 +101,8 @@ def rewrite(
             For all others, whose outputs stay what they are, only the default.
         keep: Nodes, by their name or that of what they make, whose numbers are constants of the
             network; where one could stem from the training size, the rewrite declines otherwise.
+        declines_numbers: Whether it does so, or leaves such a number as it is, for a comparison
+            with the module to judge.
         source: The file that `model` was loaded from, recorded by its hash, or what holds its
             weights; needed where weights must move that the model does not hold itself.
         in_place: Edit `model` itself, which saves a copy of its inline weights. A graph of
@@ -119,7 +124,14 @@ def rewrite(
     if is_graphsurgeon(model):
         theirs = from_graphsurgeon(model)
         outcome = rewrite(
-            theirs, to=to, size=size, output=output, keep=keep, source=source, in_place=True
+            theirs,
+            to=to,
+            size=size,
+            output=output,
+            keep=keep,
+            declines_numbers=declines_numbers,
+            source=source,
+            in_place=True,
         )
         result = to_graphsurgeon(outcome.model, place) if outcome.applied else model
         return replace(outcome, model=result)
@@ -134,8 +146,16 @@ def rewrite(
         return Rewrite(original.model, applied=False, reason=done.reason)
     following = _prove_free(trial, done.size, done.sizes)
     if to != "resize":  # there the layers see the training size, whatever the image
-        free_numbers(trial, done.size, done.sizes, tensors=done.kept, keep=keep)
-    free_axes(trial, fixed=following, others=following)
+        free_numbers(
+            trial,
+            done.size,
+            done.sizes,
+            tensors=done.kept,
+            keep=keep,
+            declines=declines_numbers,
+        )
+    free = {side: side not in done.sizes.fixed_sides for side in ("height", "width")}
+    free_axes(trial, fixed=following, others=following, **free)
     geometry = map_geometry(trial, done.map_tensor) if done.map_tensor else None
     metadata = replace(
         recorded.with_sizes(done.sizes),
@@ -147,13 +167,14 @@ def rewrite(
         map_offset=geometry.offset if geometry else None,
         receptive_field=geometry.receptive_field if geometry else None,
         source_sha256=file_sha256(source) if isinstance(source, Path) else None,
+        kept=tuple(keep) or recorded.kept,
     )
     _check(trial, metadata)
     result = original if in_place else Graph(onnx.ModelProto())
     if not in_place:
         result.model.CopyFrom(original.model)
     trial.repeat_on(result, place)
-    free_axes(result, fixed=following, others=following)
+    free_axes(result, fixed=following, others=following, **free)
     write_metadata(result, metadata)
     return Rewrite(
         result.model,
@@ -163,6 +184,7 @@ def rewrite(
         sizes=done.sizes,
         geometry=geometry,
         map_tensor=done.map_tensor,
+        notes=done.notes,
         moved=tuple(recipe.reason for edits in trial.edits for recipe in edits.derived),
     )
 
@@ -193,46 +215,55 @@ def _prove_free(trial: Graph, size: Size, sizes: SizeRange) -> dict[str, dict[in
     """Decline where a node holds on to the batch or the size of the trace.
 
     Returns:
-        Output of rank 4 → its axes that follow the height and width of the image, with names.
+        Output → its axes that follow the batch, height and width of the images, with names.
     """
     trial = without_guards(trial, "max")  # a bound that the user wants is no trace
-    outputs = [output.name for output in trial.model.graph.output]
     trained = infer_shapes(trial, size)
-    larger = sizes.near(2 * size.height, 3 * size.width) or size
-    for what, other, batch in (("batch", size, _OTHER_BATCH), ("height and width", larger, 1)):
-        try:
-            shapes = infer_shapes(trial, other, batch)
-        except IllegalSizeError as exc:
-            raise DeclinedError(
-                f"{exc}; the {what} of the original file must be built in there", node=exc.node
-            ) from exc
-        for output in outputs:
-            shape = shapes.get(output)
-            if not shape or shape[0] != batch:
-                raise _built_in(trial, output, shapes, batch, what)
-    # The last walk was at the larger size, and at the batch of the first.
-    return {
-        name: _following(trained[name], shapes[name])
-        for name in outputs
-        if len(shapes[name]) == 4 and name in trained
-    }
+    batched = _walked(trial, size, _OTHER_BATCH, "batch")
+    larger = _walked(trial, sizes.larger(size), 1, "height and width")
+    named: dict[str, dict[int, str]] = {}
+    for output in trial.model.graph.output:
+        shapes = [found.get(output.name, ()) for found in (trained, batched, larger)]
+        axis = _batch_axis(*shapes)
+        if axis is None:
+            raise _built_in(trial, output.name, batched)
+        if _rank(output) == len(shapes[0]):
+            named[output.name] = _following(output.name, axis, shapes[0], shapes[2])
+    return named
 
 
-def _following(shape: Shape, larger: Shape) -> dict[int, str]:
-    """Name the axes of a map that are longer for a larger image; the last two where one is."""
-    axes = [axis for axis in range(1, 4) if shape[axis] != larger[axis]]
+def _walked(graph: Graph, size: Size, batch: int, what: str) -> Mapping[str, Shape]:
+    try:
+        return infer_shapes(graph, size, batch)
+    except IllegalSizeError as exc:
+        raise DeclinedError(
+            f"{exc}; the {what} of the original file must be built in there", node=exc.node
+        ) from exc
+
+
+def _batch_axis(trained: Shape, batched: Shape, larger: Shape) -> int | None:
+    """Return the axis of an output that follows the batch, and nothing else; None without one."""
+    if not len(trained) == len(batched) == len(larger):
+        return None
+    lengths = list(zip(trained, batched, larger, strict=True))
+    return lengths.index((1, _OTHER_BATCH, 1)) if (1, _OTHER_BATCH, 1) in lengths else None
+
+
+def _rank(output: onnx.ValueInfoProto) -> int:
+    return len(output.type.tensor_type.shape.dim)
+
+
+def _following(name: str, batch: int, shape: Shape, larger: Shape) -> dict[int, str]:
+    """Name the batch, and the axes that are longer for a larger image; both sides of a map."""
+    axes = [axis for axis in range(len(shape)) if shape[axis] != larger[axis]]
+    if len(shape) != 4:
+        return {batch: "batch", **{axis: f"{name}_axis_{axis}" for axis in axes}}
     if axes in ([2], [3]):
         axes = [2, 3]
-    return dict(zip(axes, ("map_height", "map_width"), strict=False))
+    return {batch: "batch", **dict(zip(axes, ("map_height", "map_width"), strict=False))}
 
 
-def _built_in(
-    graph: Graph,
-    output: str,
-    shapes: Mapping[str, Shape],
-    batch: int,
-    what: str,
-) -> DeclinedError:
+def _built_in(graph: Graph, output: str, shapes: Mapping[str, Shape]) -> DeclinedError:
     """Name the first node that loses the batch, or whose shape cannot be followed."""
     behind = sorted(graph.downstream(image_input(graph.model).name))
     if not any(output in graph.node(index).output for index in behind):
@@ -244,9 +275,9 @@ def _built_in(
     for index in behind:
         node = graph.node(index)
         before, after = shapes.get(node.input[0]), shapes.get(node.output[0])
-        is_lost = before is not None and len(before) > 1 and before[0] == batch
+        is_lost = before is not None and len(before) > 1 and before[0] == _OTHER_BATCH
         is_lost = is_lost and node.op_type not in ("Shape", "Size")
-        if is_lost and (after is None or not after or after[0] != batch):
+        if is_lost and (after is None or not after or after[0] != _OTHER_BATCH):
             label, name = graph.label(index), node.name
             break
-    return DeclinedError(f"{label}: the {what} of the original file is built in there", node=name)
+    return DeclinedError(f"{label}: the batch of the original file is built in there", node=name)

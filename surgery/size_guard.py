@@ -8,23 +8,17 @@ only: IREE takes it, tract cannot load it.
 
 Expand to a larger target is loud on all of them. It broadcasts a tensor to a target shape, does
 nothing where the sides agree, and fails where they differ, unless the tensor's side is 1. To a
-smaller target it is loud on most: IREE cuts the tensor down and answers. So a guard is two Expands
-whose targets never shrink a side. The first expands each side a to t₁(a), the second to t₂(a),
-where at a legal side both are a, and at an illegal one t₁ is more than a, or, for a = 1, t₂ is more
-than t₁:
+smaller target it is loud on most: IREE cuts the tensor down and answers. So a guard is two Expands,
+of each side a to a + b and then to a + 2b, where b is 0 at a legal side and 1 (or 2) at an illegal
+one: the first fails unless a = 1, and then the second does.
 
-- at least m:  t₁ = max(a, m),       t₂ = max(a, 2m − a)
-- exactly m:   t₁ = max(m, 2a − m),  t₂ = max(a, 2m − a)
+- at least m:  b = 1 − ⌊(a + F − m) / F⌋, where F is more than any side
+- at most M:   b = ⌊(a + F − M − 1) / F⌋; one Expand is enough, for such a side is never 1
+- exactly m:   the sum of both
+- one of some remainders:  what a table has for the remainder of a
 
-An upper bound needs one, since a side above it is never 1:
-
-- at most M:   t = max(a, 2a − M)
-
-A guard of remainders adds to each side what a table has for its remainder, m = 0 or 1:
-
-- one of some remainders:  t₁ = a + m,  t₂ = a + 2m
-
-The maximum stands for what reads shorter, m + |a − m|: tract cannot load an Expand behind Abs.
+Sums and a division by a constant, since Max took integers with opset 12 only, and tract cannot load
+an Expand behind Abs, Where or Cast.
 OpenVINO (2026.4.1) on a single thread loses the failure of any node and answers with what its
 buffers held; no guard helps there.
 """
@@ -74,10 +68,11 @@ _NAMES: dict[GuardKind, str] = {
 }  # fmt: skip
 # Where a map, and an image with its channels first, has its height.
 _HEIGHT = 2
-# Shape gained its `start` attribute, Max took integers, and Expand came, with these opsets.
+# Shape gained its `start` attribute, and Expand came, with these opsets.
 _SHAPE_START_OPSET = 15
-_INTEGER_MAX_OPSET = 12
 _EXPAND_OPSET = 8
+# More than any side, to tell by a division whether one side is more than another.
+_FAR = 1 << 20
 
 
 def guard_min_size(model: Model, size: Size, *, tensor: str | None = None) -> onnx.ModelProto:
@@ -253,11 +248,12 @@ def _guard(graph: Graph, tensor: str, size: Size, name: str, first: int) -> None
     opset = _require_expand(graph)
     before, behind = _kept(first)
     sides = {
-        "size": [size.height, size.width],
-        "twice": [2 * size.height, 2 * size.width],
+        "to_least": [_FAR - size.height, _FAR - size.width],
+        "to_most": [_FAR - size.height - 1, _FAR - size.width - 1],
+        "far": [_FAR],
+        "one": [1],
         "keep": before,
         "keep_behind": behind,
-        "two": [2],
         "axes": [first, first + 1],
     }
     constants = {part: unique_name(graph.model, f"{name}_{part}") for part in sides if sides[part]}
@@ -312,18 +308,10 @@ def _guard_nodes(
         nodes.append(node)
         return label
 
-    def larger(part: str, left: str, right: str) -> str:
-        if opset >= _INTEGER_MAX_OPSET:
-            return make("Max", part, left, right)
-        # max(a, b) = (a + b + |a − b|) / 2
-        distance = make("Abs", f"{part}_distance", make("Sub", f"{part}_minus", left, right))
-        doubled = make("Add", f"{part}_twice", make("Add", f"{part}_plus", left, right), distance)
-        return make("Div", part, doubled, constants["two"])
+    def reaches(part: str, distance: str) -> str:
+        """Make 1 for a side that is `_FAR` with its distance, else 0."""
+        return make("Div", part, make("Add", f"{part}_sum", sides, distance), constants["far"])
 
-    def target(part: str, sides: str) -> str:
-        return make("Concat", part, *before, sides, *behind, axis=0)
-
-    size = constants["size"]
     before, behind = (
         [constants[part]] if part in constants else [] for part in ("keep", "keep_behind")
     )
@@ -333,19 +321,20 @@ def _guard_nodes(
     else:
         axes = constants["axes"]
         sides = make("Gather", "sides", make("Shape", "shape", tensor), axes, axis=0)
-    if name == _MIN_SIZE:
-        first = larger("larger", sides, size)
-    else:
-        beyond = make("Sub", "beyond", make("Add", "doubled", sides, sides), size)
-        if name == _MAX_SIZE:
-            farther = target("target", larger("farther", sides, beyond))
-            make("Expand", "checked", tensor, farther)
-            return nodes
-        first = larger("larger", size, beyond)
-    first = target("first", first)
-    second = larger("farther", sides, make("Sub", "mirrored", constants["twice"], sides))
-    second = target("second", second)
-    make("Expand", "checked", make("Expand", "expanded", tensor, first), second)
+    illegal = []
+    if name != _MAX_SIZE:
+        is_enough = reaches("enough", constants["to_least"])
+        illegal.append(make("Sub", "less", constants["one"], is_enough))
+    if name != _MIN_SIZE:
+        illegal.append(reaches("more", constants["to_most"]))
+    bad = make("Add", "illegal", *illegal) if len(illegal) > 1 else illegal[0]
+    parts = ("checked",) if name == _MAX_SIZE else ("expanded", "checked")
+    targets = []
+    for part in parts:
+        sides = make("Add", f"{part}_sides", sides, bad)
+        targets.append(make("Concat", f"{part}_to", *before, sides, *behind, axis=0))
+    for part, target in zip(parts, targets, strict=True):
+        tensor = make("Expand", part, tensor, target)
     return nodes
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from anysize.errors import DeclinedError, UsageError
 from anysize.heads import AS_IS, GAP
 from anysize.sizes import Size
-from anysize.validators.inputs import Case, GraphInputs, graph_inputs
+from anysize.validators.inputs import Case, GraphInputs, declared_outputs, graph_inputs
 from anysize.validators.judging import PROFILES, Expected, Judgement, Verdict, exit_code, judge
 from anysize.validators.references import Reference, Rejected
 from anysize.validators.report import Cell
@@ -270,7 +270,9 @@ def _judge(
     else:
         names = [output.name for output in rewritten.graph.output]
         named = dict(zip(names, got, strict=False))
-        judgement = judge(named, replace(expected, names=None), profile=PROFILES["strict"])
+        expected = replace(expected, names=None)
+        declared = declared_outputs(rewritten)
+        judgement = judge(named, expected, profile=PROFILES["strict"], declared=declared)
     return as_cell(_RUNTIME, one.case, judgement)
 
 

@@ -18,6 +18,7 @@ from anysize.validators.inputs import (
     Case,
     GraphInputs,
     auto_sizes,
+    declared_outputs,
     float_outputs,
     given_case,
     graph_inputs,
@@ -151,6 +152,7 @@ def validate_model(
                     expectations,
                     spool=spool,
                     tolerances=tolerances,
+                    declared=declared_outputs(file.model),
                     step=steps,
                 )
             )

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from anysize.exporters.sizes.accepted_sizes import accepted_sizes
 from anysize.exporters.sizes.free_shapes import free_shapes
-from anysize.exporters.sizes.hard_coded import check_nothing_is_hard_coded, hard_coded_values
+from anysize.exporters.sizes.hard_coded import (
+    HardCodedValue,
+    hard_coded_values,
+    refuse_hard_coded,
+    still_hard_coded,
+)
 from anysize.exporters.sizes.identity_pooling import drop_identity_pooling
+from anysize.exporters.sizes.output_axes import declare_outputs
 from anysize.exporters.sizes.probe import Probe
 from anysize.exporters.sizes.whole_map_pooling import pool_whole_maps
 
 __all__ = [
+    "HardCodedValue",
     "Probe",
     "accepted_sizes",
-    "check_nothing_is_hard_coded",
+    "declare_outputs",
     "drop_identity_pooling",
     "free_shapes",
     "hard_coded_values",
     "pool_whole_maps",
+    "refuse_hard_coded",
+    "still_hard_coded",
 ]

@@ -1,18 +1,26 @@
 """Ask the module itself whether it takes the sizes that its graph was computed to take.
 
-The arithmetic of shapes finds the smallest image at which every window fits and every map has a
-cell. A module can be stricter: position embeddings for so many cells, an addition in place that
-must not broadcast, a check of its own. A graph that answers there answers what PyTorch refuses.
+The arithmetic of shapes finds the sizes at which every window fits, maps that meet are alike and
+every map has a cell. A module can be stricter: position embeddings for so many cells, an addition
+in place that must not broadcast, windows that have to fill the map, a check of its own. A graph
+that answers there answers what PyTorch refuses.
 """
 
 from __future__ import annotations
 
-from anysize.bisection import highest, lowest
-from anysize.errors import ExportError
-from anysize.exporters.sizes.probe import Probe
-from anysize.sizes import MAX_SIDE, Size, SizeRange
+from collections.abc import Callable
+from dataclasses import replace
+
+from anysize.bisection import highest
+from anysize.errors import DeclinedError, ExportError
+from anysize.exporters.sizes.probe import STEPS, Probe
+from anysize.sizes import MAX_SIDE, Size, SizeRange, Steps
+from anysize.surgery.shapes import Sides, sides_taken
 
 __all__ = ["accepted_sizes"]
+
+# Sides that are asked one by one at least, where the module takes some and refuses others.
+_FEWEST_SIDES = 64
 
 
 def accepted_sizes(
@@ -22,43 +30,60 @@ def accepted_sizes(
 
     Args:
         probe: The module.
-        computed: What the graph takes; unbounded above.
+        computed: What the graph takes.
         name: How messages call the module.
         size: The training size.
-        larger: A size beyond it, both ways; a module that takes it has no largest.
+        larger: A size beyond it, both ways; a module that takes it, or the next one that the graph
+            takes, has no largest.
 
     Raises:
-        ExportError: The sizes that the module takes are no range of heights by one of widths.
+        ExportError: The sizes that the module takes are no set of heights by one of widths.
     """
+    beyond = computed.near(larger.height, larger.width)
+    most = MAX_SIDE if probe.is_cheap else max(larger.height, larger.width)
+    if computed.maximum is None and beyond is not None and probe.accepts(beyond, 3):
+        if probe.accepts(computed.minimum):
+            return computed
+        most = 0
 
     def takes_height(side: int) -> bool:
-        return probe.accepts(Size(side, size.width))
+        return side in computed.heights and probe.accepts(Size(side, size.width))
 
     def takes_width(side: int) -> bool:
-        return probe.accepts(Size(size.height, side))
+        return side in computed.widths and probe.accepts(Size(size.height, side))
 
-    minimum, maximum = computed.minimum, computed.maximum
-    has_largest = maximum is None and not probe.accepts(larger, 3)
-    # One that has a largest size may take none between the smallest and those around its own.
-    if has_largest or not probe.accepts(minimum):
-        minimum = Size(
-            lowest(takes_height, size.height, least=minimum.height),
-            lowest(takes_width, size.width, least=minimum.width),
-        )
-    if has_largest:
-        most = MAX_SIDE if probe.is_cheap else max(larger.height, larger.width)
-        maximum = Size(
-            highest(takes_height, size.height, most=most),
-            highest(takes_width, size.width, most=most),
-        )
-    if (minimum, maximum) == (computed.minimum, computed.maximum):
-        return computed
-    corners = {minimum, maximum or larger}
-    corners |= {Size(one.height, other.width) for one in corners for other in corners}
+    low, top = computed.minimum, computed.maximum or Size(MAX_SIDE, MAX_SIDE)
+    mosts = min(most, top.height), min(most, top.width)
+    try:
+        height = _taken(takes_height, size.height, computed.heights, low.height, mosts[0])
+        width = _taken(takes_width, size.width, computed.widths, low.width, mosts[1])
+    except DeclinedError as error:
+        raise ExportError(f"{name}: {str(error).partition('; ')[0]}") from error
+    is_bounded = min(height.most, width.most) < MAX_SIDE
+    found = SizeRange(
+        Size(height.least, width.least),
+        Size(height.most, width.most) if is_bounded else None,
+        height.steps,
+        width.steps,
+    )
+    low, top = found.minimum, found.maximum or found.near(larger.height, larger.width) or size
+    corners = {Size(h, w) for h in (low.height, top.height) for w in (low.width, top.width)}
     for corner in sorted(corners):
         if not probe.accepts(corner):
             raise ExportError(
                 f"{name}: takes images of {size} but not of {corner}: {probe.refusal(corner)}; "
                 "the sizes that it takes are no range of heights by a range of widths"
             )
-    return SizeRange(minimum, maximum)
+    return found
+
+
+def _taken(takes: Callable[[int], bool], near: int, steps: Steps, least: int, most: int) -> Sides:
+    """Find what one axis takes: most modules take a range, whose ends are found by halving."""
+    if not most:
+        return sides_taken(takes, near, 0, least=least, steps=steps)
+    end = highest(takes, near, most=most)
+    further = [step for step in STEPS if end < near + step <= most and takes(near + step)]
+    if not further:
+        return replace(sides_taken(takes, near, 0, least=least), most=end)
+    count = max(2 * further[0], _FEWEST_SIDES)
+    return sides_taken(takes, near, count, least=least, most=most)

@@ -9,33 +9,64 @@ one trace and the other number in the other one is where they come from.
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 from onnx import helper
 
 from anysize.exporters.tracing import DOMAIN, Trace
 from anysize.surgery.graph import Edits, Graph
-from anysize.surgery.operators import Emitter
+from anysize.surgery.operators import Emitter, axis_length
 
 __all__ = ["free_shapes"]
 
 # Operator → position of the input that is a shape.
-_SHAPE_INPUT = {"Expand": 1, "Reshape": 1, "Resize": 3}
+_SHAPE_INPUT = {"Expand": 1, "Reshape": 1, "Resize": 3, "Split": 1}
 _POOLING = ("AdaptiveAveragePool2d", "AdaptiveMaxPool2d")
 _Sides = tuple[int, ...]
+# Elements of a constant that is looked at.
+_MOST_SPREAD = 1 << 24
+# How many neighbouring axes one length may be the product of: batch, heads, height and width.
+_MOST_FACTORS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """A constant, and the shapes that it is laid out to in either trace."""
+
+    core: npt.NDArray[Any]
+    shapes: tuple[_Sides, _Sides]
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Axes `start` to `end` of a tensor."""
+    """Axes `start` to `end` of a tensor; where they are scaled, one length made from them all."""
 
     tensor: str
     start: int
     end: int
+    scale: Fraction | None = None
+
+    def emit(self, emitter: Emitter) -> str:
+        """Emit the lengths, as a tensor of rank 1."""
+        if self.scale is None:
+            return emitter.node("Shape", self.tensor, start=self.start, end=self.end)
+        product = ""
+        for axis in range(self.start, self.end):
+            length = axis_length(emitter, self.tensor, axis)
+            product = emitter.node("Mul", product, length) if product else length
+        for op_type, by in (("Mul", self.scale.numerator), ("Div", self.scale.denominator)):
+            if by > 1:
+                product = emitter.node(op_type, product, emitter.constant([by]))
+        return product
 
 
 def free_shapes(model: onnx.ModelProto, first: Trace, second: Trace) -> None:
@@ -54,13 +85,18 @@ def free_shapes(model: onnx.ModelProto, first: Trace, second: Trace) -> None:
     twins = _Twins(first.model.graph, second.model.graph, names)
     edits = Edits()
     for index, node in enumerate(model.graph.node):
-        if node.domain == DOMAIN or node.op_type in _SHAPE_INPUT:
-            emitter, freed = Emitter(model, node.output[0]), onnx.NodeProto()
-            freed.CopyFrom(node)
-            free = _free_placeholder if node.domain == DOMAIN else _free_shape_input
-            free(emitter, freed, twins)
-            if freed != node:
-                edits.put(index, [*emitter.nodes, freed], emitter.initializers)
+        spread = twins.spread(node)
+        if node.domain != DOMAIN and node.op_type not in _SHAPE_INPUT and not spread:
+            continue
+        emitter, freed = Emitter(model, node.output[0]), onnx.NodeProto()
+        freed.CopyFrom(node)
+        if node.domain == DOMAIN:
+            _free_placeholder(emitter, freed, twins)
+        elif node.op_type in _SHAPE_INPUT:
+            _free_shape_input(emitter, freed, twins)
+        _free_spread(emitter, freed, spread, twins)
+        if freed != node:
+            edits.put(index, [*emitter.nodes, freed], emitter.initializers)
     edits.apply(Graph(model))
 
 
@@ -73,11 +109,16 @@ class _Twins:
         self._pairs: dict[str, tuple[_Sides, _Sides]] = {}
         self._constants: dict[str, tuple[_Sides, _Sides]] = {}
         self._attributes: dict[str, tuple[_Sides, _Sides]] = {}
+        self._spread: dict[tuple[str, int], _Spread] = {}
         for one, other in zip(first.inputs, second.inputs, strict=True):
             self._add(one, other)
         for node, twin in zip(first, second, strict=True):
             for one, other in zip(node.outputs, twin.outputs, strict=True):
                 self._add(one, other)
+            for place, pair in enumerate(zip(node.inputs, twin.inputs, strict=True)):
+                spread = _spread(*pair)
+                if spread is not None:
+                    self._spread[node.outputs[0].name or "", place] = spread
             position = _SHAPE_INPUT.get(node.op_type)
             if position is not None and len(node.inputs) > position:
                 shapes = _integers(node.inputs[position]), _integers(twin.inputs[position])
@@ -96,6 +137,13 @@ class _Twins:
     def shape_input(self, node: onnx.NodeProto) -> tuple[_Sides, _Sides]:
         """Return the shape that a node was given in either trace, or nothing where unknown."""
         return self._constants.get(node.output[0], ((), ()))
+
+    def spread(self, node: onnx.NodeProto) -> dict[int, _Spread]:
+        """Return the inputs of a node that are one constant, laid out to different lengths."""
+        places = (
+            (place, self._spread.get((node.output[0], place))) for place in range(len(node.input))
+        )
+        return {place: spread for place, spread in places if spread is not None}
 
     def output_size(self, node: onnx.NodeProto) -> tuple[_Sides, _Sides]:
         """Return the attribute `output_size` of a placeholder in either trace."""
@@ -116,6 +164,24 @@ class _Twins:
                     return _Place(tensor, axis, axis + length)
         return None
 
+    def find_scaled(self, node: onnx.NodeProto, wanted: tuple[int, int]) -> _Place | None:
+        """Find axes whose product is a multiple or a part of a length, the fewest first."""
+        pairs = [
+            (tensor, *self.shape(tensor))
+            for tensor in filter(self._there.__contains__, self._before(node))
+        ]
+        for length in range(1, _MOST_FACTORS + 1):
+            for tensor, one, other in pairs:
+                for start in range(len(one) - length + 1):
+                    end = start + length
+                    sides = math.prod(one[start:end]), math.prod(other[start:end])
+                    if not all(sides) or sides[0] * wanted[1] != sides[1] * wanted[0]:
+                        continue
+                    scale = Fraction(wanted[0], sides[0])
+                    if 1 in (scale.numerator, scale.denominator):
+                        return _Place(tensor, start, end, scale)
+        return None
+
     def _before(self, node: onnx.NodeProto) -> Iterator[str]:
         """Yield what a node is computed from, nearest first, then all that stands before it."""
         pending, seen = deque([node.input[0]]), set()
@@ -134,6 +200,30 @@ class _Twins:
                 break
             earlier.append(name)
         yield from (name for name in reversed(earlier) if name not in seen)
+
+
+def _spread(one: ir.Value | None, other: ir.Value | None) -> _Spread | None:
+    """Find the one constant that two are copies of, along the axes in which they differ.
+
+    What is made for a batch, a state of zeros, and what is expanded to it, a learned token.
+    """
+    tensors = [value.const_value if value is not None else None for value in (one, other)]
+    if any(tensor is None or tensor.size > _MOST_SPREAD for tensor in tensors):
+        return None
+    first, second = (tensor.numpy() for tensor in tensors if tensor is not None)
+    if first.shape == second.shape or first.ndim != second.ndim or first.dtype != second.dtype:
+        return None
+    cores = []
+    for array in (first, second):
+        for axis, (length, twin) in enumerate(zip(first.shape, second.shape, strict=True)):
+            if length != twin:
+                array = array.take([0], axis)  # noqa: PLW2901
+        cores.append(array)
+    is_same = np.array_equal(cores[0], cores[1]) and all(
+        np.array_equal(np.broadcast_to(core, array.shape), array)
+        for core, array in zip(cores, (first, second), strict=True)
+    )
+    return _Spread(cores[0], (first.shape, second.shape)) if is_same else None
 
 
 def _sides(value: ir.Value) -> _Sides:
@@ -158,6 +248,17 @@ def _free_shape_input(emitter: Emitter, node: onnx.NodeProto, twins: _Twins) -> 
     entries = _computed(emitter, node, pieces, (one, other), twins)
     if entries is not None:
         node.input[_SHAPE_INPUT[node.op_type]] = entries
+
+
+def _free_spread(
+    emitter: Emitter, node: onnx.NodeProto, spreads: Mapping[int, _Spread], twins: _Twins
+) -> None:
+    for place, spread in spreads.items():
+        pieces = [a if a == b else None for a, b in zip(*spread.shapes, strict=True)]
+        shape = _computed(emitter, node, pieces, spread.shapes, twins)
+        if shape is not None:
+            core = emitter.constant(spread.core, dtype=spread.core.dtype)
+            node.input[place] = emitter.node("Expand", core, shape)
 
 
 def _copy_axes(
@@ -199,14 +300,14 @@ def _computed(
                 place = twins.find(node, (wanted[0][axis:end], wanted[1][axis:end]))
                 end -= place is None
             if place is None:
+                end = axis + 1
+                place = twins.find_scaled(node, (wanted[0][axis], wanted[1][axis]))
+            if place is None:
                 return None
             parts.append(place)
         axis = end
     tensors = [
-        emitter.node("Shape", part.tensor, start=part.start, end=part.end)
-        if isinstance(part, _Place)
-        else emitter.constant(part)
-        for part in parts
+        part.emit(emitter) if isinstance(part, _Place) else emitter.constant(part) for part in parts
     ]
     return tensors[0] if len(tensors) == 1 else emitter.node("Concat", *tensors, axis=0)
 
@@ -235,7 +336,7 @@ def _free_placeholder(emitter: Emitter, node: onnx.NodeProto, twins: _Twins) -> 
             place = _side_of_a_map(node, axis, (one, other), twins)
             if place is None:
                 return
-            lengths[axis] = emitter.node("Shape", place.tensor, start=place.start, end=place.end)
+            lengths[axis] = place.emit(emitter)
         freed[axis] = 0
     if any(lengths):
         node.input.extend(lengths)

@@ -19,7 +19,7 @@ import onnx_ir as ir
 from anysize.errors import ExportError
 from anysize.exporters.tracing import Trace, origin, shortened
 
-__all__ = ["HardCodedValue", "check_nothing_is_hard_coded", "hard_coded_values"]
+__all__ = ["HardCodedValue", "hard_coded_values", "refuse_hard_coded", "still_hard_coded"]
 
 
 _NUMBER = re.compile(r"[-+.\w]+")
@@ -98,36 +98,34 @@ def hard_coded_values(first: Trace, second: Trace) -> tuple[HardCodedValue, ...]
     return tuple(found)
 
 
-def check_nothing_is_hard_coded(
-    model: onnx.ModelProto, hard_coded: tuple[HardCodedValue, ...], first: Trace, second: Trace
-) -> None:
+def still_hard_coded(
+    model: onnx.ModelProto, hard_coded: tuple[HardCodedValue, ...]
+) -> tuple[HardCodedValue, ...]:
+    """Return the values of one trace's size that a graph made from it still uses."""
+    nodes = {node.name: node for node in model.graph.node}
+    return tuple(value for value in hard_coded if _is_used(value, nodes.get(value.node)))
+
+
+def _is_used(value: HardCodedValue, node: onnx.NodeProto | None) -> bool:
+    if node is None or node.op_type != value.operator:
+        return False
+    if value.constant:
+        return value.constant in node.input
+    return _still_has(node, value)
+
+
+def refuse_hard_coded(hard_coded: tuple[HardCodedValue, ...], first: Trace, second: Trace) -> None:
     """Refuse a graph in which a value of one trace's size is still used.
 
-    Args:
-        model: The graph made from the first trace, after all that frees sizes has run.
-        hard_coded: What differed between the traces.
-        first: The trace that the graph was made from.
-        second: The other one.
-
     Raises:
-        ExportError: A hard-coded value is left; the layer and its line are named.
+        ExportError: There is one; the layer and its line are named.
     """
-    left = {node.name: node for node in model.graph.node}
     for value in hard_coded:
-        node = left.get(value.node)
-        if node is None or node.op_type != value.operator:
-            continue
-        if value.constant and value.constant not in node.input:
-            continue
-        if value.attribute and not _still_has(node, value):
-            continue
         what = value.attribute or "an input"
         raise ExportError(
-            f"{value.origin}: {value.operator} has {what} {value.values[0]} at "
-            f"{first.batch}×{first.size} and {value.values[1]} at {second.batch}×{second.size}, "
-            "so the graph would be right at one size only; compute it from the input's shape, or "
-            "use a layer whose result does not depend on the size; what is drawn at random has no "
-            "place in evaluation"
+            f"{value.origin}: {value.operator} has {what} {value.values[0]} for images of "
+            f"{first.batch}×{first.size} and {value.values[1]} for {second.batch}×{second.size}, "
+            "and what it is of the image's batch, height and width is not known"
         )
 
 

@@ -9,7 +9,7 @@ translation of one size holds for the other. Everything else needs a second trac
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,11 @@ from anysize.exporters.inputs import InputSpec, example_inputs
 from anysize.exporters.tracing import WholeLocalResponseNorm
 from anysize.sizes import Size
 
-__all__ = ["Probe"]
+__all__ = ["STEPS", "Probe"]
+
+# By which networks step that take some sides and refuse others: strides, and windows that have to
+# fill a map.
+STEPS = (1, 2, 4, 8, 16, 32, 64, 3, 6, 12, 24, 48, 5, 10, 20, 40, 7, 14, 28, 56, 112)
 
 # Translated from their arguments alone. Tests trace each of them at two sizes and compare.
 _SIZE_FREE = frozenset(
@@ -53,6 +57,14 @@ class _Call:
 
     operator: str
     numbers: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What a module called, and the shapes of what it returned."""
+
+    calls: tuple[_Call, ...]
+    shapes: tuple[tuple[int, ...], ...]
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -96,7 +108,7 @@ class Probe:
         self._dtype = next((p.dtype for p in module.parameters()), torch.float32)
         self._state = {name: tensor.detach().to("meta") for name, tensor in tensors}
         self._runs_on_meta = True
-        self._known: dict[tuple[int, Size], tuple[_Call, ...] | None] = {}
+        self._known: dict[tuple[int, Size], _Run | None] = {}
 
     def accepts(self, size: Size, batch: int = 2) -> bool:
         """Say whether the module takes images of this size.
@@ -104,9 +116,16 @@ class Probe:
         A module that does not run on the meta device at all, because it looks at values, runs on
         the CPU.
         """
-        return self._calls(batch, size) is not None or (
-            not self._runs_on_meta and self._runs_on_cpu(size)
-        )
+        return self._taken(batch, size) is not None
+
+    def output_shapes(self, batch: int, size: Size) -> tuple[tuple[int, ...], ...]:
+        """Return the shapes of what the module returns; nothing where it refuses the size."""
+        found = self._taken(batch, size)
+        return found.shapes if found is not None else ()
+
+    def _taken(self, batch: int, size: Size) -> _Run | None:
+        found = self._on_meta(batch, size)
+        return found if found is not None or self._runs_on_meta else self._on_cpu(batch, size)
 
     @property
     def is_cheap(self) -> bool:
@@ -128,8 +147,11 @@ class Probe:
         Where it does, a Reshape that is left in the finished graph may still be wrong; the caller
         looks for it.
         """
-        ours, theirs = self._calls(*first), self._calls(*second)
-        if ours is None or theirs is None or len(ours) != len(theirs):
+        runs = self._on_meta(*first), self._on_meta(*second)
+        if runs[0] is None or runs[1] is None:
+            return False
+        ours, theirs = runs[0].calls, runs[1].calls
+        if len(ours) != len(theirs):
             return False
         return all(
             one.operator == other.operator
@@ -151,7 +173,7 @@ class Probe:
         Returns:
             A size that may equal `size` along an axis on which the module takes no other.
         """
-        self._runs_on_meta = self._calls(2, size) is not None
+        self._runs_on_meta = self._on_meta(2, size) is not None
         if self.accepts(wanted, 3):  # the batch that it is compared at
             return wanted
         height = self._last(size, (1, 0), wanted.height - size.height)
@@ -162,46 +184,57 @@ class Probe:
 
     def _last(self, size: Size, step: tuple[int, int], limit: int) -> int:
         """Return how far one side can grow, or, where it cannot, how far it can shrink."""
-        grown = highest(
-            lambda n: self.accepts(_larger(size, n * step[0], n * step[1])), 0, most=limit
-        )
+
+        def takes(more: int) -> bool:
+            return self.accepts(_larger(size, more * step[0], more * step[1]))
+
+        beyond = (_odd_multiple(step, limit) for step in STEPS)
+        further = next((more for more in beyond if takes(more)), 0)
+        grown = further or highest(takes, 0, most=limit)
         if grown:
             return grown
         lowest = min(size.height, size.width, limit) - 1
-        return -highest(
-            lambda n: self.accepts(_larger(size, -n * step[0], -n * step[1])), 0, most=lowest
-        )
+        return -highest(lambda less: takes(-less), 0, most=lowest)
 
     def _inputs(self, batch: int, size: Size, device: str) -> tuple[torch.Tensor, ...]:
         inputs = example_inputs(self._channels, self._extra_inputs, batch, size, device=device)
         return tuple(tensor.to(self._dtype) for tensor in inputs)
 
-    def _calls(self, batch: int, size: Size) -> tuple[_Call, ...] | None:
-        """Return what the module calls; None where it refuses, or does not run on meta."""
+    def _on_meta(self, batch: int, size: Size) -> _Run | None:
+        """Run the module; None where it refuses, or does not run on meta."""
         if (batch, size) not in self._known:
             self._known[batch, size] = self._record(batch, size)
         return self._known[batch, size]
 
-    def _record(self, batch: int, size: Size) -> tuple[_Call, ...] | None:
+    def _record(self, batch: int, size: Size) -> _Run | None:
         inputs, recorder = self._inputs(batch, size, "meta"), _Recorder()
         try:
             with recorder:
-                self._run(inputs)
+                answer = self._run(inputs)
         except Exception:  # the module's own code raises what it likes
             return None
-        return tuple(recorder.calls)
+        return _Run(tuple(recorder.calls), _shapes(answer))
 
-    def _run(self, inputs: tuple[torch.Tensor, ...]) -> None:
+    def _run(self, inputs: tuple[torch.Tensor, ...]) -> object:
         with torch.no_grad(), torch.device("meta"), WholeLocalResponseNorm():
-            torch.func.functional_call(self._module, self._state, inputs)
+            return torch.func.functional_call(self._module, self._state, inputs)
 
-    def _runs_on_cpu(self, size: Size) -> bool:
+    def _on_cpu(self, batch: int, size: Size) -> _Run | None:
         try:
             with torch.no_grad():
-                self._module(*self._inputs(2, size, "cpu"))
+                answer = self._module(*self._inputs(batch, size, "cpu"))
         except Exception:  # the module's own code raises what it likes
-            return False
-        return True
+            return None
+        return _Run((), _shapes(answer))
+
+
+def _shapes(answer: object) -> tuple[tuple[int, ...], ...]:
+    if isinstance(answer, torch.Tensor):
+        return (tuple(answer.shape),)
+    values = tuple(answer.values()) if isinstance(answer, Mapping) else answer
+    if not isinstance(values, (tuple, list)):
+        return ()
+    return tuple(tuple(value.shape) for value in values if isinstance(value, torch.Tensor))
 
 
 def _place(error: Exception) -> str:
@@ -210,6 +243,11 @@ def _place(error: Exception) -> str:
     library = Path(torch.__file__).parent
     own = [f for f in frames[2:] if library not in Path(f.filename).parents]
     return f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+
+
+def _odd_multiple(step: int, least: int) -> int:
+    """Return the first odd multiple of a step that is not below `least`."""
+    return step * (-(-least // step) | 1)
 
 
 def _larger(size: Size, height: int, width: int) -> Size:

@@ -17,7 +17,11 @@ _FLOATS = ["tensor(float16)", "tensor(bfloat16)", "tensor(float)", "tensor(doubl
 
 
 def placeholder(
-    name: str, attributes: Mapping[str, str], *, parameters: tuple[str, ...] = ()
+    name: str,
+    attributes: Mapping[str, str],
+    *,
+    parameters: tuple[str, ...] = (),
+    lengths: tuple[str, ...] = (),
 ) -> onnxscript.values.Op:
     """Make an operator from floats to floats, for a translation table of torch.onnx.
 
@@ -25,10 +29,16 @@ def placeholder(
         name: The operator's, in `DOMAIN`.
         attributes: Name → type as onnx calls it, `INTS` or `FLOAT`; all are required.
         parameters: Inputs behind the first one, which may be absent.
+        lengths: Numbers of cells behind these, int64, which may be absent.
     """
     schema = onnx.defs.OpSchema
     optional = schema.FormalParameterOption.Optional
-    behind = [schema.FormalParameter(word, "T", param_option=optional) for word in parameters]
+    behind = [
+        schema.FormalParameter(word, kind, param_option=optional)
+        for words, kind in ((parameters, "T"), (lengths, "L"))
+        for word in words
+    ]
+    types = [("T", _FLOATS, "any float"), ("L", ["tensor(int64)"], "a number of cells")]
     return onnxscript.values.Op(
         onnxscript.values.Opset(DOMAIN, 1),
         name,
@@ -38,7 +48,7 @@ def placeholder(
             1,
             inputs=[schema.FormalParameter("input", "T"), *behind],
             outputs=[schema.FormalParameter("output", "T")],
-            type_constraints=[("T", _FLOATS, "any float")],
+            type_constraints=types if lengths else types[:1],
             attributes=[
                 schema.Attribute(word, getattr(schema.AttrType, kind), "", required=True)
                 for word, kind in attributes.items()

@@ -24,38 +24,49 @@ __all__ = ["translation_table"]
 _OUTPUT_SIZE = {"output_size": "INTS"}
 _ADAPTIVE_AVERAGE = placeholder("AdaptiveAveragePool2d", _OUTPUT_SIZE)
 _ADAPTIVE_MAX = placeholder("AdaptiveMaxPool2d", _OUTPUT_SIZE)
-_BILINEAR = placeholder("BilinearResize2d", _OUTPUT_SIZE)
+_BILINEAR = placeholder("BilinearResize2d", _OUTPUT_SIZE, lengths=("height", "width"))
 _PAPER_MAX = placeholder("PaperMaxPool2d", _OUTPUT_SIZE)
 
 
-def _adaptive_average_pool2d(x: Any, output_size: Sequence[int]) -> Any:
+def _numbers(output_size: Sequence[Any]) -> list[int]:
+    """Return 0 for a side that is a symbol: of a pooling, that of the map it pools."""
+    return [side if isinstance(side, int) else 0 for side in output_size]
+
+
+def _adaptive_average_pool2d(x: Any, output_size: Sequence[Any]) -> Any:
     if list(output_size) == [1, 1]:
         return opset18.GlobalAveragePool(x)
-    return _ADAPTIVE_AVERAGE(x, output_size=list(output_size))
+    return _ADAPTIVE_AVERAGE(x, output_size=_numbers(output_size))
 
 
-def _adaptive_max_pool2d(x: Any, output_size: Sequence[int]) -> Any:
-    values = _ADAPTIVE_MAX(x, output_size=list(output_size))
+def _adaptive_max_pool2d(x: Any, output_size: Sequence[Any]) -> Any:
+    values = _ADAPTIVE_MAX(x, output_size=_numbers(output_size))
     # aten returns (values, indices). A module that uses the indices is refused: the second value
     # has the wrong type for them, and the checker says so.
     return values, values
 
 
+def _length(side: Any) -> Any:
+    """Write a symbol as a tensor of one number."""
+    return opset18.Reshape(side, opset18.Constant(value_ints=[1]))
+
+
 def _upsample_bilinear2d(
     x: Any,
-    output_size: Sequence[int] | None,
+    output_size: Sequence[Any] | None,
     align_corners: bool,  # noqa: FBT001 - the signature of aten.upsample_bilinear2d.vec
     scale_factors: Sequence[float] | None = None,
 ) -> Any:
     if output_size is not None and not align_corners:
-        return _BILINEAR(x, output_size=list(output_size))
+        lengths = [None if isinstance(side, int) else _length(side) for side in output_size]
+        return _BILINEAR(x, *(lengths if any(lengths) else ()), output_size=_numbers(output_size))
     mode = "align_corners" if align_corners else "half_pixel"
     if output_size is not None:
-        sizes = opset18.Concat(
-            opset18.Shape(x, start=0, end=2),
-            opset18.Constant(value_ints=list(output_size)),
-            axis=0,
-        )
+        sides = [
+            opset18.Constant(value_ints=[side]) if isinstance(side, int) else _length(side)
+            for side in output_size
+        ]
+        sizes = opset18.Concat(opset18.Shape(x, start=0, end=2), *sides, axis=0)
         return opset18.Resize(
             x, None, None, sizes, mode="linear", coordinate_transformation_mode=mode
         )

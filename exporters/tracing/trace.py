@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,14 @@ from anysize.exporters.tracing.layer_names import name_layers
 from anysize.exporters.tracing.local_response_norm import WholeLocalResponseNorm
 from anysize.exporters.tracing.placeholders import translation_table
 from anysize.exporters.tracing.same_padding import WholePadding, write_padding
+from anysize.exporters.tracing.symbolic_functions import SymbolicFunctions
 from anysize.exporters.tracing.translations import operators_listed_once
 from anysize.sizes import Size
 
 __all__ = ["Trace", "trace"]
+
+
+_AXES = {0: "batch", 2: "height", 3: "width"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,22 @@ def _quiet() -> Iterator[None]:
         logging.disable(disabled)
 
 
+def _dynamic_shapes(
+    extra_inputs: Sequence[InputSpec], free: Collection[str]
+) -> tuple[dict[int, Any], ...]:
+    """Say which axes of each input are symbols; an input's own symbols always are."""
+    auto = torch.export.Dim.AUTO
+    image = {axis: auto for axis, word in _AXES.items() if word in free}
+    fixed = set(_AXES.values()) - set(free)
+    return (
+        image,
+        *(
+            {axis: auto for axis, word in spec.symbols.items() if word not in fixed}
+            for spec in extra_inputs
+        ),
+    )
+
+
 def _root_cause(error: BaseException) -> str:
     """Return the innermost message: torch.onnx wraps it in pages of advice."""
     while error.__cause__ is not None:
@@ -79,16 +99,19 @@ def trace(
     opset: int,
     output_names: Sequence[str],
     extra_inputs: Sequence[InputSpec] = (),
+    free: Collection[str] = (),
 ) -> Trace:
     """Trace `module` in evaluation mode on an image of (batch, channels, height, width).
 
-    `extra_inputs` follow the image as positional arguments.
+    `extra_inputs` follow the image as positional arguments. The axes `free` of the image, of
+    `batch`, `height` and `width`, are symbols; all axes are numbers where there are none.
 
     Weights are not copied. Operators that torch.onnx would hard-code stay as placeholders, see
     `anysize.exporters.tracing.placeholders`.
 
     Raises:
-        ExportError: torch.onnx cannot trace the module, or the module refuses the size.
+        ExportError: torch.onnx cannot trace the module, or not with these axes as symbols, or the
+            module refuses the size.
     """
     parameter = next(module.parameters(), None)
     dtype = torch.float32 if parameter is None else parameter.dtype
@@ -104,6 +127,8 @@ def trace(
         "output_names": list(output_names),
         "custom_translation_table": translation_table() | batch_norm_translations(),
     }
+    if free:
+        arguments["dynamic_shapes"] = _dynamic_shapes(extra_inputs, free)
     try:
         with (
             _quiet(),
@@ -111,9 +136,12 @@ def trace(
             torch.no_grad(),
             WholeLocalResponseNorm(),
             WholePadding(),
+            SymbolicFunctions() if free else contextlib.nullcontext(),
         ):
             program = torch.onnx.export(module, examples, **arguments)
     except Exception as error:
+        if free:
+            raise ExportError(f"torch.export cannot: {_root_cause(error)}") from error
         raise ExportError(
             f"torch.onnx cannot trace {type(module).__name__} at {batch}×{channels}×{size}: "
             f"{_root_cause(error)}; if it was trained at another size, give --size HEIGHTxWIDTH, "
@@ -121,6 +149,12 @@ def trace(
         ) from error
     if program is None:  # documented for dynamo=False only
         raise ExportError(f"torch.onnx returned no graph for {type(module).__name__}")
+    for axis, word in _AXES.items():
+        length = (program.model.graph.inputs[0].shape or ())[axis]
+        if word in free and isinstance(length, int):
+            raise ExportError(
+                f"torch.export takes the {word} for {length}, whatever the image's is"
+            )
     parameters = (*module.named_parameters(), *module.named_buffers())
     name_layers(program.model, [name for name, _ in parameters])
     fold_weights(program.model)

@@ -178,11 +178,38 @@ class SizeRange:
         size = Size(*sides)
         return None if top and (size.height > top.height or size.width > top.width) else size
 
+    def larger(self, size: Size) -> Size:
+        """Return a size of the set about twice as high and three times as wide, if there is one."""
+        top = self.maximum or Size(MAX_SIDE, MAX_SIDE)
+        height, width = min(2 * size.height, top.height), min(3 * size.width, top.width)
+        return self.near(height, width) or size
+
+    @property
+    def fixed_sides(self) -> tuple[str, ...]:
+        """The sides that can be one length alone: height, width."""
+        low, top = self.minimum, self.maximum
+        if top is None:
+            return ()
+        return tuple(
+            side for side in ("height", "width") if getattr(low, side) == getattr(top, side)
+        )
+
     def __str__(self) -> str:
         text = f"{self.minimum} to {self.maximum}" if self.maximum else f"{self.minimum} and up"
+        if self.maximum and max(self.maximum.height, self.maximum.width) == MAX_SIDE:
+            low, top = self.minimum, self.maximum
+            pairs = (("height", low.height, top.height), ("width", low.width, top.width))
+            text = ", ".join(f"{name} {_side_text(*ends)}" for name, *ends in pairs)
         if self.heights == self.widths:
             return text if self.heights.is_any else f"{text}, {self.heights}"
         return f"{text}, heights {self.heights}, widths {self.widths}"
+
+
+def _side_text(least: int, most: int) -> str:
+    """Write the sides that one axis takes; `MAX_SIDE` is no bound."""
+    if most == MAX_SIDE:
+        return f"{least} and up"
+    return str(least) if least == most else f"{least} to {most}"
 
 
 def parse_sizes(text: str) -> tuple[Size, ...]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-__all__ = ["cleaned", "one_line", "printable", "shape_text", "shortened"]
+__all__ = ["and_list", "cleaned", "one_line", "printable", "shape_text", "shortened"]
 
 _MOST = 400
 
@@ -38,6 +38,11 @@ def cleaned(words: object, *, most: int = _MOST) -> str:
 def one_line(exc: BaseException) -> str:
     """Return the words of an exception, or its name where it has none."""
     return cleaned(exc) or type(exc).__name__
+
+
+def and_list(names: Sequence[str]) -> str:
+    """Write names as `batch, height and width`."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def shape_text(shape: Iterable[object]) -> str:

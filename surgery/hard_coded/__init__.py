@@ -6,7 +6,7 @@ from anysize.surgery.hard_coded.meanings import Axis, Piece, grows, lengths
 from anysize.surgery.hard_coded.numbers import Number, find_numbers, may_hold_numbers
 from anysize.surgery.hard_coded.paddings import is_open, paddings, traced_paddings
 from anysize.surgery.hard_coded.search import Follows, Found, find_hard_coded
-from anysize.surgery.hard_coded.trials import SHAPE_INPUT, ShapeMeaning
+from anysize.surgery.hard_coded.trials import SHAPE_INPUT, ShapeMeaning, UnreadableError
 
 __all__ = [
     "SHAPE_INPUT",
@@ -16,6 +16,7 @@ __all__ = [
     "Number",
     "Piece",
     "ShapeMeaning",
+    "UnreadableError",
     "find_hard_coded",
     "find_numbers",
     "grows",

@@ -15,7 +15,7 @@ from typing import Literal
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
 from anysize.surgery.graph import Graph, image_input
-from anysize.surgery.hard_coded.meanings import Piece, lengths
+from anysize.surgery.hard_coded.meanings import Piece, grows, lengths
 from anysize.surgery.hard_coded.trials import (
     WAY_OUT,
     Attempt,
@@ -26,13 +26,13 @@ from anysize.surgery.hard_coded.trials import (
     UnreadableError,
     shape_text,
 )
-from anysize.surgery.shapes import shape_walk
+from anysize.surgery.shapes import IllegalSizeError, shape_walk
 from anysize.surgery.size_guard import without_guards
 
 __all__ = ["Follows", "Found", "find_hard_coded"]
 
 # What a rewritten graph takes other than at the training size.
-Follows = Literal["batch", "size and batch"]
+Follows = Literal["batch", "size and batch", "height and batch", "width and batch"]
 
 _MOST_WALKS = 64
 
@@ -86,7 +86,7 @@ def find_hard_coded(
     )
     declared = image_input(graph.model).type.tensor_type.shape.dim[0].dim_value
     cases = [(size, declared if declared > 0 else 1), *_cases(size, follows)]
-    others = _odd_cases(size) if follows != "batch" else []
+    others = _odd_cases(size, follows) if follows != "batch" else []
     return _Search(subject).run([*cases, *others], () if not others else cases)
 
 
@@ -95,13 +95,25 @@ def _cases(size: Size, follows: Follows) -> list[tuple[Size, int]]:
     if follows == "batch":
         return [(size, 3), (size, 5)]
     height, width = size.height, size.width
-    return [(Size(2 * height, 3 * width), 3), (Size(5 * height, 2 * width), 5)]
+    return _along(
+        size, follows, [(Size(2 * height, 3 * width), 3), (Size(5 * height, 2 * width), 5)]
+    )
 
 
-def _odd_cases(size: Size) -> list[tuple[Size, int]]:
+def _odd_cases(size: Size, follows: Follows) -> list[tuple[Size, int]]:
     """Choose sizes at which halving rounds differently from halving upwards, many times over."""
     height, width = size.height, size.width
-    return [(Size(2 * height - 1, 3 * width + 1), 7), (Size(3 * height + 1, 2 * width - 1), 2)]
+    odd = [(Size(2 * height - 1, 3 * width + 1), 7), (Size(3 * height + 1, 2 * width - 1), 2)]
+    return _along(size, follows, odd)
+
+
+def _along(size: Size, follows: Follows, cases: list[tuple[Size, int]]) -> list[tuple[Size, int]]:
+    """Leave the side as it is that images are not to differ in."""
+    if follows == "height and batch":
+        return [(Size(one.height, size.width), batch) for one, batch in cases]
+    if follows == "width and batch":
+        return [(Size(size.height, one.width), batch) for one, batch in cases]
+    return cases
 
 
 class _Search:
@@ -123,6 +135,9 @@ class _Search:
             return str(attempts[0].error)
         for other in holding[1:]:
             self._refuse_difference(holding[0], other, cases)
+        for other in attempts:
+            if isinstance(other.error, IllegalSizeError):
+                self._refuse_doubt(holding[0], other, cases)
         return Found(holding[0].meanings, holding[0].sources, len(cases))
 
     def _attempts(self, cases: Sequence[tuple[Size, int]]) -> list[Attempt]:
@@ -163,6 +178,44 @@ class _Search:
                 f"at {size} and batch {batch}, and both fit the graph; {WAY_OUT}",
                 node=node.name,
             )
+
+    def _refuse_doubt(
+        self, one: Attempt, other: Attempt, cases: Sequence[tuple[Size, int]]
+    ) -> None:
+        """Decline where what was one cell long has another place in a reading that fails.
+
+        Such a file does not say whether its network takes other sizes.
+        """
+        batch = tuple(batch for _, batch in cases)
+        for name, meaning in one.meanings.items():
+            twin = other.meanings.get(name)
+            if twin is None or batch == () or not _has_moved(meaning, twin, apart_from=batch):
+                continue
+            graph = self._subject.graph
+            index = graph.producer(name) or 0
+            node = graph.node(index)
+            before, after = (
+                shape_text(next(zip(*(lengths(a, 1) for a in axes), strict=True)))
+                for axes in (meaning.before, meaning.axes)
+            )
+            raise UnreadableError(
+                f"{graph.label(index)}: {node.op_type} of {before} to {after} may join the side of "
+                f"one cell with either neighbour, and with one of them {other.error}; {WAY_OUT}",
+                node=node.name,
+            )
+
+
+def _has_moved(one: ShapeMeaning, other: ShapeMeaning, *, apart_from: Piece) -> bool:
+    """Say whether the same pieces, the batch left out, lie on other axes."""
+
+    def placed(meaning: ShapeMeaning) -> list[tuple[Piece, int]]:
+        return [(piece, place) for place, axis in enumerate(meaning.axes) for piece in axis]
+
+    pairs = list(zip(placed(one), placed(other), strict=False))
+    is_same = all(mine[0] == theirs[0] for mine, theirs in pairs)
+    return is_same and any(
+        mine[1] != theirs[1] and mine[0] != apart_from and grows(mine[0]) for mine, theirs in pairs
+    )
 
 
 def _sides(meaning: ShapeMeaning, cases: int) -> tuple[tuple[int, ...], ...]:

@@ -154,10 +154,10 @@ class HardCodedWalk:
     def _check_batch(self) -> None:
         for name in self._subject.tensors:
             shapes = self._shapes(name)
-            if shapes is None or tuple(shape[0] for shape in shapes if shape) != self._batch:
+            if shapes is None or self._batch not in zip(*shapes, strict=False):
                 raise UnreadableError(
-                    f"{name!r}: its axis 0 does not follow the batch, which must be built in "
-                    f"somewhere; {WAY_OUT}"
+                    f"{name!r}: no axis follows the batch, which must be built in somewhere; "
+                    f"{WAY_OUT}"
                 )
 
     def _shapes(self, name: str) -> list[Shape] | None:

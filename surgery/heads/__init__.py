@@ -5,6 +5,7 @@ from __future__ import annotations
 from anysize.surgery.heads.constants import Constant
 from anysize.surgery.heads.find import AnySizeAlreadyError, Head, find_head, find_heads
 from anysize.surgery.heads.flattening import is_flatten, traced_shapes
+from anysize.surgery.heads.kept import find_kept_head, find_kept_heads
 from anysize.surgery.heads.layers import (
     AxisMove,
     ClassOperator,
@@ -32,6 +33,8 @@ __all__ = [
     "declined",
     "find_head",
     "find_heads",
+    "find_kept_head",
+    "find_kept_heads",
     "is_flatten",
     "traced_shapes",
 ]

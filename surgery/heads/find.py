@@ -41,9 +41,19 @@ from anysize.surgery.heads.region import (
 from anysize.surgery.shapes import trained_size
 from anysize.surgery.size_guard import unguarded
 
-__all__ = ["AnySizeAlreadyError", "Head", "find_head", "find_heads"]
+__all__ = [
+    "MAP_AXES",
+    "AnySizeAlreadyError",
+    "Head",
+    "find_head",
+    "find_heads",
+    "flattened_tensor",
+    "only_one",
+    "read_region",
+    "refuse_turned_image",
+]
 
-_MAP_AXES: tuple[str, ...] = ("N", "C", "H", "W")
+MAP_AXES: tuple[str, ...] = ("N", "C", "H", "W")
 # What may stand behind a tail without giving the scores another meaning.
 _UNCHANGED = frozenset({"Cast", "Dropout", "Identity"})
 
@@ -89,10 +99,17 @@ class Head:
         return min(layer.nodes[0] for layer in self.layers if set(layer.inputs) & set(self.read))
 
     @property
-    def classes(self) -> int:
-        """Number of classes of the first output."""
+    def classes(self) -> int | None:
+        """Number of classes of the first output; None where its layers were not read."""
+        if not self.is_read:
+            return None
         made = {name: layer for layer in self.layers for name in layer.outputs}
         return made[self.scores[0]].layout_of(self.scores[0]).channels
+
+    @property
+    def is_read(self) -> bool:
+        """Whether all layers were read, up to the outputs."""
+        return set(self.scores) <= {name for layer in self.layers for name in layer.outputs}
 
 
 def find_head(model: Model, size: Size | None = None) -> Head:
@@ -111,7 +128,15 @@ def find_head(model: Model, size: Size | None = None) -> Head:
             of the feature map is not determined; the message names the node.
         IllegalSizeError: The graph does not take images of `size`.
     """
-    heads = find_heads(model, size)
+    return only_one(find_heads(model, size))
+
+
+def only_one(heads: tuple[Head, ...]) -> Head:
+    """Return the one head that there is.
+
+    Raises:
+        DeclinedError: There are several.
+    """
     if len(heads) > 1:
         names = " and ".join(repr(head.feature_map) for head in heads)
         raise DeclinedError(f"the graph has fully connected heads on {names}, expected one")
@@ -150,16 +175,11 @@ def _head(graph: Graph, region: Region, traced: TracedShapes, size: Size) -> Hea
     feature_map = _one_map(graph, region)
     _, channels, height, width = traced.shapes[feature_map]
     _check_closed(graph, region)
-    if is_turned_image(graph, feature_map):
-        raise declined(
-            graph,
-            min(region.maps.values()),
-            "flattens the image itself, whose channels are not in axis 1; --to resize keeps it so",
-        )
-    layout = Layout(_MAP_AXES, traced.batch, channels, height, width)
-    layers = _read(graph, region, layout, traced)
+    refuse_turned_image(graph, feature_map, min(region.maps.values()))
+    layout = Layout(MAP_AXES, traced.batch, channels, height, width)
+    layers = read_region(graph, region, layout, traced)
     _check_positions(graph, region, layers)
-    flattened, axes = _flattened(layers, tuple(region.maps))
+    flattened, axes = flattened_tensor(graph, layers, region.maps) or (feature_map, MAP_AXES)
     head = Head(
         feature_map=feature_map,
         channels=channels,
@@ -169,7 +189,7 @@ def _head(graph: Graph, region: Region, traced: TracedShapes, size: Size) -> Hea
         layers=layers,
         outputs=region.outputs,
         scores=tuple(_scores(layers, name) for name in region.outputs),
-        flattened=flattened or feature_map,
+        flattened=flattened,
         flattened_axes=axes,
     )
     _check_outputs(head)
@@ -177,13 +197,18 @@ def _head(graph: Graph, region: Region, traced: TracedShapes, size: Size) -> Hea
 
 
 def _check_positions(graph: Graph, region: Region, layers: tuple[Layer, ...]) -> None:
-    """Decline where every position of the map stays by itself, as behind channels put last.
+    """Decline where positions of the map stay by themselves, as behind channels put last.
 
-    A 1×1 map does not differ in shape from features; in what its axes mean it does.
+    A 1×1 map does not differ in shape from features; in what its axes mean it does. A text line
+    keeps its columns, of a map that is one row high.
     """
     made = {name: layer.layout_of(name) for layer in layers for name in layer.outputs if name}
-    axes = [made[name].axes for name in region.outputs]
-    if all("H" in letters and "W" in letters for letters in axes):
+    layouts = [made[name] for name in region.outputs]
+    if all(
+        ("H" in one.axes and "W" in one.axes)
+        or any(letters in ("H", "W", "HW", "WH") and one.count(letters) > 1 for letters in one.axes)
+        for one in layouts
+    ):
         index = min(region.maps.values())
         raise AnySizeAlreadyError(
             f"{graph.label(index)}: leads to {region.outputs[0]!r} with every position of the map "
@@ -195,28 +220,58 @@ def _check_positions(graph: Graph, region: Region, layers: tuple[Layer, ...]) ->
             raise declined(graph, layer.nodes[0], positions_apart(layer.layout))
 
 
-def _flattened(layers: tuple[Layer, ...], entries: Collection[str]) -> tuple[str, tuple[str, ...]]:
+def flattened_tensor(
+    graph: Graph, layers: tuple[Layer, ...], entries: Collection[str]
+) -> tuple[str, tuple[str, ...]] | None:
     """Find the last tensor that all of the head is made of and that has every position by itself.
 
+    Args:
+        graph: The graph.
+        layers: The head's, in file order.
+        entries: The tensors that it reads.
+
     Returns:
-        Its name, "" for the feature map, and what lies on its axes. Axes that are only moved make
-        no other tensor of the map.
+        Its name and what lies on its axes; None where layers only move the axes of the map until
+        positions meet.
     """
-    found, axes = "", _MAP_AXES
-    made, is_changed = set(entries), False
-    for place, layer in enumerate(layers):
-        made |= set(layer.outputs)
+    found, is_changed = None, False
+    made, read = set(entries), set[int]()
+    for layer in layers:
+        made |= set(layer.outputs) - {""}
+        read |= set(layer.nodes)
         is_changed |= not isinstance(layer, AxisMove)
-        live = made & {name for later in layers[place + 1 :] for name in later.inputs}
+        live = {name for name in made if _is_read_on(graph, name, read)}
         if len(live) != 1 or not live <= set(layer.outputs):
             continue
         (name,) = live
-        after = layer.layout_of(name).axes
-        if sorted(after) != sorted(_MAP_AXES):
+        axes = layer.layout_of(name).axes
+        if sorted(axes) != sorted(MAP_AXES):
             break
         if is_changed:
-            found, axes = name, after
-    return found, axes
+            found = name, axes
+    return found
+
+
+def _is_read_on(graph: Graph, tensor: str, read: Collection[int]) -> bool:
+    """Say whether something else than these nodes reads the numbers of a tensor."""
+    return graph.is_graph_output(tensor) or any(
+        index not in read and graph.node(index).op_type != "Shape"
+        for index in graph.consumers(tensor)
+    )
+
+
+def refuse_turned_image(graph: Graph, feature_map: str, reader: int) -> None:
+    """Decline a feature map that is the image still, with its channels last.
+
+    Raises:
+        DeclinedError: It is; the node that reads it is named.
+    """
+    if is_turned_image(graph, feature_map):
+        raise declined(
+            graph,
+            reader,
+            "flattens the image itself, whose channels are not in axis 1; --to resize keeps it so",
+        )
 
 
 def _one_map(graph: Graph, region: Region) -> str:
@@ -232,7 +287,14 @@ def _one_map(graph: Graph, region: Region) -> str:
     return next(iter(readers))
 
 
-def _read(graph: Graph, region: Region, layout: Layout, traced: TracedShapes) -> tuple[Layer, ...]:
+def read_region(
+    graph: Graph, region: Region, layout: Layout, traced: TracedShapes
+) -> tuple[Layer, ...]:
+    """Read the nodes of a region as layers, in file order.
+
+    Raises:
+        DeclinedError: A node has no canonical form.
+    """
     layouts = dict.fromkeys(region.maps, layout)
     context = ReadContext(graph, layouts, traced.shapes, traced.other, traced.other_batch)
     layers: list[Layer] = []

@@ -30,6 +30,7 @@ from anysize.surgery.size_guard import unguarded
 __all__ = [
     "AnySizeAlreadyError",
     "Region",
+    "are_turned",
     "walk_back",
     "without_form",
 ]
@@ -288,12 +289,12 @@ def _kinds_behind(graph: Graph, tensor: str) -> set[str]:
             kinds.add("Transpose")
         data = data_inputs(graph, index)
         if len(data) != 1:
-            return kinds | ({"Transpose"} if _are_turned(graph, data) else set())
+            return kinds | ({"Transpose"} if are_turned(graph, data) else set())
         tensor = data[0]
     return kinds
 
 
-def _are_turned(graph: Graph, tensors: tuple[str, ...]) -> bool:
+def are_turned(graph: Graph, tensors: tuple[str, ...]) -> bool:
     """Say whether tensors are made, number by number, of maps with their channels put last."""
     pending, seen = list(tensors), set(tensors)
     while pending:

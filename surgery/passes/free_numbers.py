@@ -66,8 +66,8 @@ def free_numbers(
     nodes = sorted(reached)
     if not may_hold_numbers(graph, nodes):
         return refused(graph, "no number stems from the traced size")
-    larger = sizes.near(2 * size.height, 3 * size.width)
-    if larger is None or larger == size:
+    larger = sizes.larger(size)
+    if larger == size:
         return refused(graph, "the graph takes no larger image")
     walk = shape_walk(graph)
     trained, run = _run(walk, size), _run(walk, larger)
@@ -126,7 +126,8 @@ def _refuse_paddings(
         raise DeclinedError(
             f"{graph.label(one.index)}: pads {one.cells} cells by {begin} and {end}, which may "
             f"stem from {size} (TensorFlow's same padding); --keep {_named(graph, one.index)} says "
-            "that it is a constant, --to resize keeps all as it is",
+            "that it is a constant, --reference SOURCE asks the module, --to resize keeps all as "
+            "it is",
             node=graph.node(one.index).name,
         )
 
@@ -139,7 +140,7 @@ def _free(graph: Graph, number: Number, trained: ShapeRun, edits: Edits) -> None
         raise DeclinedError(
             f"{graph.label(index)}: {node.op_type} with {number.value:g}, which may be "
             f"{number.words} at {trained.size}; --keep {_named(graph, index)} says that it is a "
-            "constant, --to resize keeps all as it is",
+            "constant, --reference SOURCE asks the module, --to resize keeps all as it is",
             node=node.name,
         )
     constant = trained.values[node.input[number.position]]

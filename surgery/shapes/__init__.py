@@ -10,7 +10,7 @@ from anysize.surgery.shapes.intervals import (
     trained_size,
 )
 from anysize.surgery.shapes.rules import SHAPE_KEEPING, Shape, output_shape
-from anysize.surgery.shapes.size_set import legal_sizes
+from anysize.surgery.shapes.size_set import Sides, legal_sizes, sides_taken
 from anysize.surgery.shapes.walk import (
     IllegalSizeError,
     ShapeRun,
@@ -31,6 +31,7 @@ __all__ = [
     "ShapeRun",
     "ShapeStep",
     "ShapeWalk",
+    "Sides",
     "SlidingWindow",
     "infer_shapes",
     "legal_interval",
@@ -39,6 +40,7 @@ __all__ = [
     "refuse_oversized",
     "shape_walk",
     "shapes_at",
+    "sides_taken",
     "sliding_windows",
     "smallest_size",
     "trained_size",

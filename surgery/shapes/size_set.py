@@ -9,13 +9,14 @@ strides, and what repeats there is the set.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import onnx
 
-from anysize.bisection import lowest
+from anysize.bisection import highest, lowest
 from anysize.errors import DeclinedError
 from anysize.sizes import ANY_SIDE, MAX_SIDE, Size, SizeRange, Steps
 from anysize.surgery.graph import Graph, Model, image_input
@@ -23,7 +24,7 @@ from anysize.surgery.shapes.rules import SHAPE_KEEPING
 from anysize.surgery.shapes.walk import IllegalSizeError, ShapeWalk, shape_walk
 from anysize.surgery.shapes.windows import POOLING
 
-__all__ = ["legal_sizes"]
+__all__ = ["Sides", "legal_sizes", "sides_taken"]
 
 # What takes every map from some size on, wherever it stands.
 _WITHOUT_GAPS = SHAPE_KEEPING | POOLING | {
@@ -39,43 +40,71 @@ _MOST_SIDES = 256
 _Takes = Callable[[int], bool]
 
 
-def legal_sizes(model: Model, near: Size, *, tensors: Iterable[str] = ()) -> SizeRange:
+def legal_sizes(
+    model: Model, near: Size, *, tensors: Iterable[str] = (), fixed: Iterable[str] = ()
+) -> SizeRange:
     """Find the sizes that a graph takes, by PyTorch's arithmetic.
 
     Args:
         model: Not modified; its weights are not read.
         near: A size that it takes.
         tensors: Look only at what these are computed from; at the whole graph where empty.
+        fixed: The sides, height or width, that are to stay as they are in `near`.
 
     Raises:
         DeclinedError: The sizes have no order that could be told.
         IllegalSizeError: The graph does not take `near`.
     """
-    graph, names = Graph.of(model), tuple(tensors)
-    return graph.found(("legal sizes", near, names), lambda: _legal_sizes(graph, near, names))
+    graph, names, sides = Graph.of(model), tuple(tensors), tuple(fixed)
+    return graph.found(
+        ("legal sizes", near, names, sides), lambda: _legal_sizes(graph, near, names, sides)
+    )
 
 
-def _legal_sizes(graph: Graph, near: Size, tensors: tuple[str, ...]) -> SizeRange:
+def _legal_sizes(
+    graph: Graph, near: Size, tensors: tuple[str, ...], fixed: tuple[str, ...]
+) -> SizeRange:
     walk = shape_walk(graph, tensors)
-    cells = [shape[2:] for shape in walk.shapes(near).values() if len(shape) == 4]
     takes = partial(_takes, walk)
-    strides = [near.height // max(map_[0], 1) for map_ in cells]
-    strides += [near.width // max(map_[1], 1) for map_ in cells]
-    count = min(max(2 * max(strides, default=1), _FEWEST_SIDES), _MOST_SIDES)
-    if not may_have_gaps(graph, tensors):
-        count = 0
-    elif all(takes(Size(near.height + more, near.width + more)) for more in range(1, count)):
-        count = 0  # both axes at once
-    height = _sides(lambda side: takes(Size(side, near.width)), near.height, count)
-    width = _sides(lambda side: takes(Size(near.height, side)), near.width, count)
+    count = 0
+    if may_have_gaps(graph, tensors):
+        count = min(max(2 * _stride(walk, near), _FEWEST_SIDES), _MOST_SIDES)
+        steps = [int(side not in fixed) for side in ("height", "width")]
+        more = (Size(near.height + k * steps[0], near.width + k * steps[1]) for k in range(count))
+        if all(map(takes, more)):
+            count = 0  # both axes at once
+    height, width = (Sides(side, side, ANY_SIDE) for side in (near.height, near.width))
+    if "height" not in fixed:
+        height = sides_taken(lambda side: takes(Size(side, near.width)), near.height, count)
+    if "width" not in fixed:
+        width = sides_taken(lambda side: takes(Size(near.height, side)), near.width, count)
     low = Size(height.least, width.least)
     if not takes(low):  # what counts cells takes a narrow image and a flat one, and none of both
         low = Size(
-            low.height, _least(lambda side: takes(Size(low.height, side)), near.width, width)
+            low.height,
+            _least(
+                lambda side: takes(Size(low.height, side)), near.width, width.steps, width.least
+            ),
         )
     top = Size(height.most, width.most)
     is_bounded = min(height.most, width.most) < MAX_SIDE
     return SizeRange(low, top if is_bounded else None, height.steps, width.steps)
+
+
+def _stride(walk: ShapeWalk, near: Size) -> int:
+    """Return how many pixels a cell of the coarsest map takes; a pooled vector is no map."""
+    maps, larger = walk.shapes(near), {}
+    with contextlib.suppress(IllegalSizeError):
+        larger = walk.shapes(Size(_twice(near.height), _twice(near.width)))
+    strides = [1]
+    for name, shape in maps.items():
+        if len(shape) == 4 and larger.get(name) != shape:
+            strides += [near.height // max(shape[2], 1), near.width // max(shape[3], 1)]
+    return max(strides)
+
+
+def _twice(side: int) -> int:
+    return min(2 * side, MAX_SIDE)
 
 
 def _takes(walk: ShapeWalk, size: Size) -> bool:
@@ -87,36 +116,70 @@ def _takes(walk: ShapeWalk, size: Size) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sides:
-    """What one axis takes: a least side, the largest (`MAX_SIDE` for none), and the remainders."""
+class Sides:
+    """What one axis takes.
+
+    Attributes:
+        least: The least side, in pixels.
+        most: The largest; `MAX_SIDE` where there is none.
+        steps: The remainders that a side between them may have.
+    """
 
     least: int
     most: int
     steps: Steps
 
 
-def _sides(takes: _Takes, near: int, count: int) -> _Sides:
-    """Find what one axis takes from `count` sides from `near` on; 0 where none of them fails."""
+def sides_taken(
+    takes: _Takes,
+    near: int,
+    count: int,
+    *,
+    steps: Steps = ANY_SIDE,
+    least: int = 1,
+    most: int = 0,
+) -> Sides:
+    """Find what one axis takes.
+
+    Args:
+        takes: Says whether a side is taken.
+        near: A side that is.
+        count: How many sides from there on are asked one by one; 0 where none of them fails but
+            for their remainders.
+        steps: The remainders that are known to be possible.
+        least: Below it no side is taken.
+        most: Look for the largest side up to here, by halving; 0 where there is none, or where it
+            lies among the `count` sides.
+
+    Raises:
+        DeclinedError: The sides have no order that could be told.
+    """
     pattern = [takes(near + more) for more in range(count)]
-    sides = _Sides(1, MAX_SIDE, ANY_SIDE)
+    sides = Sides(1, MAX_SIDE, steps)
     if not all(pattern):
-        steps = _repeated(pattern, near)
+        found = _repeated(pattern, near)
         run = pattern.index(False)
-        if steps is None and any(pattern[run:]):
+        if found is None and any(pattern[run:]):
             raise DeclinedError(
                 f"of the sides from {near} to {near + count - 1} some are taken and some are not, "
                 "in no order that repeats; export the module with `anysize export`, which asks it"
             )
-        sides = (
-            _Sides(1, near + run - 1, ANY_SIDE) if steps is None else replace(sides, steps=steps)
-        )
-    return replace(sides, least=_least(takes, near, sides))
+        sides = Sides(1, near + run - 1, ANY_SIDE) if found is None else replace(sides, steps=found)
+    if most and sides.most == MAX_SIDE:
+        sides = replace(sides, most=_most(takes, near, sides.steps, most))
+    return replace(sides, least=_least(takes, near, sides.steps, least))
 
 
-def _least(takes: _Takes, near: int, sides: _Sides) -> int:
+def _least(takes: _Takes, near: int, steps: Steps, least: int) -> int:
     """Find the least side by halving; `near` is one that is taken."""
-    possible = [side for side in range(sides.least, near + 1) if side in sides.steps]
+    possible = [side for side in range(min(least, near), near + 1) if side in steps]
     return possible[lowest(lambda place: takes(possible[place - 1]), len(possible)) - 1]
+
+
+def _most(takes: _Takes, near: int, steps: Steps, most: int) -> int:
+    """Find the largest side by halving; `near` is one that is taken."""
+    possible = [side for side in range(near, max(most, near) + 1) if side in steps]
+    return possible[highest(lambda place: takes(possible[place]), 0, most=len(possible) - 1)]
 
 
 def _repeated(pattern: Sequence[bool], start: int) -> Steps | None:

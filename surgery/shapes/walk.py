@@ -194,18 +194,30 @@ class ShapeWalk:
             return
         shape = None
         if node.domain in ("", "ai.onnx"):
-            shapes = [run.shapes.get(name) for name in node.input]
-            values = [run.values.get(name) for name in node.input]
-            try:
-                shape = output_shape(node, shapes, values)
-            except ValueError as exc:
-                raise run.illegal(step, str(exc)) from exc
+            shape = self._own_rule(step, run)
         if shape is not None:
             run.types[node.output[0]] = _element_type(node, run)
             self.record(step, node.output[0], shape, run)
             if len(node.output) == 1:
                 return
         self._ask_onnx(step, run)
+
+    def _own_rule(self, step: ShapeStep, run: ShapeRun) -> Shape | None:
+        """Return the shape of a node's first output by our own rule, where there is one."""
+        shapes = tuple(run.shapes.get(name) for name in step.node.input)
+        values = [run.values.get(name) for name in step.node.input]
+        # Deep maps are alike at many sizes, so what does not depend on computed values is kept.
+        constants = [self._values.get(name) for name in step.node.input]
+        is_kept = all(one is other for one, other in zip(values, constants, strict=True))
+        if is_kept and shapes in step.known:
+            return step.known[shapes]
+        try:
+            shape = output_shape(step.node, shapes, values)
+        except ValueError as exc:
+            raise run.illegal(step, str(exc)) from exc
+        if is_kept:
+            step.known[shapes] = shape
+        return shape
 
     def _ask_onnx(self, step: ShapeStep, run: ShapeRun) -> None:
         node = step.node
@@ -274,12 +286,14 @@ class ShapeStep:
         label: The node as messages name it.
         node: The node.
         folder: What evaluates it on known values.
+        known: Shapes of its inputs → that of its first output, by our own rule.
     """
 
     def __init__(self, label: str, node: onnx.NodeProto, opset: int) -> None:
         self.label = label
         self.node = node
         self.folder = NodeFolder(node, opset)
+        self.known: dict[tuple[Shape | None, ...], Shape | None] = {}
 
 
 class ShapeRun:

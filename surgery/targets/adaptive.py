@@ -10,6 +10,7 @@ from anysize.sizes import Size
 from anysize.surgery.graph import Edits, Graph, element_type, unique_name
 from anysize.surgery.heads import Head
 from anysize.surgery.operators import Emitter, emit_adaptive_average_pool
+from anysize.surgery.passes import free_baked_shapes
 from anysize.surgery.shapes import legal_sizes
 from anysize.surgery.size_guard import drop_guards, guard_min_size, guard_steps
 from anysize.surgery.targets.fixed_head import find_fixed_heads, free_backbone, free_head
@@ -38,7 +39,7 @@ def to_adaptive(graph: Graph, size: Size | None, output: Output) -> Rewritten | 
     refuse_other_outputs("adaptive", output)
     drop_guards(graph, "min", "max", "map", "steps")
     free_backbone(graph, size)
-    found = find_fixed_heads(graph, size)
+    found = find_fixed_heads(graph, size, keeps_layers=True)
     if isinstance(found, NotNeeded):
         return found
     made = {name for head in found.heads for name in head.outputs}
@@ -49,6 +50,8 @@ def to_adaptive(graph: Graph, size: Size | None, output: Output) -> Rewritten | 
     for head in found.heads:
         edits.add(_pooled(graph, head))
     edits.apply(graph)
+    if not all(head.is_read for head in found.heads):
+        free_baked_shapes(graph, found.image_size, follows="batch")
     guard_min_size(graph, sizes.minimum)
     guard_steps(graph, sizes)
     return Rewritten(

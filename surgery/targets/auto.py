@@ -8,8 +8,10 @@ from anysize.sizes import Size
 from anysize.surgery.graph import Graph, Model
 from anysize.surgery.metadata import read_metadata
 from anysize.surgery.passes import is_given_shapes, local_pool_to_global, whole_map_pools
-from anysize.surgery.shapes import trained_size
+from anysize.surgery.shapes import IllegalSizeError, infer_shapes, trained_size
+from anysize.surgery.targets.dynamic import to_dynamic
 from anysize.surgery.targets.fixed_head import FixedHeads, find_fixed_heads, free_backbone
+from anysize.surgery.targets.plan import NotNeeded
 
 __all__ = ["find_target"]
 
@@ -24,7 +26,7 @@ def find_target(model: Model, size: Size | None = None) -> str:
     Returns:
         `fcn` where a fully connected head fixes the size, `gap` where a window over the whole map
         does, `dynamic` where nothing is fixed but what the file declares. Where a head has a form
-        that cannot be told, `fcn`, which says what it is.
+        that cannot be told and takes one size, `fcn`, which says what it is.
 
     Raises:
         IllegalSizeError: The graph does not take images of `size`.
@@ -43,7 +45,23 @@ def find_target(model: Model, size: Size | None = None) -> str:
         free_backbone(graph, trained)
         is_connected = isinstance(find_fixed_heads(graph, trained), FixedHeads)
     except DeclinedError:
-        return "gap" if has_windows else "fcn"
+        if has_windows:
+            return "gap"
+        return "dynamic" if _takes_other_sizes(graph, trained) else "fcn"
     if is_connected:
         return "fcn"
     return "gap" if has_windows else "dynamic"
+
+
+def _takes_other_sizes(graph: Graph, size: Size) -> bool:
+    """Say whether a graph takes other images once its axes and shapes are free."""
+    graph = graph.light()
+    try:
+        freed = to_dynamic(graph, size, "map")
+        if isinstance(freed, NotNeeded):
+            return True
+        larger = freed.sizes.larger(size)
+        infer_shapes(graph, larger)
+    except (DeclinedError, IllegalSizeError):
+        return False
+    return larger != size

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
 from anysize.surgery.axes import fixed_axes
 from anysize.surgery.graph import Graph
+from anysize.surgery.hard_coded import Follows, UnreadableError
 from anysize.surgery.heads import declined
 from anysize.surgery.passes import free_baked_shapes, reshape_to_flatten, whole_map_pools
 from anysize.surgery.targets.fixed_head import FixedHeads, find_fixed_heads
@@ -13,6 +17,11 @@ from anysize.surgery.targets.kept_layers import keep_layers, refuse_other_output
 from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
 
 __all__ = ["to_dynamic"]
+
+# What the shapes are to follow → the side that stays as it was traced.
+_WAYS: Mapping[Follows, tuple[str, ...]] = MappingProxyType(
+    {"size and batch": (), "width and batch": ("height",), "height and batch": ("width",)}
+)
 
 
 def to_dynamic(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNeeded:
@@ -35,10 +44,33 @@ def to_dynamic(graph: Graph, size: Size | None, output: Output) -> Rewritten | N
         return trained
     _refuse_fixed(graph, trained)
     flattens = reshape_to_flatten(graph, trained)
-    is_changed = free_baked_shapes(graph, trained).applied or flattens.applied
-    if not is_changed and not fixed_axes(graph):
+    is_freed, fixed = _free_shapes(graph, trained)
+    if not is_freed and not flattens.applied and not fixed_axes(graph):
         return NotNeeded("batch, height and width are free already, and no shape is built in")
-    return keep_layers(graph, trained)
+    return keep_layers(graph, trained, fixed=fixed)
+
+
+def _free_shapes(graph: Graph, size: Size) -> tuple[bool, dict[str, str]]:
+    """Free the shapes for both sides, or for the one that can vary.
+
+    Returns:
+        Whether there were any, and the side that stays with the reason why.
+    """
+    refusal: DeclinedError | None = None
+    reason = ""
+    for follows, fixed in _WAYS.items():
+        try:
+            done = free_baked_shapes(graph, size, follows=follows)
+        except UnreadableError as exc:
+            refusal = refusal or exc
+            reason = reason or str(exc)
+            continue
+        if done.applied:
+            return True, dict.fromkeys(fixed, reason)
+        reason = reason or done.reason
+    if refusal is not None:
+        raise refusal
+    return False, {}
 
 
 def _refuse_fixed(graph: Graph, size: Size) -> None:

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+
+from anysize.errors import DeclinedError
 from anysize.sizes import Size, SizeRange
 from anysize.surgery.graph import Graph
+from anysize.surgery.heads import find_kept_heads
 from anysize.surgery.shapes import legal_sizes
 from anysize.surgery.size_guard import drop_guards, guard_min_size, guard_steps
 from anysize.surgery.targets.fc_to_conv import plan_fc_to_conv
-from anysize.surgery.targets.fixed_head import find_fixed_heads, free_backbone
+from anysize.surgery.targets.fixed_head import FixedHeads, find_fixed_heads, free_backbone
 from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
 
 __all__ = ["to_fcn"]
+
+
+def _found(graph: Graph, size: Size | None) -> FixedHeads | NotNeeded:
+    """Find the heads; where one has no form as convolutions, say what keeps its layers."""
+    try:
+        return find_fixed_heads(graph, size)
+    except DeclinedError as exc:
+        with contextlib.suppress(DeclinedError):
+            find_kept_heads(graph, size)
+            exc = DeclinedError(f"{exc}; --to adaptive keeps the layers as they are", node=exc.node)
+        raise exc from None
 
 
 def to_fcn(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNeeded:
@@ -22,7 +37,7 @@ def to_fcn(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNe
     """
     drop_guards(graph, "max")
     free_backbone(graph, size)
-    found = find_fixed_heads(graph, size)
+    found = _found(graph, size)
     if isinstance(found, NotNeeded):
         return found
     made = {name for head in found.heads for name in head.outputs}

@@ -14,7 +14,13 @@ from anysize.errors import DeclinedError
 from anysize.sizes import Size, SizeRange
 from anysize.surgery.graph import Edits, Graph, NameMaker
 from anysize.surgery.hard_coded import Follows
-from anysize.surgery.heads import AnySizeAlreadyError, AxisMove, Head, find_heads
+from anysize.surgery.heads import (
+    AnySizeAlreadyError,
+    AxisMove,
+    Head,
+    find_heads,
+    find_kept_heads,
+)
 from anysize.surgery.metadata import read_metadata
 from anysize.surgery.passes import free_baked_shapes, is_given_shapes
 from anysize.surgery.shapes import legal_interval
@@ -41,17 +47,20 @@ class FixedHeads:
         return self.heads[0].image_size
 
     @property
-    def classes(self) -> int:
-        """Number of classes of the first output."""
+    def classes(self) -> int | None:
+        """Number of classes of the first output; None where its layers were not read."""
         return self.heads[0].classes
 
 
-def find_fixed_heads(graph: Graph, size: Size | None) -> FixedHeads | NotNeeded:
+def find_fixed_heads(
+    graph: Graph, size: Size | None, *, keeps_layers: bool = False
+) -> FixedHeads | NotNeeded:
     """Find the heads that fix the image size.
 
     Args:
         graph: Not modified.
         size: The training size; what the file declares or records, by default.
+        keeps_layers: What stands behind the first layer may have any form, for it stays.
 
     Raises:
         DeclinedError: The head has a form that would have to be guessed; the node is named.
@@ -61,7 +70,7 @@ def find_fixed_heads(graph: Graph, size: Size | None) -> FixedHeads | NotNeeded:
     if recorded not in (None, "as-is", "fc"):
         return NotNeeded(f"the file records head {recorded}, which takes any size already")
     try:
-        heads = find_heads(graph, size)
+        heads = (find_kept_heads if keeps_layers else find_heads)(graph, size)
     except AnySizeAlreadyError as exc:
         return NotNeeded(str(exc))
     intervals = [legal_interval(graph, head.feature_map, head.image_size) for head in heads]
@@ -90,7 +99,7 @@ def free_backbone(graph: Graph, size: Size | None, *, follows: Follows = "size a
     if not is_given_shapes(graph):
         return
     try:
-        tensors = [head.feature_map for head in find_heads(graph, size)]
+        tensors = [head.feature_map for head in find_kept_heads(graph, size)]
     except DeclinedError:  # whether that matters is for the target to say
         tensors = []
     free_baked_shapes(graph, size, tensors=tensors, follows=follows)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
 from anysize.errors import DeclinedError, UsageError
-from anysize.sizes import Size, SizeRange
+from anysize.sizes import MAX_SIDE, Size, SizeRange
 from anysize.surgery.axes import fixed_axes
 from anysize.surgery.graph import Graph
 from anysize.surgery.metadata import read_metadata
-from anysize.surgery.shapes import infer_shapes, legal_sizes, trained_size
+from anysize.surgery.shapes import IllegalSizeError, infer_shapes, legal_sizes, trained_size
 from anysize.surgery.size_guard import guard_min_size, guard_steps
 from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
 
 __all__ = ["guarded", "keep_layers", "refuse_other_outputs", "size_to_free_at"]
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 def refuse_other_outputs(to: str, output: Output, *, instead: str = "") -> None:
@@ -43,11 +49,39 @@ def size_to_free_at(graph: Graph, size: Size | None) -> Size | NotNeeded:
     return trained
 
 
-def keep_layers(graph: Graph, size: Size) -> Rewritten:
-    """Guard a graph whose shapes were freed, and say what it is now."""
+def keep_layers(graph: Graph, size: Size, *, fixed: Mapping[str, str] = _NONE) -> Rewritten:
+    """Guard a graph whose shapes were freed, and say what it is now.
+
+    Args:
+        graph: Edited in place.
+        size: The training size.
+        fixed: The sides, height or width, that its shapes do not follow, and why.
+    """
     shape = infer_shapes(graph, size).get(graph.model.graph.output[0].name, ())
-    sizes = guarded(graph, legal_sizes(graph, size))
-    return Rewritten(size=size, sizes=sizes, classes=shape[1] if len(shape) > 1 else None)
+    fixed = fixed or _fixed_by_a_layer(graph, size, legal_sizes(graph, size))
+    sizes = guarded(graph, legal_sizes(graph, size, fixed=fixed))
+    return Rewritten(
+        size=size,
+        sizes=sizes,
+        classes=shape[1] if len(shape) > 1 else None,
+        notes=tuple(
+            f"{side} stays {getattr(size, side)}: {reason}" for side, reason in fixed.items()
+        ),
+    )
+
+
+def _fixed_by_a_layer(graph: Graph, size: Size, sizes: SizeRange) -> Mapping[str, str]:
+    """Find the one side that a layer takes at its length alone, and say which layer."""
+    top = sizes.maximum
+    bounded = [side for side in ("height", "width") if top and getattr(top, side) < MAX_SIDE]
+    if len(bounded) != 1:
+        return _NONE
+    (side,) = bounded
+    try:
+        infer_shapes(graph, replace(size, **{side: 2 * getattr(size, side)}))
+    except IllegalSizeError as exc:
+        return {side: str(exc)}
+    return {side: "a layer takes it alone"}
 
 
 def guarded(graph: Graph, sizes: SizeRange) -> SizeRange:

@@ -30,6 +30,7 @@ class Rewritten:
         head: The fixed-size head that was found; None where the target needs none.
         kept: Tensors up to which the graph is as it was and sees the image at its own size; empty
             where that is the whole graph.
+        notes: What the user should know about it.
         is_size_assumed: Nobody says what the training size is.
     """
 
@@ -39,4 +40,5 @@ class Rewritten:
     map_tensor: str = ""
     head: Head | None = None
     kept: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     is_size_assumed: bool = False

@@ -170,3 +170,23 @@ def test_averaged_logits_are_guarded_since_the_mean_of_nothing_is_no_answer(kit,
     for height, width in ((smallest.height - 1, smallest.width), (40, smallest.width - 1)):
         with pytest.raises(Exception, match=r"(?i)expand|broadcast"):
             answer(done.model, kit.images(2, 3, height, width))
+
+
+@pytest.mark.parametrize("opset", [9, 11, 12, 13, 18])
+@pytest.mark.parametrize("guard", [guard_min_size, guard_max_size])
+def test_tract_loads_a_guard_at_every_opset_and_obeys_it(kit, tmp_path, guard, opset):
+    pytest.importorskip("tract")
+    from anysize.validators.runtimes.tract import TractSession
+
+    model = kit.make(POOLED, image="batch, 3, h, w", outputs="float[batch, 3] scores", opset=opset)
+    (expected,) = kit.run(model, kit.images(2, 3, 4, 3))
+    onnx.save(guard(model, Size(4, 3)), tmp_path / "guarded.onnx")
+    session = TractSession(tmp_path / "guarded.onnx")
+    try:
+        answer = session.run({"image": kit.images(2, 3, 4, 3)})["scores"]
+        np.testing.assert_allclose(answer, expected, rtol=0, atol=1e-6)
+        beyond = (3, 2) if guard is guard_min_size else (5, 4)
+        with pytest.raises(Exception, match=r"(?i)broadcast|expand|clash|unify"):
+            session.run({"image": kit.images(2, 3, *beyond)})
+    finally:
+        session.close()

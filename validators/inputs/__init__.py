@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from anysize.validators.inputs.images import AMPLIFICATION, make_images
     from anysize.validators.inputs.signature import (
         GraphInputs,
+        declared_outputs,
         float_outputs,
         given_case,
         graph_inputs,
@@ -27,6 +28,7 @@ __all__ = [
     "Case",
     "GraphInputs",
     "auto_sizes",
+    "declared_outputs",
     "float_outputs",
     "given_case",
     "graph_inputs",
@@ -41,6 +43,13 @@ __getattr__ = lazy_names(
         "auto": ("auto_sizes",),
         "cases": ("Case", "MAX_BATCH", "plan_cases"),
         "images": ("AMPLIFICATION", "make_images"),
-        "signature": ("GraphInputs", "float_outputs", "given_case", "graph_inputs", "make_inputs"),
+        "signature": (
+            "GraphInputs",
+            "declared_outputs",
+            "float_outputs",
+            "given_case",
+            "graph_inputs",
+            "make_inputs",
+        ),
     },
 )

@@ -31,6 +31,7 @@ from anysize.validators.inputs.regions import make_regions
 __all__ = [
     "GraphInputs",
     "OtherInput",
+    "declared_outputs",
     "float_outputs",
     "given_case",
     "graph_inputs",
@@ -207,6 +208,18 @@ def float_outputs(model: onnx.ModelProto) -> dict[str, bool]:
                 f"output {output.name!r}: is a {str(kind).removesuffix('_type')}, expected a tensor"
             )
     return {o.name: o.type.tensor_type.elem_type not in exact for o in model.graph.output}
+
+
+def declared_outputs(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
+    """Return the lengths that a graph declares its outputs' axes to have; None for a free one."""
+    return {
+        output.name: tuple(
+            dim.dim_value if dim.dim_value > 0 else None
+            for dim in output.type.tensor_type.shape.dim
+        )
+        for output in model.graph.output
+        if output.type.tensor_type.HasField("shape")
+    }
 
 
 def _image_axes(spec: GraphInputs) -> tuple[int | str, ...]:

@@ -16,6 +16,7 @@ from anysize.validators.judging.budget import (
 )
 from anysize.validators.judging.parity import (
     STRICTEST_LIMIT,
+    DeclaredShape,
     Expected,
     Judgement,
     OutputResult,
@@ -30,6 +31,7 @@ __all__ = [
     "PROFILES",
     "STRICTEST_LIMIT",
     "VERDICTS",
+    "DeclaredShape",
     "Deviation",
     "Expected",
     "Judgement",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from anysize.words import cleaned, shape_text
 __all__ = [
     "STRICTEST_LIMIT",
     "VACUITY_RATIO",
+    "DeclaredShape",
     "Expected",
     "Judgement",
     "OutputResult",
@@ -32,6 +34,8 @@ __all__ = [
 ]
 
 Array = NDArray[np.generic]
+DeclaredShape = Sequence[int | None]
+"""The lengths of an output's axes as its file declares them; None where one is free."""
 
 # A graph that ignores its input can do no better than the midpoint of two answers, which is off by
 # half of their distance v; it passes where v ≤ 2 · budget. For the comparison to notice an error of
@@ -96,8 +100,12 @@ def judge(
     *,
     profile: Profile,
     tolerances: Tolerances | None = None,
+    declared: Mapping[str, DeclaredShape] = MappingProxyType({}),
 ) -> Judgement:
     """Compare all outputs: first names, order, number, shapes and types; then the values.
+
+    What the file declares of an output's shape has to be what comes, for strict runtimes reserve
+    memory by it.
 
     Where the reference names several outputs, names and their order must agree; a single output
     is compared whatever it is called, and so are the outputs of a reference without names, by
@@ -114,6 +122,9 @@ def judge(
     if wrong:
         worst = max(wrong, key=lambda result: result.deviation.ratio)
         return Judgement(Verdict.MISMATCH, _describe(worst, got, expected), results)
+    complaint = _declared_otherwise(got, declared)
+    if complaint:
+        return Judgement(Verdict.SHAPE, complaint, results)
     for result, varies in zip(results, expected.variations, strict=True):
         tolerance = _own(tolerances, result.name)
         limit = _vacuity_limit(result.deviation, profile, tolerance)
@@ -214,6 +225,22 @@ def _structure(got: Mapping[str, Array], expected: Expected, profile: Profile) -
         is_half = output.dtype == np.float16 and wanted32.dtype == np.float32
         if output.dtype != wanted32.dtype and not (is_half and profile.name == "float16"):
             return f"output {name!r} is {output.dtype}, expected {wanted32.dtype}"
+    return ""
+
+
+def _declared_otherwise(got: Mapping[str, Array], declared: Mapping[str, DeclaredShape]) -> str:
+    """Say which output has another shape than the file declares; "" where none has."""
+    for name, output in got.items():
+        said = declared.get(name)
+        if said is None:
+            continue
+        pairs = zip(said, output.shape, strict=False)
+        if len(said) != output.ndim or any(d not in (None, length) for d, length in pairs):
+            written = shape_text("?" if length is None else length for length in said)
+            return (
+                f"output {name!r} has shape {shape_text(output.shape)}, and the file declares "
+                f"{written}"
+            )
     return ""
 
 

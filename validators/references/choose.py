@@ -67,11 +67,16 @@ def choose_reference(
 def _from_file(
     candidate: onnx.ModelProto, path: Path, threads: int
 ) -> tuple[Reference, ImageLayout]:
-    from anysize.surgery import load_model, read_metadata
+    from anysize.surgery import fixed_axes, load_model, read_metadata
     from anysize.surgery.graph import require_sides_together
     from anysize.surgery.shapes import refuse_oversized
     from anysize.validators.inputs import float_outputs
-    from anysize.validators.references.graph import GraphPair, OnnxReference, converted_graph
+    from anysize.validators.references.graph import (
+        GraphPair,
+        OnnxReference,
+        converted_graph,
+        freed_original,
+    )
 
     model = load_model(path)
     layout = require_sides_together(model)
@@ -84,9 +89,12 @@ def _from_file(
     is_other = own is None or own != said.head
     if is_converted and is_other and head_kind(own).is_convertible:
         try:
-            return converted_graph(candidate, graph, size=said.size), layout
+            keep = said.kept or ()
+            return converted_graph(candidate, graph, size=said.size, keep=keep), layout
         except DeclinedError:  # no FC head: compared output by output
             pass
+    if set(fixed_axes(model)) > set(fixed_axes(candidate)):  # nothing but what is declared changed
+        graph = freed_original(graph, said.size, keep=said.kept or ()) or graph
     return OnnxReference(graph), layout
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from anysize.errors import NoAnswerError
 from anysize.validators.inputs import AMPLIFICATION, Case
 from anysize.validators.judging import (
     PROFILES,
+    DeclaredShape,
     Judgement,
     Tolerances,
     Verdict,
@@ -65,6 +67,7 @@ def run_sweeps(
     *,
     spool: Spool,
     tolerances: Tolerances | None = None,
+    declared: Mapping[str, DeclaredShape] = MappingProxyType({}),
     step: Callable[[str], None],
 ) -> RuntimeResult:
     """Run and judge all cases, and close the session; whatever happens becomes a verdict.
@@ -74,6 +77,7 @@ def run_sweeps(
         expectations: From the smallest size on.
         spool: Holds images and expected outputs.
         tolerances: Replace the error budget.
+        declared: The shapes of the outputs, as the file declares them.
         step: Called before each run with what is being done.
     """
     record, session = opened.record, opened.session
@@ -85,7 +89,7 @@ def run_sweeps(
         )
         return RuntimeResult(record, cells)
     try:
-        sweep = _Sweep(session, record, spool, tolerances, step)
+        sweep = _Sweep(session, record, spool, tolerances, declared, step)
         up = [sweep.run(expectation, repeats=None) for expectation in expectations]
         down: list[Cell] = []
         amplified: Cell | None = None
@@ -110,6 +114,7 @@ class _Sweep:
     record: RuntimeRecord
     spool: Spool
     tolerances: Tolerances | None
+    declared: Mapping[str, DeclaredShape]
     step: Callable[[str], None]
 
     def run(self, expectation: CaseExpectation, *, repeats: Cell | None) -> Cell:
@@ -171,6 +176,7 @@ class _Sweep:
             expected,
             profile=PROFILES[self.record.profile],
             tolerances=self.tolerances,
+            declared=self.declared,
         )
 
 

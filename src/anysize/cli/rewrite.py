@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from anysize.cli.console import note, progress, result
-from anysize.cli.options import Output, TrainingSize, Verify
+from anysize.cli.options import Output, TrainingSize, Verify, Weights
 from anysize.sizes import Size
 from anysize.verbs.rewrite import OutputKind
 
@@ -45,6 +45,15 @@ def rewrite(
             "size; repeatable.",
         ),
     ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="The module that the file was exported from: the new file is compared with it, "
+            "and it settles what a number means.",
+        ),
+    ] = None,
+    weights: Weights = None,
     verify: Verify = True,
 ) -> None:
     """Rewrite a fixed-size graph into one for any size, without its PyTorch model."""
@@ -58,6 +67,8 @@ def rewrite(
             size=Size.parse(size) if size else None,
             output_kind=output_kind,
             keep=tuple(keep or ()),
+            reference=reference,
+            weights=weights,
             verify=verify,
             progress=show,
         )

@@ -13,19 +13,23 @@ from anysize.errors import (
     NotRunError,
     SourceError,
     UnsupportedModelError,
+    UsageError,
     VerificationError,
 )
 from anysize.files import check_output_path, staged_output
 from anysize.heads import head_kind
 from anysize.sizes import Size, SizeRange
+from anysize.verbs.export_proof import verified
 from anysize.verbs.progress import Progress, silent
+from anysize.words import and_list
 
 if TYPE_CHECKING:
     import onnx
+    from torch import nn
 
     from anysize.surgery import Rewrite
     from anysize.surgery.graph import Graph
-    from anysize.validators import RewriteProof
+    from anysize.validators import Report, RewriteProof
 
 __all__ = ["OutputKind", "RewriteResult", "rewrite"]
 
@@ -34,9 +38,11 @@ OutputKind = Literal["map", "logits", "both"]
 
 # What a classifier's features shrink an image by, where the file does not tell.
 _DEFAULT_STRIDE = (32, 32)
-_WHAT = {"fcn": "fully convolutional", "dynamic": "batch, height and width freed"}
+_WHAT = {"fcn": "fully convolutional"}
+_AXES = ("batch", "height", "width")
 # A file has no module behind it; "verified" is said against one alone.
 _COMPARED = "consistent with the file's own layers"
+_VERIFIED = "verified against the module"
 _UNPROVED = "--no-verify writes the file without a proof"
 # A way out that `validate` has.
 _ARBITER = "; give --arbiter none"
@@ -54,6 +60,7 @@ class RewriteResult:
         sizes: The images that the new graph takes; None as above.
         size_bytes: Bytes of the file, without weights beside it.
         proof: The proof; None where it was not asked for or nothing was rewritten.
+        report: The comparison with the module, where that was given; there is no other proof then.
         notes: What the user should know about the file.
         was_found: Whether `auto` chose the head.
     """
@@ -67,6 +74,7 @@ class RewriteResult:
     proof: RewriteProof | None
     notes: tuple[str, ...]
     was_found: bool = False
+    report: Report | None = None
 
     @property
     def min_size(self) -> Size | None:
@@ -78,7 +86,12 @@ class RewriteResult:
         if not self.applied:
             return f"{self.path}: nothing to rewrite, copied as it is"
         proof = "not verified" if self.proof is None else f"{_COMPARED}: {self.proof.message}"
+        if self.report is not None:
+            proof = f"{_VERIFIED} {self.report.reference.name}: {verified(self.report)}"
         what = _WHAT.get(self.head, f"head {self.head}")
+        if self.head == "dynamic":
+            fixed = self.sizes.fixed_sides if self.sizes else ()
+            what = f"{and_list([axis for axis in _AXES if axis not in fixed])} freed"
         what += f" (--to {self.head})" if self.was_found else ""
         return (
             f"{self.path}: {what}, sizes {self.sizes}, {self.size_bytes / 2**20:.1f} MiB; {proof}"
@@ -93,6 +106,8 @@ def rewrite(
     size: Size | str | None = None,
     output_kind: OutputKind = "map",
     keep: Collection[str] = (),
+    reference: str | nn.Module | None = None,
+    weights: Path | str | None = None,
     verify: bool = True,
     progress: Progress = silent,
 ) -> RewriteResult:
@@ -112,6 +127,10 @@ def rewrite(
             `gap`, `adaptive` and `resize` keep the outputs and take only the default.
         keep: Nodes, by their name or that of what they make, whose numbers are constants of the
             network; where one could stem from the training size, the rewrite declines otherwise.
+        reference: The module that the file was exported from, or its SOURCE. The new file is
+            compared with it at the sizes `auto`, which also settles what a number means that could
+            stem from the training size.
+        weights: A checkpoint for a SOURCE.
         verify: Prove, before the file appears, that the output at the training size equals the
             original's, and at other sizes what the original's own layers answer: for every window
             of the feature map (fcn, cam), for the pooled map, or for the resized image. What
@@ -128,25 +147,38 @@ def rewrite(
     from anysize.surgery.graph import Graph, require_sides_together
 
     model, output = Path(model), Path(output)
+    if reference is not None and not verify:
+        raise UsageError("reference: proves the file; leave out --no-verify")
+    if reference is None and weights is not None:
+        raise UsageError("weights: are for the module; give it with --reference")
     size = Size.parse(size) if isinstance(size, str) else size
     # Large weights stay in the file: what is read is light, and read once for rewrite and proof.
     original = Graph(surgery.load_model(model, weights="in_file"))
     _protect_weights(model, output, original.model)
     require_sides_together(original)  # which leaving out the proof would not help
-    if verify:
+    if verify and reference is None:
         _refuse_unprovable(original, model)
     with staged_output(output) as staged:
         progress(0, 2, f"rewriting {model}")
         head = surgery.find_target(original, size) if to == AUTO else to
         done = surgery.rewrite(
-            original, to=head, size=size, output=output_kind, keep=keep, source=model
+            original,
+            to=head,
+            size=size,
+            output=output_kind,
+            keep=keep,
+            declines_numbers=reference is None,
+            source=model,
         )
         if not done.applied:
             _refuse_fixed_copy(original, model, done.reason)
         surgery.save_model(done.model, staged, source=model)
         recorded, size_bytes = surgery.read_metadata(original), staged.stat().st_size
-        proof = None
-        if verify and done.applied:
+        proof, report = None, None
+        if reference is not None and done.applied:
+            progress(1, 2, "verifying it against the module")
+            report = _verify(model, staged, reference, weights, progress)
+        elif verify and done.applied:
             progress(1, 2, "proving it against the original layers")
             proof = _prove(original, model, staged, done, head, keep)
     return RewriteResult(
@@ -159,19 +191,44 @@ def rewrite(
         proof=proof,
         notes=_notes(model, output, done, proof),
         was_found=to == AUTO,
+        report=report,
     )
+
+
+def _verify(
+    original: Path,
+    rewritten: Path,
+    reference: str | nn.Module,
+    weights: Path | str | None,
+    progress: Progress,
+) -> Report:
+    """Compare a new file with the module that the original was exported from."""
+    from anysize.validators import ValidationSpec
+    from anysize.verbs.validate import validate_file
+
+    spec = ValidationSpec()
+    report = validate_file(rewritten, reference, spec, weights=weights, progress=progress)
+    bad = [cell for cell in report.cells if not cell.is_good]
+    if bad or all(cell.verdict != "pass" for cell in report.cells):
+        story = f"{bad[0]}: {bad[0].verdict}: {bad[0].message}" if bad else "no cell passed"
+        more = f" (and {len(bad) - 1} more cells)" if len(bad) > 1 else ""
+        raise VerificationError(
+            f"{original}: the rewrite is not what {report.reference.name} computes, and was not "
+            f"written: {story}{more}"
+        )
+    return report
 
 
 def _notes(model: Path, output: Path, done: Rewrite, proof: RewriteProof | None) -> tuple[str, ...]:
     if not done.applied:
         return (f"{model}: {done.reason}",)
+    notes = [f"{output}: {note}" for note in done.notes]
     if proof is not None and proof.is_at_training_only:
-        line = (
+        notes.append(
             f"{output}: compared at {done.size}; {model} takes no other size to compare with, the "
             f"module it was made of does: anysize validate {output} --reference SOURCE"
         )
-        return (line,)
-    return ()
+    return tuple(notes)
 
 
 def _refuse_fixed_copy(original: Graph, model: Path, reason: str) -> None:
@@ -182,7 +239,7 @@ def _refuse_fixed_copy(original: Graph, model: Path, reason: str) -> None:
     if fixed:
         size = "" if trained_size(original) else " --size HEIGHTxWIDTH"
         raise DeclinedError(
-            f"{model}: {reason}, but the file declares its {' and '.join(fixed)}; "
+            f"{model}: {reason}, but the file declares its {and_list(fixed)}; "
             f"give --to dynamic{size}, which frees what is declared"
         )
 

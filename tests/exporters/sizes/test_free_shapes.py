@@ -73,15 +73,14 @@ FREED = {
     "resized to another map": restored,
     "resized to another map, nearest": restored_nearest,
     "resized to another map one way": one_side_restored,
+    "resized to a third of the rows": (
+        lambda x: F.interpolate(x, size=(x.shape[2] // 3, 5), mode="bilinear")
+    ),
     "even local response": nn.LocalResponseNorm(4),
     "pooling rounded up": nn.MaxPool2d(3, 2, ceil_mode=True),
 }
 REFUSED = {
     "half a map": (lambda x: F.adaptive_avg_pool2d(x, x.shape[2] // 2), "output_size"),
-    "resized by half a map": (
-        lambda x: F.interpolate(x, size=(x.shape[2] // 3, 5), mode="bilinear"),
-        "output_size",
-    ),
     "a window of half a map": (lambda x: F.max_pool2d(x, x.shape[2] // 2), "MaxPool has"),
 }
 

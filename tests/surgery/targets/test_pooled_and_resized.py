@@ -189,6 +189,58 @@ def test_guards_of_the_fc_head_go_and_the_new_smallest_size_is_guarded(kit, resh
         assert np.isfinite(kit.run(done.model, kit.images(1, 3, 1, 1))[0]).all()
 
 
+FC = "flat = Flatten <axis = 1> (fmap) h = Gemm <transB = 1> (flat, w, b) "
+# What may stand behind a head that stays: name → (body, further weights, constants, outputs).
+BEHIND = {
+    "expectation": (
+        "p = Softmax (h) m = Mul (p, years) scores = ReduceSum <keepdims = 0> (m, one)",
+        {"years": (1, 5)}, {"one": [1]}, "float[1] scores",
+    ),
+    "running-sum": (
+        "p = Softmax (h) scores = CumSum (p, first)", {}, {"first": 1}, "float[1, 5] scores",
+    ),
+    "one-class": ("scores = Gather <axis = 1> (h, third)", {}, {"third": 2}, "float[1] scores"),
+    "rule": (
+        "k = Greater (h, zero) p = Sigmoid (h) scores = Where (k, p, zero)",
+        {"zero": ()}, {}, "float[1, 5] scores",
+    ),
+    "built-in-batch": (
+        (
+            "r = Reshape (h, pair) m = ReduceMax <axes = [2], keepdims = 0> (r) "
+            "s = Reshape (m, row) scores = CumSum (s, first)"
+        ),
+        {}, {"pair": [1, 5, 1], "row": [1, 5], "first": 1}, "float[1, 5] scores",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [SMALLER, WIDER])
+@pytest.mark.parametrize("case", BEHIND)
+def test_what_stands_behind_layers_that_stay_does_not_matter(kit, case, size):
+    body, weights, constants, outputs = BEHIND[case]
+    model = kit.fc(
+        FC + body,
+        {"w": (5, kit.FLAT), "b": (5,), **weights},
+        constants=constants,
+        outputs=outputs,
+    )
+    with pytest.raises(DeclinedError, match="--to adaptive keeps the layers as they are"):
+        rewrite(model)
+    images = kit.images(2, 3, *size)
+    got = kit.run(rewrite(model, to="adaptive").model, images)[0]
+    want = expected(kit, model, "adaptive", images)
+    assert got.shape == want.shape
+    assert np.ptp(got) > 1e-3
+    np.testing.assert_allclose(got, want, rtol=0, atol=64 * np.finfo(np.float32).eps)
+
+
+def test_a_map_that_is_read_beside_the_head_is_not_pooled_for_the_head_alone(kit):
+    body = FC + "p = GlobalAveragePool (fmap) f = Flatten (p) g = MatMul (f, v) scores = Add (h, g)"
+    model = kit.fc(body, {"w": (5, kit.FLAT), "b": (5,), "v": (4, 5)})
+    with pytest.raises(DeclinedError, match="node 'p': reads the map 'fmap' beside the head"):
+        rewrite(model, to="adaptive")
+
+
 def test_a_bound_on_an_any_size_file_outlives_its_resize(kit):
     model = kit.make(
         kit.BACKBONE + "p = GlobalAveragePool (fmap) scores = Flatten <axis = 1> (p)",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anysize.validators.references.graph.converted import converted_graph
 from anysize.validators.references.graph.evaluator import DOUBLE, OWN
-from anysize.validators.references.graph.global_windows import has_whole_windows
+from anysize.validators.references.graph.global_windows import freed_original, has_whole_windows
 from anysize.validators.references.graph.labels import answers_labels, reads_scores, with_scores
 from anysize.validators.references.graph.model import GraphPair, OnnxReference
 from anysize.validators.references.graph.plan import GraphPlan
@@ -17,6 +17,7 @@ __all__ = [
     "OnnxReference",
     "answers_labels",
     "converted_graph",
+    "freed_original",
     "has_whole_windows",
     "reads_scores",
     "with_scores",

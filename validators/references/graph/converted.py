@@ -116,10 +116,11 @@ def _averaged(
 
 def _fixed_heads(graph: Graph, size: Size | None) -> tuple[Head, ...]:
     """Find the FC heads that a conversion replaces; none where they have no form for it."""
-    from anysize.surgery import find_heads, legal_interval
+    from anysize.surgery import legal_interval
+    from anysize.surgery.heads import find_kept_heads
 
     try:
-        heads = find_heads(graph, size)
+        heads = find_kept_heads(graph, size)
     except DeclinedError:
         return ()
     return tuple(

@@ -183,10 +183,11 @@ def _find_cut(model: Model, size: Size | None) -> _Cut:
     The average of one cell is the cell, so a head that pools globally is its own FC layer on
     windows of 1×1.
     """
-    from anysize.surgery import AnySizeAlreadyError, find_head, find_pooled_head
+    from anysize.surgery import AnySizeAlreadyError, find_pooled_head
+    from anysize.surgery.heads import find_kept_head
 
     try:
-        head = find_head(model, size)
+        head = find_kept_head(model, size)
     except AnySizeAlreadyError as error:
         try:
             pooled = find_pooled_head(model, size)

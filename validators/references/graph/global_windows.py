@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from anysize.errors import DeclinedError, UsageError
 from anysize.sizes import Size
 from anysize.validators.references.graph.model import GraphPair
+from anysize.words import and_list
 
 if TYPE_CHECKING:
     import onnx
 
     from anysize.surgery.graph import Graph
 
-__all__ = ["freed", "has_whole_windows", "with_global_windows"]
+__all__ = ["freed", "freed_original", "has_whole_windows", "with_global_windows"]
 
 
 def has_whole_windows(graph: Graph, size: Size | None) -> bool:
@@ -42,6 +45,36 @@ def with_global_windows(original: GraphPair, size: Size | None) -> GraphPair:
             node.op_type = GLOBAL_POOLS[node.op_type]
             del node.attribute[:], node.output[1:]
     return original.changed(model)
+
+
+def freed_original(
+    original: GraphPair, size: Size | None, *, keep: Collection[str] = ()
+) -> GraphPair | None:
+    """Return the original with the axes freed that it declares with numbers, and nothing else.
+
+    Args:
+        original: Not modified.
+        size: The training size; what the graph declares or records, by default.
+        keep: Nodes whose numbers are constants, as the rewrite was told.
+
+    Returns:
+        The graph; None where it declares no number, or where a layer takes one size alone.
+    """
+    from anysize.surgery import IllegalSizeError, fixed_axes, keep_outputs, rewrite
+
+    axes = fixed_axes(original.graph)
+    if not axes:
+        return None
+    names = [output.name for output in original.model.graph.output]
+    copy = keep_outputs(original.graph, names)
+    try:
+        done = rewrite(copy, to="dynamic", size=size, keep=keep, in_place=True)
+    except (DeclinedError, IllegalSizeError, UsageError):
+        return None
+    fixed = done.sizes.fixed_sides if done.sizes else ()
+    freed_axes = [axis for axis in axes if axis not in fixed]
+    name = f"{original.name} with its {and_list(freed_axes)} freed"
+    return original.changed(done.model, name=name)
 
 
 def freed(model: onnx.ModelProto, size: Size | None) -> onnx.ModelProto:

@@ -79,9 +79,9 @@ class GraphPair:
         label = name or path.name
         return cls(read, name=label, source=path, is_unchanged=True, threads=threads)
 
-    def changed(self, model: Model) -> GraphPair:
+    def changed(self, model: Model, *, name: str = "") -> GraphPair:
         """Return a graph that was made of this one, whose weights lie where this one's do."""
-        return GraphPair(model, name=self.name, source=self._source, threads=self._threads)
+        return GraphPair(model, name=name or self.name, source=self._source, threads=self._threads)
 
     def run(self, arrays: tuple[Array, ...], precision: Precision) -> tuple[Array, ...] | Rejected:
         """Run on arrays given in the order of the graph's inputs.
@@ -223,10 +223,10 @@ class OnnxReference:
             if isinstance(answer, Rejected):
                 return answer
             items.append(answer)
-        if any(output.ndim == 0 for output in items[0]):
+        if any(output.shape[:1] != (1,) for output in items[0]):
             raise SourceError(
-                f"reference {self.name}: takes one image, and has an output without a batch axis; "
-                "give --batch 1"
+                f"reference {self.name}: takes one image, and has an output whose axis 0 is no "
+                "batch; give --batch 1"
             )
         return tuple(np.concatenate(parts) for parts in zip(*items, strict=True))
 

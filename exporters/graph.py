@@ -1,0 +1,176 @@
+"""The graph of a module, in which nothing depends on the image that it was traced with.
+
+The module is traced statically. That nothing else depends on the size is proved either by a probe,
+which runs the module on the meta device at two sizes and compares what it asks of PyTorch, or,
+where the probe cannot tell, by a second trace: constants that differ belong to the image, and are
+computed from it. Where one is left, or the traces are not alike, the module is traced anew with
+symbols for the axes, the exporter's own way, which takes several times as long and holds on to
+sizes in silence; so there are two of these traces, too, and what differs between them is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import onnx
+import onnx_ir as ir
+from torch import nn
+
+from anysize.errors import AnysizeError, DeclinedError, ExportError
+from anysize.exporters.lowerings import lower_placeholders
+from anysize.exporters.sizes import (
+    HardCodedValue,
+    Probe,
+    drop_identity_pooling,
+    free_shapes,
+    hard_coded_values,
+    pool_whole_maps,
+    refuse_hard_coded,
+    still_hard_coded,
+)
+from anysize.exporters.tracing import Trace, fold_batch_norm, trace
+from anysize.exporters.writing import ceil_mode_to_padding, strip_trace, trace_opset
+from anysize.heads import head_kind
+from anysize.sizes import Size
+from anysize.surgery import (
+    HeldWeights,
+    IllegalSizeError,
+    free_numbers,
+    legal_sizes,
+    reduce_mean_to_global_pool,
+    reshape_to_flatten,
+)
+from anysize.surgery.graph import Graph
+from anysize.surgery.storage import LARGE_BYTES
+
+if TYPE_CHECKING:
+    from anysize.exporters.export import ExportSpec
+
+__all__ = ["BATCHES", "sizeless_graph"]
+
+# Batches of the two traces: neither is 1, which broadcasts, and they share no factor.
+BATCHES = (2, 3)
+
+
+def sizeless_graph(
+    module: nn.Module, probe: Probe, spec: ExportSpec, other: Size
+) -> tuple[onnx.ModelProto, HeldWeights]:
+    """Make a graph in which nothing depends on the traced image, and what holds its large weights.
+
+    Args:
+        module: In evaluation mode.
+        probe: The same module.
+        spec: What to export it as.
+        other: A second size that it takes, different both ways where it takes one.
+
+    Raises:
+        ExportError: The module cannot be traced, or a layer holds on to the traced size.
+    """
+    trace_at = functools.partial(
+        trace,
+        module,
+        channels=spec.channels,
+        opset=trace_opset(spec.opset),
+        output_names=spec.output_names,
+        extra_inputs=spec.extra_inputs,
+    )
+    first = trace_at(spec.size, batch=BATCHES[0])
+    if probe.is_size_free((BATCHES[0], spec.size), (BATCHES[1], other)):
+        model, weights = _written(first, spec)
+        traced = {node.name for node in first.model.graph}  # others are a lowering's
+        if not any(n.op_type == "Reshape" and n.name in traced for n in model.graph.node):
+            return model, weights
+    try:
+        return _freed(first, trace_at(other, batch=BATCHES[1]), spec)
+    except ExportError as error:
+        try:
+            return _symbolic(trace_at, spec, other)
+        except AnysizeError as reason:
+            raise ExportError(f"{error}; traced with symbols instead: {reason}") from error
+
+
+def _freed(first: Trace, second: Trace, spec: ExportSpec) -> tuple[onnx.ModelProto, HeldWeights]:
+    """Write the first of two traces down; the second one says what to free.
+
+    Raises:
+        ExportError: Something that differs between the traces cannot be freed.
+    """
+    hard_coded = hard_coded_values(first, second)
+    model, weights = _written(first, spec, lambda model: _free(model, hard_coded, first, second))
+    return model, weights
+
+
+def _free(
+    model: onnx.ModelProto, hard_coded: tuple[HardCodedValue, ...], first: Trace, second: Trace
+) -> None:
+    pool_whole_maps(model, first, second)
+    free_shapes(model, first, second)
+    left = still_hard_coded(model, hard_coded)
+    if left:
+        graph = Graph(model)
+        with contextlib.suppress(DeclinedError, IllegalSizeError):
+            sizes = legal_sizes(graph, first.size)
+            free_numbers(graph, first.size, sizes, declines=False)
+        left = still_hard_coded(model, left)
+    refuse_hard_coded(left, first, second)
+
+
+def _symbolic(
+    trace_at: Callable[..., Trace], spec: ExportSpec, other: Size
+) -> tuple[onnx.ModelProto, HeldWeights]:
+    """Trace the module with symbols for the axes of which it takes other lengths.
+
+    Raises:
+        ExportError: torch.export cannot, or a number of the example's size is left.
+    """
+    free = {"batch"}
+    free |= {"height"} if other.height != spec.size.height else set()
+    free |= {"width"} if other.width != spec.size.width else set()
+    first = trace_at(spec.size, batch=BATCHES[0], free=free)
+    second = trace_at(other, batch=BATCHES[1], free=free)
+    refuse_hard_coded(hard_coded_values(first, second), first, second)
+    return _written(first, spec)
+
+
+def _written(
+    first: Trace, spec: ExportSpec, free: Callable[[onnx.ModelProto], None] | None = None
+) -> tuple[onnx.ModelProto, HeldWeights]:
+    """Write a trace down, free what is hard-coded in it, and lower its placeholders."""
+    weights = HeldWeights()
+    model = _proto(first, weights)
+    ceil_mode_to_padding(model)
+    if free is not None:
+        free(model)
+    to = head_kind(spec.to)
+    if to.reads_trained_map and to.elsewhere != "pools":
+        drop_identity_pooling(model, name=spec.name, size=spec.size, is_needed=to.has_map)
+    lower_placeholders(model)
+    reduce_mean_to_global_pool(model)
+    reshape_to_flatten(model, spec.size)
+    return model, weights
+
+
+def _proto(trace: Trace, weights: HeldWeights) -> onnx.ModelProto:
+    """Write a trace down, normalisations folded; the trace itself stays as it is.
+
+    Large weights are held, for protobuf would copy them, and to write them is to copy them again.
+    """
+    folded = trace.model.clone()
+    fold_batch_norm(folded)
+    strip_trace(folded)
+    large: dict[str, ir.TensorProtocol] = {}
+    for name, value in folded.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is not None and tensor.nbytes >= LARGE_BYTES:
+            large[name] = tensor
+            value.const_value = ir.ExternalTensor(
+                "", None, None, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
+            )
+    model: onnx.ModelProto = ir.to_proto(folded)
+    for proto in model.graph.initializer:
+        if proto.name in large:
+            weights.hold(proto, large[proto.name])
+    return model

@@ -1,0 +1,98 @@
+"""Functions whose symbolic trace in torch.export holds on to the example's size, or fails.
+
+Each is replaced, while a module is traced symbolically, by others that compute the same and keep
+the symbols (torch 2.13):
+
+- `torch.linspace` takes the number of steps of the example;
+- pooling over a window as large as the map asks sympy whether one window fits, which it cannot say;
+- adaptive pooling can keep an axis, and has no graph for another number of bins that follows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch program gives it
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from anysize.errors import ExportError
+
+__all__ = ["SymbolicFunctions"]
+
+_Function = Callable[..., Any]
+
+
+class SymbolicFunctions(TorchFunctionMode):
+    """While active, functions that would lose a symbol are replaced where they are given one."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Replace the function where it is called."""
+        del types
+        replaced = _REPLACED.get(func)
+        if replaced is None:
+            return func(*args, **(kwargs or {}))
+        return replaced(func, *args, **(kwargs or {}))
+
+
+def _linspace(func: _Function, start: Any, end: Any, steps: Any, **options: Any) -> Any:
+    if not isinstance(steps, torch.SymInt) or isinstance(start, Tensor) or isinstance(end, Tensor):
+        return func(start, end, steps, **options)
+    kept = {name: options[name] for name in ("dtype", "device") if name in options}
+    arange: _Function = torch.arange
+    places = arange(steps, **{"dtype": torch.get_default_dtype(), **kept})
+    # As PyTorch does, from either end, so that both are met exactly; one step is the start.
+    step = (end - start) / torch.clamp(arange(steps - 1, steps, **kept), min=1)
+    from_start, from_end = start + places * step, end - (steps - 1 - places) * step
+    return torch.where(places * 2 < steps, from_start, from_end)
+
+
+def _pool(adaptive: _Function) -> _Function:
+    def pool(func: _Function, x: Tensor, kernel_size: Any, *args: Any, **options: Any) -> Any:
+        window = _pair(kernel_size)
+        is_symbolic = any(isinstance(side, torch.SymInt) for side in window)
+        if is_symbolic and _is_map(x, window) and not _has_padding(*args, **options):
+            return adaptive(x, 1)
+        return func(x, kernel_size, *args, **options)
+
+    return pool
+
+
+def _adaptive(func: _Function, x: Tensor, output_size: Any, *args: Any, **options: Any) -> Any:
+    for bins, length in zip(_pair(output_size), x.shape[-2:], strict=True):
+        if isinstance(bins, torch.SymInt) and not _is_same(bins, length):
+            raise ExportError(
+                f"adaptive pooling to a number of bins, here {int(bins)}, that follows the image "
+                "and is not the map's own has no graph"
+            )
+    return func(x, output_size, *args, **options)
+
+
+def _pair(sides: Any) -> Sequence[Any]:
+    return sides if isinstance(sides, (tuple, list)) else (sides, sides)
+
+
+def _is_map(x: Tensor, window: Sequence[Any]) -> bool:
+    """Say whether a window has the very lengths of the map, not only those of the example."""
+    return len(window) == 2 and all(map(_is_same, window, x.shape[-2:]))
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    return str(one) == str(other)
+
+
+def _has_padding(stride: Any = None, padding: Any = 0, *others: Any, **options: Any) -> bool:
+    del stride
+    found = options.get("padding", padding)
+    return bool(others) or any(_pair(found))
+
+
+_REPLACED: dict[Any, _Function] = {
+    torch.linspace: _linspace,
+    F.avg_pool2d: _pool(F.adaptive_avg_pool2d),
+    F.max_pool2d: _pool(F.adaptive_max_pool2d),
+    F.adaptive_avg_pool2d: _adaptive,
+    F.adaptive_max_pool2d: _adaptive,
+}
