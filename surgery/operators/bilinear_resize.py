@@ -11,7 +11,9 @@ the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -27,8 +29,10 @@ from anysize.surgery.operators.spellings import (
 
 __all__ = ["emit_bilinear_resize"]
 
-_WHOLE = onnx.TensorProto.INT64
-_UNSIGNED = (onnx.TensorProto.UINT8, onnx.TensorProto.UINT16)
+_WHOLE = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
+_LARGEST: Mapping[int, int] = MappingProxyType(
+    {onnx.TensorProto.UINT8: 255, onnx.TensorProto.UINT16: 65535}
+)
 
 
 def _odd_numbers(emitter: Emitter, count: int | str) -> tuple[str, str, str]:
@@ -56,27 +60,36 @@ def _resize_axis(
     last = emitter.node("Sub", length, emitter.constant([1]))
     upper = smaller(emitter, emitter.node("Add", lower, emitter.constant([1])), last)
 
-    weight = remainder
-    if elem_type != _WHOLE:
-        parts = (emitter.node("Cast", one, to=elem_type) for one in (remainder, denominator))
-        weight = emitter.node("Div", *parts)
+    weight, denominator = (
+        emitter.node("Cast", one, to=elem_type) for one in (remainder, denominator)
+    )
+    if elem_type not in _WHOLE:
+        weight = emitter.node("Div", weight, denominator)
     if behind := 3 - axis:  # along the height the weights are a column
         weight = emitter.node("Reshape", weight, emitter.constant([-1] + [1] * behind))
     below = emitter.node("Gather", source, lower, axis=axis)
     above = emitter.node("Gather", source, upper, axis=axis)
-    if elem_type == _WHOLE:
-        below, above = (emitter.node("Cast", one, to=_WHOLE) for one in (below, above))
+    if elem_type in _WHOLE:
+        below, above = (emitter.node("Cast", one, to=elem_type) for one in (below, above))
     step = emitter.node("Mul", emitter.node("Sub", above, below), weight)
-    if elem_type == _WHOLE:
+    if elem_type in _WHOLE:
         below = emitter.node("Mul", below, denominator)
     return emitter.node("Add", below, step, output=output)
 
 
-def _rounded(emitter: Emitter, sums: str, counts: Iterable[int | str]) -> str:
+def _whole_type(largest: int, counts: Iterable[int | str]) -> int:
+    """Return the type that holds all sums; tract (0.23) makes errors with lengths as int64."""
+    factor = math.prod(2 * count if isinstance(count, int) else 1 << 31 for count in counts)
+    is_narrow = largest * factor + factor < 1 << 31
+    return _WHOLE[0] if is_narrow else _WHOLE[1]
+
+
+def _rounded(emitter: Emitter, sums: str, counts: Iterable[int | str], elem_type: int) -> str:
     """Emit what was resampled to `counts` cells in whole numbers, divided by what that takes."""
     height, width = (_odd_numbers(emitter, count)[2] for count in counts)
     factor = emitter.node("Mul", height, width)
     half = emitter.node("Div", factor, emitter.constant([2]))
+    factor, half = (emitter.node("Cast", one, to=elem_type) for one in (factor, half))
     return emitter.node("Div", emitter.node("Add", sums, half), factor)
 
 
@@ -109,11 +122,12 @@ def emit_bilinear_resize(
         rows = _resize_axis(emitter, source, down, height, elem_type=elem_type)
         _resize_axis(emitter, rows, across, width, elem_type=elem_type, output=output)
         return
-    wide = _WHOLE if elem_type in _UNSIGNED else onnx.TensorProto.FLOAT
-    if wide != _WHOLE:
+    largest = _LARGEST.get(elem_type)
+    wide = onnx.TensorProto.FLOAT if largest is None else _whole_type(largest, output_size)
+    if largest is None:
         source = emitter.node("Cast", source, to=wide)
     rows = _resize_axis(emitter, source, down, height, elem_type=wide)
     full = _resize_axis(emitter, rows, across, width, elem_type=wide)
-    if wide == _WHOLE:
-        full = _rounded(emitter, full, output_size)
+    if largest is not None:
+        full = _rounded(emitter, full, output_size, wide)
     emitter.node("Cast", full, output=output, to=elem_type)

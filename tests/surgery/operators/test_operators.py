@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import onnx
 import pytest
@@ -25,11 +28,8 @@ TYPES = {
 }
 
 
-def graph(opset, elem_type, emit):
-    ends = [
-        helper.make_tensor_value_info(name, elem_type, ["batch", 2, None, None])
-        for name in ("image", "out")
-    ]
+def graph(opset, elem_type, emit, dims=("batch", 2, None, None)):
+    ends = [helper.make_tensor_value_info(name, elem_type, dims) for name in ("image", "out")]
     model = helper.make_model(
         helper.make_graph([], "one", ends[:1], ends[1:]),
         opset_imports=[helper.make_opsetid("", opset)],
@@ -107,6 +107,42 @@ def test_an_operator_is_right_at_every_opset(kit, operator, opset):
 @pytest.mark.parametrize("operator", [average, maximum, resize])
 def test_an_operator_is_right_in_every_element_type(kit, operator, dtype):
     assert_right(kit, operator, 18, dtype, (14, 13))
+
+
+def resized_exactly(image, count, axis):
+    """Resample whole numbers by the definition, in fractions."""
+    cells = image.shape[axis]
+    parts = []
+    for place in range(count):
+        at = max(Fraction(2 * place + 1, 2) * cells / count - Fraction(1, 2), Fraction(0))
+        first = min(int(at), cells - 1)
+        below, above = image.take(first, axis), image.take(min(first + 1, cells - 1), axis)
+        parts.append(below + (above - below) * (at - first))
+    return np.stack(parts, axis)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("axes", [(2, 3), (1, 2)], ids=["channels first", "channels last"])
+@pytest.mark.parametrize("shape", MAPS)
+def test_whole_numbers_are_resized_exactly_and_rounded_once(kit, dtype, axes, shape):
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    model = graph(
+        13,
+        kind,
+        lambda emitter, elem_type: emit_bilinear_resize(
+            emitter, "image", output="out", output_size=(7, 6), elem_type=elem_type, axes=axes
+        ),
+        dims=["batch", 2, None, None] if axes == (2, 3) else ["batch", None, None, 2],
+    )
+    sides = [2, 2, 2, 2]
+    sides[axes[0]], sides[axes[1]] = shape
+    image = np.random.default_rng(1).integers(0, np.iinfo(dtype).max, sides, endpoint=True)
+    (got,) = kit.run(model, image.astype(dtype))
+    exact = image.astype(object) + Fraction(0)
+    for axis, count in zip(axes, (7, 6), strict=True):
+        exact = resized_exactly(exact, count, axis)
+    expected = np.vectorize(lambda value: math.floor(value + Fraction(1, 2)))(exact)
+    np.testing.assert_array_equal(got, expected)
 
 
 def test_bins_shifted_by_one_cell_are_seen(kit):
