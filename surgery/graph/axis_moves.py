@@ -139,13 +139,14 @@ def _transposed(graph: Graph, node: onnx.NodeProto, axes: Axes) -> Axes | None:
 
 
 def _gathered(graph: Graph, node: onnx.NodeProto, axes: Axes) -> Axes | None:
-    """Let one index drop the axis, and a row of them keep it."""
+    """Let one index drop the axis, and a row of them, computed or not, keep it."""
     axis = attribute(node, "axis", 0)
     indices = graph.constant(node.input[1])
-    if not isinstance(axis, int) or indices is None or len(indices.dims) > 1:
+    rank = len(_sides(graph, node.input[1]) if indices is None else indices.dims)
+    if not isinstance(axis, int) or rank > 1 or (indices is None and rank == 0):
         return None
     place = axis % len(axes)
-    return axes if indices.dims else (*axes[:place], *axes[place + 1 :])
+    return axes if rank else (*axes[:place], *axes[place + 1 :])
 
 
 def _squeezed(graph: Graph, node: onnx.NodeProto, axes: Axes) -> Axes | None:

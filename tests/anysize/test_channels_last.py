@@ -20,6 +20,7 @@ from PIL import Image
 import anysize
 from anysize import Size, surgery
 from anysize.errors import DeclinedError, UsageError, VerificationError
+from anysize.surgery.graph import image_layout
 
 # What a file of each target computes, of what the network does.
 ANSWERS = {"fcn": Written.windows, "adaptive": Written.pooled, "resize": Written.resized}
@@ -197,6 +198,16 @@ def test_whatever_is_written_is_right_at_every_size(network, data):
     done = surgery.rewrite(written.model, to=to)
     assert done.applied, done.reason
     assert_right(written, to, done.model.SerializeToString(), done.sizes)
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+@pytest.mark.parametrize("to", ["fcn", "adaptive", "resize"])
+def test_a_written_file_is_known_by_its_channels_again(to, opset, save, tmp_path):
+    _, path = save(Network(channels=2, opset=opset))  # which no sides tell
+    done = anysize.rewrite(path, tmp_path / "any.onnx", to=to, verify=False)
+    assert image_layout(onnx.load(done.path)).words == "channels last"
+    report = anysize.validate(done.path, path, sizes=[Size(20, 24), Size(26, 31)], batches=1)
+    assert {cell.verdict for cell in report.cells} == {"pass"}
 
 
 def test_an_image_of_one_channel_is_turned_and_not_reshaped():
