@@ -7,9 +7,11 @@ the whole head has no canonical form, its way from the map to the first layer al
 
 from __future__ import annotations
 
+import math
+
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
-from anysize.surgery.graph import Graph, Model
+from anysize.surgery.graph import Graph, Model, is_turned_image
 from anysize.surgery.heads.constants import is_constant
 from anysize.surgery.heads.find import (
     AnySizeAlreadyError,
@@ -21,7 +23,7 @@ from anysize.surgery.heads.find import (
 from anysize.surgery.heads.flattening import TracedShapes, traced_shapes
 from anysize.surgery.heads.layout import Layout
 from anysize.surgery.heads.readers import MOVES, POINTWISE, data_inputs
-from anysize.surgery.heads.region import Region
+from anysize.surgery.heads.region import Region, is_feature_map
 from anysize.surgery.shapes import trained_size
 from anysize.surgery.size_guard import unguarded
 
@@ -95,9 +97,9 @@ def _way_to(graph: Graph, layer: int, traced: TracedShapes) -> tuple[str, list[i
             return None
         nodes.append(index)
         tensor = data[0]
-        shape = traced.shapes.get(tensor, ())
-        if len(shape) == 4 and len(traced.shapes.get(node.output[0], ())) != 4:
-            return (tensor, nodes) if shape[2] * shape[3] > 1 else None
+        if node.op_type in MOVES and is_feature_map(graph, tensor, traced.shapes):
+            is_one_cell = math.prod(traced.shapes[tensor][2:]) == 1
+            return None if is_one_cell or is_turned_image(graph, tensor) else (tensor, nodes)
 
 
 def _head(graph: Graph, name: str, region: Region, traced: TracedShapes, size: Size) -> Head:
