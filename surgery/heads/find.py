@@ -8,7 +8,7 @@ gives every node its canonical form.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from anysize.errors import DeclinedError
@@ -41,8 +41,17 @@ from anysize.surgery.heads.region import (
 from anysize.surgery.shapes import trained_size
 from anysize.surgery.size_guard import unguarded
 
-__all__ = ["AnySizeAlreadyError", "Head", "find_head", "find_heads", "only_one", "read_region"]
+__all__ = [
+    "AnySizeAlreadyError",
+    "Head",
+    "find_head",
+    "find_heads",
+    "head_of",
+    "only_one",
+    "read_region",
+]
 
+_MAP_AXES: tuple[str, ...] = ("N", "C", "H", "W")
 # What may stand behind a tail without giving the scores another meaning.
 _UNCHANGED = frozenset({"Cast", "Dropout", "Identity"})
 
@@ -61,6 +70,9 @@ class Head:
         outputs: The graph outputs that the head makes.
         scores: For each of them the tensor `(batch, classes)` before its Softmax, its norm or the
             like; the output itself where it has none.
+        flattened: The tensor in which positions meet: the feature map, or what the head makes of
+            each cell of it before that, as an activation behind channels put last.
+        flattened_axes: What lies on its axes: `N`, `C`, `H` and `W` in some order.
     """
 
     feature_map: str
@@ -71,11 +83,18 @@ class Head:
     layers: tuple[Layer, ...]
     outputs: tuple[str, ...]
     scores: tuple[str, ...]
+    flattened: str
+    flattened_axes: tuple[str, ...]
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """What stands for the flattened tensor: itself, or what guards make of it."""
+        return self.entries if self.flattened == self.feature_map else (self.flattened,)
 
     @property
     def first(self) -> int:
-        """Index of the first node that reads the feature map."""
-        return min(layer.nodes[0] for layer in self.layers if set(layer.inputs) & set(self.entries))
+        """Index of the first node that reads the flattened tensor."""
+        return min(layer.nodes[0] for layer in self.layers if set(layer.inputs) & set(self.read))
 
     @property
     def classes(self) -> int | None:
@@ -160,19 +179,11 @@ def _head(graph: Graph, region: Region, traced: TracedShapes, size: Size) -> Hea
             min(region.maps.values()),
             "flattens the image itself, whose channels are not in axis 1; --to resize keeps it so",
         )
-    layout = Layout(("N", "C", "H", "W"), traced.batch, channels, height, width)
+    layout = Layout(_MAP_AXES, traced.batch, channels, height, width)
     layers = read_region(graph, region, layout, traced)
     _check_positions(graph, region, layers)
-    head = Head(
-        feature_map=feature_map,
-        channels=channels,
-        map_size=Size(height, width),
-        image_size=size,
-        entries=tuple(region.maps),
-        layers=layers,
-        outputs=region.outputs,
-        scores=tuple(_scores(layers, name) for name in region.outputs),
-    )
+    scores = tuple(_scores(layers, name) for name in region.outputs)
+    head = head_of(region, layout, layers, scores, feature_map=feature_map, size=size)
     _check_outputs(head)
     return head
 
@@ -199,6 +210,55 @@ def _check_positions(graph: Graph, region: Region, layers: tuple[Layer, ...]) ->
     for layer in layers:
         if isinstance(layer, ClassOperator) and has_several_positions(layer.layout):
             raise declined(graph, layer.nodes[0], positions_apart(layer.layout))
+
+
+def head_of(
+    region: Region,
+    layout: Layout,
+    layers: tuple[Layer, ...],
+    scores: tuple[str, ...],
+    *,
+    feature_map: str,
+    size: Size,
+) -> Head:
+    """Describe a head whose layers were read; `layout` is that of its feature map."""
+    flattened, axes = _flattened(layers, tuple(region.maps))
+    return Head(
+        feature_map=feature_map,
+        channels=layout.channels,
+        map_size=Size(layout.height, layout.width),
+        image_size=size,
+        entries=tuple(region.maps),
+        layers=layers,
+        outputs=region.outputs,
+        scores=scores,
+        flattened=flattened or feature_map,
+        flattened_axes=axes,
+    )
+
+
+def _flattened(layers: tuple[Layer, ...], entries: Collection[str]) -> tuple[str, tuple[str, ...]]:
+    """Find the last tensor that all of the head is made of and that has every position by itself.
+
+    Returns:
+        Its name, "" for the feature map, and what lies on its axes. Axes that are only moved make
+        no other tensor of the map.
+    """
+    found, axes = "", _MAP_AXES
+    made, is_changed = set(entries), False
+    for place, layer in enumerate(layers):
+        made |= set(layer.outputs)
+        is_changed |= not isinstance(layer, AxisMove)
+        live = made & {name for later in layers[place + 1 :] for name in later.inputs}
+        if len(live) != 1 or not live <= set(layer.outputs):
+            continue
+        (name,) = live
+        after = layer.layout_of(name).axes
+        if sorted(after) != sorted(_MAP_AXES):
+            break
+        if is_changed:
+            found, axes = name, after
+    return found, axes
 
 
 def _one_map(graph: Graph, region: Region) -> str:

@@ -17,6 +17,7 @@ from anysize.surgery.heads.find import (
     AnySizeAlreadyError,
     Head,
     find_heads,
+    head_of,
     only_one,
     read_region,
 )
@@ -114,14 +115,6 @@ def _head(graph: Graph, name: str, region: Region, traced: TracedShapes, size: S
                 )
     layout = Layout(("N", "C", "H", "W"), traced.batch, channels, height, width)
     behind = {made for index in graph.downstream(name) for made in graph.node(index).output}
-    outputs = tuple(o.name for o in graph.model.graph.output if o.name in behind)
-    return Head(
-        feature_map=name,
-        channels=channels,
-        map_size=Size(height, width),
-        image_size=size,
-        entries=tuple(region.maps),
-        layers=read_region(graph, region, layout, traced),
-        outputs=outputs,
-        scores=outputs,
-    )
+    region.outputs = tuple(o.name for o in graph.model.graph.output if o.name in behind)
+    layers = read_region(graph, region, layout, traced)
+    return head_of(region, layout, layers, region.outputs, feature_map=name, size=size)

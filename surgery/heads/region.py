@@ -284,7 +284,7 @@ def _kinds_behind(graph: Graph, tensor: str) -> set[str]:
     """Return what stands behind `tensor`, on the way of nodes that could belong to a head.
 
     The first operator that could not, a fully connected layer, and a Transpose to channels last
-    end the way; a sum of two tensors does, too.
+    end the way; a sum of two tensors does, too, unless both have their channels put last.
     """
     kinds: set[str] = set()
     for _ in range(len(graph.model.graph.node) + 1):
@@ -301,9 +301,27 @@ def _kinds_behind(graph: Graph, tensor: str) -> set[str]:
             kinds.add("Transpose")
         data = data_inputs(graph, index)
         if len(data) != 1:
-            return kinds
+            return kinds | ({"Transpose"} if _are_turned(graph, data) else set())
         tensor = data[0]
     return kinds
+
+
+def _are_turned(graph: Graph, tensors: tuple[str, ...]) -> bool:
+    """Say whether tensors are made, number by number, of maps with their channels put last."""
+    pending, seen = list(tensors), set(tensors)
+    while pending:
+        index = graph.producer(pending.pop())
+        if index is None:
+            return False
+        node = graph.node(index)
+        if node.op_type == "Transpose" and _is_channels_moved(node):
+            continue
+        if node.op_type not in POINTWISE:
+            return False
+        data = set(data_inputs(graph, index)) - seen
+        pending += data
+        seen |= data
+    return True
 
 
 def _is_channels_moved(node: onnx.NodeProto) -> bool:

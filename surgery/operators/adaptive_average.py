@@ -35,16 +35,19 @@ def _bin_matrix(emitter: Emitter, source: str, axis: int, count: int, elem_type:
 
 def emit_adaptive_average_pool(
     emitter: Emitter, source: str, *, output: str, output_size: tuple[int, int], elem_type: int
-) -> None:
+) -> str:
     """Emit adaptive average pooling of `source` (batch, channels, height, width).
 
     Args:
         emitter: Where the nodes go.
         source: The map's tensor name.
-        output: Name of the pooled tensor (batch, channels, *output_size).
+        output: Name of the pooled tensor (batch, channels, *output_size); "" for one of its own.
         output_size: Bins along height and width; 0 keeps the cells of an axis as they are.
         elem_type: The map's `onnx.TensorProto.DataType`; sums are in this type, and in float32
             where it is narrower.
+
+    Returns:
+        The pooled tensor's name.
 
     Raises:
         DeclinedError: The opset has no operator that counts cells.
@@ -53,9 +56,8 @@ def emit_adaptive_average_pool(
         # Bin lengths up to 2048 are exact in float16, but the sums of the product are not.
         source = emitter.node("Cast", source, to=onnx.TensorProto.FLOAT)
         pooled = _pool(emitter, source, "", output_size, onnx.TensorProto.FLOAT)
-        emitter.node("Cast", pooled, output=output, to=elem_type)
-        return
-    _pool(emitter, source, output, output_size, elem_type)
+        return emitter.node("Cast", pooled, output=output, to=elem_type)
+    return _pool(emitter, source, output, output_size, elem_type)
 
 
 def _pool(

@@ -68,11 +68,10 @@ def free_baked_shapes(
         return refused(graph, "the training size is not known")
     if not is_given_shapes(graph, tensors):
         return refused(graph, "no node is given a shape")
-    if follows != "batch":
-        moved = reshape_to_transpose(graph, size, tensors=tensors)
-        if moved.applied:
-            rest = free_baked_shapes(graph, size, tensors=tensors)
-            return replace(rest, applied=True, nodes=moved.nodes + rest.nodes, reason="")
+    moved = reshape_to_transpose(graph, size, tensors=tensors)
+    if moved.applied:
+        rest = free_baked_shapes(graph, size, tensors=tensors, follows=follows)
+        return replace(rest, applied=True, nodes=moved.nodes + rest.nodes, reason="")
     found = find_hard_coded(graph, size, tensors=tensors, follows=follows)
     if isinstance(found, str):
         return refused(graph, found)

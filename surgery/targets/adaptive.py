@@ -19,6 +19,8 @@ from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
 
 __all__ = ["to_adaptive"]
 
+_FIRST = "NCHW"
+
 
 def to_adaptive(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNeeded:
     """Pool the feature map to the size that the FC head was trained on.
@@ -63,16 +65,25 @@ def to_adaptive(graph: Graph, size: Size | None, output: Output) -> Rewritten | 
 
 def _pooled(graph: Graph, head: Head) -> Edits:
     """Plan a pooling before one head, which stays."""
-    pooled = unique_name(graph.model, f"{head.feature_map}_pooled")
+    pooled = unique_name(graph.model, f"{head.flattened}_pooled")
     emitter = Emitter(graph.model, pooled)
-    emit_adaptive_average_pool(
+    axes = "".join(head.flattened_axes)
+    is_turned = axes != _FIRST
+    source, output = head.flattened, pooled
+    if is_turned:
+        perm = [axes.index(letter) for letter in _FIRST]
+        source, output = emitter.node("Transpose", source, perm=perm), ""
+    made = emit_adaptive_average_pool(
         emitter,
-        head.feature_map,
-        output=pooled,
+        source,
+        output=output,
         output_size=(head.map_size.height, head.map_size.width),
-        elem_type=element_type(graph, head.feature_map),
+        elem_type=element_type(graph, head.flattened),
     )
-    edits = free_head(graph, head, feature_map=pooled)
+    if is_turned:
+        back = [_FIRST.index(letter) for letter in axes]
+        emitter.node("Transpose", made, output=pooled, perm=back)
+    edits = free_head(graph, head, flattened=pooled)
     first = head.first
     edits.put(first, [*emitter.nodes, *edits.nodes[first]], emitter.initializers)
     return edits

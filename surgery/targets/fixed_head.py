@@ -105,7 +105,7 @@ def free_backbone(graph: Graph, size: Size | None, *, follows: Follows = "size a
     free_baked_shapes(graph, size, tensors=tensors, follows=follows)
 
 
-def free_head(graph: Graph, head: Head, *, feature_map: str = "") -> Edits:
+def free_head(graph: Graph, head: Head, *, flattened: str = "") -> Edits:
     """Plan how a head that stays takes any batch.
 
     A Reshape to `[1, K]` bakes the batch, and one to `[-1, K]` would fold a larger map into it:
@@ -115,15 +115,15 @@ def free_head(graph: Graph, head: Head, *, feature_map: str = "") -> Edits:
     Args:
         graph: The graph that `head` was found in.
         head: The head.
-        feature_map: What the head reads from now on; what it reads already, by default.
+        flattened: What the head flattens from now on; what it flattens already, by default.
     """
     edits, names = Edits(), NameMaker(graph.model)
     for layer in head.layers:
         for index in layer.nodes:
             node = onnx.NodeProto()
             node.CopyFrom(graph.node(index))
-            if feature_map:
-                node.input[:] = [feature_map if n in head.entries else n for n in node.input]
+            if flattened:
+                node.input[:] = [flattened if n in head.read else n for n in node.input]
             if isinstance(layer, AxisMove):
                 _free(node, layer, edits, names)
             if node != graph.node(index):

@@ -32,6 +32,7 @@ FC = {
     "grey, padded behind": Network(channels=1, behind=("scale", "pad"), opset=9),
     "SAME with strides": Network(body=("same2", "depthwise", "norm", "same2"), opset=11),
     "layers between transpositions": Network(before=("normalise",), body=("pool", "last", "valid")),
+    "activated behind the last Transpose": Network(head="bent_fc", before=("scale",)),
     "two heads": Network(head="two_fc", behind=("normalise",), body=("same2", "valid")),
 }
 GAP = ("gap", "gap_first", "gap_last", "gap_kept", "gap_turned")
@@ -107,7 +108,9 @@ def test_the_twin_is_what_the_file_computes(network):
 
 
 @pytest.mark.parametrize("to", ["fcn", "adaptive", "resize"])
-@pytest.mark.parametrize("name", ["grey", "bytes, padded", "SAME with strides", "two heads"])
+@pytest.mark.parametrize(
+    "name", ["grey", "bytes, padded", "activated behind the last Transpose", "two heads"]
+)
 def test_a_head_of_one_size_is_rewritten_proved_and_right(name, to, save, tmp_path):
     written, path = save(FC[name])
     done = anysize.rewrite(path, tmp_path / "any.onnx", to=to)
@@ -174,8 +177,12 @@ def networks(draw):
         size=draw(st.sampled_from([(20, 24), (23, 23), (17, 30)])),
         before=(*draw(st.sampled_from([(), ("cast",)])), *draw(steps)),
         behind=tuple(draw(steps)),
-        body=tuple(draw(st.lists(st.sampled_from(LAYERS), min_size=1, max_size=4))),
-        head=draw(st.sampled_from(["fc", "two_fc", *GAP, "map_last"])),
+        # At least one layer tells which axes are height and width.
+        body=(
+            draw(st.sampled_from(LAYERS[:4])),
+            *draw(st.lists(st.sampled_from(LAYERS), max_size=3)),
+        ),
+        head=draw(st.sampled_from(["fc", "bent_fc", "two_fc", *GAP, "map_last"])),
         batch=draw(st.sampled_from([1, "N", "unk__6"])),
         opset=draw(st.sampled_from([9, 11, 13, 17])),
     )

@@ -232,11 +232,7 @@ class Written:
             self.layers.append(lambda x: F.batch_norm(x, mean, var, scale, bias, eps=1e-3))
             return self._node("BatchNormalization", tensor, *names, variance, epsilon=1e-3)
         if step == "last":  # a layer that tf2onnx leaves between two transpositions
-            name = self._weight(depth, scale=0.7)
-            factor = self._tensor(name)[:, None, None]
-            self.layers.append(lambda x: torch.tanh(x * factor))
-            tensor = self._node("Transpose", tensor, perm=TO_LAST)
-            tensor = self._node("Tanh", self._node("Mul", tensor, name))
+            tensor = self._active_last(self._node("Transpose", tensor, perm=TO_LAST))
             return self._node("Transpose", tensor, perm=TO_FIRST)
         if step == "gate":  # squeeze and excite, a cell turned by Reshape
             name = self._weight(depth, depth, 1, 1)
@@ -257,6 +253,13 @@ class Written:
         self.layers.append(lambda x: F.max_pool2d(x, 2))
         return self._node("MaxPool", tensor, kernel_shape=[2, 2], strides=[2, 2], auto_pad="VALID")
 
+    def _active_last(self, tensor: str) -> str:
+        """Scale `(batch, height, width, depth)` by channel, and bend it."""
+        name = self._weight(self.depth, scale=0.7)
+        factor = self._tensor(name)[:, None, None]
+        self.layers.append(lambda x: torch.tanh(x * factor))
+        return self._node("Tanh", self._node("Mul", tensor, name))
+
     def _dense(self, tensor: str, inputs: int, units: int) -> tuple[str, object]:
         weight, bias = self._weight(inputs, units), self._weight(units, scale=0.5)
         self.weights[weight] *= np.float32(np.sqrt(units / inputs))
@@ -275,6 +278,17 @@ class Written:
         scores, last = self._dense(self._node("Relu", tensor), 8, CLASSES)
         self.tails.append(lambda x: torch.softmax(last(F.relu(hidden(_flattened(x)))), 1))
         return [self._node("Softmax", scores, axis=1)]
+
+    def _bent_fc(self, tensor: str) -> list[str]:
+        """Activate the map once its channels are last, in two ways, before it is flattened."""
+        tensor = self._active_last(self._node("Transpose", tensor, perm=TO_LAST))
+        self.layers.append(lambda x: x * torch.sigmoid(x))
+        tensor = self._node("Mul", tensor, self._node("Sigmoid", tensor))
+        inputs = self.depth * int(np.prod(self.map_size))
+        rows = self._node("Reshape", tensor, self._constant([-1, inputs]))
+        scores, last = self._dense(rows, inputs, CLASSES)
+        self.tails.append(lambda x: last(_flattened(x)))
+        return [scores]
 
     def _two_fc(self, tensor: str) -> list[str]:
         tensor, inputs = self._flat(tensor)

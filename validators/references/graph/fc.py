@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["OnnxFc"]
 
 Array = NDArray[np.generic]
+
+_FIRST = "NCHW"
 
 
 class OnnxFc:
@@ -49,7 +51,7 @@ class OnnxFc:
 
         model = graph.graph
         cut = _find_pool(model, size) if is_pooled else _find_cut(model, size)
-        first, layers = split_at(model, cut.feature_map, size=cut.size)
+        first, layers = split_at(model, cut.tensor, size=cut.size)
         features = Graph(first)
         drop_guards(features, "min", "max")  # those are the head's, and the features take more
         free_baked_shapes(features, cut.size or size)
@@ -74,15 +76,21 @@ class OnnxFc:
     def features(self, images: Array, precision: Precision) -> Array | Rejected:
         """Compute the feature map of images of any size that the features take."""
         answer = self._features.run((images,), precision)
-        return answer if isinstance(answer, Rejected) else answer[0]
+        if isinstance(answer, Rejected):
+            return answer
+        return answer[0].transpose([self._cut.axes.index(letter) for letter in _FIRST])
 
     def head(self, windows: Array, precision: Precision) -> tuple[Array, ...]:
         """Run the whole head on windows of a feature map."""
-        return self._head.run(windows, precision=precision)
+        return self._head.run(self._turned(windows), precision=precision)
 
     def scores(self, windows: Array, precision: Precision) -> tuple[Array, ...]:
         """Run the head on windows of a feature map, up to its Softmax, LogSoftmax or ArgMax."""
-        return self._scores.run(windows, precision=precision)
+        return self._scores.run(self._turned(windows), precision=precision)
+
+    def _turned(self, windows: Array) -> Array:
+        """Let the axes of windows lie as those of the tensor that was cut."""
+        return windows.transpose([_FIRST.index(letter) for letter in self._cut.axes])
 
     def finish(self, scores: tuple[Array, ...], precision: Precision) -> tuple[Array, ...]:
         """Run what comes after `scores` on `(batch, classes)` each."""
@@ -152,12 +160,21 @@ class _Batched:
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """Where a graph is cut: its feature map, the window of it that one answer takes, its scores."""
+    """Where a graph is cut: its feature map, or what its head makes of each cell of that.
 
-    feature_map: str
+    Attributes:
+        tensor: The tensor.
+        window: Height and width of what one answer takes.
+        size: The training size.
+        scores: What a Softmax tail reads.
+        axes: What lies on the tensor's axes.
+    """
+
+    tensor: str
     window: tuple[int, int]
     size: Size | None
     scores: tuple[str, ...]
+    axes: Sequence[str] = _FIRST
 
 
 def _find_cut(model: Model, size: Size | None) -> _Cut:
@@ -178,10 +195,11 @@ def _find_cut(model: Model, size: Size | None) -> _Cut:
             raise error from None
         return _Cut(pooled.feature_map, (1, 1), size, (pooled.scores,))
     return _Cut(
-        head.feature_map,
+        head.flattened,
         (head.map_size.height, head.map_size.width),
         head.image_size,
         tuple(dict.fromkeys(head.scores)),
+        head.flattened_axes,
     )
 
 
