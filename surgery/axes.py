@@ -80,7 +80,7 @@ def fixed_axes(model: Model) -> tuple[str, ...]:
     sizes = read_metadata(graph).sizes
     by_layers = sizes.fixed_sides if sizes is not None else ()
     return tuple(
-        name for axis, name in axes.items() if dims[axis].dim_value and name not in by_layers
+        name for axis, name in axes.items() if dims[axis].dim_value > 0 and name not in by_layers
     )
 
 

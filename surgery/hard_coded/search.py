@@ -126,6 +126,7 @@ class _Search:
         """Try every reading in all cases; where none holds, in fewer of them."""
         attempts = self._attempts(cases)
         holding = [attempt for attempt in attempts if attempt.error is None]
+        holding = [attempt for attempt in holding if attempt.is_batch_first] or holding
         if not holding and fewer:
             return self.run(fewer, ())
         if not holding:

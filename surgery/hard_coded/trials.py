@@ -96,6 +96,7 @@ class Attempt:
         meanings: See `Found`.
         sources: See `Found`.
         error: Why the walk ended early; None where the reading holds.
+        is_batch_first: Whether every output that was looked at has the batch on axis 0.
     """
 
     choices: list[int] = field(default_factory=list)
@@ -103,6 +104,7 @@ class Attempt:
     meanings: dict[str, ShapeMeaning] = field(default_factory=dict)
     sources: dict[Piece, Source] = field(default_factory=dict)
     error: DeclinedError | IllegalSizeError | None = None
+    is_batch_first: bool = True
 
 
 class HardCodedWalk:
@@ -154,7 +156,9 @@ class HardCodedWalk:
     def _check_batch(self) -> None:
         for name in self._subject.tensors:
             shapes = self._shapes(name)
-            if shapes is None or self._batch not in zip(*shapes, strict=False):
+            axes = list(zip(*shapes, strict=False)) if shapes is not None else []
+            self._result.is_batch_first &= axes[:1] == [self._batch]
+            if self._batch not in axes:
                 raise UnreadableError(
                     f"{name!r}: no axis follows the batch, which must be built in somewhere; "
                     f"{WAY_OUT}"

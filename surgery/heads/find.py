@@ -42,18 +42,16 @@ from anysize.surgery.shapes import trained_size
 from anysize.surgery.size_guard import unguarded
 
 __all__ = [
-    "MAP_AXES",
     "AnySizeAlreadyError",
     "Head",
     "find_head",
     "find_heads",
-    "flattened_tensor",
+    "head_of",
     "only_one",
     "read_region",
-    "refuse_turned_image",
 ]
 
-MAP_AXES: tuple[str, ...] = ("N", "C", "H", "W")
+_MAP_AXES: tuple[str, ...] = ("N", "C", "H", "W")
 # What may stand behind a tail without giving the scores another meaning.
 _UNCHANGED = frozenset({"Cast", "Dropout", "Identity"})
 
@@ -175,23 +173,17 @@ def _head(graph: Graph, region: Region, traced: TracedShapes, size: Size) -> Hea
     feature_map = _one_map(graph, region)
     _, channels, height, width = traced.shapes[feature_map]
     _check_closed(graph, region)
-    refuse_turned_image(graph, feature_map, min(region.maps.values()))
-    layout = Layout(MAP_AXES, traced.batch, channels, height, width)
+    if is_turned_image(graph, feature_map):
+        raise declined(
+            graph,
+            min(region.maps.values()),
+            "flattens the image itself, whose channels are not in axis 1; --to resize keeps it so",
+        )
+    layout = Layout(_MAP_AXES, traced.batch, channels, height, width)
     layers = read_region(graph, region, layout, traced)
     _check_positions(graph, region, layers)
-    flattened, axes = flattened_tensor(graph, layers, region.maps) or (feature_map, MAP_AXES)
-    head = Head(
-        feature_map=feature_map,
-        channels=channels,
-        map_size=Size(height, width),
-        image_size=size,
-        entries=tuple(region.maps),
-        layers=layers,
-        outputs=region.outputs,
-        scores=tuple(_scores(layers, name) for name in region.outputs),
-        flattened=flattened,
-        flattened_axes=axes,
-    )
+    scores = tuple(_scores(layers, name) for name in region.outputs)
+    head = head_of(graph, region, layout, layers, scores, feature_map=feature_map, size=size)
     _check_outputs(head)
     return head
 
@@ -220,7 +212,33 @@ def _check_positions(graph: Graph, region: Region, layers: tuple[Layer, ...]) ->
             raise declined(graph, layer.nodes[0], positions_apart(layer.layout))
 
 
-def flattened_tensor(
+def head_of(
+    graph: Graph,
+    region: Region,
+    layout: Layout,
+    layers: tuple[Layer, ...],
+    scores: tuple[str, ...],
+    *,
+    feature_map: str,
+    size: Size,
+) -> Head:
+    """Describe a head whose layers were read; `layout` is that of its feature map."""
+    flattened, axes = _flattened(graph, layers, region.maps) or (feature_map, _MAP_AXES)
+    return Head(
+        feature_map=feature_map,
+        channels=layout.channels,
+        map_size=Size(layout.height, layout.width),
+        image_size=size,
+        entries=tuple(region.maps),
+        layers=layers,
+        outputs=region.outputs,
+        scores=scores,
+        flattened=flattened,
+        flattened_axes=axes,
+    )
+
+
+def _flattened(
     graph: Graph, layers: tuple[Layer, ...], entries: Collection[str]
 ) -> tuple[str, tuple[str, ...]] | None:
     """Find the last tensor that all of the head is made of and that has every position by itself.
@@ -245,7 +263,7 @@ def flattened_tensor(
             continue
         (name,) = live
         axes = layer.layout_of(name).axes
-        if sorted(axes) != sorted(MAP_AXES):
+        if sorted(axes) != sorted(_MAP_AXES):
             break
         if is_changed:
             found = name, axes
@@ -258,20 +276,6 @@ def _is_read_on(graph: Graph, tensor: str, read: Collection[int]) -> bool:
         index not in read and graph.node(index).op_type != "Shape"
         for index in graph.consumers(tensor)
     )
-
-
-def refuse_turned_image(graph: Graph, feature_map: str, reader: int) -> None:
-    """Decline a feature map that is the image still, with its channels last.
-
-    Raises:
-        DeclinedError: It is; the node that reads it is named.
-    """
-    if is_turned_image(graph, feature_map):
-        raise declined(
-            graph,
-            reader,
-            "flattens the image itself, whose channels are not in axis 1; --to resize keeps it so",
-        )
 
 
 def _one_map(graph: Graph, region: Region) -> str:

@@ -7,29 +7,30 @@ the whole head has no canonical form, its way from the map to the first layer al
 
 from __future__ import annotations
 
+import math
+
 from anysize.errors import DeclinedError
 from anysize.sizes import Size
-from anysize.surgery.graph import Graph, Model
+from anysize.surgery.graph import Graph, Model, is_turned_image
 from anysize.surgery.heads.constants import is_constant
 from anysize.surgery.heads.find import (
-    MAP_AXES,
     AnySizeAlreadyError,
     Head,
     find_heads,
-    flattened_tensor,
+    head_of,
     only_one,
     read_region,
-    refuse_turned_image,
 )
 from anysize.surgery.heads.flattening import TracedShapes, traced_shapes
 from anysize.surgery.heads.layout import Layout
 from anysize.surgery.heads.readers import MOVES, POINTWISE, data_inputs
-from anysize.surgery.heads.region import Region, are_turned
+from anysize.surgery.heads.region import Region, is_feature_map
 from anysize.surgery.shapes import trained_size
 from anysize.surgery.size_guard import unguarded
 
 __all__ = ["find_kept_head", "find_kept_heads"]
 
+_MAP = ("N", "C", "H", "W")
 _LINEAR = frozenset({"Gemm", "MatMul"})
 
 
@@ -98,15 +99,16 @@ def _way_to(graph: Graph, layer: int, traced: TracedShapes) -> tuple[str, list[i
             return None
         nodes.append(index)
         tensor = data[0]
-        shape = traced.shapes.get(tensor, ())
-        if len(shape) == 4 and not are_turned(graph, (tensor,)):
-            return (tensor, nodes) if shape[2] * shape[3] > 1 else None
+        if node.op_type in MOVES and is_feature_map(graph, tensor, traced.shapes):
+            is_one_cell = math.prod(traced.shapes[tensor][2:]) == 1
+            return None if is_one_cell or is_turned_image(graph, tensor) else (tensor, nodes)
 
 
 def _head(graph: Graph, name: str, region: Region, traced: TracedShapes, size: Size) -> Head:
-    refuse_turned_image(graph, name, min(region.maps.values()))
     _, channels, height, width = traced.shapes[name]
-    for entry in region.maps:
+    made = [output for index in region.nodes for output in graph.node(index).output]
+    maps = [output for output in made if len(traced.shapes.get(output, ())) == len(_MAP)]
+    for entry in (*region.maps, *maps):
         for reader in graph.consumers(entry):
             if reader not in region.nodes and graph.node(reader).op_type != "Shape":
                 raise DeclinedError(
@@ -114,20 +116,8 @@ def _head(graph: Graph, name: str, region: Region, traced: TracedShapes, size: S
                     "not known; --to resize keeps both as they are",
                     node=graph.node(reader).name,
                 )
-    layout = Layout(MAP_AXES, traced.batch, channels, height, width)
+    layout = Layout(_MAP, traced.batch, channels, height, width)
     behind = {made for index in graph.downstream(name) for made in graph.node(index).output}
-    outputs = tuple(o.name for o in graph.model.graph.output if o.name in behind)
+    region.outputs = tuple(o.name for o in graph.model.graph.output if o.name in behind)
     layers = read_region(graph, region, layout, traced)
-    flattened, axes = flattened_tensor(graph, layers, region.maps) or (name, MAP_AXES)
-    return Head(
-        feature_map=name,
-        channels=channels,
-        map_size=Size(height, width),
-        image_size=size,
-        entries=tuple(region.maps),
-        layers=layers,
-        outputs=outputs,
-        scores=outputs,
-        flattened=flattened,
-        flattened_axes=axes,
-    )
+    return head_of(graph, region, layout, layers, region.outputs, feature_map=name, size=size)

@@ -30,7 +30,7 @@ from anysize.surgery.size_guard import unguarded
 __all__ = [
     "AnySizeAlreadyError",
     "Region",
-    "are_turned",
+    "is_feature_map",
     "walk_back",
     "without_form",
 ]
@@ -112,6 +112,21 @@ def _add(regions: list[Region], new: Region, graph: Graph) -> None:
             regions.remove(other)
     names = [output.name for output in graph.model.graph.output]
     first.outputs = tuple(sorted(first.outputs, key=names.index))
+
+
+def is_feature_map(graph: Graph, tensor: str, shapes: Mapping[str, Shape]) -> bool:
+    """Say whether a tensor of a head's way back is `(batch, channels, height, width)`.
+
+    Args:
+        graph: The graph.
+        tensor: What a node that moves axes reads.
+        shapes: Tensor → shape at the training size.
+    """
+    made_by = graph.producer(tensor)
+    is_moved = made_by is not None and graph.node(made_by).op_type in MOVES
+    if len(shapes.get(tensor, ())) != 4 or is_moved:
+        return False
+    return not _kinds_behind(graph, unguarded(graph, tensor)) & {*_LINEAR, "Transpose"}
 
 
 def without_form(graph: Graph, index: int) -> DeclinedError:
@@ -218,10 +233,7 @@ class _Walk:
                 )
         if not self._shapes:
             return not kinds & _LINEAR
-        is_map = len(self._shapes.get(tensor, ())) == 4
-        made_by = graph.producer(tensor)
-        is_moved = made_by is not None and graph.node(made_by).op_type in MOVES
-        return is_map and not is_moved and not kinds & {*_LINEAR, "Transpose"}
+        return is_feature_map(graph, tensor, self._shapes)
 
     def _stranger(self, index: int) -> DeclinedError:
         graph, node = self._graph, self._graph.node(index)
@@ -289,12 +301,12 @@ def _kinds_behind(graph: Graph, tensor: str) -> set[str]:
             kinds.add("Transpose")
         data = data_inputs(graph, index)
         if len(data) != 1:
-            return kinds | ({"Transpose"} if are_turned(graph, data) else set())
+            return kinds | ({"Transpose"} if _are_turned(graph, data) else set())
         tensor = data[0]
     return kinds
 
 
-def are_turned(graph: Graph, tensors: tuple[str, ...]) -> bool:
+def _are_turned(graph: Graph, tensors: tuple[str, ...]) -> bool:
     """Say whether tensors are made, number by number, of maps with their channels put last."""
     pending, seen = list(tensors), set(tensors)
     while pending:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from anysize.errors import DeclinedError
 from anysize.heads import head_kind
 from anysize.sizes import Size
+from anysize.surgery.axes import fixed_axes
 from anysize.surgery.graph import Graph, Model
 from anysize.surgery.metadata import read_metadata
 from anysize.surgery.passes import is_given_shapes, local_pool_to_global, whole_map_pools
 from anysize.surgery.shapes import IllegalSizeError, infer_shapes, trained_size
 from anysize.surgery.targets.dynamic import to_dynamic
 from anysize.surgery.targets.fixed_head import FixedHeads, find_fixed_heads, free_backbone
+from anysize.surgery.targets.kept_layers import takes_other_sizes
 from anysize.surgery.targets.plan import NotNeeded
 
 __all__ = ["find_target"]
@@ -36,7 +38,8 @@ def find_target(model: Model, size: Size | None = None) -> str:
         return "dynamic"
     trained = size or trained_size(graph)
     if trained is None:
-        return "fcn"
+        is_free = not fixed_axes(graph) and takes_other_sizes(graph)
+        return "dynamic" if is_free else "fcn"
     has_windows = bool(whole_map_pools(graph, trained))
     if has_windows or is_given_shapes(graph):
         graph = graph.light()

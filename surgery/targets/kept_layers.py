@@ -6,16 +6,22 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from anysize.errors import DeclinedError, UsageError
+from anysize.errors import DeclinedError, UnsupportedModelError, UsageError
 from anysize.sizes import MAX_SIDE, Size, SizeRange
 from anysize.surgery.axes import fixed_axes
 from anysize.surgery.graph import Graph
 from anysize.surgery.metadata import read_metadata
-from anysize.surgery.shapes import IllegalSizeError, infer_shapes, legal_sizes, trained_size
+from anysize.surgery.shapes import (
+    IllegalSizeError,
+    infer_shapes,
+    legal_sizes,
+    smallest_size,
+    trained_size,
+)
 from anysize.surgery.size_guard import guard_min_size, guard_steps
 from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
 
-__all__ = ["guarded", "keep_layers", "refuse_other_outputs", "size_to_free_at"]
+__all__ = ["guarded", "keep_layers", "refuse_other_outputs", "size_to_free_at", "takes_other_sizes"]
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 
@@ -44,9 +50,21 @@ def size_to_free_at(graph: Graph, size: Size | None) -> Size | NotNeeded:
     if head not in (None, "as-is", "fc") and not fixed_axes(graph):
         return NotNeeded(f"the file records head {head}, which takes any size already")
     trained = size or trained_size(graph)
+    if trained is None and not fixed_axes(graph) and takes_other_sizes(graph):
+        return NotNeeded("height and width are free already, and the layers take other sizes")
     if trained is None:
         raise DeclinedError("the training size is not known; give --size to say it")
     return trained
+
+
+def takes_other_sizes(graph: Graph) -> bool:
+    """Say whether a graph takes images of any length along one side at least, as it stands."""
+    try:
+        sizes = legal_sizes(graph, smallest_size(graph))
+    except UnsupportedModelError:
+        return False
+    top = sizes.maximum
+    return top is None or max(top.height, top.width) == MAX_SIDE
 
 
 def keep_layers(graph: Graph, size: Size, *, fixed: Mapping[str, str] = _NONE) -> Rewritten:

@@ -81,6 +81,8 @@ def _find_heads(graph: onnx.ModelProto, size: Size | None) -> tuple[tuple[Head, 
         recorded = surgery.read_metadata(graph).head
         if head_kind(recorded).takes_any_size:
             return (), f"any size: the file records head {recorded}"
+        if size is None and surgery.find_target(graph) == "dynamic":
+            return (), "any size: height and width are free, and the layers take other sizes"
         return (), f"not recognised: {error}"
     if not fixed:
         name = heads[0].feature_map
