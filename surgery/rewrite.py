@@ -32,6 +32,7 @@ __all__ = ["Rewrite", "rewrite"]
 
 _OUTPUTS = ("map", "logits", "both")
 _OTHER_BATCH = 3
+_SIDES = ("map_height", "map_width")
 # What the file records of its head, where that is not what it was rewritten to.
 _RECORDED = {"dynamic": "as-is"}
 
@@ -228,7 +229,7 @@ def _prove_free(trial: Graph, size: Size, sizes: SizeRange) -> dict[str, dict[in
         if axis is None:
             raise _built_in(trial, output.name, batched)
         if _rank(output) == len(shapes[0]):
-            named[output.name] = _following(output.name, axis, shapes[0], shapes[2])
+            named[output.name] = _following(output, axis, shapes[0], shapes[2])
     return named
 
 
@@ -253,14 +254,20 @@ def _rank(output: onnx.ValueInfoProto) -> int:
     return len(output.type.tensor_type.shape.dim)
 
 
-def _following(name: str, batch: int, shape: Shape, larger: Shape) -> dict[int, str]:
+def _following(
+    output: onnx.ValueInfoProto, batch: int, shape: Shape, larger: Shape
+) -> dict[int, str]:
     """Name the batch, and the axes that are longer for a larger image; both sides of a map."""
     axes = [axis for axis in range(len(shape)) if shape[axis] != larger[axis]]
     if len(shape) != 4:
-        return {batch: "batch", **{axis: f"{name}_axis_{axis}" for axis in axes}}
+        dims = output.type.tensor_type.shape.dim
+        named = {axis: f"{output.name}_axis_{axis}" for axis in axes}
+        # The map of an ArgMax has lost its classes.
+        named |= {axis: dims[axis].dim_param for axis in axes if dims[axis].dim_param in _SIDES}
+        return {batch: "batch", **named}
     if axes in ([2], [3]):
         axes = [2, 3]
-    return {batch: "batch", **dict(zip(axes, ("map_height", "map_width"), strict=False))}
+    return {batch: "batch", **dict(zip(axes, _SIDES, strict=False))}
 
 
 def _built_in(graph: Graph, output: str, shapes: Mapping[str, Shape]) -> DeclinedError:
