@@ -165,7 +165,7 @@ def test_the_proof_takes_windows_one_by_one_where_the_head_insists(tiny):
 
 
 def test_the_proof_declines_an_original_without_fc_head(tiny):
-    path = tiny.cam_file(tiny.cam(), ("logits",))
+    path = tiny.cam_file(tiny.cam(), ("map",))
     with pytest.raises(DeclinedError):
         prove_rewrite(path, path, [TRAINED])
 
