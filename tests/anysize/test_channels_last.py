@@ -189,7 +189,7 @@ def networks(draw):
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(networks(), st.data())
 def test_whatever_is_written_is_right_at_every_size(network, data):
     written = Written(network)
@@ -200,10 +200,9 @@ def test_whatever_is_written_is_right_at_every_size(network, data):
     assert_right(written, to, done.model.SerializeToString(), done.sizes)
 
 
-@pytest.mark.parametrize("opset", [11, 17])
-@pytest.mark.parametrize("to", ["fcn", "adaptive", "resize"])
-def test_a_written_file_is_known_by_its_channels_again(to, opset, save, tmp_path):
-    _, path = save(Network(channels=2, opset=opset))  # which no sides tell
+@pytest.mark.parametrize("to", ["fcn", "resize"])
+def test_a_written_file_is_known_by_its_channels_again(to, save, tmp_path):
+    _, path = save(Network(channels=2, opset=11))  # which no sides tell
     done = anysize.rewrite(path, tmp_path / "any.onnx", to=to, verify=False)
     assert image_layout(onnx.load(done.path)).words == "channels last"
     report = anysize.validate(done.path, path, sizes=[Size(20, 24), Size(26, 31)], batches=1)
