@@ -129,6 +129,7 @@ def _written(
     """Write a trace down, free what is hard-coded in it, and lower its placeholders."""
     weights = HeldWeights()
     model = _proto(first, weights)
+    _name_shared_axes(model, spec)
     ceil_mode_to_padding(model)
     if free is not None:
         free(model)
@@ -139,6 +140,16 @@ def _written(
     reduce_mean_to_global_pool(model)
     reshape_to_flatten(model, spec.size)
     return model, weights
+
+
+def _name_shared_axes(model: onnx.ModelProto, spec: ExportSpec) -> None:
+    """Name the axes that other inputs share with the image, so that their shapes follow it."""
+    shared = {extra.name: extra.symbols for extra in spec.extra_inputs if extra.rows is None}
+    for value in model.graph.input:
+        for axis, word in shared.get(value.name, {}).items():
+            dim = value.type.tensor_type.shape.dim[axis]
+            dim.Clear()
+            dim.dim_param = word
 
 
 def _proto(trace: Trace, weights: HeldWeights) -> onnx.ModelProto:

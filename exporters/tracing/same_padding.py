@@ -109,13 +109,16 @@ def translate_pad(maps: Any, pads: Sequence[int], value: float, number: int) -> 
     return _PLACEHOLDER(maps, pads=list(pads), value=value, number=number)
 
 
-def write_padding(model: ir.Model, module: nn.Module, examples: Sequence[Tensor]) -> None:
+def write_padding(
+    model: ir.Model, module: nn.Module, examples: Sequence[Tensor], *, image: int = 0
+) -> None:
     """Replace, in place, every padding of a traced graph by what ONNX has for it.
 
     Args:
         model: Traced under `WholePadding`.
         module: What was traced.
-        examples: What it was traced with; the image first.
+        examples: What it was traced with.
+        image: Which of them is the image.
 
     Raises:
         HeldSizeError: A padding depends on the size in another way; layer and line are named.
@@ -123,7 +126,7 @@ def write_padding(model: ir.Model, module: nn.Module, examples: Sequence[Tensor]
     nodes = [node for node in model.graph if is_placeholder(node, _PAD)]
     if not nodes:
         return
-    runs = list(_watched(module, examples))
+    runs = list(_watched(module, examples, image))
     for node in nodes:
         number = node.attributes.get_int("number", 0)
         if any(len(calls) != len(runs[0]) for calls in runs):
@@ -134,21 +137,28 @@ def write_padding(model: ir.Model, module: nn.Module, examples: Sequence[Tensor]
         _write(node, [calls[number] for calls in runs])
 
 
-def _watched(module: nn.Module, examples: Sequence[Tensor]) -> Iterator[list[_Padded]]:
+def _watched(module: nn.Module, examples: Sequence[Tensor], place: int) -> Iterator[list[_Padded]]:
     """Yield what is padded at the traced size and, where the module takes them, at larger ones."""
-    image, *rest = (example.to("meta") for example in examples)
+    inputs = [example.to("meta") for example in examples]
     tensors = [*module.named_parameters(), *module.named_buffers()]
     state = {name: tensor.detach().to("meta") for name, tensor in tensors}
-    batch, channels, height, width = image.shape
+    height, width = inputs[place].shape[2:]
     for down, across in ((0, 0), *_LARGER):
-        larger = image.new_empty(batch, channels, height + down, width + across)
+        larger = [_grown(one, (height, width), (down, across)) for one in inputs]
         watch = WholePadding()
         try:
             with torch.no_grad(), torch.device("meta"), watch:
-                torch.func.functional_call(module, state, (larger, *rest))
+                torch.func.functional_call(module, state, tuple(larger))
         except Exception:  # noqa: S112 - the module's own code raises what it likes
             continue
         yield watch.calls
+
+
+def _grown(value: Tensor, sides: tuple[int, int], by: tuple[int, int]) -> Tensor:
+    """Make the image, or what has its sides, larger; leave all else as it is."""
+    if value.dim() < 2 or tuple(value.shape[-2:]) != sides:
+        return value
+    return value.new_empty(*value.shape[:-2], sides[0] + by[0], sides[1] + by[1])
 
 
 def _write(node: ir.Node, calls: Sequence[_Padded]) -> None:
