@@ -179,10 +179,21 @@ class SizeRange:
         return None if top and (size.height > top.height or size.width > top.width) else size
 
     def __str__(self) -> str:
-        text = f"{self.minimum} to {self.maximum}" if self.maximum else f"{self.minimum} and up"
+        top = self.maximum
+        if top is not None and MAX_SIDE in (top.height, top.width):
+            height = _sides(self.minimum.height, top.height, self.heights)
+            return f"height {height}, width {_sides(self.minimum.width, top.width, self.widths)}"
+        text = f"{self.minimum} to {top}" if top else f"{self.minimum} and up"
         if self.heights == self.widths:
             return text if self.heights.is_any else f"{text}, {self.heights}"
         return f"{text}, heights {self.heights}, widths {self.widths}"
+
+
+def _sides(least: int, most: int, steps: Steps) -> str:
+    if least == most:
+        return str(least)
+    text = f"{least} and up" if most == MAX_SIDE else f"{least} to {most}"
+    return text if steps.is_any else f"{text} in {steps}"
 
 
 def parse_sizes(text: str) -> tuple[Size, ...]:

@@ -175,6 +175,7 @@ def export(
         sizes, kind = exported.sizes, exported.metadata.head or ""
         names = tuple(value.name for value in exported.model.graph.output)
         notes = _notes(model.name, kind, sizes, to, exported.not_converted)
+        notes += _axes_note(model.name, exported.held)
         del exported  # the weights are on disk now
         report = None
         if verify:
@@ -270,6 +271,15 @@ def _extra_inputs(
     if isinstance(names, tuple) and names[1:] == (ROIS.name,) and not given:
         return (ROIS,)
     return named_inputs(module, {name: tuple(axes) for name, axes in given.items()}, image)
+
+
+def _axes_note(name: str, held: Mapping[str, str]) -> tuple[str, ...]:
+    """Say which axes are free and what holds the others; nothing where all are free."""
+    if not held:
+        return ()
+    free = [axis for axis in ("batch", "height", "width") if axis not in held]
+    fixed = "; ".join(f"{axis} is fixed at {why}" for axis, why in held.items())
+    return (f"{name}: free axes: {', '.join(free)}; {fixed}",)
 
 
 def _notes(
