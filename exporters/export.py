@@ -162,11 +162,11 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     metadata = _metadata(model, spec, sizes, is_fixed=bool(fixed_maps))
     reason = ""
     if spec.to is not None:
-        # What bounds the module says nothing of an image that is resized for it.
+        # What bounds the module says nothing of an image that is resized for it, and what bounds
+        # its FC head nothing of another head.
         is_resized = head_kind(spec.to).elsewhere == "resizes"
-        write_metadata(
-            model, metadata.with_sizes(SizeRange(Size(1, 1))) if is_resized else metadata
-        )
+        is_open = is_resized or bool(fixed_maps)
+        write_metadata(model, metadata.with_sizes(SizeRange(Size(1, 1))) if is_open else metadata)
         reason = convert(model, weights, name=spec.name, to=spec.to, size=spec.size)
         if not reason:
             metadata = read_metadata(model)
