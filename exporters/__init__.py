@@ -12,7 +12,7 @@ from anysize.lazy import lazy_names
 if TYPE_CHECKING:
     from anysize.exporters.bounds import narrowed
     from anysize.exporters.export import Exported, ExportSpec, export_module
-    from anysize.exporters.inputs import ROIS, InputSpec
+    from anysize.exporters.inputs import ROIS, InputSpec, described, input_shape, named_inputs
     from anysize.exporters.opset_range import DEFAULT_OPSET, check_opset
     from anysize.exporters.outputs import output_names
 
@@ -23,7 +23,10 @@ __all__ = [
     "Exported",
     "InputSpec",
     "check_opset",
+    "described",
     "export_module",
+    "input_shape",
+    "named_inputs",
     "narrowed",
     "output_names",
 ]
@@ -33,7 +36,7 @@ __getattr__ = lazy_names(
     {
         "bounds": ("narrowed",),
         "export": ("Exported", "ExportSpec", "export_module"),
-        "inputs": ("ROIS", "InputSpec"),
+        "inputs": ("ROIS", "InputSpec", "described", "input_shape", "named_inputs"),
         "opset_range": ("DEFAULT_OPSET", "check_opset"),
         "outputs": ("output_names",),
     },

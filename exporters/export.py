@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import operator
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import onnx
 from torch import nn
@@ -104,6 +105,7 @@ class Exported:
         sizes: The legal sizes; unbounded above unless the head is `fc` or a bound was declared.
         metadata: What was written into the file.
         not_converted: Why there was nothing to convert, where a conversion was asked for.
+        held: Axis of the image that the module holds fixed → its length, and why.
     """
 
     model: onnx.ModelProto
@@ -111,6 +113,7 @@ class Exported:
     sizes: SizeRange
     metadata: FileMetadata
     not_converted: str = ""
+    held: Mapping[str, str] = field(default_factory=dict)
 
     def loaded(self) -> onnx.ModelProto:
         """Return a copy of the graph that has its weights in it, which takes their memory again."""
@@ -143,20 +146,27 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     larger = _larger(spec.size)
     other = probe.other_size(spec.size, larger)
     model, weights = sizeless_graph(module, probe, spec, other)
-    fixed_maps, sizes = _legal_sizes(model, spec)
+    fixed_maps, sizes = _legal_sizes(model, probe, spec)
     if not fixed_maps and not has_paper_bins(model):  # which leave gaps between legal sizes
         sizes = accepted_sizes(probe, sizes, name=spec.name, size=spec.size, larger=larger)
     drop_unused(model)
     is_declared = declare_outputs(model, probe, (BATCHES[0], spec.size), (BATCHES[1], other))
-    free_axes(model, others=_symbolic_axes(spec), outputs=not is_declared)
+    held = {} if fixed_maps else _held(sizes, probe, spec)
+    free_axes(
+        model,
+        height="height" not in held,
+        width="width" not in held,
+        others=_symbolic_axes(spec),
+        outputs=not is_declared,
+    )
     metadata = _metadata(model, spec, sizes, is_fixed=bool(fixed_maps))
     reason = ""
     if spec.to is not None:
-        # What bounds the module says nothing of an image that is resized for it.
+        # What bounds the module says nothing of an image that is resized for it, and what bounds
+        # its FC head nothing of another head.
         is_resized = head_kind(spec.to).elsewhere == "resizes"
-        write_metadata(
-            model, metadata.with_sizes(SizeRange(Size(1, 1))) if is_resized else metadata
-        )
+        is_open = is_resized or bool(fixed_maps)
+        write_metadata(model, metadata.with_sizes(SizeRange(Size(1, 1))) if is_open else metadata)
         reason = convert(model, weights, name=spec.name, to=spec.to, size=spec.size)
         if not reason:
             metadata = read_metadata(model)
@@ -182,7 +192,8 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     clean_graph(model)
     write_metadata(model, metadata)
     model.producer_name, model.producer_version = "anysize", metadata.version or ""
-    return Exported(model, weights, declared, metadata, reason)
+    is_kept = spec.to is None or bool(reason)
+    return Exported(model, weights, declared, metadata, reason, held if is_kept else {})
 
 
 def _larger(size: Size) -> Size:
@@ -190,12 +201,14 @@ def _larger(size: Size) -> Size:
     return Size(min(size.height + height, MAX_SIDE), min(size.width + width, MAX_SIDE))
 
 
-def _legal_sizes(model: onnx.ModelProto, spec: ExportSpec) -> tuple[tuple[str, ...], SizeRange]:
+def _legal_sizes(
+    model: onnx.ModelProto, probe: Probe, spec: ExportSpec
+) -> tuple[tuple[str, ...], SizeRange]:
     """Return the maps whose size FC heads fix, and the legal sizes of the image."""
     intervals = {name: legal_interval(model, name, spec.size) for name in _maps(model, spec)}
     # Where there is no largest image, what is flattened was pooled to that size, whatever it was.
     fixed = {name: sizes for name, sizes in intervals.items() if sizes.maximum is not None}
-    if fixed:
+    if fixed and not any(_reaches_beyond(sizes, probe, spec) for sizes in fixed.values()):
         return tuple(fixed), functools.reduce(operator.and_, fixed.values())
     if has_paper_bins(model):  # which leave gaps between legal sizes, in no order
         return (), SizeRange(smallest_size(model, has_gaps=True))
@@ -203,6 +216,35 @@ def _legal_sizes(model: onnx.ModelProto, spec: ExportSpec) -> tuple[tuple[str, .
         return (), legal_sizes(model, spec.size)
     except DeclinedError as error:
         raise ExportError(f"{spec.name}: {str(error).partition('; ')[0]}") from error
+
+
+def _reaches_beyond(sizes: SizeRange, probe: Probe, spec: ExportSpec) -> bool:
+    """Say whether the module takes more along an axis than the sizes that keep its map.
+
+    What looks like a flatten may drop an axis of one row, and keep the columns. One that folds a
+    larger map into the batch takes it, too, and has more answers than images.
+    """
+    top, batch = sizes.maximum or sizes.minimum, BATCHES[1]
+    one = probe.output_shapes(batch, spec.size)
+    others = (
+        Size(min(top.height + 1, MAX_SIDE), spec.size.width),
+        Size(spec.size.height, min(top.width + 1, MAX_SIDE)),
+    )
+    found = [probe.output_shapes(batch, other) for other in others]
+    return any(other and [s[:1] for s in other] == [s[:1] for s in one] for other in found)
+
+
+def _held(sizes: SizeRange, probe: Probe, spec: ExportSpec) -> dict[str, str]:
+    """Say which axes of the image have one length alone, and in the module's own words why."""
+    low, top, size = sizes.minimum, sizes.maximum, spec.size
+    held = {}
+    if top is not None and low.height == top.height:
+        other = Size(size.height + 1, size.width)
+        held["height"] = f"{size.height} ({probe.refusal(other) or 'its fully connected layers'})"
+    if top is not None and low.width == top.width:
+        other = Size(size.height, size.width + 1)
+        held["width"] = f"{size.width} ({probe.refusal(other) or 'its fully connected layers'})"
+    return held
 
 
 def _symbolic_axes(spec: ExportSpec) -> dict[str, dict[int, str]]:

@@ -10,7 +10,6 @@ sizes in silence; so there are two of these traces, too, and what differs betwee
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -19,10 +18,9 @@ import onnx
 import onnx_ir as ir
 from torch import nn
 
-from anysize.errors import AnysizeError, DeclinedError, ExportError
+from anysize.errors import AnysizeError, ExportError
 from anysize.exporters.lowerings import lower_placeholders
 from anysize.exporters.sizes import (
-    HardCodedValue,
     Probe,
     drop_identity_pooling,
     free_shapes,
@@ -31,19 +29,15 @@ from anysize.exporters.sizes import (
     refuse_hard_coded,
     still_hard_coded,
 )
-from anysize.exporters.tracing import Trace, fold_batch_norm, trace
+from anysize.exporters.tracing import HeldSizeError, Trace, fold_batch_norm, trace
 from anysize.exporters.writing import ceil_mode_to_padding, strip_trace, trace_opset
 from anysize.heads import head_kind
 from anysize.sizes import Size
 from anysize.surgery import (
     HeldWeights,
-    IllegalSizeError,
-    free_numbers,
-    legal_sizes,
     reduce_mean_to_global_pool,
     reshape_to_flatten,
 )
-from anysize.surgery.graph import Graph
 from anysize.surgery.storage import LARGE_BYTES
 
 if TYPE_CHECKING:
@@ -77,45 +71,39 @@ def sizeless_graph(
         output_names=spec.output_names,
         extra_inputs=spec.extra_inputs,
     )
+    try:
+        return _static(trace_at, probe, spec, other)
+    except HeldSizeError as error:
+        try:
+            return _symbolic(trace_at, spec, other)
+        except AnysizeError as reason:
+            also = "" if str(reason) == str(error) else f"; traced with symbols instead: {reason}"
+            raise ExportError(f"{error}{also}") from error
+
+
+def _static(
+    trace_at: Callable[..., Trace], probe: Probe, spec: ExportSpec, other: Size
+) -> tuple[onnx.ModelProto, HeldWeights]:
+    """Trace the module statically: once, where the probe or the graph shows that to be enough.
+
+    Raises:
+        HeldSizeError: Something that differs between two traces cannot be freed.
+    """
     first = trace_at(spec.size, batch=BATCHES[0])
     if probe.is_size_free((BATCHES[0], spec.size), (BATCHES[1], other)):
         model, weights = _written(first, spec)
         traced = {node.name for node in first.model.graph}  # others are a lowering's
         if not any(n.op_type == "Reshape" and n.name in traced for n in model.graph.node):
             return model, weights
-    try:
-        return _freed(first, trace_at(other, batch=BATCHES[1]), spec)
-    except ExportError as error:
-        try:
-            return _symbolic(trace_at, spec, other)
-        except AnysizeError as reason:
-            raise ExportError(f"{error}; traced with symbols instead: {reason}") from error
-
-
-def _freed(first: Trace, second: Trace, spec: ExportSpec) -> tuple[onnx.ModelProto, HeldWeights]:
-    """Write the first of two traces down; the second one says what to free.
-
-    Raises:
-        ExportError: Something that differs between the traces cannot be freed.
-    """
+    second = trace_at(other, batch=BATCHES[1])
     hard_coded = hard_coded_values(first, second)
-    model, weights = _written(first, spec, lambda model: _free(model, hard_coded, first, second))
-    return model, weights
 
+    def free(model: onnx.ModelProto) -> None:
+        pool_whole_maps(model, first, second)
+        free_shapes(model, first, second)
+        refuse_hard_coded(still_hard_coded(model, hard_coded), first, second)
 
-def _free(
-    model: onnx.ModelProto, hard_coded: tuple[HardCodedValue, ...], first: Trace, second: Trace
-) -> None:
-    pool_whole_maps(model, first, second)
-    free_shapes(model, first, second)
-    left = still_hard_coded(model, hard_coded)
-    if left:
-        graph = Graph(model)
-        with contextlib.suppress(DeclinedError, IllegalSizeError):
-            sizes = legal_sizes(graph, first.size)
-            free_numbers(graph, first.size, sizes, declines=False)
-        left = still_hard_coded(model, left)
-    refuse_hard_coded(left, first, second)
+    return _written(first, spec, free)
 
 
 def _symbolic(
@@ -141,6 +129,7 @@ def _written(
     """Write a trace down, free what is hard-coded in it, and lower its placeholders."""
     weights = HeldWeights()
     model = _proto(first, weights)
+    _name_shared_axes(model, spec)
     ceil_mode_to_padding(model)
     if free is not None:
         free(model)
@@ -151,6 +140,16 @@ def _written(
     reduce_mean_to_global_pool(model)
     reshape_to_flatten(model, spec.size)
     return model, weights
+
+
+def _name_shared_axes(model: onnx.ModelProto, spec: ExportSpec) -> None:
+    """Name the axes that other inputs share with the image, so that their shapes follow it."""
+    shared = {extra.name: extra.symbols for extra in spec.extra_inputs if extra.rows is None}
+    for value in model.graph.input:
+        for axis, word in shared.get(value.name, {}).items():
+            dim = value.type.tensor_type.shape.dim[axis]
+            dim.Clear()
+            dim.dim_param = word
 
 
 def _proto(trace: Trace, weights: HeldWeights) -> onnx.ModelProto:

@@ -158,6 +158,10 @@ def keep_outputs(model: Model, outputs: Sequence[str | onnx.ValueInfoProto]) -> 
     copy.graph.node.extend(nodes)
     copy.graph.output.extend(kept)
     copy.graph.initializer.extend(t for t in model.graph.initializer if t.name in needed)
+    dropped = _initializers(model) - needed
+    for index in reversed(range(len(copy.graph.input))):  # IR 3 lists initializers twice
+        if copy.graph.input[index].name in dropped:
+            del copy.graph.input[index]
     return copy
 
 

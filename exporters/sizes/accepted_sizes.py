@@ -39,12 +39,13 @@ def accepted_sizes(
     Raises:
         ExportError: The sizes that the module takes are no set of heights by one of widths.
     """
+    top = computed.maximum or Size(MAX_SIDE, MAX_SIDE)
     beyond = computed.near(larger.height, larger.width)
-    most = MAX_SIDE if probe.is_cheap else max(larger.height, larger.width)
     if computed.maximum is None and beyond is not None and probe.accepts(beyond, 3):
         if probe.accepts(computed.minimum):
             return computed
-        most = 0
+    else:
+        beyond = Size(min(larger.height, top.height), min(larger.width, top.width))
 
     def takes_height(side: int) -> bool:
         return side in computed.heights and probe.accepts(Size(side, size.width))
@@ -52,13 +53,14 @@ def accepted_sizes(
     def takes_width(side: int) -> bool:
         return side in computed.widths and probe.accepts(Size(size.height, side))
 
-    low, top = computed.minimum, computed.maximum or Size(MAX_SIDE, MAX_SIDE)
-    mosts = min(most, top.height), min(most, top.width)
+    low = computed.minimum
     try:
-        height = _taken(takes_height, size.height, computed.heights, low.height, mosts[0])
-        width = _taken(takes_width, size.width, computed.widths, low.width, mosts[1])
+        height = _taken(takes_height, size.height, computed.heights, low.height, beyond.height)
+        width = _taken(takes_width, size.width, computed.widths, low.width, beyond.width)
     except DeclinedError as error:
         raise ExportError(f"{name}: {str(error).partition('; ')[0]}") from error
+    height = replace(height, most=min(height.most, top.height))
+    width = replace(width, most=min(width.most, top.width))
     is_bounded = min(height.most, width.most) < MAX_SIDE
     found = SizeRange(
         Size(height.least, width.least),
@@ -66,8 +68,13 @@ def accepted_sizes(
         height.steps,
         width.steps,
     )
-    low, top = found.minimum, found.maximum or found.near(larger.height, larger.width) or size
-    corners = {Size(h, w) for h in (low.height, top.height) for w in (low.width, top.width)}
+    low, most = found.minimum, found.maximum or beyond
+    heights, widths = {low.height, most.height}, {low.width, most.width}
+    corners = {
+        Size(min(h, max(beyond.height, size.height)), min(w, max(beyond.width, size.width)))
+        for h in heights
+        for w in widths
+    }
     for corner in sorted(corners):
         if not probe.accepts(corner):
             raise ExportError(
@@ -77,13 +84,23 @@ def accepted_sizes(
     return found
 
 
-def _taken(takes: Callable[[int], bool], near: int, steps: Steps, least: int, most: int) -> Sides:
-    """Find what one axis takes: most modules take a range, whose ends are found by halving."""
-    if not most:
+def _taken(takes: Callable[[int], bool], near: int, steps: Steps, least: int, beyond: int) -> Sides:
+    """Find what one axis takes: most modules take a range, whose ends are found by halving.
+
+    One that takes `beyond` has no largest side. To ask for more than that costs too much: a
+    recurrent layer runs through each column.
+    """
+    beyond = steps.from_(max(beyond, near))
+    if takes(beyond):
         return sides_taken(takes, near, 0, least=least, steps=steps)
-    end = highest(takes, near, most=most)
-    further = [step for step in STEPS if end < near + step <= most and takes(near + step)]
+    end = highest(takes, near, most=beyond)
+    further = [step for step in STEPS if near + step > end and takes(near + step)]
     if not further:
         return replace(sides_taken(takes, near, 0, least=least), most=end)
     count = max(2 * further[0], _FEWEST_SIDES)
-    return sides_taken(takes, near, count, least=least, most=most)
+    found = sides_taken(takes, near, count, least=least)
+    if found.most < MAX_SIDE:
+        return found
+    beyond = found.steps.from_(beyond)
+    most = sides_taken(takes, near, 0, least=near, steps=found.steps, most=beyond).most
+    return replace(found, most=MAX_SIDE if most == beyond else most)

@@ -17,11 +17,13 @@ import onnx
 import onnx_ir as ir
 
 from anysize.errors import ExportError
-from anysize.exporters.tracing import Trace, origin, shortened
+from anysize.exporters.tracing import HeldSizeError, Trace, origin, shortened
 
 __all__ = ["HardCodedValue", "hard_coded_values", "refuse_hard_coded", "still_hard_coded"]
 
 
+# How many times the operators a trace of a loop over the image has at least, at the larger size.
+_LOOP = 1.5
 _NUMBER = re.compile(r"[-+.\w]+")
 
 
@@ -68,22 +70,30 @@ def hard_coded_values(first: Trace, second: Trace) -> tuple[HardCodedValue, ...]
     """Compare two traces of one module.
 
     Raises:
-        ExportError: The traces have different operators: the module branches on the size.
+        HeldSizeError: The traces have different operators: the module branches on the size.
+        ExportError: The module loops over the image's cells.
     """
     nodes, others = list(first.model.graph), list(second.model.graph)
+    _refuse_loop(first, second, len(nodes), len(others))
     found: list[HardCodedValue] = []
     for node, other in zip(nodes, others, strict=False):
         if (node.domain, node.op_type) != (other.domain, other.op_type):
-            raise ExportError(
+            raise HeldSizeError(
                 f"{origin(node)}: runs {node.op_type} at {first.size} and {other.op_type} at "
                 f"{second.size}; a graph has one path for all sizes"
             )
         about = partial(HardCodedValue, node.name or "", node.op_type, origin=origin(node))
         for name, attribute in node.attributes.items():
-            ours, theirs = attribute.value, other.attributes[name].value
+            twin = other.attributes.get(name)
+            ours, theirs = attribute.value, None if twin is None else twin.value
             if ours != theirs:
                 values = shortened(ours), shortened(theirs)
                 found.append(about(attribute=name, constant="", values=values))
+        if len(node.inputs) != len(other.inputs):
+            raise HeldSizeError(
+                f"{origin(node)}: gives {node.op_type} {len(node.inputs)} inputs at {first.size} "
+                f"and {len(other.inputs)} at {second.size}; a graph has one path for all sizes"
+            )
         for value, counterpart in zip(node.inputs, other.inputs, strict=True):
             if value is None or counterpart is None:
                 continue
@@ -91,11 +101,21 @@ def hard_coded_values(first: Trace, second: Trace) -> tuple[HardCodedValue, ...]
             if difference:
                 found.append(about(attribute="", constant=value.name or "", values=difference))
     if len(nodes) != len(others):
-        raise ExportError(
+        raise HeldSizeError(
             f"the module runs {len(nodes)} operators at {first.size} and {len(others)} at "
             f"{second.size}; a graph has one path for all sizes"
         )
     return tuple(found)
+
+
+def _refuse_loop(first: Trace, second: Trace, count: int, other: int) -> None:
+    """Refuse a module that runs more operators on a larger image, which no symbol stands for."""
+    if max(count, other) > _LOOP * min(count, other):
+        raise ExportError(
+            f"the module runs {count} operators on images of {first.batch}×{first.size} and "
+            f"{other} on {second.batch}×{second.size}, so that a loop in its code counts cells; a "
+            "graph has one path for all sizes: write the loop as operations on whole tensors"
+        )
 
 
 def still_hard_coded(
@@ -118,11 +138,11 @@ def refuse_hard_coded(hard_coded: tuple[HardCodedValue, ...], first: Trace, seco
     """Refuse a graph in which a value of one trace's size is still used.
 
     Raises:
-        ExportError: There is one; the layer and its line are named.
+        HeldSizeError: There is one; the layer and its line are named.
     """
     for value in hard_coded:
         what = value.attribute or "an input"
-        raise ExportError(
+        raise HeldSizeError(
             f"{value.origin}: {value.operator} has {what} {value.values[0]} for images of "
             f"{first.batch}×{first.size} and {value.values[1]} for {second.batch}×{second.size}, "
             "and what it is of the image's batch, height and width is not known"

@@ -240,8 +240,8 @@ def _shapes(answer: object) -> tuple[tuple[int, ...], ...]:
 def _place(error: Exception) -> str:
     """Name the file and line of the user's that an exception came from."""
     frames = traceback.extract_tb(error.__traceback__)
-    library = Path(torch.__file__).parent
-    own = [f for f in frames[2:] if library not in Path(f.filename).parents]
+    others = {Path(torch.__file__).parent, Path(__file__).parents[1]}  # torch, and what watches it
+    own = [f for f in frames[2:] if others.isdisjoint(Path(f.filename).parents)]
     return f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from anysize.exporters.tracing.batch_norm import fold_batch_norm
 from anysize.exporters.tracing.gc_pause import gc_paused
+from anysize.exporters.tracing.held_size import HeldSizeError
 from anysize.exporters.tracing.local_response_norm import WholeLocalResponseNorm
 from anysize.exporters.tracing.origin import origin, shortened
 from anysize.exporters.tracing.placeholder import DOMAIN
@@ -11,6 +12,7 @@ from anysize.exporters.tracing.trace import Trace, trace
 
 __all__ = [
     "DOMAIN",
+    "HeldSizeError",
     "Trace",
     "WholeLocalResponseNorm",
     "fold_batch_norm",

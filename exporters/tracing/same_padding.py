@@ -20,7 +20,7 @@ import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch prog
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from anysize.errors import ExportError
+from anysize.exporters.tracing.held_size import HeldSizeError
 from anysize.exporters.tracing.initializers import add_initializer
 from anysize.exporters.tracing.origin import origin
 from anysize.exporters.tracing.placeholder import is_placeholder, placeholder
@@ -67,7 +67,8 @@ class WholePadding(TorchFunctionMode):
     """While active, `F.pad` of maps by a constant is one operator, numbered by its turn.
 
     Attributes:
-        calls: What was padded, by that number.
+        calls: What was padded, by that number; one that crops, or whose sides are symbols, takes a
+            number and is left to PyTorch.
     """
 
     def __init__(self) -> None:
@@ -89,12 +90,13 @@ class WholePadding(TorchFunctionMode):
         value: float | None = None,
     ) -> Tensor:
         pads = [*pad, 0, 0][:4] if len(pad) == 2 else list(pad)
-        known = all(isinstance(side, int) and side >= 0 for side in pads)
-        if mode != "constant" or input.dim() != 4 or len(pads) != 4 or not known:
+        if mode != "constant" or input.dim() != 4 or len(pads) != 4:
             return F.pad(input, pad, mode, value)
         left, right, top, bottom = pads
         height, width = input.shape[2:]
         self.calls.append(_Padded((height, width), (top, left), (bottom, right)))
+        if not all(isinstance(side, int) and side >= 0 for side in pads):
+            return F.pad(input, pad, mode, value)
         whole = torch.ops.anysize.pad2d.default
         return whole(input, pads, float(value or 0.0), len(self.calls) - 1)  # type: ignore[no-any-return]
 
@@ -107,46 +109,56 @@ def translate_pad(maps: Any, pads: Sequence[int], value: float, number: int) -> 
     return _PLACEHOLDER(maps, pads=list(pads), value=value, number=number)
 
 
-def write_padding(model: ir.Model, module: nn.Module, examples: Sequence[Tensor]) -> None:
+def write_padding(
+    model: ir.Model, module: nn.Module, examples: Sequence[Tensor], *, image: int = 0
+) -> None:
     """Replace, in place, every padding of a traced graph by what ONNX has for it.
 
     Args:
         model: Traced under `WholePadding`.
         module: What was traced.
-        examples: What it was traced with; the image first.
+        examples: What it was traced with.
+        image: Which of them is the image.
 
     Raises:
-        ExportError: A padding depends on the size in another way; layer and line are named.
+        HeldSizeError: A padding depends on the size in another way; layer and line are named.
     """
     nodes = [node for node in model.graph if is_placeholder(node, _PAD)]
     if not nodes:
         return
-    runs = list(_watched(module, examples))
+    runs = list(_watched(module, examples, image))
     for node in nodes:
         number = node.attributes.get_int("number", 0)
         if any(len(calls) != len(runs[0]) for calls in runs):
-            raise ExportError(
+            raise HeldSizeError(
                 f"{origin(node)}: pads at some sizes of the image and not at others; a graph has "
                 "one path for all sizes: pad at every size, by 0 where nothing is missing"
             )
         _write(node, [calls[number] for calls in runs])
 
 
-def _watched(module: nn.Module, examples: Sequence[Tensor]) -> Iterator[list[_Padded]]:
+def _watched(module: nn.Module, examples: Sequence[Tensor], place: int) -> Iterator[list[_Padded]]:
     """Yield what is padded at the traced size and, where the module takes them, at larger ones."""
-    image, *rest = (example.to("meta") for example in examples)
+    inputs = [example.to("meta") for example in examples]
     tensors = [*module.named_parameters(), *module.named_buffers()]
     state = {name: tensor.detach().to("meta") for name, tensor in tensors}
-    batch, channels, height, width = image.shape
+    height, width = inputs[place].shape[2:]
     for down, across in ((0, 0), *_LARGER):
-        larger = image.new_empty(batch, channels, height + down, width + across)
+        larger = [_grown(one, (height, width), (down, across)) for one in inputs]
         watch = WholePadding()
         try:
             with torch.no_grad(), torch.device("meta"), watch:
-                torch.func.functional_call(module, state, (larger, *rest))
+                torch.func.functional_call(module, state, tuple(larger))
         except Exception:  # noqa: S112 - the module's own code raises what it likes
             continue
         yield watch.calls
+
+
+def _grown(value: Tensor, sides: tuple[int, int], by: tuple[int, int]) -> Tensor:
+    """Make the image, or what has its sides, larger; leave all else as it is."""
+    if value.dim() < 2 or tuple(value.shape[-2:]) != sides:
+        return value
+    return value.new_empty(*value.shape[:-2], sides[0] + by[0], sides[1] + by[1])
 
 
 def _write(node: ir.Node, calls: Sequence[_Padded]) -> None:
@@ -160,7 +172,7 @@ def _write(node: ir.Node, calls: Sequence[_Padded]) -> None:
     )
     if not is_same:
         one, other = calls[0], next(call for call in calls if _amount(call) != _amount(calls[0]))
-        raise ExportError(
+        raise HeldSizeError(
             f"{origin(node)}: pads a map of {one.sides[0]}x{one.sides[1]} by {_amount(one)} and "
             f"one of {other.sides[0]}x{other.sides[1]} by {_amount(other)} (top, left, bottom, "
             "right), which is not the `same` padding of undilated windows that touch, and nothing "

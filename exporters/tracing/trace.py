@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from anysize.errors import ExportError
-from anysize.exporters.inputs import InputSpec, example_inputs
+from anysize.exporters.inputs import InputSpec, example_inputs, in_order
 from anysize.exporters.tracing.batch_norm import batch_norm_translations
 from anysize.exporters.tracing.constant_weights import fold_weights
 from anysize.exporters.tracing.layer_names import name_layers
@@ -72,13 +72,11 @@ def _dynamic_shapes(
     auto = torch.export.Dim.AUTO
     image = {axis: auto for axis, word in _AXES.items() if word in free}
     fixed = set(_AXES.values()) - set(free)
-    return (
-        image,
-        *(
-            {axis: auto for axis, word in spec.symbols.items() if word not in fixed}
-            for spec in extra_inputs
-        ),
-    )
+
+    def of(spec: InputSpec) -> dict[int, Any]:
+        return {axis: auto for axis, word in spec.symbols.items() if word not in fixed}
+
+    return in_order(image, extra_inputs, of)
 
 
 def _root_cause(error: BaseException) -> str:
@@ -103,7 +101,7 @@ def trace(
 ) -> Trace:
     """Trace `module` in evaluation mode on an image of (batch, channels, height, width).
 
-    `extra_inputs` follow the image as positional arguments. The axes `free` of the image, of
+    `extra_inputs` stand beside the image as positional arguments. The axes `free` of the image, of
     `batch`, `height` and `width`, are symbols; all axes are numbers where there are none.
 
     Weights are not copied. Operators that torch.onnx would hard-code stay as placeholders, see
@@ -123,7 +121,7 @@ def trace(
         "verbose": False,
         "optimize": True,
         "opset_version": opset,
-        "input_names": ["input", *(spec.name for spec in extra_inputs)],
+        "input_names": list(in_order("input", extra_inputs, lambda spec: spec.name)),
         "output_names": list(output_names),
         "custom_translation_table": translation_table() | batch_norm_translations(),
     }
@@ -150,7 +148,8 @@ def trace(
     if program is None:  # documented for dynamo=False only
         raise ExportError(f"torch.onnx returned no graph for {type(module).__name__}")
     for axis, word in _AXES.items():
-        length = (program.model.graph.inputs[0].shape or ())[axis]
+        (image,) = (value for value in program.model.graph.inputs if value.name == "input")
+        length = (image.shape or ())[axis]
         if word in free and isinstance(length, int):
             raise ExportError(
                 f"torch.export takes the {word} for {length}, whatever the image's is"
@@ -158,5 +157,6 @@ def trace(
     parameters = (*module.named_parameters(), *module.named_buffers())
     name_layers(program.model, [name for name, _ in parameters])
     fold_weights(program.model)
-    write_padding(program.model, module, examples)
+    place = [value.name for value in program.model.graph.inputs].index("input")
+    write_padding(program.model, module, examples, image=place)
     return Trace(program.model, batch, size)

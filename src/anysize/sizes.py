@@ -195,21 +195,21 @@ class SizeRange:
         )
 
     def __str__(self) -> str:
-        text = f"{self.minimum} to {self.maximum}" if self.maximum else f"{self.minimum} and up"
-        if self.maximum and max(self.maximum.height, self.maximum.width) == MAX_SIDE:
-            low, top = self.minimum, self.maximum
-            pairs = (("height", low.height, top.height), ("width", low.width, top.width))
-            text = ", ".join(f"{name} {_side_text(*ends)}" for name, *ends in pairs)
+        top = self.maximum
+        if top is not None and MAX_SIDE in (top.height, top.width):
+            height = _sides(self.minimum.height, top.height, self.heights)
+            return f"height {height}, width {_sides(self.minimum.width, top.width, self.widths)}"
+        text = f"{self.minimum} to {top}" if top else f"{self.minimum} and up"
         if self.heights == self.widths:
             return text if self.heights.is_any else f"{text}, {self.heights}"
         return f"{text}, heights {self.heights}, widths {self.widths}"
 
 
-def _side_text(least: int, most: int) -> str:
-    """Write the sides that one axis takes; `MAX_SIDE` is no bound."""
-    if most == MAX_SIDE:
-        return f"{least} and up"
-    return str(least) if least == most else f"{least} to {most}"
+def _sides(least: int, most: int, steps: Steps) -> str:
+    if least == most:
+        return str(least)
+    text = f"{least} and up" if most == MAX_SIDE else f"{least} to {most}"
+    return text if steps.is_any else f"{text} in {steps}"
 
 
 def parse_sizes(text: str) -> tuple[Size, ...]:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 
 import onnx
 
 from anysize.sizes import Size
-from anysize.surgery.graph import Edits, Graph, Model, attribute, inferred, unique_name
+from anysize.surgery.graph import (
+    Edits,
+    Graph,
+    Model,
+    attribute,
+    image_input,
+    inferred,
+    unique_name,
+)
 from anysize.surgery.passes.result import PassResult, applied, refused
-from anysize.surgery.shapes import Shape, infer_shapes, trained_size
+from anysize.surgery.shapes import IllegalSizeError, Shape, infer_shapes, trained_size
 
 __all__ = ["reduce_mean_to_global_pool"]
 
@@ -35,9 +44,6 @@ def reduce_mean_to_global_pool(model: Model, size: Size | None = None) -> PassRe
 
     Returns:
         What was replaced, or why nothing was.
-
-    Raises:
-        IllegalSizeError: The graph does not take images of `size`.
     """
     graph = Graph.of(model)
     candidates = [i for i, node in enumerate(graph.nodes) if node.op_type == "ReduceMean"]
@@ -70,7 +76,9 @@ def reduce_mean_to_global_pool(model: Model, size: Size | None = None) -> PassRe
 def _shapes(graph: Graph, size: Size | None) -> Mapping[str, Shape]:
     """Return the shape of each tensor; with a 0 for each length that is not known."""
     if size is not None:
-        return infer_shapes(graph, size)
+        batch = max(image_input(graph.model).type.tensor_type.shape.dim[0].dim_value, 1)
+        with contextlib.suppress(IllegalSizeError):  # something else is built in
+            return infer_shapes(graph, size, batch)
     declared = {
         name: value.type.tensor_type.shape.dim
         for name, value in inferred(graph).items()

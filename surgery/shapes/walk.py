@@ -23,6 +23,7 @@ from anysize.surgery.graph import (
     image_layout,
     inlined,
     opset_version,
+    required_inputs,
 )
 from anysize.surgery.shapes.folding import NodeFolder
 from anysize.surgery.shapes.rules import Shape, output_shape
@@ -122,6 +123,7 @@ class ShapeWalk:
             if index in wanted or not names
         ]
         self._image = image_input(model)
+        self._inputs = [value for value in required_inputs(model) if value != self._image]
         self._layout = image_layout(graph)
         self._opsets = list(model.opset_import)
         self._schemas: dict[tuple[str, str], onnx.defs.OpSchema | None] = {}
@@ -171,9 +173,23 @@ class ShapeWalk:
                 f"expected a number in axis {axis}"
             )
         run.shapes[self._image.name] = self._layout.shape(batch, channels, size)
+        for value in self._inputs:
+            shape = self._beside(value, batch, size)
+            if shape is not None:
+                run.shapes[value.name] = shape
         run.most_elements = _MOST_FOR_ONE * math.prod(run.shapes[self._image.name])
         run.most_elements += self._elements + _MOST_ANYWAY
         return run
+
+    def _beside(self, value: onnx.ValueInfoProto, batch: int, size: Size) -> Shape | None:
+        """Return the shape of an input that shares axes with the image; None where one is open."""
+        lengths = {"batch": batch, "height": size.height, "width": size.width}
+        image = self._layout.shape(batch, 0, size)
+        for dim, length in zip(self._image.type.tensor_type.shape.dim, image, strict=True):
+            lengths |= {dim.dim_param: length} if dim.dim_param else {}
+        dims = value.type.tensor_type.shape.dim
+        shape = [lengths.get(dim.dim_param, dim.dim_value) for dim in dims]
+        return tuple(shape) if all(shape) else None
 
     def advance(self, step: ShapeStep, run: ShapeRun) -> None:
         """Work out what a node makes.

@@ -134,7 +134,7 @@ def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Re
     if own == FC:
         return reference(said.head, lambda: ModuleFc(module, name=name))
     try:
-        return reference(said.head, lambda: _eager_halves(candidate, module, name))
+        return reference(said.head, lambda: _eager_halves(candidate, module, name, said.head))
     except SourceError:
         # One feature map does not lead to all outputs; one may lead to each.
         outputs = candidate.graph.output
@@ -146,7 +146,7 @@ def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Re
         part = OneOutput(module, place)
         is_kept = head_kind(said.head).elsewhere == "pools" or is_map(output)
         head = said.head if is_kept else "gap"
-        halves = partial(_eager_halves, candidate, part, name or module_name(module))
+        halves = partial(_eager_halves, candidate, part, name or module_name(module), head)
         made = reference(head, halves, "map")
         parts.append(Part(made, (output.name,)))
     return SeveralHeads(parts, outputs=[output.name for output in outputs])
@@ -160,7 +160,9 @@ def _adds_outputs(module: nn.Module, candidate: onnx.ModelProto) -> bool:
     return own is not None and len(own) != len(candidate.graph.output)
 
 
-def _eager_halves(candidate: onnx.ModelProto, module: nn.Module, name: str) -> EagerFc:
+def _eager_halves(
+    candidate: onnx.ModelProto, module: nn.Module, name: str, head: str | None
+) -> EagerFc:
     """Cut a module that was exported with another head than its own."""
     from anysize.surgery import image_input, trained_size
     from anysize.surgery.graph import image_layout
@@ -174,7 +176,13 @@ def _eager_halves(candidate: onnx.ModelProto, module: nn.Module, name: str) -> E
         )
     axis = image_layout(candidate).channels
     channels = image_input(candidate).type.tensor_type.shape.dim[axis].dim_value
-    return EagerFc(module, size=size, channels=channels, name=name)
+    return EagerFc(
+        module,
+        size=size,
+        channels=channels,
+        name=name,
+        slides_windows=not head_kind(head).averages_map,
+    )
 
 
 def _is_fully_convolutional(candidate: onnx.ModelProto) -> bool:

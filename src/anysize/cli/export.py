@@ -43,6 +43,21 @@ def export(
     size: TrainingSize = None,
     min_size: MinSize = None,
     max_size: MaxSize = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="NAME:SHAPE",
+            help="An input beside the image, its axes without the batch: facts:4, or "
+            "right:3,height,width. Once for each.",
+        ),
+    ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The argument that is the image; the first one by default."
+        ),
+    ] = None,
     opset: Annotated[int, typer.Option(help="ONNX operator set to write, 13 to 24.")] = 18,
     half: Annotated[
         bool, typer.Option("--half", help="Weights and body in float16; input and output float32.")
@@ -99,11 +114,21 @@ def export(
                 roi=roi,
                 sampling_ratio=sampling_ratio,
             ),
+            inputs=_shapes(inputs or []),
+            image=image,
             progress=show,
         )
     for line in done.notes:
         note(line)
     result(done.summary())
+
+
+def _shapes(texts: list[str]) -> dict[str, tuple[int | str, ...]]:
+    if not texts:
+        return {}
+    from anysize.exporters import input_shape
+
+    return dict(input_shape(text) for text in texts)
 
 
 def _levels(text: str | None) -> tuple[int, ...] | None:

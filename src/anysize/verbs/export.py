@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +15,7 @@ from anysize.verbs.export_proof import unproved, verified, verify_export
 from anysize.verbs.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from anysize.exporters import InputSpec
     from anysize.models import HeadOptions, ResolvedModel
@@ -76,6 +77,9 @@ def export(
     external_data: Literal["auto", "always", "never"] = "auto",
     verify: bool = True,
     options: HeadOptions | None = None,
+    inputs: Mapping[str, Sequence[int | str]] | None = None,
+    example_inputs: Sequence[Tensor] | Mapping[str, Tensor] | None = None,
+    image: str | None = None,
     progress: Progress = silent,
 ) -> ExportResult:
     """Export a model to an ONNX file whose batch, height and width are symbolic.
@@ -102,6 +106,11 @@ def export(
         verify: Compare the file with the eager module, in float64 terms, at the sizes `auto`, on
             ONNX Runtime's CPU provider, before it appears.
         options: For a zoo name, choices within the head, such as the levels of a pyramid.
+        inputs: The module's arguments beside the image: name → axes without the batch, which are
+            numbers, `height` or `width`.
+        example_inputs: Tensors with the image among them instead, by position or by name; one with
+            the image's height and width follows them. The image's size is the training size.
+        image: The argument that is the image; the first one that is not in `inputs`, by default.
         progress: Told how far it is.
 
     Raises:
@@ -121,7 +130,7 @@ def export(
     if isinstance(source, str) and ":" not in source:
         choose_head(source, head)
     # What can be refused without torch, which takes seconds to load, has been by now.
-    from anysize.exporters import ExportSpec, export_module, output_names
+    from anysize.exporters import ExportSpec, described, export_module, output_names
     from anysize.surgery import save_model
     from anysize.validators.references import own_output_names
 
@@ -129,7 +138,16 @@ def export(
     with staged_output(output) as staged:
         progress(0, 2, "building the model")
         model = _resolve(source, head=head, weights=weights, size=size, seed=seed, options=options)
-        channels, extra = _image_channels(model), _extra_inputs(model.module)
+        if example_inputs is not None:
+            inputs, image, own = described(example_inputs, model.module, image)
+            model = replace(model, training_size=size or own)
+        channels = _image_channels(model)
+        extra = _extra_inputs(model.module, inputs or {}, image)
+        if extra and to is not None:
+            raise UsageError(
+                f"head {to}: converts modules that take an image alone, and this one takes "
+                f"{', '.join(one.name for one in extra)}, too; leave --head out"
+            )
         spec = ExportSpec(
             name=model.name,
             head=model.head,
@@ -157,6 +175,7 @@ def export(
         sizes, kind = exported.sizes, exported.metadata.head or ""
         names = tuple(value.name for value in exported.model.graph.output)
         notes = _notes(model.name, kind, sizes, to, exported.not_converted)
+        notes += _axes_note(model.name, exported.held)
         del exported  # the weights are on disk now
         report = None
         if verify:
@@ -243,11 +262,24 @@ def _image_channels(model: ResolvedModel) -> int:
     return model.channels
 
 
-def _extra_inputs(module: nn.Module) -> tuple[InputSpec, ...]:
-    from anysize.exporters import ROIS
+def _extra_inputs(
+    module: nn.Module, given: Mapping[str, Sequence[int | str]], image: str | None
+) -> tuple[InputSpec, ...]:
+    from anysize.exporters import ROIS, named_inputs
 
     names = getattr(module, "input_names", ("input",))
-    return (ROIS,) if isinstance(names, tuple) and names[1:] == (ROIS.name,) else ()
+    if isinstance(names, tuple) and names[1:] == (ROIS.name,) and not given:
+        return (ROIS,)
+    return named_inputs(module, {name: tuple(axes) for name, axes in given.items()}, image)
+
+
+def _axes_note(name: str, held: Mapping[str, str]) -> tuple[str, ...]:
+    """Say which axes are free and what holds the others; nothing where all are free."""
+    if not held:
+        return ()
+    free = [axis for axis in ("batch", "height", "width") if axis not in held]
+    fixed = "; ".join(f"{axis} is fixed at {why}" for axis, why in held.items())
+    return (f"{name}: free axes: {', '.join(free)}; {fixed}",)
 
 
 def _notes(

@@ -35,7 +35,7 @@ def inspect(model: Path | str, sizes: Sequence[Size] = ()) -> Inspection:
         AnysizeError: A subclass says what cannot be used.
     """
     from anysize import surgery
-    from anysize.surgery.graph import image_layout, opset_version
+    from anysize.surgery.graph import image_layout, opset_version, required_inputs
 
     path = Path(model)
     graph = surgery.load_model(path, weights="in_file")
@@ -45,10 +45,11 @@ def inspect(model: Path | str, sizes: Sequence[Size] = ()) -> Inspection:
     facts = tuple(_head_facts(head) for head in heads)
     layout = image_layout(graph)
     order = "" if layout.is_channels_first else f", {layout.words}"
+    image = surgery.image_input(graph)
     return Inspection(
         path=path,
         opset=opset_version(graph),
-        input=_describe(surgery.image_input(graph)) + order,
+        input=_describe(image) + order,
         outputs=tuple(_describe(output) for output in graph.graph.output),
         nodes=len(graph.graph.node),
         weights=_count_weights(graph),
@@ -65,6 +66,7 @@ def inspect(model: Path | str, sizes: Sequence[Size] = ()) -> Inspection:
             else ()
         ),
         further_heads=facts[1:],
+        further_inputs=tuple(_describe(one) for one in required_inputs(graph) if one != image),
     )
 
 

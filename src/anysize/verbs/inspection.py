@@ -71,6 +71,7 @@ class Inspection:
         sizes: The sizes that were asked about.
         advice: Command lines that go on from here.
         further_heads: FC heads on other feature maps.
+        further_inputs: Name and shape of every input beside the image.
     """
 
     path: Path
@@ -88,6 +89,7 @@ class Inspection:
     sizes: tuple[SizeFacts, ...]
     advice: tuple[str, ...]
     further_heads: tuple[HeadFacts, ...] = ()
+    further_inputs: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return the facts as JSON, sizes as HEIGHTxWIDTH."""
@@ -104,7 +106,7 @@ class Inspection:
             str(self.path),
             f"  opset {self.opset}, {self.nodes} nodes, {self.weights:,} weights",
             *([f"  says    {recorded}"] if recorded else []),
-            f"  input   {self.input}",
+            *(f"  input   {line}" for line in (self.input, *self.further_inputs)),
             *(f"  output  {output}" for output in self.outputs),
             f"  trained at {self.training_size or 'a size that the file does not tell'}",
             *(f"  head    {line}" for line in self._describe_heads()),

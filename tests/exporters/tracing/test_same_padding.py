@@ -56,6 +56,11 @@ def node_of(model, operator):
     return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
 
 
+def to_a_multiple(_net, x):
+    # At 24×24 the map has even sides.
+    return F.pad(x, (0, -x.shape[3] % 2, 0, -x.shape[2] % 2)).relu()
+
+
 FOLLOWS = {
     "convolution": lambda net, x: net.conv(same(x, 5, 2)),
     "maximum": lambda net, x: F.max_pool2d(same(x, 3, 2, value=-math.inf), 3, 2),
@@ -68,6 +73,10 @@ FOLLOWS = {
     "zeros before a maximum of what is below": lambda _, x: F.max_pool2d(
         F.pad(-x.abs() - 1, (1, 1, 1, 1)), 3, 2
     ),
+    "to a multiple": to_a_multiple,
+    "dilated": lambda net, x: F.conv2d(same(x, 5, 2, dilation=2), net.conv.weight, None, 2, 0, 2),
+    "windows with gaps": lambda _, x: F.max_pool2d(same(x, 2, 3, value=-math.inf), 2, 3),
+    "a maximum of zeros": lambda _, x: F.max_pool2d(same(-x.abs() - 1, 3, 2), 3, 2),
     "constants before something else": lambda net, x: F.pad(x, (1, 2, 0, 1), value=2.0).relu(),
 }
 
@@ -142,27 +151,12 @@ def test_what_an_average_pads_is_counted_as_pytorch_counts_it():
     assert node_of(model, "AveragePool")["count_include_pad"] == 1
 
 
-def to_a_multiple(_net, x):
-    # At 24×24 and at the size that export compares it with, 93×130, the map has even sides.
-    return F.pad(x, (0, -x.shape[3] % 2, 0, -x.shape[2] % 2)).relu()
-
-
 def at_odd_sizes(net, x):
     return net.conv(F.pad(x, (0, 1, 0, 1)) if x.shape[2] % 2 else x)
 
 
 REFUSED = {
-    "to a multiple": (to_a_multiple, "which is not the `same` padding"),
     "at odd sizes only": (at_odd_sizes, "one path for all sizes"),
-    "dilated": (
-        lambda net, x: F.conv2d(same(x, 5, 2, dilation=2), net.conv.weight, None, 2, 0, 2),
-        "undilated",
-    ),
-    "windows with gaps": (
-        lambda net, x: F.max_pool2d(same(x, 2, 3, value=-math.inf), 2, 3),
-        "windows that touch",
-    ),
-    "a maximum of zeros": (lambda net, x: F.max_pool2d(same(x, 3, 2), 3, 2), "not the `same`"),
 }
 
 

@@ -7,7 +7,7 @@ that works cell by cell, since the average of one cell is the cell.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
 from anysize.errors import DeclinedError
@@ -23,7 +23,8 @@ _TRANSPARENT = frozenset(
     }
 )  # fmt: skip
 _ADAPTIVE = frozenset({"adaptive_avg_pool2d", "adaptive_max_pool2d"})
-_AVERAGES = frozenset({"adaptive_avg_pool2d", "avg_pool2d", "mean"})
+_WINDOWS = frozenset({"avg_pool2d"})
+_AVERAGES = _WINDOWS | {"adaptive_avg_pool2d", "mean"}
 _TAILS = frozenset({"argmax", "log_softmax", "softmax"})
 _RESHAPES = frozenset({"flatten", "reshape", "unflatten", "view"})
 
@@ -58,8 +59,13 @@ class _Step:
     made_at: int
 
 
-def find_cut(recording: Recording) -> Cut:
+def find_cut(recording: Recording, *, slides_windows: bool = False) -> Cut:
     """Find the feature map of a classifier and where its head begins.
+
+    Args:
+        recording: One forward pass.
+        slides_windows: An average over a window, which happens to be the whole map, is a layer of
+            the features, that slides over a larger map; it stands for a global one otherwise.
 
     Raises:
         DeclinedError: No one map dominates the outputs, or the head behind it has convolutions or
@@ -73,7 +79,8 @@ def find_cut(recording: Recording) -> Cut:
     first = last = maps[-1]
     while first > 0 and _is_transparent(recording, chain[first - 1], chain[first]):
         first -= 1
-    pooled = _averaged(recording, chain, first, last)
+    averages = _AVERAGES - _WINDOWS if slides_windows else _AVERAGES
+    pooled = _averaged(recording, chain, first, last, averages)
     entry = first
     if pooled is not None:
         first, entry = pooled
@@ -133,7 +140,11 @@ def _is_transparent(recording: Recording, before: _Step, after: _Step) -> bool:
 
 
 def _averaged(
-    recording: Recording, chain: tuple[_Step, ...], first: int, last: int
+    recording: Recording,
+    chain: tuple[_Step, ...],
+    first: int,
+    last: int,
+    averages: Set[str],
 ) -> tuple[int, int] | None:
     """Find an average over the whole map: the places of the map and of its average in the chain.
 
@@ -141,7 +152,7 @@ def _averaged(
     """
     shapes, calls = recording.shapes, recording.calls
     made = chain[first]
-    if first > 0 and shapes[made.value][2:] == (1, 1) and calls[made.made_at].name in _AVERAGES:
+    if first > 0 and shapes[made.value][2:] == (1, 1) and calls[made.made_at].name in averages:
         before = first - 1
         return (before, first) if calls[made.made_at].inputs == (chain[before].value,) else None
     for place in range(last + 1, len(chain)):

@@ -47,6 +47,8 @@ class EagerFc:
         name: How reports call it; its own name by default.
         size: The training size.
         channels: Channels of the image.
+        slides_windows: An average over a window as large as the trained map belongs to the
+            features, where it slides; it is a global one otherwise.
 
     Attributes:
         name: See above.
@@ -56,11 +58,19 @@ class EagerFc:
         SourceError: The module has no such halves, or they do not give what the whole gives.
     """
 
-    def __init__(self, module: nn.Module, *, size: Size, channels: int, name: str = "") -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        size: Size,
+        channels: int,
+        name: str = "",
+        slides_windows: bool = False,
+    ) -> None:
         self.name = name or module_name(module)
         self._pair = ModulePair(module, name=self.name)
         self._sides = (channels, size.height, size.width)
-        self._cut = self._find(module, size)
+        self._cut = self._find(module, size, slides_windows=slides_windows)
         self.window = self._cut.window
         self._check(size)
 
@@ -91,10 +101,11 @@ class EagerFc:
         """Drop the float64 copy."""
         self._pair.close()
 
-    def _find(self, module: nn.Module, size: Size) -> Cut:
+    def _find(self, module: nn.Module, size: Size, *, slides_windows: bool) -> Cut:
         dtype = next((p.dtype for p in module.parameters()), torch.float32)
         try:
-            return find_cut(record(module, (_BATCH, *self._sides), dtype))
+            recording = record(module, (_BATCH, *self._sides), dtype)
+            return find_cut(recording, slides_windows=slides_windows)
         except DeclinedError as exc:
             raise SourceError(f"reference {self.name}: {exc}; {_WAY_OUT}") from exc
         except Exception as exc:  # the module's own code raises what it likes

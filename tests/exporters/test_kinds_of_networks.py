@@ -1,0 +1,213 @@
+"""Kinds of networks whose trace holds numbers of its image: each is right at other sizes, too."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+
+from anysize.exporters import ExportSpec, export_module
+from anysize.sizes import Size
+
+ort.set_default_logger_severity(4)
+CASES = ((1, 24, 24), (2, 33, 51), (3, 24, 24), (1, 66, 41), (3, 40, 72))
+
+
+class Net(nn.Module):
+    """A convolution of stride 2, what is between, and a linear layer over the last axis."""
+
+    def __init__(self, between, layers=(), features=8):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, 2, 1)
+        self.layers = nn.ModuleDict(dict(layers))
+        self.between = between
+        self.fc = nn.Linear(features, 5)
+
+    def forward(self, x):
+        return self.fc(self.between(torch.relu(self.conv(x)), **self.layers))
+
+
+def recurrent(x, rnn):
+    return rnn(x.mean(2).transpose(1, 2))[0].mean(1)
+
+
+def last_state(x, rnn):
+    _, (hidden, _) = rnn(x.mean(3).permute(2, 0, 1))
+    return hidden[-1]
+
+
+def tokens(x):
+    return x.flatten(2).transpose(1, 2)
+
+
+def with_token(x, attention, token):
+    cells = tokens(x)
+    cells = torch.cat([token(cells[:, :1] * 0), cells], 1)
+    return attention(cells, cells, cells, need_weights=False)[0][:, 0]
+
+
+def over_cells(x, attention):
+    cells = tokens(x)
+    return attention(cells, cells, cells)[0].mean(1)
+
+
+class Positions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(1, 8, 6, 6))
+
+    def forward(self, x, mode="bilinear"):
+        return x + F.interpolate(self.table, size=x.shape[2:], mode=mode, align_corners=False)
+
+
+def coordinates(x):
+    n, _, h, w = x.shape
+    down = torch.linspace(-1, 1, h).view(1, 1, h, 1).expand(n, 1, h, w)
+    across = torch.linspace(0, 1, w, dtype=x.dtype, device=x.device).view(1, 1, 1, w)
+    return torch.cat([x, down, across.expand(n, 1, h, w)], 1).relu().mean((2, 3))
+
+
+def rows(x):
+    places = torch.arange(x.shape[2], dtype=torch.float32) / x.shape[2]
+    return (x * places.view(-1, 1)).mean((2, 3))
+
+
+def grid(x):
+    h, w = x.shape[2:]
+    down, across = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+    return (x * torch.sin(down + 2 * across)).mean((2, 3))
+
+
+def by_size(x):
+    n, c = x.size(0), x.size(1)
+    cells = x.size(2) * x.size(3)
+    return x.view(n, c, cells).sum(2) / cells
+
+
+def half(x):
+    return x[:, :, : x.shape[2] // 2].mean((2, 3)) - x[:, :, :, x.shape[3] // 2 :].mean((2, 3))
+
+
+def centre(x):
+    return x[:, :, x.shape[2] // 2, x.shape[3] // 2]
+
+
+def unshuffled(x, conv):
+    h, w = x.shape[2] // 2 * 2, x.shape[3] // 2 * 2
+    return conv(F.pixel_unshuffle(x[:, :, :h, :w], 2)).mean((2, 3))
+
+
+def skip(x, down, up):
+    low = torch.relu(down(x))
+    return up(torch.cat([x, F.interpolate(low, size=x.shape[2:])], 1)).relu().mean((2, 3))
+
+
+def scaled(x, down):
+    low = F.interpolate(down(x), scale_factor=2.0, mode="nearest")
+    return (x[:, :, : low.shape[2], : low.shape[3]] + low[:, :, : x.shape[2], : x.shape[3]]).mean(
+        (2, 3)
+    )
+
+
+def fused(x, a, b, c):
+    high, middle, low = x, torch.relu(a(x)), torch.relu(b(torch.relu(a(x))))
+    size = high.shape[-2:]
+    up = [
+        F.interpolate(one, size=size, mode="bilinear", align_corners=False) for one in (middle, low)
+    ]
+    return torch.relu(c(high + up[0] + up[1])).mean((2, 3))
+
+
+def split_sides(x):
+    h, w = x.shape[2:]
+    rows, columns = torch.split(torch.cat([x.mean(3), x.mean(2)], 2), [h, w], 2)
+    return (x * rows.sigmoid()[..., None] * columns.sigmoid()[:, :, None]).mean((2, 3))
+
+
+def logarithm(x):
+    return torch.logsumexp(x.flatten(2), 2) - math.log(x.shape[2] * x.shape[3])
+
+
+def root(x):
+    cells = tokens(x)
+    return (torch.bmm(cells.transpose(1, 2), cells) / math.sqrt(cells.shape[1])).mean(2)
+
+
+def everything(x):
+    """What only a symbolic trace takes, and what it fails on, in one."""
+    x = F.avg_pool2d(x * torch.linspace(0, 1, x.shape[3]), x.shape[2:])
+    return x.flatten(1)
+
+
+def maxima(x):
+    x = x * torch.linspace(0, 1, x.shape[3])
+    return F.max_pool2d(x, (x.size(2), x.size(3))).flatten(1)
+
+
+def conv(*args, **kwargs):
+    return nn.Conv2d(*args, **kwargs)
+
+
+KINDS = {
+    "gru": (recurrent, {"rnn": nn.GRU(8, 8, batch_first=True)}),
+    "lstm": (recurrent, {"rnn": nn.LSTM(8, 8, batch_first=True)}),
+    "two layers": (recurrent, {"rnn": nn.GRU(8, 8, num_layers=2, batch_first=True)}),
+    "bidirectional": (recurrent, {"rnn": nn.LSTM(8, 8, batch_first=True, bidirectional=True)}, 16),
+    "last state": (last_state, {"rnn": nn.LSTM(8, 8)}),
+    "attention": (over_cells, {"attention": nn.MultiheadAttention(8, 2, batch_first=True)}),
+    "class token": (
+        with_token,
+        {"attention": nn.MultiheadAttention(8, 2, batch_first=True), "token": nn.Linear(8, 8)},
+    ),
+    "resized positions": (lambda x, p: p(x).relu().mean((2, 3)), {"p": Positions()}),
+    "coordinates": (coordinates, {}, 10),
+    "rows": (rows, {}),
+    "grid": (grid, {}),
+    "variance": (lambda x: x.var((2, 3)), {}),
+    "deviation": (lambda x: torch.std(x.flatten(2), 2, unbiased=False), {}),
+    "by size": (by_size, {}),
+    "half": (half, {}),
+    "centre": (centre, {}),
+    "unshuffled": (unshuffled, {"conv": conv(32, 8, 3, padding=1)}),
+    "skip": (skip, {"down": conv(8, 8, 3, 2, 1), "up": conv(16, 8, 3, padding=1)}),
+    "scaled": (scaled, {"down": conv(8, 8, 3, 2, 1)}),
+    "fused": (
+        fused,
+        {"a": conv(8, 8, 3, 2, 1), "b": conv(8, 8, 3, 2, 1), "c": conv(8, 8, 1)},
+    ),
+    "split sides": (split_sides, {}),
+    "logarithm": (logarithm, {}),
+    "view": (lambda x: F.adaptive_avg_pool2d(x, 1).view(x.size(0), -1), {}),
+    "view of cells": (lambda x: x.view(x.size(0), 8, -1).amax(2), {}),
+    "cells first": (lambda x: tokens(x).reshape(-1, 8).view(x.shape[0], -1, 8).mean(1), {}),
+    "windows and symbols": (everything, {}),
+    "maxima and symbols": (maxima, {}),
+}
+
+
+def exported(kind, size=(24, 24)):
+    between, layers, *features = KINDS[kind]
+    torch.manual_seed(0)
+    module = Net(between, layers, *features).eval()
+    spec = ExportSpec(name="net", head=None, channels=3, classes=None, size=Size(*size))
+    return module, export_module(module, spec)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_network_of_this_kind_is_right_at_other_sizes_and_batches(kind):
+    module, done = exported(kind)
+    session = ort.InferenceSession(
+        done.loaded().SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    for batch, height, width in CASES:
+        x = np.random.default_rng(1).standard_normal((batch, 3, height, width), dtype=np.float32)
+        (got,) = session.run(None, {"input": x})
+        with torch.inference_mode():
+            expected = module(torch.from_numpy(x)).numpy()
+        assert got.shape == expected.shape
+        np.testing.assert_allclose(got, expected, rtol=2e-4, atol=2e-5)
