@@ -27,6 +27,7 @@ from anysize.exporters.sizes import (
     hard_coded_values,
     pool_whole_maps,
     refuse_hard_coded,
+    refuse_random,
     still_hard_coded,
 )
 from anysize.exporters.spec import ExportSpec
@@ -137,6 +138,7 @@ def _written(
     first: Trace, spec: ExportSpec, free: Callable[[onnx.ModelProto], None] | None = None
 ) -> SizelessGraph:
     """Write a trace down, free what is hard-coded in it, and lower its placeholders."""
+    refuse_random(first)
     weights = HeldWeights()
     model = _proto(first, weights)
     _name_shared_axes(model, spec)
