@@ -22,6 +22,7 @@ from anysize.validators.inputs import (
     given_case,
     graph_inputs,
     plan_cases,
+    saturated_outputs,
 )
 from anysize.validators.judging import Tolerances
 from anysize.validators.references import (
@@ -121,12 +122,11 @@ def validate_model(
     if not is_amplified and given is None:
         reason = ": half precision may overflow on them" if spec.amplified else ", by request"
         notes.append(f"no case has brighter images{reason}")
-    with Spool() as spool:
+    with contextlib.ExitStack() as stack:
+        spool = stack.enter_context(Spool())
         original = choose_reference(file.model, reference, name=name, threads=threads)
-        with (
-            contextlib.closing(original),
-            _rounded(file, reference, is_half=is_half) as rounded,
-        ):
+        stack.callback(original.close)
+        with _rounded(file, reference, is_half=is_half) as rounded:
             asked = Expectations(
                 original,
                 spool,
@@ -140,6 +140,7 @@ def validate_model(
             if is_amplified:
                 _amplify(asked, found, training, note=notes.append)
             expectations = asked.settled(found) if is_amplified else tuple(found)
+        original.close()  # a cell that would fail asks it once more
         results = []
         for runtime in runtimes:
             steps(f"{runtime.name}: loading")
@@ -149,11 +150,13 @@ def validate_model(
                 run_sweeps(
                     opened,
                     expectations,
-                    spool=spool,
+                    asked=asked,
                     tolerances=tolerances,
+                    saturated=saturated_outputs(file.model),
                     step=steps,
                 )
             )
+            original.close()
         file.require_unchanged()
         report = Report(
             model=file.record(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,6 +56,9 @@ class Expected:
         variations: For each output, how much it varies with the input, relative to its largest
             value (see `variation`).
         rounded: What the reference answers with float16 weights, for a file in half precision.
+        spreads: For each output, how far float32 answers spread, relative to its largest value;
+            () where that has not been measured.
+        saturated: Names that the file has for outputs that saturate at 1.
     """
 
     names: tuple[str, ...] | None
@@ -63,6 +66,8 @@ class Expected:
     float64: tuple[Array, ...] | None
     variations: tuple[float, ...]
     rounded: tuple[Array, ...] | None = None
+    spreads: tuple[float, ...] = ()
+    saturated: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +253,8 @@ def _compare(
             profile=profile,
             tolerance=tolerance,
             rounded=expected.rounded[place] if expected.rounded else None,
+            spread=expected.spreads[place] if expected.spreads else 0.0,
+            saturates=name in expected.saturated,
         )
         arbiter = float32 if float64 is None else float64
         return OutputResult(name, deviation, _top1_agreement(output, arbiter))

@@ -16,6 +16,7 @@ from anysize.validators.references import Reference, Rejected
 from anysize.validators.run.amplified import amplify, is_less_sure, overflows
 from anysize.validators.run.arbiter import arbitrate, refuse_random
 from anysize.validators.run.spool import FLOAT32, FLOAT64, ROUNDED, Spool
+from anysize.validators.run.spread import Draws
 from anysize.validators.run.vacuity import WholeNumbers, vary
 
 __all__ = ["CaseExpectation", "Expectations"]
@@ -78,6 +79,7 @@ class Expectations:
     given: Mapping[str, Array] | None = None
     _varies: dict[Size, tuple[float, ...]] = field(default_factory=dict, init=False)
     _whole: WholeNumbers = field(default_factory=WholeNumbers, init=False)
+    _draws: dict[Case, Draws] = field(default_factory=dict, init=False)
 
     def ask(self, case: Case) -> CaseExpectation:
         """Make the images of a case, and let the reference answer.
@@ -155,6 +157,13 @@ class Expectations:
         self._store(case, answer, precise, None)
         # Amplified scores may be saturated, and need not vary.
         return self._taken(case, tuple(np.inf for _ in answer))
+
+    def spreads(
+        self, case: Case, expected: Expected, errors: Sequence[float]
+    ) -> tuple[float, ...]:
+        """Let the reference answer a case with roundings that fall otherwise; see `Draws`."""
+        draws = self._draws.setdefault(case, Draws())
+        return draws.spreads(self.reference, self.spool.inputs(case), expected, errors)
 
     def settled(self, found: Sequence[CaseExpectation]) -> tuple[CaseExpectation, ...]:
         """Say of all cases which whole numbers have been the same ones for every image."""

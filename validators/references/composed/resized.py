@@ -14,7 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anysize.sizes import Size
-from anysize.validators.references.protocol import Precision, Reference, Rejected
+from anysize.validators.references.protocol import (
+    Precision,
+    Reference,
+    Rejected,
+    number_type,
+)
 
 __all__ = ["ResizedReference", "interpolate_to"]
 
@@ -47,7 +52,7 @@ class ResizedReference:
         """Compute the original's outputs for the resized images."""
         ((name, images),) = inputs.items()
         resized = interpolate_to(images, self._size)
-        return self._original.run({name: resized.astype(precision)}, precision)
+        return self._original.run({name: resized.astype(number_type(precision))}, precision)
 
     def close(self) -> None:
         """Release the original."""
