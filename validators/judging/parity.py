@@ -193,6 +193,11 @@ def _vacuous(result: OutputResult, varies: float, limit: float, *, has_tolerance
     if has_tolerance:
         return f"{reference}: the tolerance is so large that a graph without an input would pass"
     own = result.deviation.reference_error
+    if own < _LARGEST_VARIATION / VACUITY_RATIO**2:
+        return (
+            f"{reference} is at most {result.deviation.scale:.1e}, too little of the 1 at which it "
+            "saturates for anything to be compared with it"
+        )
     return (
         f"{reference} differs by {own:.1e} of its largest value between float32 and float64, so "
         "that nothing can be compared with it; give --arbiter none where the float64 one is wrong"
