@@ -124,7 +124,9 @@ def validate_model(
         notes.append(f"no case has brighter images{reason}")
     with contextlib.ExitStack() as stack:
         spool = stack.enter_context(Spool())
-        original = choose_reference(file.model, reference, name=name, threads=threads)
+        original = choose_reference(
+            file.model, reference, name=name, threads=threads, limits=spec.limits
+        )
         stack.callback(original.close)
         with _rounded(file, reference, is_half=is_half) as rounded:
             asked = Expectations(
@@ -156,7 +158,6 @@ def validate_model(
                     step=steps,
                 )
             )
-            original.close()
         file.require_unchanged()
         report = Report(
             model=file.record(),
@@ -240,7 +241,7 @@ def _amplify(
     The twin has the training size, or one of the smaller ones: a larger size would tell no more,
     and take longer.
     """
-    taken = [one for one in found if one.rejection is None]
+    taken = [one for one in found if one.is_answered]
     batch = min((one.case.batch for one in taken), default=0)
     taken = [one for one in taken if one.case.batch == batch]
     if not taken:

@@ -14,8 +14,10 @@ from anysize.validators.references.composed import (
     SeveralHeads,
     converted_reference,
 )
+from anysize.validators.references.forked import ForkedReference
 from anysize.validators.references.layout import is_map, output_layout
 from anysize.validators.references.protocol import FcOriginal, Reference
+from anysize.validators.worker import Limits, can_fork, default_limits
 
 if TYPE_CHECKING:
     import onnx
@@ -33,6 +35,7 @@ def choose_reference(
     *,
     name: str = "",
     threads: int = 1,
+    limits: Limits | None = None,
 ) -> Reference:
     """Pick how the original becomes the reference for `candidate`.
 
@@ -45,16 +48,25 @@ def choose_reference(
         original: A module in evaluation mode, the path of an ONNX file, or a ready reference.
         name: How reports call a module; its own name by default.
         threads: Threads for ONNX Runtime.
+        limits: What a module may take of time and memory, in a process of its own; None for the
+            default. One on a GPU runs in this process, as do all where processes cannot fork.
 
     Raises:
         SourceError: The module is in training mode, not in float32, or is no module.
         ModelFileError: The file is unreadable, invalid or unsafe.
+        NotRunError: The module ends its process when it is cut at its feature map.
     """
     if isinstance(original, (str, Path)):
         return _from_file(candidate, Path(original), threads)
     if isinstance(original, Reference):
         return original
-    return _from_module(candidate, original, name)
+    from anysize.validators.references.eager import module_device, module_name
+
+    make = partial(_from_module, candidate, original, name)
+    if not can_fork() or module_device(original) != "cpu":
+        return make()
+    label = name or module_name(original)
+    return ForkedReference(make, name=label, limits=limits or default_limits("cpu"))
 
 
 def _from_file(candidate: onnx.ModelProto, path: Path, threads: int) -> Reference:

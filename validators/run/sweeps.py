@@ -100,6 +100,7 @@ def run_sweeps(
                 down[-1], amplified = _join_amplified(down[-1], amplified), None
         record = replace(record, provenance=session.provenance())
     finally:
+        asked.reference.close()  # it has been asked about a cell that would fail, perhaps
         session.close()
     return RuntimeResult(record, tuple(_blame_fallback(c, record) for c in reversed(down)))
 
@@ -125,6 +126,8 @@ class _Sweep:
         self.step(f"{self.record.name} at {case}")
         if repeats is not None and repeats.verdict in _DEAD:
             return repeats  # once is enough to know, and a hang costs its whole limit again
+        if expectation.failure is not None:
+            return as_cell(self.record.name, case, expectation.failure)
         attempt = self._attempt(case)
         judgement = self._judge(attempt, expectation)
         run_s = attempt.run_s if attempt.outputs else None
