@@ -92,6 +92,8 @@ class ExportSpec:
         float16: Write weights and body in float16; inputs and outputs stay float32.
         seed: What the weights were drawn from; None where they were not drawn.
         weights_sha256: Hash of the weights file.
+        state_sha256: Hash of the weights themselves.
+        source: `surgery.MODULE_OBJECT` where no SOURCE named the module.
         options: Choices within the head, as JSON.
     """
 
@@ -109,6 +111,8 @@ class ExportSpec:
     float16: bool = False
     seed: int | None = None
     weights_sha256: str | None = None
+    state_sha256: str | None = None
+    source: str | None = None
     options: str | None = None
 
 
@@ -317,6 +321,8 @@ def _metadata(
         classes=spec.classes,
         seed=spec.seed,
         weights_sha256=spec.weights_sha256,
+        state_sha256=spec.state_sha256,
+        source=spec.source,
         precision="float16" if spec.float16 else None,
         map_stride=geometry.stride if geometry else None,
         map_offset=geometry.offset if geometry else None,

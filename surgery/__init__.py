@@ -5,7 +5,7 @@ from anysize.surgery.geometry import MapGeometry, map_geometry
 from anysize.surgery.graph import image_input, static_size
 from anysize.surgery.graphsurgeon import from_graphsurgeon, to_graphsurgeon
 from anysize.surgery.heads import AnySizeAlreadyError, Head, find_head, find_heads
-from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
+from anysize.surgery.metadata import MODULE_OBJECT, FileMetadata, read_metadata, write_metadata
 from anysize.surgery.passes import (
     PassResult,
     free_baked_shapes,
@@ -29,6 +29,7 @@ from anysize.surgery.storage import HeldWeights, load_model, model_files, save_m
 from anysize.surgery.targets import TARGETS, PooledHead, find_pooled_head, find_target
 
 __all__ = [
+    "MODULE_OBJECT",
     "TARGETS",
     "AnySizeAlreadyError",
     "FileMetadata",

@@ -122,7 +122,8 @@ def export(
         choose_head(source, head)
     # What can be refused without torch, which takes seconds to load, has been by now.
     from anysize.exporters import ExportSpec, export_module, output_names
-    from anysize.surgery import save_model
+    from anysize.models import state_sha256
+    from anysize.surgery import MODULE_OBJECT, save_model
     from anysize.validators.references import own_output_names
 
     head, to = _conversion(source, head)
@@ -147,6 +148,8 @@ def export(
             max_size=top,
             seed=model.seed,
             weights_sha256=model.weights_sha256,
+            state_sha256=state_sha256(model.module),
+            source=None if isinstance(source, str) else MODULE_OBJECT,
             options=model.options.to_json() if model.options else None,
             extra_inputs=extra,
         )
