@@ -62,7 +62,7 @@ def state_sha256(module: nn.Module) -> str:
         whole.update(f"{name.removeprefix('module.')}:{value.dtype}:{value.numel()};".encode())
         flat = value.detach().cpu().contiguous().reshape(-1)
         if value.numel():
-            whole.update(memoryview(flat.view(torch.uint8).numpy()))
+            whole.update(flat.view(torch.uint8).numpy().data)
     return whole.hexdigest()
 
 

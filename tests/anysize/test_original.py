@@ -96,7 +96,7 @@ def test_the_command_of_a_refusal_goes_on(claiming, tmp_path, monkeypatch):
     )
     monkeypatch.chdir(tmp_path)
     path = claiming(model="mine:make")
-    with pytest.raises(UsageError, match="give --reference mine:make$"):
+    with pytest.raises(UsageError, match=r"give --reference mine:make$"):
         anysize.validate(path)
     assert anysize.validate(path, "mine:make", sizes="32x32").ok
 

@@ -11,19 +11,19 @@ runtime passes when
     max |y − y64| / s ≤ factor · max(e_ref, e_spread, floor):
 
 eight times what float32 answers of this network lose on the average, or eight times four float32
-steps where they lose less. As the largest of the three counts, drawing can but enlarge a budget, and
-who passes without it has passed.
+steps where they lose less. As the largest of the three counts, drawing can but enlarge a budget,
+and who passes without it has passed.
 
 The probability of a false red. The error of one output number is a sum of many small independent
 roundings, near enough normal with a deviation σ. A runtime that rounds as the draws do fails where
 |N(0, σ)| is more than eight times the root mean square of sixteen such draws: Student's t with 16
-degrees of freedom is beyond 8 with probability 6e-7. That is the worst case: where an output has many
-numbers, the largest of their errors varies less than one of them (Borell's inequality), and each
-draw has the reference's own rounding beneath the one that is put on top, which makes it larger by
-√2 or more.
+degrees of freedom is beyond 8 with probability 6e-7. That is the worst case: where an output has
+many numbers, the largest of their errors varies less than one of them (Borell's inequality), and
+each draw has the reference's own rounding beneath the one that is put on top, which makes it larger
+by √2 or more.
 
-Outputs that saturate (Sigmoid, Softmax) are rounded as parts of 1: runtimes compute a probability of
-3e-4 as ½ less 0.4997. Their floor is one of 1, too: floor / s, not multiplied by the factor.
+Outputs that saturate (Sigmoid, Softmax) are rounded as parts of 1: runtimes compute a probability
+of 3e-4 as ½ less 0.4997. Their floor is one of 1, too: floor / s, not multiplied by the factor.
 
 Some outputs hold fill values among their scores, such as the −1e9 or the lowest float32 of a mask.
 They are written, not computed: the same in float32 and in float64, but for one rounding, at least

@@ -185,9 +185,7 @@ class Expectations:
         # Amplified scores may be saturated, and need not vary.
         return self._taken(case, tuple(np.inf for _ in answer))
 
-    def spreads(
-        self, case: Case, expected: Expected, errors: Sequence[float]
-    ) -> tuple[float, ...]:
+    def spreads(self, case: Case, expected: Expected, errors: Sequence[float]) -> tuple[float, ...]:
         """Let the reference answer a case with roundings that fall otherwise; see `Draws`."""
         draws = self._draws.setdefault(case, Draws())
         try:

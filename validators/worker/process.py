@@ -178,6 +178,7 @@ class Worker:
 
 
 def cause_of_death(returncode: int | None) -> str:
+    """Say how a process ended, from what it returned; a signal is below 0."""
     if returncode is None:
         return "the process stopped answering"
     if returncode >= 0:

@@ -105,8 +105,7 @@ def other_weights(model: onnx.ModelProto, original: nn.Module | Path) -> tuple[s
     if recorded is None or recorded == state_sha256(original):
         return ()
     return (
-        "the reference has other weights than the file was made of, which is reason enough to differ; "
-        "give those with --weights FILE",
+        "the reference has other weights than the file was made of; give those with --weights FILE",
     )
 
 
@@ -122,8 +121,8 @@ def _foreign(metadata: FileMetadata) -> str:
         )
     source = name if _SOURCE.fullmatch(name) else "SOURCE"
     return (
-        f"says that it is {name!r}, and no file may choose which code is run; if you trust it, give "
-        f"--reference {source}{' --weights FILE' if metadata.weights_sha256 else ''}"
+        f"says that it is {name!r}, and no file may choose which code is run; if you trust it, "
+        f"give --reference {source}{' --weights FILE' if metadata.weights_sha256 else ''}"
     )
 
 

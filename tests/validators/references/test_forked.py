@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,7 +129,7 @@ def test_a_fork_shares_what_its_parent_holds():
     def start():
         def own_bytes(_):
             held.sum()
-            with open("/proc/self/smaps_rollup") as stream:
+            with Path("/proc/self/smaps_rollup").open() as stream:
                 lines = dict(line.split(":") for line in list(stream)[1:])
             return int(lines["Private_Dirty"].split()[0]) << 10
 
@@ -140,18 +141,18 @@ def test_a_fork_shares_what_its_parent_holds():
 
 
 def test_an_exception_that_cannot_be_sent_keeps_its_words():
-    class Odd(Exception):
+    class OddError(Exception):
         def __init__(self, first, second):
             super().__init__(f"{first} and {second}")
 
     def start():
         def fail(_):
-            raise Odd("one", "two")
+            raise OddError("one", "two")
 
         return fail
 
     worker = ForkedWorker(start, limits=Limits())
-    with pytest.raises(RuntimeError, match="Odd: one and two"):
+    with pytest.raises(RuntimeError, match="OddError: one and two"):
         worker.ask(None)
     worker.close()
     with pytest.raises((WorkerCrashedError, ValueError, OSError)):

@@ -69,7 +69,7 @@ class Perturbing(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in _EXACT or name.removesuffix("_") in _EXACT:
             return result
-        is_in_place = name.endswith("_") and not name.endswith("__") or name.startswith("__i")
+        is_in_place = name.startswith("__i") or (name.endswith("_") and not name.endswith("__"))
         return tree_map(lambda one: self._moved(one, is_in_place=is_in_place), result)
 
     def _moved(self, value: Any, *, is_in_place: bool) -> Any:

@@ -61,8 +61,11 @@ def _with_noise(
     for place, name in enumerate(node.output):
         node.output[place] = names.get(name, name)
     yield node
-    steps = {"low": 1.0 - _STEP, "high": 1.0 + _STEP, "seed": float(seed)}
     for name, exact in names.items():
         factor = f"{name}/anysize_factor"
-        yield onnx.helper.make_node("RandomUniformLike", [exact], [factor], **steps)
+        noise = onnx.helper.make_node("RandomUniformLike", [exact], [factor])
+        low, high = 1.0 - _STEP, 1.0 + _STEP
+        for key, value in (("low", low), ("high", high), ("seed", float(seed))):
+            noise.attribute.append(onnx.helper.make_attribute(key, value))
+        yield noise
         yield onnx.helper.make_node("Mul", [exact, factor], [name])
