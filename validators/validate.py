@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anysize.errors import UsageError
+from anysize.errors import UnsupportedModelError, UsageError
 from anysize.heads import head_kind
 from anysize.sizes import Size, SizeRange
 from anysize.validators.inputs import (
@@ -208,17 +209,19 @@ def _ask(
 ) -> list[CaseExpectation]:
     """Ask about every case; a size outside what the file declares counts as rejected.
 
+    Of each size the largest batch comes first: it shows whether answers vary by its own images.
     The bounds are part of the file's promise. Somebody who named the sizes is told which of them
     the file alone rejects.
     """
-    found = []
+    found: dict[Case, CaseExpectation] = {}
     taken: dict[Size, None] = {}
-    for case in cases:
+    by_size = [list(batches)[::-1] for _, batches in itertools.groupby(cases, lambda one: one.size)]
+    for case in itertools.chain(*by_size):
         step(f"reference at {case}")
         if declared is None or case.size in declared:
-            found.append(asked.ask(case))
+            found[case] = asked.ask(case)
             continue
-        found.append(asked.ask_outside(case, declared))
+        found[case] = asked.ask_outside(case, declared)
         if spec.sizes != "auto" and asked.takes(case):
             taken[case.size] = None
     if taken:
@@ -226,7 +229,7 @@ def _ask(
             f"the file declares sizes {declared}, so that it must reject "
             f"{', '.join(map(str, taken))}; the reference takes them"
         )
-    return found
+    return [found[case] for case in cases]
 
 
 def _amplify(
@@ -314,4 +317,25 @@ def _auto(file: FileUnderTest, training: Size | None) -> tuple[Size, ...]:
         legal=file.declared,
         stride=file.metadata.map_stride,
         is_interval=head_kind(file.metadata.head).fixes_size,
+        folding=_folding_size(file, training),
     )
+
+
+def _folding_size(file: FileUnderTest, training: Size) -> Size | None:
+    """Return the size at which the map that an FC head flattens is twice as high, if there is one.
+
+    Heights of the interval lead to the same map, so the interval is as long as the map's stride.
+    """
+    from anysize.surgery import find_head, legal_interval
+    from anysize.surgery.graph import Graph
+
+    graph = Graph(file.model)
+    try:
+        head = find_head(graph, training)
+        interval = legal_interval(graph, head.feature_map, head.image_size)
+    except UnsupportedModelError:
+        return None
+    if interval.maximum is None:
+        return None
+    stride = interval.maximum.height - interval.minimum.height + 1
+    return Size(training.height + stride * head.map_size.height, training.width)
