@@ -19,7 +19,7 @@ from anysize.validators.judging.budget import (
 )
 from anysize.validators.judging.rounding import rounded_up
 from anysize.validators.judging.verdicts import Verdict
-from anysize.words import cleaned, shape_text
+from anysize.words import WITHOUT_ARBITER, cleaned, shape_text
 
 __all__ = [
     "STRICTEST_LIMIT",
@@ -200,7 +200,7 @@ def _vacuous(result: OutputResult, varies: float, limit: float, *, has_tolerance
         )
     return (
         f"{reference} differs by {own:.1e} of its largest value between float32 and float64, so "
-        "that nothing can be compared with it; give --arbiter none where the float64 one is wrong"
+        f"that nothing can be compared with it{WITHOUT_ARBITER}"
     )
 
 

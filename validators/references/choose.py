@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     import onnx
     from torch import nn
 
+    from anysize.sizes import Size
     from anysize.surgery.targets import Output
     from anysize.validators.references.eager import EagerFc
 
 __all__ = ["choose_reference"]
+
+_MAP_RANK = 4
 
 
 def choose_reference(
@@ -108,7 +111,8 @@ def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Re
         raise SourceError(
             f"reference: got {type(module).__name__}, expected an nn.Module or an ONNX file"
         )
-    own = getattr(module, "head", None)  # of a zoo network; a user's may be a layer
+    own = getattr(module, "head", None)
+    own = own if isinstance(own, str) else None  # a user's may be a layer
     said = read_metadata(candidate)
     is_converted = head_kind(said.head).converts_modules and said.head != own
     if not (is_converted or (own == FC and _is_fully_convolutional(candidate))):
@@ -126,6 +130,8 @@ def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Re
             layout=layout,
         )
 
+    if own is None and _answers_maps(candidate, module):
+        return ModuleReference(module, name=name)  # it is fully convolutional itself
     if own == FC:
         return reference(said.head, lambda: ModuleFc(module, name=name))
     try:
@@ -147,6 +153,30 @@ def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Re
     return SeveralHeads(parts, outputs=[output.name for output in outputs])
 
 
+def _answers_maps(candidate: onnx.ModelProto, module: nn.Module) -> bool:
+    """Whether the module's own outputs have the four axes of the file's maps already."""
+    from anysize.validators.references.eager import output_ranks
+
+    ranks = [len(output.type.tensor_type.shape.dim) for output in candidate.graph.output]
+    size = _known_size(candidate, module)
+    return _MAP_RANK in ranks and size is not None and output_ranks(
+        module, size=size, channels=_channels(candidate)
+    ) == ranks
+
+
+def _known_size(candidate: onnx.ModelProto, module: nn.Module) -> Size | None:
+    from anysize.surgery import trained_size
+    from anysize.validators.references.eager import own_training_size
+
+    return trained_size(candidate) or own_training_size(module)
+
+
+def _channels(candidate: onnx.ModelProto) -> int:
+    from anysize.surgery import image_input
+
+    return int(image_input(candidate).type.tensor_type.shape.dim[1].dim_value)
+
+
 def _adds_outputs(module: nn.Module, candidate: onnx.ModelProto) -> bool:
     """Whether the file hands out maps beside the module's own outputs."""
     from anysize.validators.references.eager import own_output_names
@@ -157,17 +187,15 @@ def _adds_outputs(module: nn.Module, candidate: onnx.ModelProto) -> bool:
 
 def _eager_halves(candidate: onnx.ModelProto, module: nn.Module, name: str) -> EagerFc:
     """Cut a module that was exported with another head than its own."""
-    from anysize.surgery import image_input, trained_size
-    from anysize.validators.references.eager import EagerFc, own_training_size
+    from anysize.validators.references.eager import EagerFc
 
-    size = trained_size(candidate) or own_training_size(module)
+    size = _known_size(candidate, module)
     if size is None:
         raise UsageError(
             "the file does not say its training size, so its reference cannot be cut at the "
             "feature map; give --reference ORIGINAL.onnx"
         )
-    channels = image_input(candidate).type.tensor_type.shape.dim[1].dim_value
-    return EagerFc(module, size=size, channels=channels, name=name)
+    return EagerFc(module, size=size, channels=_channels(candidate), name=name)
 
 
 def _is_fully_convolutional(candidate: onnx.ModelProto) -> bool:

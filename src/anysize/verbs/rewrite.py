@@ -19,6 +19,7 @@ from anysize.files import check_output_path, staged_output
 from anysize.heads import head_kind
 from anysize.sizes import Size, SizeRange
 from anysize.verbs.progress import Progress, silent
+from anysize.words import without_arbiter
 
 if TYPE_CHECKING:
     import onnx
@@ -38,8 +39,6 @@ _WHAT = {"fcn": "fully convolutional", "dynamic": "batch, height and width freed
 # A file has no module behind it; "verified" is said against one alone.
 _COMPARED = "consistent with the file's own layers"
 _UNPROVED = "--no-verify writes the file without a proof"
-# A way out that `validate` has.
-_ARBITER = "; give --arbiter none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +132,6 @@ def rewrite(
     original = Graph(surgery.load_model(model, weights="in_file"))
     _protect_weights(model, output, original.model)
     require_channels_first(original)  # which leaving out the proof would not help
-    if verify:
-        _refuse_unprovable(original, model)
     with staged_output(output) as staged:
         progress(0, 2, f"rewriting {model}")
         head = surgery.find_target(original, size) if to == AUTO else to
@@ -143,6 +140,8 @@ def rewrite(
         )
         if not done.applied:
             _refuse_fixed_copy(original, model, done.reason)
+        elif verify:
+            _refuse_unprovable(original, model)
         surgery.save_model(done.model, staged, source=model)
         recorded, size_bytes = surgery.read_metadata(original), staged.stat().st_size
         proof = None
@@ -240,18 +239,19 @@ def _prove(
         if _is_vacuous(proof) and reads_scores(new.graph):
             # Labels and saturated probabilities agree; what they are read from varies.
             proof = prove_rewrite(old, new, sizes, training=done.size, scores=True, keep=keep)
-    except (ModelFileError, SourceError) as exc:  # no kernel: double, bfloat16, opset 6
-        reason = str(exc).removesuffix(_ARBITER)
+    except (ModelFileError, NotRunError, SourceError) as exc:  # no kernel: double, opset 6
+        reason = without_arbiter(str(exc))
         raise NotRunError(f"{original}: cannot be proved: {reason}; {_UNPROVED}") from exc
-    if any(cell.verdict == "rejected" for cell in proof.cells):
+    refused = next((cell for cell in proof.cells if cell.verdict == "rejected"), None)
+    if refused is not None:
         raise NotRunError(
-            f"{original}: cannot be proved, since the original itself does not run: "
-            f"{proof.message}; {_UNPROVED}"
+            f"{original}: cannot be proved: at {refused.size} batch {refused.batch} the original's "
+            f"own layers do not run: {refused.message}; {_UNPROVED}"
         )
     if _is_vacuous(proof):
         raise NotRunError(
             f"{original}: cannot be proved, since its answers hardly depend on the image: "
-            f"{proof.message}; {_UNPROVED}"
+            f"{without_arbiter(proof.message)}; {_UNPROVED}"
         )
     if not proof.ok:
         raise VerificationError(

@@ -20,7 +20,7 @@ from anysize.validators.references.protocol import (
     Rejected,
     number_type,
 )
-from anysize.words import one_line
+from anysize.words import WITHOUT_ARBITER, one_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -107,8 +107,8 @@ class ModulePair:
                 self._float64 = doubled(self._float32)
             except (RuntimeError, TypeError, ValueError) as exc:
                 raise SourceError(
-                    f"reference {self.name}: cannot be copied to float64 ({one_line(exc)}); "
-                    "give --arbiter none"
+                    f"reference {self.name}: cannot be copied to float64 "
+                    f"({one_line(exc)}){WITHOUT_ARBITER}"
                 ) from exc
         return self._float64
 

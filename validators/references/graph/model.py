@@ -23,7 +23,7 @@ from anysize.validators.references.protocol import (
     Precision,
     Rejected,
 )
-from anysize.words import one_line
+from anysize.words import WITHOUT_ARBITER, one_line
 
 if TYPE_CHECKING:
     import onnx
@@ -117,7 +117,7 @@ class GraphPair:
         except MemoryError as exc:
             raise self._exhausted(arrays, exc) from exc
         except (WorkerCrashedError, WorkerTimeoutError) as exc:
-            way_out = "; give --arbiter none" if precision == "float64" else ""
+            way_out = WITHOUT_ARBITER if precision == "float64" else ""
             raise NotRunError(
                 f"reference {self.name} at {list(arrays[0].shape)}: {exc}{way_out}"
             ) from exc
@@ -164,8 +164,8 @@ class GraphPair:
                     f"reference {self.name}: ONNX Runtime cannot load it: {one_line(exc)}"
                 ) from exc
             raise SourceError(
-                f"reference {self.name}: cannot be evaluated in float64 ({one_line(exc)}); "
-                "give --arbiter none"
+                f"reference {self.name}: cannot be evaluated in float64 "
+                f"({one_line(exc)}){WITHOUT_ARBITER}"
             ) from exc
         self._sessions[precision] = session
         return session
