@@ -25,7 +25,7 @@ from anysize.surgery.shapes import (
 )
 from anysize.surgery.size_guard import drop_guards, guard_map_size, guard_max_size, guard_min_size
 from anysize.surgery.split import keep_outputs, split_at
-from anysize.surgery.storage import HeldWeights, load_model, model_files, save_model
+from anysize.surgery.storage import HeldWeights, load_model, model_files, save_model, staged_model
 from anysize.surgery.targets import TARGETS, PooledHead, find_pooled_head, find_target
 
 __all__ = [
@@ -67,6 +67,7 @@ __all__ = [
     "reshape_to_flatten",
     "rewrite",
     "save_model",
+    "staged_model",
     "smallest_size",
     "split_at",
     "static_size",

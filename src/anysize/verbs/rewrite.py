@@ -15,7 +15,7 @@ from anysize.errors import (
     UnsupportedModelError,
     VerificationError,
 )
-from anysize.files import check_output_path, staged_output
+from anysize.files import check_output_path
 from anysize.heads import head_kind
 from anysize.sizes import Size, SizeRange
 from anysize.verbs.progress import Progress, silent
@@ -132,7 +132,7 @@ def rewrite(
     original = Graph(surgery.load_model(model, weights="in_file"))
     _protect_weights(model, output, original.model)
     require_channels_first(original)  # which leaving out the proof would not help
-    with staged_output(output) as staged:
+    with surgery.staged_model(output) as staged:
         progress(0, 2, f"rewriting {model}")
         head = surgery.find_target(original, size) if to == AUTO else to
         done = surgery.rewrite(
@@ -142,7 +142,7 @@ def rewrite(
             _refuse_fixed_copy(original, model, done.reason)
         elif verify:
             _refuse_unprovable(original, model)
-        surgery.save_model(done.model, staged, source=model)
+        surgery.save_model(done.model, staged, source=model, target=output)
         recorded, size_bytes = surgery.read_metadata(original), staged.stat().st_size
         proof = None
         if verify and done.applied:
