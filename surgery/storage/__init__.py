@@ -7,7 +7,6 @@ from anysize.surgery.storage.loading import load_model, model_files
 from anysize.surgery.storage.payloads import HeldWeights, WeightPlace, load_tensor, locate
 from anysize.surgery.storage.permuted import Permutation, can_permute, permute_later
 from anysize.surgery.storage.saving import save_model
-from anysize.surgery.storage.weight_files import staged_model
 from anysize.surgery.storage.tensors import (
     DATA_FIELDS,
     LARGE_BYTES,
@@ -19,6 +18,7 @@ from anysize.surgery.storage.tensors import (
     place_of,
     small_array,
 )
+from anysize.surgery.storage.weight_files import staged_model
 from anysize.surgery.storage.weightless import (
     check,
     copy_fields,
@@ -50,7 +50,7 @@ __all__ = [
     "permute_later",
     "place_of",
     "save_model",
-    "staged_model",
     "small_array",
+    "staged_model",
     "weight_free",
 ]

@@ -1,8 +1,8 @@
 """The file of weights beside a model: under a name that no other model's weights have.
 
-Two files cannot appear in one step. So the weights come first, under a new name, and the model, which
-names them, is what commits: whatever ends the program in between, each model has its own weights.
-Those of the model that stood there before go last.
+Two files cannot appear in one step. So the weights come first, under a new name, and the model,
+which names them, is what commits: whatever ends the program in between, each model has its own
+weights. Those of the model that stood there before go last.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def replaced_weights(path: Path) -> Iterator[None]:
 
 
 def free_name(path: Path) -> str:
-    """Return a name for the weights of the model `path` that no file has: `<path>.data`, if free."""
+    """Return a name for the weights of `path` that no file has: `<path>.data`, if it is free."""
     names = (f"{path.name}{'' if n == 1 else f'.{n}'}.data" for n in itertools.count(1))
     return next(name for name in names if not os.path.lexists(path.with_name(name)))
 

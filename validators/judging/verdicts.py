@@ -82,8 +82,8 @@ VERDICTS: dict[Verdict, Meaning] = {
     Verdict.UNSUPPORTED: Meaning(
         Outcome.NOT_RUN,
         "the runtime cannot load the graph",
-        "leave this runtime out, or let the graph do without what it names; where that is an opset, "
-        "`anysize export --opset` writes another",
+        "leave this runtime out, or let the graph do without what it names; where that is an "
+        "opset, `anysize export --opset` writes another",
     ),
     Verdict.FALLBACK: Meaning(
         Outcome.NOT_RUN,

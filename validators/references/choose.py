@@ -159,9 +159,11 @@ def _answers_maps(candidate: onnx.ModelProto, module: nn.Module) -> bool:
 
     ranks = [len(output.type.tensor_type.shape.dim) for output in candidate.graph.output]
     size = _known_size(candidate, module)
-    return _MAP_RANK in ranks and size is not None and output_ranks(
-        module, size=size, channels=_channels(candidate)
-    ) == ranks
+    return (
+        _MAP_RANK in ranks
+        and size is not None
+        and output_ranks(module, size=size, channels=_channels(candidate)) == ranks
+    )
 
 
 def _known_size(candidate: onnx.ModelProto, module: nn.Module) -> Size | None:

@@ -44,7 +44,11 @@ def verify_export(path: Path, model: ResolvedModel, progress: Progress) -> Repor
     excused = _excused(report, model)
     bad = [cell for cell in report.cells if not cell.is_good and cell not in excused]
     if bad or all(cell.verdict != "pass" for cell in report.cells):
-        story = f"{bad[0]}: {bad[0].verdict}: {without_arbiter(bad[0].message)}" if bad else "no cell passed"
+        story = (
+            f"{bad[0]}: {bad[0].verdict}: {without_arbiter(bad[0].message)}"
+            if bad
+            else "no cell passed"
+        )
         more = f" (and {len(bad) - 1} more cells)" if len(bad) > 1 else ""
         what = _trouble({cell.verdict for cell in bad})
         raise VerificationError(f"{model.name}: {what} and was not written: {story}{more}")

@@ -69,9 +69,10 @@ def two(kit, tmp_path):
 
 def test_a_program_that_ends_while_it_writes_leaves_one_of_the_two_models(two):
     path, new = two
-    before, after = arrays(path), {
-        t.name: onnx.numpy_helper.to_array(t) for t in new.graph.initializer
-    }
+    before, after = (
+        arrays(path),
+        {t.name: onnx.numpy_helper.to_array(t) for t in new.graph.initializer},
+    )
     found = []
     while ended_at(len(found), lambda: save_model(new, path, external_data="always")):
         now = arrays(path)
@@ -129,8 +130,6 @@ def test_weights_stay_where_a_model_cannot_be_read(two):
 
 def test_weights_of_somebody_else_stay(kit, tmp_path):
     path = tmp_path / "m.onnx"
-    onnx.save(
-        kit.plain(), path, save_as_external_data=True, location="w.bin", size_threshold=0
-    )
+    onnx.save(kit.plain(), path, save_as_external_data=True, location="w.bin", size_threshold=0)
     save_model(load_model(path), path, source=path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data", "w.bin"]
