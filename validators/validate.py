@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -209,19 +208,17 @@ def _ask(
 ) -> list[CaseExpectation]:
     """Ask about every case; a size outside what the file declares counts as rejected.
 
-    Of each size the largest batch comes first: it shows whether answers vary by its own images.
     The bounds are part of the file's promise. Somebody who named the sizes is told which of them
     the file alone rejects.
     """
-    found: dict[Case, CaseExpectation] = {}
+    found = []
     taken: dict[Size, None] = {}
-    by_size = [list(batches)[::-1] for _, batches in itertools.groupby(cases, lambda one: one.size)]
-    for case in itertools.chain(*by_size):
+    for case in cases:
         step(f"reference at {case}")
         if declared is None or case.size in declared:
-            found[case] = asked.ask(case)
+            found.append(asked.ask(case))
             continue
-        found[case] = asked.ask_outside(case, declared)
+        found.append(asked.ask_outside(case, declared))
         if spec.sizes != "auto" and asked.takes(case):
             taken[case.size] = None
     if taken:
@@ -229,7 +226,7 @@ def _ask(
             f"the file declares sizes {declared}, so that it must reject "
             f"{', '.join(map(str, taken))}; the reference takes them"
         )
-    return [found[case] for case in cases]
+    return found
 
 
 def _amplify(
