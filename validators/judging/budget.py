@@ -12,7 +12,8 @@ runtime passes when
 
 eight times what float32 answers of this network lose on the average, or eight times four float32
 steps where they lose less. As the largest of the three counts, drawing can but enlarge a budget,
-and who passes without it has passed.
+and who passes without it has passed. A draw may also turn a decision over, such as the cell that a
+coordinate is rounded to. That is no rounding error: e_spread counts up to 64 · max(e_ref, floor).
 
 The probability of a false red. The error of one output number is a sum of many small independent
 roundings, near enough normal with a deviation σ. A runtime that rounds as the draws do fails where
@@ -79,6 +80,10 @@ EPS_TF32 = 2.0**-10  # ten bits behind the point
 _MAX32 = float(np.finfo(np.float32).max)
 # How large a value is that was written, and how far it stands above all the rest.
 _LEAST_FILL, _FILL_RATIO = 1e4, 1024.0
+
+# A single number's own error is less than a 64th of what such errors are on the average once in a
+# hundred times, and hardly ever where the floor is less than that, too.
+_MOST_SPREAD = 64.0
 
 Array = NDArray[np.generic]
 
@@ -276,7 +281,8 @@ def float_deviation(
     answer = got.astype(np.float64)
     reference = float32.astype(np.float64)
     truth = _Truth.of(float32, None if tolerance else float64)
-    own = max(truth.error(reference), spread, 0.0 if rounded is None else truth.error(rounded))
+    own = max(truth.error(reference), 0.0 if rounded is None else truth.error(rounded))
+    own = max(own, min(spread, _MOST_SPREAD * max(own, profile.floor)))
     allowed_error = profile.budget(own, part_of_one=truth.scale if saturates else 0.0)
     with np.errstate(all="ignore"):  # Inf − Inf: such elements are in `alien` or left out
         distance = np.where(truth.compared, np.abs(answer - truth.values), 0.0)

@@ -24,19 +24,20 @@ _STEP: Final = 2.0**-23
 # Calls that hand numbers on as they are, and those whose results are whole numbers.
 _EXACT: Final = frozenset(
     {
-        "__get__", "__getitem__", "__setitem__", "abs", "adaptive_max_pool1d",
-        "adaptive_max_pool2d", "amax", "amin", "arange", "cat", "ceil", "chunk", "clamp",
-        "clamp_max", "clamp_min", "clone", "concat", "concatenate", "contiguous", "detach",
-        "dropout", "dropout2d", "empty", "empty_like", "expand", "expand_as", "fill_", "flatten",
-        "flip", "float", "floor", "full", "full_like", "gather", "hardtanh", "index_select", "max",
-        "max_pool1d", "max_pool2d", "maximum", "meshgrid", "min", "minimum", "movedim",
-        "masked_fill", "narrow", "neg", "new_full", "new_ones", "new_zeros", "one_hot", "ones",
-        "ones_like", "pad", "permute", "pixel_shuffle", "pixel_unshuffle", "relu", "relu6",
-        "repeat", "repeat_interleave", "reshape", "reshape_as", "roll", "round", "select", "sign",
-        "sort", "split", "squeeze", "stack", "swapaxes", "swapdims", "t", "tensor",
-        "tensor_split", "tile", "to", "topk", "transpose", "tril", "triu", "trunc", "type_as",
-        "unbind", "unflatten", "unfold", "unsqueeze", "view", "view_as", "where", "zero_",
-        "zeros", "zeros_like",
+        "__floordiv__", "__get__", "__getitem__", "__mod__", "__setitem__", "abs",
+        "adaptive_max_pool1d", "adaptive_max_pool2d", "amax", "amin", "arange", "cat", "ceil",
+        "chunk", "clamp", "clamp_max", "clamp_min", "clone", "concat", "concatenate",
+        "contiguous", "detach", "dropout", "dropout2d", "empty", "empty_like", "expand",
+        "expand_as", "fill_", "flatten", "flip", "float", "floor", "floor_divide", "fmod", "full",
+        "full_like", "gather", "hardtanh", "index_select", "masked_fill", "max", "max_pool1d",
+        "max_pool2d", "maximum", "meshgrid", "min", "minimum", "movedim", "narrow", "neg",
+        "new_full", "new_ones", "new_zeros", "one_hot", "ones", "ones_like", "pad", "permute",
+        "pixel_shuffle", "pixel_unshuffle", "relu", "relu6", "remainder", "repeat",
+        "repeat_interleave", "reshape", "reshape_as", "roll", "round", "select", "sign", "sort",
+        "split", "squeeze", "stack", "swapaxes", "swapdims", "t", "tensor", "tensor_split",
+        "tile", "to", "topk", "transpose", "tril", "triu", "trunc", "type_as", "unbind",
+        "unflatten", "unfold", "unsqueeze", "view", "view_as", "where", "zero_", "zeros",
+        "zeros_like",
     }
 )  # fmt: skip
 
