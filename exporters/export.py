@@ -253,6 +253,8 @@ def _metadata(
         classes=spec.classes,
         seed=spec.seed,
         weights_sha256=spec.weights_sha256,
+        state_sha256=spec.state_sha256,
+        source=spec.source,
         precision="float16" if spec.float16 else None,
         map_stride=geometry.stride if geometry else None,
         map_offset=geometry.offset if geometry else None,

@@ -30,6 +30,8 @@ class ExportSpec:
         float16: Write weights and body in float16; inputs and outputs stay float32.
         seed: What the weights were drawn from; None where they were not drawn.
         weights_sha256: Hash of the weights file.
+        state_sha256: Hash of the weights themselves.
+        source: `surgery.MODULE_OBJECT` where no SOURCE named the module.
         options: Choices within the head, as JSON.
     """
 
@@ -47,4 +49,6 @@ class ExportSpec:
     float16: bool = False
     seed: int | None = None
     weights_sha256: str | None = None
+    state_sha256: str | None = None
+    source: str | None = None
     options: str | None = None

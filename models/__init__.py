@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from anysize.models.assemble import build, construct
     from anysize.models.classifier import Classifier
     from anysize.models.heads import HeadOptions
-    from anysize.models.source import ResolvedModel, image_channels, resolve
-    from anysize.models.weights import load_weights
+    from anysize.models.source import LIBRARIES, ResolvedModel, image_channels, resolve
+    from anysize.models.weights import load_weights, state_sha256
     from anysize.models.zoo import HEADS, ZOO, ZooEntry, choose_head, find_entry
 
 __all__ = [
     "HEADS",
+    "LIBRARIES",
     "ZOO",
     "Classifier",
     "HeadOptions",
@@ -31,6 +32,7 @@ __all__ = [
     "image_channels",
     "load_weights",
     "resolve",
+    "state_sha256",
 ]
 
 __getattr__ = lazy_names(
@@ -40,7 +42,7 @@ __getattr__ = lazy_names(
         "assemble": ("build", "construct"),
         "classifier": ("Classifier",),
         "heads": ("HeadOptions",),
-        "source": ("ResolvedModel", "image_channels", "resolve"),
-        "weights": ("load_weights",),
+        "source": ("LIBRARIES", "ResolvedModel", "image_channels", "resolve"),
+        "weights": ("load_weights", "state_sha256"),
     },
 )

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import operator
-import site
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FunctionType, ModuleType
 
 import torch
 from torch import nn
@@ -24,11 +22,11 @@ from anysize.models.heads import HeadOptions
 from anysize.models.weights import load_weights
 from anysize.sizes import Size
 
-__all__ = ["ResolvedModel", "image_channels", "resolve"]
+__all__ = ["LIBRARIES", "ResolvedModel", "image_channels", "resolve"]
 
 _DEFAULT_SIZE = Size(224, 224)
 # What builds a library's network by its name, and keeps it from loading weights.
-_LIBRARIES: dict[str, tuple[str, dict[str, object]]] = {
+LIBRARIES: dict[str, tuple[str, dict[str, object]]] = {
     "torchvision": ("torchvision.models:get_model", {"weights": None}),
     "timm": ("timm:create_model", {"pretrained": False}),
 }
@@ -70,7 +68,6 @@ def resolve(
     seed: int = 0,
     weights: Path | None = None,
     options: HeadOptions | None = None,
-    only_networks: bool = False,
 ) -> ResolvedModel:
     """Turn a SOURCE into a module.
 
@@ -84,8 +81,6 @@ def resolve(
         seed: Seeds the weights; the global random state is left as it was.
         weights: A checkpoint to load.
         options: Choices within the head of a zoo network.
-        only_networks: A file chose the source, not a person. Of Python's own library nothing is
-            imported; of installed packages no function is called, only an `nn.Module`.
 
     Raises:
         SourceError: The source names nothing that can be built.
@@ -131,10 +126,10 @@ def resolve(
         )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        if prefix in _LIBRARIES:
+        if prefix in LIBRARIES:
             module = _from_library(prefix, name)
         else:
-            module = _from_callable(prefix, name, seed=seed, only_networks=only_networks)
+            module = _from_callable(prefix, name, seed=seed)
     if weights is not None:
         load_weights(module, weights)
     return ResolvedModel(
@@ -161,7 +156,7 @@ def image_channels(module: nn.Module) -> int | None:
 
 def _from_library(library: str, name: str) -> nn.Module:
     source = f"{library}:{name}"
-    path, options = _LIBRARIES[library]
+    path, options = LIBRARIES[library]
     try:
         create = load(path)
     # A library built for another torch fails with whatever its extension raises.
@@ -181,10 +176,8 @@ def _from_library(library: str, name: str) -> nn.Module:
     return _checked(module, source)
 
 
-def _from_callable(package: str, attribute: str, *, seed: int, only_networks: bool) -> nn.Module:
+def _from_callable(package: str, attribute: str, *, seed: int) -> nn.Module:
     source = f"{package}:{attribute}"
-    if only_networks and package.partition(".")[0] in {*sys.stdlib_module_names, "anysize"}:
-        raise SourceError(f"model {source}: no network lies there, so no file may choose it")
     with _working_folder_on_path():
         try:
             found = importlib.import_module(package)
@@ -206,11 +199,6 @@ def _from_callable(package: str, attribute: str, *, seed: int, only_networks: bo
                 f"model {source}: is a {type(make).__name__}, expected a callable that returns "
                 "an nn.Module"
             )
-        if only_networks and not _is_network(make, found):
-            raise SourceError(
-                f"model {source}: is no nn.Module, and no function in code that is not installed; "
-                f"no file may choose what else is run: if you trust it, give --reference {source}"
-            )
         # A module draws numbers when it is first imported, perhaps; the model starts afresh.
         torch.default_generator.manual_seed(seed)
         try:
@@ -220,16 +208,6 @@ def _from_callable(package: str, attribute: str, *, seed: int, only_networks: bo
                 f"model {source}: calling it without arguments failed: {_one_line(exc)}"
             ) from exc
     return _checked(module, source)
-
-
-def _is_network(make: object, module: ModuleType) -> bool:
-    """Whether calling it builds a network, as far as that can be told beforehand."""
-    if isinstance(make, type):
-        return issubclass(make, nn.Module)
-    file = Path(getattr(module, "__file__", None) or "/")
-    folders = (*site.getsitepackages(), site.getusersitepackages())
-    is_installed = any(file.is_relative_to(folder) for folder in folders)
-    return isinstance(make, FunctionType) and not is_installed
 
 
 def _checked(module: object, source: str) -> nn.Module:

@@ -7,10 +7,12 @@ are the same bytes in the same order.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import warnings
 import zipfile
 from collections.abc import Mapping
+from operator import itemgetter
 from pathlib import Path
 
 import safetensors
@@ -21,7 +23,7 @@ from torch import Tensor, nn
 from anysize.errors import WeightsError
 from anysize.words import cleaned
 
-__all__ = ["load_tensors", "load_weights", "read_tensors"]
+__all__ = ["load_tensors", "load_weights", "read_tensors", "state_sha256"]
 
 # Where training scripts keep the state dict among optimiser state and epochs.
 _WRAPPERS = ("state_dict", "model")
@@ -45,6 +47,23 @@ def load_weights(module: nn.Module, path: Path) -> None:
             the first keys are named with got and expected, the others counted.
     """
     load_tensors(module, read_tensors(path), path)
+
+
+def state_sha256(module: nn.Module) -> str:
+    """Return the SHA-256 of a module's weights and buffers, the same whatever file they came from.
+
+    Names, types and bytes count; shapes do not, so that an FC layer and the convolution made of it
+    have the same hash.
+    """
+    whole = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items(), key=itemgetter(0)):
+        if not isinstance(value, Tensor):  # what a module adds by get_extra_state
+            continue
+        whole.update(f"{name.removeprefix('module.')}:{value.dtype}:{value.numel()};".encode())
+        flat = value.detach().cpu().contiguous().reshape(-1)
+        if value.numel():
+            whole.update(flat.view(torch.uint8).numpy().data)
+    return whole.hexdigest()
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from anysize.surgery.geometry import MapGeometry, map_geometry
 from anysize.surgery.graph import image_input, static_size
 from anysize.surgery.graphsurgeon import from_graphsurgeon, to_graphsurgeon
 from anysize.surgery.heads import AnySizeAlreadyError, Head, find_head, find_heads
-from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
+from anysize.surgery.metadata import MODULE_OBJECT, FileMetadata, read_metadata, write_metadata
 from anysize.surgery.passes import (
     PassResult,
     free_baked_shapes,
@@ -31,10 +31,11 @@ from anysize.surgery.size_guard import (
     guard_steps,
 )
 from anysize.surgery.split import keep_outputs, split_at
-from anysize.surgery.storage import HeldWeights, load_model, model_files, save_model
+from anysize.surgery.storage import HeldWeights, load_model, model_files, save_model, staged_model
 from anysize.surgery.targets import TARGETS, PooledHead, find_pooled_head, find_target
 
 __all__ = [
+    "MODULE_OBJECT",
     "TARGETS",
     "AnySizeAlreadyError",
     "FileMetadata",
@@ -75,6 +76,7 @@ __all__ = [
     "save_model",
     "smallest_size",
     "split_at",
+    "staged_model",
     "static_size",
     "to_graphsurgeon",
     "trained_size",

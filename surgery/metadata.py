@@ -11,7 +11,10 @@ from anysize.errors import ModelFileError, UsageError
 from anysize.sizes import ANY_SIDE, Size, SizeRange, Steps
 from anysize.surgery.graph import Graph, Model
 
-__all__ = ["FileMetadata", "read_metadata", "write_metadata"]
+__all__ = ["MODULE_OBJECT", "FileMetadata", "read_metadata", "write_metadata"]
+
+# What `FileMetadata.source` says of a file that was made of an `nn.Module` in memory.
+MODULE_OBJECT = "module object"
 
 _PREFIX = "anysize."
 # The steps of heights and of widths.
@@ -43,6 +46,8 @@ class FileMetadata:
         source_sha256: Hash of the file that was rewritten.
         seed: Seed of randomly initialised weights.
         weights_sha256: Hash of the weights file.
+        state_sha256: Hash of the weights themselves, whatever file they came from.
+        source: `MODULE_OBJECT` where no SOURCE named what was exported.
         precision: `float16` where weights and body are in half precision.
         kept: Nodes whose numbers are constants of the network, as the user of a rewrite said.
     """
@@ -63,6 +68,8 @@ class FileMetadata:
     source_sha256: str | None = None
     seed: int | None = None
     weights_sha256: str | None = None
+    state_sha256: str | None = None
+    source: str | None = None
     precision: str | None = None
     kept: tuple[str, ...] | None = None
 

@@ -14,6 +14,7 @@ import contextlib
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,16 +24,29 @@ from numpy.typing import NDArray
 from anysize.errors import DeclinedError, UsageError
 from anysize.heads import AS_IS, GAP
 from anysize.sizes import Size
-from anysize.validators.inputs import Case, GraphInputs, declared_outputs, graph_inputs
-from anysize.validators.judging import PROFILES, Expected, Judgement, Verdict, exit_code, judge
+from anysize.validators.inputs import (
+    Case,
+    GraphInputs,
+    declared_outputs,
+    graph_inputs,
+    saturated_outputs,
+)
+from anysize.validators.judging import PROFILES, Expected, Judgement, Verdict, exit_code
 from anysize.validators.references import Reference, Rejected
 from anysize.validators.report import Cell
-from anysize.validators.run import FLOAT64, CaseExpectation, Expectations, Spool, as_cell
+from anysize.validators.run import (
+    FLOAT64,
+    CaseExpectation,
+    Expectations,
+    Spool,
+    as_cell,
+    judge_by_spread,
+)
 
 if TYPE_CHECKING:
     import onnx
 
-    from anysize.surgery.graph import Model
+    from anysize.surgery.graph import Graph, Model
     from anysize.validators.references.graph import GraphPair
 
 __all__ = ["RewriteProof", "prove_rewrite"]
@@ -163,9 +177,9 @@ def prove_rewrite(
         stack.callback(whole.close)
         parts = parts or whole
         stack.callback(parts.close)
-        at_training = None
+        at_training, asked_whole = None, _asked(whole, whole_spool, signature)
         if training is not None and not is_kept:
-            at_training = _asked(whole, whole_spool, signature).ask(cases[0])
+            at_training = asked_whole.ask(cases[0])
             whole.close()
         asked = _asked(parts, spool, signature)
         expectations = [asked.ask(case) for case in cases]
@@ -185,11 +199,11 @@ def prove_rewrite(
             count = len(expected.float32)
             expected = replace(expected, float64=spool.read(cases[0], FLOAT64)[:count] or None)
             answer = answer if isinstance(answer, Rejected) else answer[:count]
-            cells.append(_judge(at_training, expected, answer, new.model))
+            cells.append(_judge(asked_whole, at_training, expected, answer, new.graph))
         answers = 0
         for one in expectations:
             expected = one.read(spool)
-            cells.append(_judge(one, expected, got[one.case], new.model))
+            cells.append(_judge(asked, one, expected, got[one.case], new.graph))
             answers += _answers(expected, new.model) if cells[-1].outputs else 0
     return RewriteProof(tuple(cells), answers, is_at_training_only=is_kept)
 
@@ -257,10 +271,11 @@ def _shaped(expected: Expected, rewritten: onnx.ModelProto) -> Expected:
 
 
 def _judge(
+    asked: Expectations,
     one: CaseExpectation,
     expected: Expected,
     got: tuple[Array, ...] | Rejected,
-    rewritten: onnx.ModelProto,
+    rewritten: Graph,
 ) -> Cell:
     """Judge what the rewritten graph answers for a case, in the order of its outputs."""
     if one.rejection is not None:
@@ -268,11 +283,14 @@ def _judge(
     elif isinstance(got, Rejected):
         judgement = Judgement(Verdict.ERROR, got.reason)
     else:
-        names = [output.name for output in rewritten.graph.output]
-        named = dict(zip(names, got, strict=False))
-        expected = replace(expected, names=None)
-        declared = declared_outputs(rewritten)
-        judgement = judge(named, expected, profile=PROFILES["strict"], declared=declared)
+        names = [output.name for output in rewritten.model.graph.output]
+        judgement = judge_by_spread(
+            dict(zip(names, got, strict=False)),
+            replace(expected, names=None, saturated=saturated_outputs(rewritten)),
+            partial(asked.spreads, one.case),
+            profile=PROFILES["strict"],
+            declared=declared_outputs(rewritten.model),
+        )
     return as_cell(_RUNTIME, one.case, judgement)
 
 

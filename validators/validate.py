@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anysize.errors import UsageError
+from anysize.errors import UnsupportedModelError, UsageError
 from anysize.heads import head_kind
 from anysize.sizes import Size, SizeRange
 from anysize.validators.inputs import (
@@ -23,6 +23,7 @@ from anysize.validators.inputs import (
     given_case,
     graph_inputs,
     plan_cases,
+    saturated_outputs,
 )
 from anysize.validators.judging import Tolerances
 from anysize.validators.references import (
@@ -122,12 +123,13 @@ def validate_model(
     if not is_amplified and given is None:
         reason = ": half precision may overflow on them" if spec.amplified else ", by request"
         notes.append(f"no case has brighter images{reason}")
-    with Spool() as spool:
-        original = choose_reference(file.model, reference, name=name, threads=threads)
-        with (
-            contextlib.closing(original),
-            _rounded(file, reference, is_half=is_half) as rounded,
-        ):
+    with contextlib.ExitStack() as stack:
+        spool = stack.enter_context(Spool())
+        original = choose_reference(
+            file.model, reference, name=name, threads=threads, limits=spec.limits
+        )
+        stack.callback(original.close)
+        with _rounded(file, reference, is_half=is_half) as rounded:
             asked = Expectations(
                 original,
                 spool,
@@ -141,6 +143,7 @@ def validate_model(
             if is_amplified:
                 _amplify(asked, found, training, note=notes.append)
             expectations = asked.settled(found) if is_amplified else tuple(found)
+        original.close()  # a cell that would fail asks it once more
         results = []
         for runtime in runtimes:
             steps(f"{runtime.name}: loading")
@@ -150,9 +153,10 @@ def validate_model(
                 run_sweeps(
                     opened,
                     expectations,
-                    spool=spool,
+                    asked=asked,
                     tolerances=tolerances,
                     declared=declared_outputs(file.model),
+                    saturated=saturated_outputs(file.model),
                     step=steps,
                 )
             )
@@ -239,7 +243,7 @@ def _amplify(
     The twin has the training size, or one of the smaller ones: a larger size would tell no more,
     and take longer.
     """
-    taken = [one for one in found if one.rejection is None]
+    taken = [one for one in found if one.is_answered]
     batch = min((one.case.batch for one in taken), default=0)
     taken = [one for one in taken if one.case.batch == batch]
     if not taken:
@@ -312,4 +316,25 @@ def _auto(file: FileUnderTest, training: Size | None) -> tuple[Size, ...]:
         legal=file.declared,
         stride=file.metadata.map_stride,
         is_interval=head_kind(file.metadata.head).fixes_size,
+        folding=_folding_size(file, training),
     )
+
+
+def _folding_size(file: FileUnderTest, training: Size) -> Size | None:
+    """Return the size at which the map that an FC head flattens is twice as high, if there is one.
+
+    Heights of the interval lead to the same map, so the interval is as long as the map's stride.
+    """
+    from anysize.surgery import find_head, legal_interval
+    from anysize.surgery.graph import Graph
+
+    graph = Graph(file.model)
+    try:
+        head = find_head(graph, training)
+        interval = legal_interval(graph, head.feature_map, head.image_size)
+    except UnsupportedModelError:
+        return None
+    if interval.maximum is None:
+        return None
+    stride = interval.maximum.height - interval.minimum.height + 1
+    return Size(training.height + stride * head.map_size.height, training.width)

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-__all__ = ["and_list", "cleaned", "one_line", "printable", "shape_text", "shortened"]
+__all__ = [
+    "WITHOUT_ARBITER",
+    "and_list",
+    "cleaned",
+    "one_line",
+    "printable",
+    "shape_text",
+    "shortened",
+    "without_arbiter",
+]
 
 _MOST = 400
+# A way out that `anysize validate` has; a command that compares, too, and has no such option cuts
+# it off.
+WITHOUT_ARBITER = "; give --arbiter none"
 
 
 def printable(text: str) -> str:
@@ -33,6 +45,11 @@ def cleaned(words: object, *, most: int = _MOST) -> str:
     """Return words on one line, without what a terminal or a file could trip over."""
     text = shortened(str(words), 8 * most)  # a runtime may say megabytes
     return printable(shortened(" ".join(text.split()), most))
+
+
+def without_arbiter(words: str) -> str:
+    """Return words less the way out that `anysize validate` alone has."""
+    return words.replace(WITHOUT_ARBITER, "")
 
 
 def one_line(exc: BaseException) -> str:

@@ -18,6 +18,7 @@ from anysize.surgery.storage.tensors import (
     place_of,
     small_array,
 )
+from anysize.surgery.storage.weight_files import staged_model
 from anysize.surgery.storage.weightless import (
     check,
     copy_fields,
@@ -50,5 +51,6 @@ __all__ = [
     "place_of",
     "save_model",
     "small_array",
+    "staged_model",
     "weight_free",
 ]

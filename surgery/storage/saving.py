@@ -32,6 +32,7 @@ from anysize.surgery.storage.tensors import (
     payload_bytes,
     place_of,
 )
+from anysize.surgery.storage.weight_files import free_name, replaced_weights
 from anysize.surgery.storage.weightless import copy_fields
 
 __all__ = ["ExternalData", "save_model"]
@@ -53,10 +54,13 @@ def save_model(
     *,
     source: Path | str | HeldWeights | None = None,
     external_data: ExternalData = "auto",
+    target: Path | None = None,
 ) -> None:
-    """Write `model` to `path`, and its external weights, if any, to `<path>.data` beside it.
+    """Write `model` to `path`, and its external weights, if any, beside it.
 
-    Both files appear whole or not at all, the weights first. `path` may be the source itself.
+    The weights appear under a name that nothing has, `<path>.data` if that is free, and then the
+    model in one step: whatever ends the program, each model has its own weights. Those of a model
+    that stood at `path` are removed last. `path` may be the source itself.
 
     Args:
         model: Not modified.
@@ -66,6 +70,8 @@ def save_model(
         external_data: `auto` keeps external weights external and inline ones inline, unless the
             file would pass protobuf's 2 GiB; `always` moves all weights out; `never` brings all
             in.
+        target: Where the files are moved to afterwards, as by `staged_model`: what lies there keeps
+            its name, too.
 
     Raises:
         UsageError: The path cannot be written, would overwrite the source's weights, or `never`
@@ -74,6 +80,17 @@ def save_model(
     """
     path = Path(path)
     check_output_path(path)
+    with replaced_weights(path):
+        _save(model, path, source, external_data, target or path)
+
+
+def _save(
+    model: onnx.ModelProto,
+    path: Path,
+    source: Path | str | HeldWeights | None,
+    external_data: ExternalData,
+    target: Path,
+) -> None:
     if external_data not in ("auto", "always", "never"):
         raise UsageError(f"external data {external_data!r}: expected auto, always or never")
     absent = [tensor for tensor in all_tensors(model) if not is_loaded(tensor)]
@@ -98,7 +115,8 @@ def save_model(
         return
     moves_inline = external_data == "always" or total - outside_bytes > INLINE_LIMIT_BYTES
     if outside or moves_inline:
-        _save_external(model, path, file, place, moves_inline=moves_inline)
+        data_path = path.with_name(free_name(target))
+        _save_external(model, path, data_path, file, place, moves_inline=moves_inline)
     else:
         _save_inline(model, path, place)
 
@@ -114,12 +132,12 @@ def _save_inline(model: onnx.ModelProto, path: Path, place: WeightPlace) -> None
 def _save_external(
     model: onnx.ModelProto,
     path: Path,
+    data_path: Path,
     source: Path | None,
     place: WeightPlace,
     *,
     moves_inline: bool,
 ) -> None:
-    data_path = path.with_name(f"{path.name}.data")
     light, moved = _without_weights(model, moves_inline=moves_inline)
     outside = [
         tensor
@@ -132,7 +150,8 @@ def _save_external(
     is_same = source is not None and path.resolve() == source.resolve()
     if source is not None and not is_same:
         read = {source.resolve(), *(path.resolve() for path in {p.path for p in pieces})}
-        if not read.isdisjoint((path.resolve(), data_path.resolve())):
+        own = path.with_name(f"{path.name}.data")  # nobody should have two files of this name
+        if not read.isdisjoint((path.resolve(), own.resolve())):
             raise UsageError(
                 f"output {path}: would overwrite a file that {source} needs; choose another name"
             )

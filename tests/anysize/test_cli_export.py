@@ -108,7 +108,8 @@ def test_a_module_that_prints_does_not_soil_stdout(run, small_folder, tmp_path, 
     assert done.code == 0
     assert len(done.out.splitlines()) == 1
     assert "noise" in done.err
-    done = run("validate", "net.onnx", "--sizes", "32x32,30x31", "--json", "-")
+    words = ("--reference", "noisy_net:make", "--sizes", "32x32,30x31", "--json", "-")
+    done = run("validate", "net.onnx", *words)
     assert done.code == 0
     assert json.loads(done.out)["reference"]["name"] == "noisy_net:make"
 

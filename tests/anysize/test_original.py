@@ -29,6 +29,9 @@ def claiming(good, tmp_path):
         model = onnx.load(good)
         entries = {entry.key: entry for entry in model.metadata_props}
         for name, value in claims.items():
+            if value is None:
+                model.metadata_props.remove(entries[f"anysize.{name}"])
+                continue
             entry = entries.get(f"anysize.{name}") or model.metadata_props.add()
             entry.key, entry.value = f"anysize.{name}", value
         path = tmp_path / "claiming.onnx"
@@ -53,55 +56,99 @@ def test_the_network_that_a_file_names_is_built_with_its_head_and_weights(good):
 
 @pytest.mark.parametrize(
     "source",
-    ["mine:make", "mine:Net", "mine:ready"],
+    [
+        "traps:make",
+        "traps:Net",
+        "traps:ready",
+        "os:abort",
+        "anysize.cli:main",
+        "pytest:main",
+        "torchvision.models:alexnet",
+        "traps:make; rm -rf .",
+        "timm:hf-hub:somebody/network",
+        "torchvision:",
+        "vgg1",
+        ":make",
+        "lenet\ntraps:make",
+    ],
 )
-def test_a_network_in_code_of_ones_own_is_built(claiming, tmp_path, monkeypatch, source):
-    (tmp_path / "mine.py").write_text(
+def test_a_file_chooses_no_code(claiming, tmp_path, monkeypatch, source):
+    """Not even a network's, which may lie beside it in an archive."""
+    (tmp_path / "traps.py").write_text(
+        "import pathlib\n"
         "from torch import nn\n"
+        "pathlib.Path('sprung').touch()\n"
         "class Net(nn.Sequential): pass\n"
         "def make(): return Net()\n"
         "ready = Net()\n"
     )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "mine", raising=False)
-    module, name = found(claiming(model=source))
-    assert type(module).__name__ == "Net"
-    assert name == source
+    monkeypatch.delitem(sys.modules, "traps", raising=False)
+    with pytest.raises(UsageError, match="no file may choose which code is run") as refused:
+        anysize.validate(claiming(model=source))
+    assert "give --reference " in str(refused.value)
+    assert not (tmp_path / "sprung").exists()
 
 
-@pytest.mark.parametrize(
-    ("source", "reason"),
-    [
-        ("os:abort", "no network lies there"),
-        ("http.server:test", "no network lies there"),
-        ("anysize.cli:main", "no network lies there"),
-        ("numpy:test", "is no nn.Module"),
-        ("pytest:main", "is no nn.Module"),
-        ("hypothesis:reject", "is no nn.Module"),
-        ("traps:Trap", "is no nn.Module"),
-        ("traps:trap", "is no nn.Module"),
-        ("traps:partial", "is no nn.Module"),
-        ("traps:make; rm -rf .", "which no file may choose"),
-        ("timm:hf-hub:somebody/network", "which no file may choose"),
-        ("torchvision:", "which no file may choose"),
-        (":make", "which no file may choose"),
-        ("lenet\ntraps:make", "which no file may choose"),
-    ],
-)
-def test_a_file_chooses_nothing_else_to_run(claiming, tmp_path, monkeypatch, source, reason):
-    (tmp_path / "traps.py").write_text(
-        "import functools, pathlib\n"
-        "class Trap:\n"
-        "    def __init__(self): pathlib.Path('sprung').touch()\n"
-        "    __call__ = __init__\n"
-        "trap = object.__new__(Trap)\n"
-        "partial = functools.partial(Trap)\n"
+def test_the_command_of_a_refusal_goes_on(claiming, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "from anysize.models import build\ndef make(): return build('lenet', head='spp')\n"
     )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "traps", raising=False)
-    with pytest.raises((UsageError, SourceError), match=reason):
-        anysize.validate(claiming(model=source))
-    assert not (tmp_path / "sprung").exists()
+    path = claiming(model="mine:make")
+    with pytest.raises(UsageError, match=r"give --reference mine:make$"):
+        anysize.validate(path)
+    assert anysize.validate(path, "mine:make", sizes="32x32").ok
+
+
+class Own(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 6, 3, padding=1)
+        self.linear = torch.nn.Linear(6, 4)
+
+    def forward(self, images):
+        return self.linear(torch.relu(self.conv(images)).mean((2, 3)))
+
+
+def test_a_module_in_memory_is_asked_for_and_not_guessed(tmp_path, run):
+    module, path = Own().eval(), tmp_path / "own.onnx"
+    anysize.export(module, path, size="16x16", verify=False)
+    with pytest.raises(UsageError, match="was made of a module in memory") as refused:
+        anysize.validate(path)
+    assert "give --reference module:function" in str(refused.value)
+    assert "--weights FILE" in str(refused.value)
+    assert "--reference module:function --weights FILE" in run("inspect", path).out
+    weights = tmp_path / "own.pt"
+    torch.save(module.state_dict(), weights)
+    report = anysize.validate(path, f"{__name__}:Own", weights=weights, sizes="16x16")
+    assert report.ok
+    assert not report.notes
+    report = anysize.validate(path, f"{__name__}:Own", sizes="16x16")
+    assert report.exit_code == 1
+    assert "has other weights than the file was made of" in report.notes[0]
+
+
+def test_other_random_weights_than_the_files_are_no_mismatch(claiming):
+    """Such as another version of PyTorch draws."""
+    with pytest.raises(UsageError, match="with other weights than it has when it is built anew"):
+        anysize.validate(claiming(seed="1"), sizes="32x32")
+
+
+def test_weights_count_and_not_the_file_they_came_from(tmp_path):
+    from safetensors.torch import save_file
+
+    from anysize.models import build, state_sha256
+
+    module = build("lenet", head="fc", seed=7)
+    save_file(module.state_dict(), tmp_path / "one.safetensors")
+    torch.save({"state_dict": module.state_dict()}, tmp_path / "two.pt")
+    path = tmp_path / "lenet.onnx"
+    one, two = tmp_path / "one.safetensors", tmp_path / "two.pt"
+    anysize.export("lenet", path, head="fcn", weights=one, verify=False)
+    assert anysize.validate(path, weights=two, sizes="32x32").ok
+    assert state_sha256(build("lenet", head="fcn", weights=two)) == state_sha256(module)
+    assert state_sha256(build("lenet", head="fc", seed=8)) != state_sha256(module)
 
 
 def test_a_person_chooses_anything(claiming, tmp_path, monkeypatch):
@@ -132,5 +179,5 @@ def test_a_network_far_larger_than_its_file_is_not_built(claiming, claims):
 
 def test_a_file_without_weights_is_still_compared_with_what_it_says_it_is(claiming):
     """A wrong graph must turn red, and not be refused for what it lacks."""
-    module, _ = found(claiming(model="alexnet", head="fc", size="224x224"))
+    module, _ = found(claiming(model="alexnet", head="fc", size="224x224", state_sha256=None))
     assert sum(parameter.numel() for parameter in module.parameters()) > 50e6

@@ -60,6 +60,16 @@ def test_a_sabotage_is_red_where_it_is_wrong_and_nowhere_else(bench, entry):
     assert (report.exit_code != 0) is is_seen
 
 
+@pytest.mark.parametrize(
+    "entry", [pytest.param(entry, id=entry.name.replace(" ", "-")) for entry in CATALOGUE]
+)
+def test_a_sabotage_is_red_at_the_sizes_of_auto(bench, entry):
+    if bench.runtime.name != "ort-cpu":
+        pytest.skip("the sizes are the same ones on each runtime")
+    report = bench.wrong(entry, "auto")
+    assert report.exit_code == (3 if entry.verdict is Verdict.FALLBACK else 1)
+
+
 def test_the_catalogue_has_each_name_once():
     names = [entry.name for entry in CATALOGUE]
     assert len(names) == len(set(names)) >= 25

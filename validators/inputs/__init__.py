@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from anysize.validators.inputs.auto import auto_sizes
     from anysize.validators.inputs.cases import MAX_BATCH, Case, plan_cases
     from anysize.validators.inputs.images import AMPLIFICATION, make_images
+    from anysize.validators.inputs.saturation import saturated_outputs
     from anysize.validators.inputs.signature import (
         GraphInputs,
         declared_outputs,
@@ -35,6 +36,7 @@ __all__ = [
     "make_images",
     "make_inputs",
     "plan_cases",
+    "saturated_outputs",
 ]
 
 __getattr__ = lazy_names(
@@ -43,6 +45,7 @@ __getattr__ = lazy_names(
         "auto": ("auto_sizes",),
         "cases": ("Case", "MAX_BATCH", "plan_cases"),
         "images": ("AMPLIFICATION", "make_images"),
+        "saturation": ("saturated_outputs",),
         "signature": (
             "GraphInputs",
             "declared_outputs",

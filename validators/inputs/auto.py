@@ -17,6 +17,7 @@ def auto_sizes(
     legal: SizeRange | None = None,
     stride: tuple[int, int] | None = None,
     is_interval: bool = False,
+    folding: Size | None = None,
 ) -> tuple[Size, ...]:
     """Choose sizes around what a file declares, from the smallest to the largest.
 
@@ -24,21 +25,26 @@ def auto_sizes(
     and one row and one column below (which must be rejected, like a remainder that is not
     possible), half as wide and half as high again,
     a prime, one off the stride grid, and twice the training size. A fixed-size graph gets the
-    corners of its interval, the training size and its neighbours, and the sizes just outside.
+    corners of its interval, the training size and its neighbours, the sizes just outside, twice the
+    training size, and the size whose map is twice as high: a flatten by Reshape to (−1, K) folds
+    space into the batch there, and answers all the same.
 
     Args:
         training: The training size.
         legal: What the file declares legal; None where it says nothing.
         stride: Pixels between neighbouring cells of the map, (height, width).
         is_interval: The graph has an FC head, so only `legal` can be right.
+        folding: Where the map that an FC head flattens is twice as high, if it has one.
     """
     height, width = training.height, training.width
     sides = {(height, width), (height - 1, width - 1), (height + 1, width + 1)}
     if legal is not None:
         sides.update(_edges(legal))
+    folded = set() if folding is None else {(folding.height, folding.width)}
     if is_interval:
+        folded.add((2 * height, 2 * width))
         if legal is None or legal.maximum is None:
-            sides.update(((2 * height, 2 * width), (height, 2 * width)))
+            folded.add((height, 2 * width))
     else:
         down, across = stride or _DEFAULT_STRIDE
         sides.update(
@@ -50,7 +56,7 @@ def auto_sizes(
                 (2 * height, 2 * width),
             )
         )
-    return _sorted(_within(sides, legal))
+    return _sorted((*_within(sides, legal), *_within(folded, None)))
 
 
 def _edges(legal: SizeRange) -> set[tuple[int, int]]:

@@ -13,6 +13,7 @@ from anysize.validators.judging.budget import (
     exact_deviation,
     fill_values,
     float_deviation,
+    float_error,
 )
 from anysize.validators.judging.parity import (
     STRICTEST_LIMIT,
@@ -46,6 +47,7 @@ __all__ = [
     "exit_code",
     "fill_values",
     "float_deviation",
+    "float_error",
     "judge",
     "rounded_up",
     "variation",

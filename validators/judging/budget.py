@@ -1,8 +1,30 @@
 """The error budget: how far a runtime may be from the float64 arbiter, and the numbers behind it.
 
-With s = max |y64| over an output, the reference's own error is e_ref = max |y32 − y64| / s. A
-runtime passes when max |y − y64| / s ≤ factor · max(e_ref, floor): eight times what PyTorch itself
-loses to float32, or eight times four float32 steps where PyTorch happens to lose less.
+With s = max |y64| over an output, the reference's own error is e_ref = max |y32 − y64| / s. It is
+one draw of a random variable: in which direction each layer's rounding happened to fall. So where a
+runtime is further away than eight times that, the reference draws again (`spread`): it runs up to
+sixteen times in float32 with the result of each layer moved by up to one float32 step either way
+(Monte Carlo arithmetic: Parker, UCLA CSD-970002, 1997; Verificarlo: Denis et al., ARITH 2016;
+CADNA: Jézéquel and Chesneaux, 2008), and e_spread is the root mean square of those errors. A
+runtime passes when
+
+    max |y − y64| / s ≤ factor · max(e_ref, e_spread, floor):
+
+eight times what float32 answers of this network lose on the average, or eight times four float32
+steps where they lose less. As the largest of the three counts, drawing can but enlarge a budget,
+and who passes without it has passed. A draw may also turn a decision over, such as the cell that a
+coordinate is rounded to. That is no rounding error: e_spread counts up to 64 · max(e_ref, floor).
+
+The probability of a false red. The error of one output number is a sum of many small independent
+roundings, near enough normal with a deviation σ. A runtime that rounds as the draws do fails where
+|N(0, σ)| is more than eight times the root mean square of sixteen such draws: Student's t with 16
+degrees of freedom is beyond 8 with probability 6e-7. That is the worst case: where an output has
+many numbers, the largest of their errors varies less than one of them (Borell's inequality), and
+each draw has the reference's own rounding beneath the one that is put on top, which makes it larger
+by √2 or more.
+
+Outputs that saturate (Sigmoid, Softmax) are rounded as parts of 1: runtimes compute a probability
+of 3e-4 as ½ less 0.4997. Their floor is one of 1, too: floor / s, not multiplied by the factor.
 
 Some outputs hold fill values among their scores, such as the −1e9 or the lowest float32 of a mask.
 They are written, not computed: the same in float32 and in float64, but for one rounding, at least
@@ -48,6 +70,7 @@ __all__ = [
     "exact_deviation",
     "fill_values",
     "float_deviation",
+    "float_error",
 ]
 
 EPS32 = float(np.finfo(np.float32).eps)
@@ -57,6 +80,10 @@ EPS_TF32 = 2.0**-10  # ten bits behind the point
 _MAX32 = float(np.finfo(np.float32).max)
 # How large a value is that was written, and how far it stands above all the rest.
 _LEAST_FILL, _FILL_RATIO = 1e4, 1024.0
+
+# A single number's own error is less than a 64th of what such errors are on the average once in a
+# hundred times, and hardly ever where the floor is less than that, too.
+_MOST_SPREAD = 64.0
 
 Array = NDArray[np.generic]
 
@@ -70,16 +97,24 @@ class Profile:
         factor: Multiple of the reference's own error.
         floor: Smallest own error that is assumed, relative to the largest output.
         text: What it is for.
+        has_spread: Roundings of the reference are drawn; a runtime in half precision has others.
     """
 
     name: str
     factor: float
     floor: float
     text: str
+    has_spread: bool = True
 
-    def budget(self, reference_error: float) -> float:
-        """Return the allowed error, relative to the largest output."""
-        return self.factor * max(reference_error, self.floor)
+    def budget(self, reference_error: float, *, part_of_one: float = 0.0) -> float:
+        """Return the allowed error, relative to the largest output.
+
+        Args:
+            reference_error: What a right answer loses, relative to the largest output.
+            part_of_one: The largest output, where the outputs saturate at 1; else 0.
+        """
+        least = self.floor / part_of_one if part_of_one > 0.0 else 0.0
+        return max(self.factor * max(reference_error, self.floor), least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +197,13 @@ PROFILES: dict[str, Profile] = {
     profile.name: profile
     for profile in (
         Profile("strict", 8.0, 4 * EPS32, "float32 arithmetic, IEEE 754 throughout"),
-        Profile("float16", 4.0, EPS16 / 2, "float16 weights and values between layers"),
+        Profile(
+            "float16",
+            4.0,
+            EPS16 / 2,
+            "float16 weights and values between layers",
+            has_spread=False,
+        ),
         Profile("tf32", 8.0, EPS_TF32 / 2, "factors of products rounded to TF32, float32 sums"),
         Profile("tensorrt", 8.0, 64 * EPS32, "float32, with convolution by Winograd's algorithm"),
     )
@@ -178,7 +219,8 @@ class Deviation:
         budget: What `error` may be at most; with a `Tolerance`, atol + rtol · |ref| of the worst
             element.
         ratio: The largest error as a multiple of its budget; the output passes when it is ≤ 1.
-        reference_error: e_ref; 0 without an arbiter.
+        reference_error: The larger one of e_ref (0 without an arbiter) and, where it was measured,
+            e_spread.
         scale: s, the largest absolute value of the arbiter, fill values left out.
         needed_atol: The smallest atol (with the `Tolerance`'s rtol, else rtol 0) that would pass.
         index: Place of the worst element; () for a scalar or an empty output.
@@ -214,6 +256,8 @@ def float_deviation(
     profile: Profile,
     tolerance: Tolerance | None = None,
     rounded: Array | None = None,
+    spread: float = 0.0,
+    saturates: bool = False,
 ) -> Deviation:
     """Measure a floating-point output against the reference; all arrays have the same shape.
 
@@ -229,53 +273,90 @@ def float_deviation(
         tolerance: Replaces the profile where it is given.
         rounded: What the reference answers in the runtime's coarser arithmetic; its error counts
             as the reference's own where it is the larger one.
+        spread: How far float32 answers of the reference spread, where that has been measured.
+        saturates: The output is a probability: rounded as a part of 1.
     """
     if got.size == 0:
         return _EQUAL
     answer = got.astype(np.float64)
     reference = float32.astype(np.float64)
-    truth = reference if float64 is None or tolerance else _in_range(float64, float32.dtype)
-    compared = np.isfinite(reference) & np.isfinite(truth)
-    fills = fill_values(float32, None if tolerance else float64)
-    scale = _largest(np.abs(truth), compared & ~fills)
-    scales = np.where(fills, np.abs(truth), scale)
+    truth = _Truth.of(float32, None if tolerance else float64)
+    own = max(truth.error(reference), 0.0 if rounded is None else truth.error(rounded))
+    own = max(own, min(spread, _MOST_SPREAD * max(own, profile.floor)))
+    allowed_error = profile.budget(own, part_of_one=truth.scale if saturates else 0.0)
     with np.errstate(all="ignore"):  # Inf − Inf: such elements are in `alien` or left out
-        own = _largest(np.abs(reference - truth) / scales, compared) if scale > 0.0 else 0.0
-        if rounded is not None and scale > 0.0:
-            coarse = np.abs(rounded.astype(np.float64) - truth) / scales
-            own = max(own, _largest(coarse, compared & np.isfinite(coarse)))
-        distance = np.where(compared, np.abs(answer - truth), 0.0)
+        distance = np.where(truth.compared, np.abs(answer - truth.values), 0.0)
         to_reference = np.abs(answer - reference)
         slack = tolerance.rtol * np.abs(reference) if tolerance else np.zeros_like(reference)
-    alien = np.where(compared, ~np.isfinite(answer), ~_same(answer, reference))
-    needed_atol = _largest(to_reference - slack, compared)
+    alien = np.where(truth.compared, ~np.isfinite(answer), ~_same(answer, reference))
+    needed_atol = _largest(to_reference - slack, truth.compared)
     if alien.any():
         place = int(np.argmax(alien))
-        error, budget, ratio, needed_atol = np.inf, profile.budget(own), np.inf, np.inf
+        error, budget, ratio, needed_atol = np.inf, allowed_error, np.inf, np.inf
     elif tolerance:
-        allowed = np.where(compared, tolerance.atol + slack, np.inf)
+        allowed = np.where(truth.compared, tolerance.atol + slack, np.inf)
         excess = _quotient(distance, allowed)
         place = int(np.argmax(excess))
         error, budget = float(distance.flat[place]), float(allowed.flat[place])
         ratio = float(excess.flat[place])
     else:
-        errors = _quotient(distance, scales)
+        errors = _quotient(distance, truth.scales)
         place = int(np.argmax(errors))
-        error = float(errors.flat[place])
-        budget = profile.budget(own)
+        error, budget = float(errors.flat[place]), allowed_error
         ratio = error / budget
     return Deviation(
         error=error,
         budget=budget,
         ratio=ratio,
         reference_error=own,
-        scale=scale,
+        scale=truth.scale,
         needed_atol=needed_atol,
         index=_index(place, answer.shape),
         got=float(answer.flat[place]),
-        expected=float(truth.flat[place]),
+        expected=float(truth.values.flat[place]),
         non_finite=bool(alien.any()),
     )
+
+
+def float_error(got: Array, float32: Array, float64: Array | None) -> float:
+    """Return how far a floating-point answer of the reference itself is from the arbiter's.
+
+    Args:
+        got: An answer in float32.
+        float32: The usual one; where it is not finite, nothing is compared.
+        float64: The arbiter's, or None to let `float32` stand in for it.
+
+    Returns:
+        The largest error, relative to the largest output; 0 where that is 0.
+    """
+    return _Truth.of(float32, float64).error(got)
+
+
+@dataclass(frozen=True, slots=True)
+class _Truth:
+    """What an output is measured against, and by which scales."""
+
+    values: NDArray[np.float64]
+    compared: NDArray[np.bool_]
+    scale: float
+    scales: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, float32: Array, float64: Array | None) -> _Truth:
+        reference = float32.astype(np.float64)
+        values = reference if float64 is None else _in_range(float64, float32.dtype)
+        compared = np.isfinite(reference) & np.isfinite(values)
+        fills = fill_values(float32, float64)
+        scale = _largest(np.abs(values), compared & ~fills)
+        return cls(values, compared, scale, np.where(fills, np.abs(values), scale))
+
+    def error(self, answer: Array) -> float:
+        if self.scale <= 0.0 or answer.size != self.values.size:
+            return 0.0
+        numbers = answer.astype(np.float64).reshape(self.values.shape)  # (n, c) and (n, c, 1, 1)
+        with np.errstate(all="ignore"):
+            errors = np.abs(numbers - self.values) / self.scales
+        return _largest(errors, self.compared & np.isfinite(errors))
 
 
 def fill_values(float32: Array, float64: Array | None) -> NDArray[np.bool_]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -20,7 +20,7 @@ from anysize.validators.judging.budget import (
 )
 from anysize.validators.judging.rounding import rounded_up
 from anysize.validators.judging.verdicts import Verdict
-from anysize.words import cleaned, shape_text
+from anysize.words import WITHOUT_ARBITER, cleaned, shape_text
 
 __all__ = [
     "STRICTEST_LIMIT",
@@ -60,6 +60,9 @@ class Expected:
         variations: For each output, how much it varies with the input, relative to its largest
             value (see `variation`).
         rounded: What the reference answers with float16 weights, for a file in half precision.
+        spreads: For each output, how far float32 answers spread, relative to its largest value;
+            () where that has not been measured.
+        saturated: Names that the file has for outputs that saturate at 1.
     """
 
     names: tuple[str, ...] | None
@@ -67,6 +70,8 @@ class Expected:
     float64: tuple[Array, ...] | None
     variations: tuple[float, ...]
     rounded: tuple[Array, ...] | None = None
+    spreads: tuple[float, ...] = ()
+    saturated: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +204,14 @@ def _vacuous(result: OutputResult, varies: float, limit: float, *, has_tolerance
     if has_tolerance:
         return f"{reference}: the tolerance is so large that a graph without an input would pass"
     own = result.deviation.reference_error
+    if own < _LARGEST_VARIATION / VACUITY_RATIO**2:
+        return (
+            f"{reference} is at most {result.deviation.scale:.1e}, too little of the 1 at which it "
+            "saturates for anything to be compared with it"
+        )
     return (
         f"{reference} differs by {own:.1e} of its largest value between float32 and float64, so "
-        "that nothing can be compared with it; give --arbiter none where the float64 one is wrong"
+        f"that nothing can be compared with it{WITHOUT_ARBITER}"
     )
 
 
@@ -275,6 +285,8 @@ def _compare(
             profile=profile,
             tolerance=tolerance,
             rounded=expected.rounded[place] if expected.rounded else None,
+            spread=expected.spreads[place] if expected.spreads else 0.0,
+            saturates=name in expected.saturated,
         )
         arbiter = float32 if float64 is None else float64
         return OutputResult(name, deviation, _top1_agreement(output, arbiter))

@@ -82,7 +82,8 @@ VERDICTS: dict[Verdict, Meaning] = {
     Verdict.UNSUPPORTED: Meaning(
         Outcome.NOT_RUN,
         "the runtime cannot load the graph",
-        "export with another --opset, or leave this runtime out",
+        "leave this runtime out, or let the graph do without what it names; where that is an "
+        "opset, `anysize export --opset` writes another",
     ),
     Verdict.FALLBACK: Meaning(
         Outcome.NOT_RUN,
@@ -90,10 +91,14 @@ VERDICTS: dict[Verdict, Meaning] = {
         "install what the provider needs, or ask for the provider that really runs",
     ),
     Verdict.CRASHED: Meaning(
-        Outcome.NOT_RUN, "the runtime's process died", "run this runtime alone to see its output"
+        Outcome.NOT_RUN,
+        "the process of the runtime, or of the reference, died",
+        "run it alone to see its output",
     ),
     Verdict.TIMEOUT: Meaning(
-        Outcome.NOT_RUN, "the runtime ran out of time", "try smaller sizes or a longer limit"
+        Outcome.NOT_RUN,
+        "the runtime, or the reference, ran out of time",
+        "try smaller sizes or a longer limit",
     ),
     Verdict.UNAVAILABLE: Meaning(
         Outcome.NOT_RUN, "the runtime cannot run here", "`anysize runtimes` says what it needs"

@@ -6,11 +6,18 @@ from anysize.validators.references.choose import choose_reference
 from anysize.validators.references.composed import WindowsReference
 from anysize.validators.references.eager import module_device, own_output_names, own_training_size
 from anysize.validators.references.layout import output_layout
-from anysize.validators.references.protocol import FcOriginal, Precision, Reference, Rejected
+from anysize.validators.references.protocol import (
+    FcOriginal,
+    Perturbed,
+    Precision,
+    Reference,
+    Rejected,
+)
 from anysize.validators.references.rounded import rounded_copy
 
 __all__ = [
     "FcOriginal",
+    "Perturbed",
     "Precision",
     "Reference",
     "Rejected",

@@ -15,18 +15,23 @@ from anysize.validators.references.composed import (
     TurnedReference,
     converted_reference,
 )
+from anysize.validators.references.forked import ForkedReference
 from anysize.validators.references.layout import is_map, output_layout
 from anysize.validators.references.protocol import FcOriginal, Reference
+from anysize.validators.worker import Limits, can_fork, default_limits
 
 if TYPE_CHECKING:
     import onnx
     from torch import nn
 
+    from anysize.sizes import Size
     from anysize.surgery.graph import ImageLayout
     from anysize.surgery.targets import Output
     from anysize.validators.references.eager import EagerFc
 
 __all__ = ["choose_reference"]
+
+_MAP_RANK = 4
 
 
 def choose_reference(
@@ -35,6 +40,7 @@ def choose_reference(
     *,
     name: str = "",
     threads: int = 1,
+    limits: Limits | None = None,
 ) -> Reference:
     """Pick how the original becomes the reference for `candidate`.
 
@@ -47,10 +53,13 @@ def choose_reference(
         original: A module in evaluation mode, the path of an ONNX file, or a ready reference.
         name: How reports call a module; its own name by default.
         threads: Threads for ONNX Runtime.
+        limits: What a module may take of time and memory, in a process of its own; None for the
+            default. One on a GPU runs in this process, as do all where processes cannot fork.
 
     Raises:
         SourceError: The module is in training mode, not in float32, or is no module.
         ModelFileError: The file is unreadable, invalid or unsafe.
+        NotRunError: The module ends its process when it is cut at its feature map.
     """
     from anysize.surgery.graph import ImageLayout, image_layout
 
@@ -59,9 +68,22 @@ def choose_reference(
     if isinstance(original, (str, Path)):
         reference, layout = _from_file(candidate, Path(original), threads)
     else:
-        reference, layout = _from_module(candidate, original, name), ImageLayout()
+        reference, layout = _in_a_fork(candidate, original, name, limits), ImageLayout()
     own = image_layout(candidate)
     return reference if own.sides == layout.sides else TurnedReference(reference, own, layout)
+
+
+def _in_a_fork(
+    candidate: onnx.ModelProto, module: nn.Module, name: str, limits: Limits | None
+) -> Reference:
+    """Run a module in a process that it may end, where system and device let it have one."""
+    from anysize.validators.references.eager import module_device, module_name
+
+    make = partial(_from_module, candidate, module, name)
+    if not can_fork() or module_device(module) != "cpu":
+        return make()
+    label = name or module_name(module)
+    return ForkedReference(make, name=label, limits=limits or default_limits("cpu"))
 
 
 def _from_file(
@@ -113,7 +135,8 @@ def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Re
         raise SourceError(
             f"reference: got {type(module).__name__}, expected an nn.Module or an ONNX file"
         )
-    own = getattr(module, "head", None)  # of a zoo network; a user's may be a layer
+    own = getattr(module, "head", None)
+    own = own if isinstance(own, str) else None  # a user's may be a layer
     said = read_metadata(candidate)
     is_converted = head_kind(said.head).converts_modules and said.head != own
     if not (is_converted or (own == FC and _is_fully_convolutional(candidate))):
@@ -131,6 +154,8 @@ def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Re
             layout=layout,
         )
 
+    if own is None and _answers_maps(candidate, module):
+        return ModuleReference(module, name=name)  # it is fully convolutional itself
     if own == FC:
         return reference(said.head, lambda: ModuleFc(module, name=name))
     try:
@@ -152,6 +177,34 @@ def _from_module(candidate: onnx.ModelProto, module: nn.Module, name: str) -> Re
     return SeveralHeads(parts, outputs=[output.name for output in outputs])
 
 
+def _answers_maps(candidate: onnx.ModelProto, module: nn.Module) -> bool:
+    """Whether the module's own outputs have the four axes of the file's maps already."""
+    from anysize.validators.references.eager import output_ranks
+
+    ranks = [len(output.type.tensor_type.shape.dim) for output in candidate.graph.output]
+    size = _known_size(candidate, module)
+    return (
+        _MAP_RANK in ranks
+        and size is not None
+        and output_ranks(module, size=size, channels=_channels(candidate)) == ranks
+    )
+
+
+def _known_size(candidate: onnx.ModelProto, module: nn.Module) -> Size | None:
+    from anysize.surgery import trained_size
+    from anysize.validators.references.eager import own_training_size
+
+    return trained_size(candidate) or own_training_size(module)
+
+
+def _channels(candidate: onnx.ModelProto) -> int:
+    from anysize.surgery import image_input
+    from anysize.surgery.graph import image_layout
+
+    axis = image_layout(candidate).channels
+    return int(image_input(candidate).type.tensor_type.shape.dim[axis].dim_value)
+
+
 def _adds_outputs(module: nn.Module, candidate: onnx.ModelProto) -> bool:
     """Whether the file hands out maps beside the module's own outputs."""
     from anysize.validators.references.eager import own_output_names
@@ -164,22 +217,18 @@ def _eager_halves(
     candidate: onnx.ModelProto, module: nn.Module, name: str, head: str | None
 ) -> EagerFc:
     """Cut a module that was exported with another head than its own."""
-    from anysize.surgery import image_input, trained_size
-    from anysize.surgery.graph import image_layout
-    from anysize.validators.references.eager import EagerFc, own_training_size
+    from anysize.validators.references.eager import EagerFc
 
-    size = trained_size(candidate) or own_training_size(module)
+    size = _known_size(candidate, module)
     if size is None:
         raise UsageError(
             "the file does not say its training size, so its reference cannot be cut at the "
             "feature map; give --reference ORIGINAL.onnx"
         )
-    axis = image_layout(candidate).channels
-    channels = image_input(candidate).type.tensor_type.shape.dim[axis].dim_value
     return EagerFc(
         module,
         size=size,
-        channels=channels,
+        channels=_channels(candidate),
         name=name,
         slides_windows=not head_kind(head).averages_map,
     )

@@ -9,10 +9,31 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FcOriginal", "Precision", "Reference", "Rejected"]
+__all__ = ["FcOriginal", "Perturbed", "Precision", "Reference", "Rejected", "number_type"]
 
 Array = NDArray[np.generic]
-Precision = Literal["float32", "float64"]
+
+
+@dataclass(frozen=True, slots=True)
+class Perturbed:
+    """Float32, with the result of each layer moved by up to one float32 step either way.
+
+    So a layer's rounding falls otherwise, as in another right implementation of it (Monte Carlo
+    arithmetic: Parker, UCLA CSD-970002, 1997; Verificarlo, ARITH 2016).
+
+    Attributes:
+        draw: Seeds the steps: another number, another rounding.
+    """
+
+    draw: int
+
+
+Precision = Literal["float32", "float64"] | Perturbed
+
+
+def number_type(precision: Precision) -> Literal["float32", "float64"]:
+    """Return what numbers are held in where one computes in `precision`."""
+    return "float32" if isinstance(precision, Perturbed) else precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +69,7 @@ class Reference(Protocol):
         ...
 
     def close(self) -> None:
-        """Release what it holds; it is not used again."""
+        """Release what it holds; what is asked afterwards is loaded anew."""
         ...
 
 

@@ -7,6 +7,7 @@ from anysize.validators.run.file_under_test import FileUnderTest
 from anysize.validators.run.host import machine, package_versions, usable_cpus
 from anysize.validators.run.open_session import open_session
 from anysize.validators.run.spool import FLOAT64, Spool
+from anysize.validators.run.spread import judge_by_spread
 from anysize.validators.run.sweeps import as_cell, run_sweeps
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "FileUnderTest",
     "Spool",
     "as_cell",
+    "judge_by_spread",
     "machine",
     "open_session",
     "package_versions",

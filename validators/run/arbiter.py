@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from anysize.errors import SourceError
 from anysize.validators.judging import PROFILES, float_deviation
 from anysize.validators.references import Reference, Rejected
+from anysize.words import WITHOUT_ARBITER
 
 __all__ = ["arbitrate", "refuse_random"]
 
@@ -32,20 +33,20 @@ def arbitrate(
     answer = reference.run(inputs, "float64")
     if isinstance(answer, Rejected):
         raise SourceError(
-            f"reference {reference.name}: runs in float32 but not in float64 ({answer.reason}); "
-            "give --arbiter none"
+            f"reference {reference.name}: runs in float32 but not in float64 ({answer.reason})"
+            f"{WITHOUT_ARBITER}"
         )
     shapes = ([a.shape for a in float32], [a.shape for a in answer])
     if shapes[0] != shapes[1]:
         raise SourceError(
             f"reference {reference.name}: has outputs {shapes[0]} in float32 and {shapes[1]} in "
-            "float64; give --arbiter none"
+            f"float64{WITHOUT_ARBITER}"
         )
     for one, precise in zip(float32, answer, strict=True):
         if np.any(np.isfinite(one) & ~np.isfinite(precise)):
             raise SourceError(
                 f"reference {reference.name}: answers with numbers in float32 where it has NaN or "
-                "Inf in float64; give --arbiter none"
+                f"Inf in float64{WITHOUT_ARBITER}"
             )
     return answer
 

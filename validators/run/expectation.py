@@ -9,14 +9,17 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from anysize.errors import NotRunError, WorkerCrashedError, WorkerTimeoutError
 from anysize.sizes import Size, SizeRange
 from anysize.validators.inputs import Case, GraphInputs, make_inputs
-from anysize.validators.judging import Expected
+from anysize.validators.judging import Expected, Judgement, Verdict
 from anysize.validators.references import Reference, Rejected
 from anysize.validators.run.amplified import amplify, is_less_sure, overflows
 from anysize.validators.run.arbiter import arbitrate, refuse_random
 from anysize.validators.run.spool import FLOAT32, FLOAT64, ROUNDED, Spool
+from anysize.validators.run.spread import Draws
 from anysize.validators.run.vacuity import WholeNumbers, vary
+from anysize.words import one_line
 
 __all__ = ["CaseExpectation", "Expectations"]
 
@@ -32,12 +35,19 @@ class CaseExpectation:
         rejection: Why the reference does not take it, or None where it does.
         names: The outputs' names where the reference has them.
         variations: How much each output varies with the input.
+        failure: The verdict of all its cells, where the reference did not run.
     """
 
     case: Case
     rejection: str | None
     names: tuple[str, ...] | None = None
     variations: tuple[float, ...] = ()
+    failure: Judgement | None = None
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether there is something to compare with."""
+        return self.rejection is None and self.failure is None
 
     def read(self, spool: Spool) -> Expected:
         """Read back what the reference answers."""
@@ -78,13 +88,22 @@ class Expectations:
     given: Mapping[str, Array] | None = None
     _varies: dict[Size, tuple[float, ...]] = field(default_factory=dict, init=False)
     _whole: WholeNumbers = field(default_factory=WholeNumbers, init=False)
+    _draws: dict[Case, Draws] = field(default_factory=dict, init=False)
 
     def ask(self, case: Case) -> CaseExpectation:
         """Make the images of a case, and let the reference answer.
 
+        A reference that ends its process, or takes too long, fails at this case alone.
+
         Raises:
             SourceError: The reference answers differently each time, or not in float64.
         """
+        try:
+            return self._answered(case)
+        except (WorkerCrashedError, WorkerTimeoutError) as exc:
+            return _failed(case, exc)
+
+    def _answered(self, case: Case) -> CaseExpectation:
         inputs = self._made(case)
         answer = self.reference.run(inputs, "float32")
         if isinstance(answer, Rejected):
@@ -122,7 +141,11 @@ class Expectations:
 
     def takes(self, case: Case) -> bool:
         """Whether the reference answers a case whose images have been made."""
-        return not isinstance(self.reference.run(self.spool.inputs(case), "float32"), Rejected)
+        try:
+            answer = self.reference.run(self.spool.inputs(case), "float32")
+        except (WorkerCrashedError, WorkerTimeoutError):
+            return False
+        return not isinstance(answer, Rejected)
 
     def ask_amplified(self, twin: Case) -> CaseExpectation | str:
         """Make other, brighter images of a size and a batch, and let the reference answer.
@@ -140,6 +163,12 @@ class Expectations:
             SourceError: The reference does not answer in float64.
         """
         case = replace(twin, is_amplified=True)
+        try:
+            return self._answered_amplified(case, twin)
+        except (WorkerCrashedError, WorkerTimeoutError) as exc:
+            return _failed(case, exc)
+
+    def _answered_amplified(self, case: Case, twin: Case) -> CaseExpectation | str:
         inputs, answer = amplify(case, self.reference, self.signature, self._whole)
         if isinstance(answer, Rejected):
             return f"the reference rejects them ({answer.reason})"
@@ -155,6 +184,14 @@ class Expectations:
         self._store(case, answer, precise, None)
         # Amplified scores may be saturated, and need not vary.
         return self._taken(case, tuple(np.inf for _ in answer))
+
+    def spreads(self, case: Case, expected: Expected, errors: Sequence[float]) -> tuple[float, ...]:
+        """Let the reference answer a case with roundings that fall otherwise; see `Draws`."""
+        draws = self._draws.setdefault(case, Draws())
+        try:
+            return draws.spreads(self.reference, self.spool.inputs(case), expected, errors)
+        except (WorkerCrashedError, WorkerTimeoutError):
+            return ()
 
     def settled(self, found: Sequence[CaseExpectation]) -> tuple[CaseExpectation, ...]:
         """Say of all cases which whole numbers have been the same ones for every image."""
@@ -191,3 +228,9 @@ class Expectations:
 
     def _taken(self, case: Case, variations: tuple[float, ...]) -> CaseExpectation:
         return CaseExpectation(case, None, self.reference.output_names, variations)
+
+
+def _failed(case: Case, exc: NotRunError) -> CaseExpectation:
+    """Say of a case that the reference ended its process, or took too long."""
+    verdict = Verdict.TIMEOUT if isinstance(exc, WorkerTimeoutError) else Verdict.CRASHED
+    return CaseExpectation(case, None, failure=Judgement(verdict, one_line(exc)))

@@ -1,14 +1,14 @@
 """One runtime's part of a validation: every case, ascending and then descending, on one session.
 
-Nothing here looks at the reference itself: images and expected outputs come from the spool, so
-that this may run in a process of its own. A runtime that crashes or hangs does so in its worker;
+Images and expected outputs come from the spool; the reference itself is asked once more only about
+a cell that would fail. A runtime that crashes or hangs does so in its worker;
 its session starts a new one for the next case.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -24,12 +24,12 @@ from anysize.validators.judging import (
     Judgement,
     Tolerances,
     Verdict,
-    judge,
 )
 from anysize.validators.report import Cell, RuntimeRecord
-from anysize.validators.run.expectation import CaseExpectation
+from anysize.validators.run.expectation import CaseExpectation, Expectations
 from anysize.validators.run.open_session import Opened, failure
 from anysize.validators.run.spool import Spool
+from anysize.validators.run.spread import judge_by_spread
 from anysize.validators.runtimes import FileSession, Session, TimedSession, as_numbers
 from anysize.words import cleaned, one_line
 
@@ -65,9 +65,10 @@ def run_sweeps(
     opened: Opened,
     expectations: Sequence[CaseExpectation],
     *,
-    spool: Spool,
+    asked: Expectations,
     tolerances: Tolerances | None = None,
     declared: Mapping[str, DeclaredShape] = MappingProxyType({}),
+    saturated: Collection[str] = (),
     step: Callable[[str], None],
 ) -> RuntimeResult:
     """Run and judge all cases, and close the session; whatever happens becomes a verdict.
@@ -75,9 +76,10 @@ def run_sweeps(
     Args:
         opened: The runtime, with a session or the reason why it has none.
         expectations: From the smallest size on.
-        spool: Holds images and expected outputs.
+        asked: Who asked about them; it holds images and expected outputs.
         tolerances: Replace the error budget.
         declared: The shapes of the outputs, as the file declares them.
+        saturated: Outputs that saturate at 1.
         step: Called before each run with what is being done.
     """
     record, session = opened.record, opened.session
@@ -89,7 +91,7 @@ def run_sweeps(
         )
         return RuntimeResult(record, cells)
     try:
-        sweep = _Sweep(session, record, spool, tolerances, declared, step)
+        sweep = _Sweep(session, record, asked, tolerances, declared, saturated, step)
         up = [sweep.run(expectation, repeats=None) for expectation in expectations]
         down: list[Cell] = []
         amplified: Cell | None = None
@@ -102,6 +104,7 @@ def run_sweeps(
                 down[-1], amplified = _join_amplified(down[-1], amplified), None
         record = replace(record, provenance=session.provenance())
     finally:
+        asked.reference.close()  # it has been asked about a cell that would fail, perhaps
         session.close()
     return RuntimeResult(record, tuple(_blame_fallback(c, record) for c in reversed(down)))
 
@@ -112,10 +115,15 @@ class _Sweep:
 
     session: Session
     record: RuntimeRecord
-    spool: Spool
+    asked: Expectations
     tolerances: Tolerances | None
     declared: Mapping[str, DeclaredShape]
+    saturated: Collection[str]
     step: Callable[[str], None]
+
+    @property
+    def spool(self) -> Spool:
+        return self.asked.spool
 
     def run(self, expectation: CaseExpectation, *, repeats: Cell | None) -> Cell:
         """Run one case; with `repeats`, the answer must be that cell's once more."""
@@ -123,6 +131,8 @@ class _Sweep:
         self.step(f"{self.record.name} at {case}")
         if repeats is not None and repeats.verdict in _DEAD:
             return repeats  # once is enough to know, and a hang costs its whole limit again
+        if expectation.failure is not None:
+            return as_cell(self.record.name, case, expectation.failure)
         attempt = self._attempt(case)
         judgement = self._judge(attempt, expectation)
         run_s = attempt.run_s if attempt.outputs else None
@@ -170,10 +180,10 @@ class _Sweep:
             return _judge_rejected(attempt, expectation)
         if attempt.outputs is None:
             return Judgement(attempt.failure, attempt.words)
-        expected = expectation.read(self.spool)
-        return judge(
+        return judge_by_spread(
             attempt.outputs,
-            expected,
+            replace(expectation.read(self.spool), saturated=self.saturated),
+            partial(self.asked.spreads, expectation.case),
             profile=PROFILES[self.record.profile],
             tolerances=self.tolerances,
             declared=self.declared,

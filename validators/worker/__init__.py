@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anysize.validators.worker.forked import ForkedWorker, can_fork
 from anysize.validators.worker.isolated import IsolatedRuntime, IsolatedSession
 from anysize.validators.worker.known import RuntimeInfo, get_runtime, list_runtimes, parse_runtimes
 from anysize.validators.worker.limits import Limits, default_limits
@@ -9,12 +10,14 @@ from anysize.validators.worker.process import Worker
 from anysize.validators.worker.shared import SharedWorker
 
 __all__ = [
+    "ForkedWorker",
     "IsolatedRuntime",
     "IsolatedSession",
     "Limits",
     "RuntimeInfo",
     "SharedWorker",
     "Worker",
+    "can_fork",
     "default_limits",
     "get_runtime",
     "list_runtimes",

@@ -37,7 +37,7 @@ from anysize.errors import (
 )
 from anysize.words import cleaned
 
-__all__ = ["Worker"]
+__all__ = ["Worker", "cause_of_death"]
 
 # The child finds what this process finds, in whatever way that was arranged. -P and the filter
 # below keep the current folder out: what is validated may lie there.
@@ -164,7 +164,7 @@ class Worker:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_GRACE_S)  # it may have closed its stdout and live on
         code = self._process.returncode
-        cause = _cause(code)
+        cause = cause_of_death(code)
         words = self._last_words()
         self.kill()
         return f"{cause}; its last words: {words}" if words else cause
@@ -177,7 +177,8 @@ class Worker:
         return words if len(words) <= _QUOTED_WORDS else "…" + words[1 - _QUOTED_WORDS :]
 
 
-def _cause(returncode: int | None) -> str:
+def cause_of_death(returncode: int | None) -> str:
+    """Say how a process ended, from what it returned; a signal is below 0."""
     if returncode is None:
         return "the process stopped answering"
     if returncode >= 0:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from anysize.errors import UsageError
-from anysize.files import check_output_path, staged_output
+from anysize.files import check_output_path
 from anysize.heads import AS_IS, HEAD_KINDS, head_kind
 from anysize.sizes import Size, SizeRange
 from anysize.verbs.export_proof import unproved, verified, verify_export
@@ -134,11 +134,12 @@ def export(
         choose_head(source, head)
     # What can be refused without torch, which takes seconds to load, has been by now.
     from anysize.exporters import ExportSpec, described, export_module, output_names
-    from anysize.surgery import save_model
+    from anysize.models import state_sha256
+    from anysize.surgery import MODULE_OBJECT, save_model, staged_model
     from anysize.validators.references import own_output_names
 
     head, to = _conversion(source, head)
-    with staged_output(output) as staged:
+    with staged_model(output) as staged:
         progress(0, 2, "building the model")
         model = _resolve(source, head=head, weights=weights, size=size, seed=seed, options=options)
         if example_inputs is not None:
@@ -168,12 +169,20 @@ def export(
             max_size=top,
             seed=model.seed,
             weights_sha256=model.weights_sha256,
+            state_sha256=state_sha256(model.module),
+            source=None if isinstance(source, str) else MODULE_OBJECT,
             options=model.options.to_json() if model.options else None,
             extra_inputs=extra,
         )
         progress(1, 2, f"tracing {model.name}")
         exported = export_module(model.module, spec)
-        save_model(exported.model, staged, source=exported.weights, external_data=external_data)
+        save_model(
+            exported.model,
+            staged,
+            source=exported.weights,
+            external_data=external_data,
+            target=output,
+        )
         nodes, size_bytes = len(exported.model.graph.node), staged.stat().st_size
         sizes, kind = exported.sizes, exported.metadata.head or ""
         names = tuple(value.name for value in exported.model.graph.output)

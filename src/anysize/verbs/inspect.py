@@ -14,6 +14,7 @@ from anysize.errors import UnsupportedModelError
 from anysize.heads import head_kind
 from anysize.sizes import Size, SizeRange
 from anysize.verbs.inspection import HeadFacts, Inspection, SizeFacts
+from anysize.verbs.original import is_known_network
 
 if TYPE_CHECKING:
     import onnx
@@ -166,7 +167,7 @@ def _advise(
     path: Path, graph: onnx.ModelProto, training: Size | None, *, has_head: bool, why: str
 ) -> tuple[str, ...]:
     """Write the command lines that make sense for this file."""
-    from anysize.surgery import read_metadata
+    from anysize.surgery import MODULE_OBJECT, read_metadata
 
     file, metadata = shlex.quote(str(path)), read_metadata(graph)
     advice = []
@@ -179,7 +180,11 @@ def _advise(
         advice.append(f"anysize rewrite {file} -o map.onnx --to cam")
     if metadata.map_stride is not None:
         advice.append(f"anysize heatmap {file} IMAGE -o heatmap.png")
-    original = "" if metadata.model else " --reference SOURCE"
+    original = " --reference SOURCE"
+    if metadata.source == MODULE_OBJECT:
+        original = " --reference module:function --weights FILE"
+    elif metadata.model is not None and is_known_network(metadata.model):
+        original = ""
     advice.append(f"anysize validate {file}{original}")
     return tuple(advice)
 

@@ -1,7 +1,7 @@
 """The original that a file is compared with: what the user names, or what the file says it is.
 
-A file is not trusted: it may name a network, and neither other code to run nor a network that
-would fill the memory.
+A file is not trusted: it may name a network of the zoo or of a library, and neither code of anybody
+else, such as lies beside it in an archive, nor a network that would fill the memory.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from anysize.models import HeadOptions, ResolvedModel
     from anysize.surgery import FileMetadata
 
-__all__ = ["find_original"]
+__all__ = ["find_original", "is_known_network", "other_weights"]
 
-# What a file may name; timm's `timm:hf-hub:…` would ask the internet.
-_NETWORK = re.compile(r"[\w.-]+(:[\w.-]+)?")
+# The name of a network in a library; timm's `timm:hf-hub:…` would ask the internet.
+_NETWORK = re.compile(r"[\w.-]+")
+# What can be written in a command line as it is.
+_SOURCE = re.compile(r"[\w.]+:[\w.]+")
 # Parameters that any file may ask for, whatever it holds; the zoo's largest has 144 million.
 _FREE_PARAMETERS = 1 << 28
 
@@ -45,8 +47,8 @@ def find_original(
 
     Raises:
         SourceError: A source names nothing that can be built.
-        UsageError: The metadata name nothing, or something that no file may choose; `weights` have
-            no place there.
+        UsageError: The metadata name nothing, or something that no file may choose, or weights that
+            are not given; `weights` have no place there.
         WeightsError: The checkpoint cannot be read safely or does not fit.
     """
     checkpoint = None if weights is None else Path(weights)
@@ -74,19 +76,78 @@ def _from_metadata(path: Path, model: onnx.ModelProto, weights: Path | None) -> 
         raise UsageError(
             f"{path}: does not say which model it is; give --reference SOURCE or OTHER.onnx"
         )
-    if not _NETWORK.fullmatch(metadata.model):
-        raise UsageError(
-            f"{path}: says that it is {metadata.model!r}, which no file may choose; give "
-            "--reference SOURCE or OTHER.onnx"
-        )
-    resolved = _from_source(metadata.model, path, model, weights, only_networks=True)
-    if metadata.weights_sha256 != resolved.weights_sha256:
-        expected = metadata.weights_sha256 or "none: random weights"
-        raise UsageError(
-            f"{path}: was made with a weights file of SHA-256 {expected[:16]}, got "
-            f"{(resolved.weights_sha256 or 'none')[:16]}; give that file with --weights"
-        )
+    if not is_known_network(metadata.model):
+        raise UsageError(f"{path}: {_foreign(metadata)}")
+    resolved = _from_source(metadata.model, path, model, weights)
+    if not _is_reproduced(metadata, resolved):
+        raise UsageError(f"{path}: {_unreproduced(metadata, resolved)}")
     return resolved
+
+
+def is_known_network(name: str) -> bool:
+    """Whether a file may say that it is this: a network of the zoo, of torchvision or of timm."""
+    from anysize.models import LIBRARIES, ZOO
+
+    library, colon, network = name.partition(":")
+    if not colon:
+        return name in ZOO
+    return library in LIBRARIES and _NETWORK.fullmatch(network) is not None
+
+
+def other_weights(model: onnx.ModelProto, original: nn.Module | Path) -> tuple[str, ...]:
+    """Say, in a note or none, that a reference has other weights than a file was made of."""
+    if isinstance(original, Path):
+        return ()
+    from anysize.models import state_sha256
+    from anysize.surgery import read_metadata
+
+    recorded = read_metadata(model).state_sha256
+    if recorded is None or recorded == state_sha256(original):
+        return ()
+    return (
+        "the reference has other weights than the file was made of; give those with --weights FILE",
+    )
+
+
+def _foreign(metadata: FileMetadata) -> str:
+    """Say why a file's own word is not enough, and what to give instead."""
+    from anysize.surgery import MODULE_OBJECT
+
+    name = metadata.model or ""
+    if metadata.source == MODULE_OBJECT:
+        return (
+            f"was made of a module in memory, {name!r}, which no file can name; give --reference "
+            "module:function, which returns that module, and its weights by --weights FILE"
+        )
+    source = name if _SOURCE.fullmatch(name) else "SOURCE"
+    return (
+        f"says that it is {name!r}, and no file may choose which code is run; if you trust it, "
+        f"give --reference {source}{' --weights FILE' if metadata.weights_sha256 else ''}"
+    )
+
+
+def _is_reproduced(metadata: FileMetadata, resolved: ResolvedModel) -> bool:
+    """Whether a network that was built anew has the weights that the file was made of."""
+    from anysize.models import state_sha256
+
+    if metadata.state_sha256 is not None:
+        return metadata.state_sha256 == state_sha256(resolved.module)
+    return metadata.weights_sha256 == resolved.weights_sha256  # as older files say it
+
+
+def _unreproduced(metadata: FileMetadata, resolved: ResolvedModel) -> str:
+    """Say what the weights of a file were, and how to give them."""
+    if metadata.weights_sha256 is None:
+        with_file = " without a weights file" if resolved.weights_sha256 else ""
+        return (
+            f"was made of {metadata.model}{with_file} with other weights than it has when it is "
+            f"built anew; give --reference {metadata.model} --weights FILE with a file of those"
+        )
+    got = (resolved.weights_sha256 or "none")[:16]
+    return (
+        f"was made with a weights file of SHA-256 {metadata.weights_sha256[:16]}, got {got}, which "
+        "holds others; give that file with --weights"
+    )
 
 
 def _from_source(
@@ -94,8 +155,6 @@ def _from_source(
     path: Path,
     model: onnx.ModelProto,
     weights: Path | None,
-    *,
-    only_networks: bool = False,
 ) -> ResolvedModel:
     from anysize.models import ZOO, HeadOptions, find_entry, resolve
     from anysize.surgery import read_metadata
@@ -116,7 +175,6 @@ def _from_source(
         seed=metadata.seed or 0,
         weights=weights,
         options=options,
-        only_networks=only_networks,
     )
 
 

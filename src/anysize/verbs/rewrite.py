@@ -16,12 +16,12 @@ from anysize.errors import (
     UsageError,
     VerificationError,
 )
-from anysize.files import check_output_path, staged_output
+from anysize.files import check_output_path
 from anysize.heads import head_kind
 from anysize.sizes import Size, SizeRange
 from anysize.verbs.export_proof import verified
 from anysize.verbs.progress import Progress, silent
-from anysize.words import and_list
+from anysize.words import and_list, without_arbiter
 
 if TYPE_CHECKING:
     import onnx
@@ -44,8 +44,6 @@ _AXES = ("batch", "height", "width")
 _COMPARED = "consistent with the file's own layers"
 _VERIFIED = "verified against the module"
 _UNPROVED = "--no-verify writes the file without a proof"
-# A way out that `validate` has.
-_ARBITER = "; give --arbiter none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +154,7 @@ def rewrite(
     original = Graph(surgery.load_model(model, weights="in_file"))
     _protect_weights(model, output, original.model)
     require_sides_together(original)  # which leaving out the proof would not help
-    if verify and reference is None:
-        _refuse_unprovable(original, model)
-    with staged_output(output) as staged:
+    with surgery.staged_model(output) as staged:
         progress(0, 2, f"rewriting {model}")
         head = surgery.find_target(original, size) if to == AUTO else to
         done = surgery.rewrite(
@@ -172,7 +168,9 @@ def rewrite(
         )
         if not done.applied:
             _refuse_fixed_copy(original, model, done.reason)
-        surgery.save_model(done.model, staged, source=model)
+        elif verify and reference is None:
+            _refuse_unprovable(original, model)
+        surgery.save_model(done.model, staged, source=model, target=output)
         recorded, size_bytes = surgery.read_metadata(original), staged.stat().st_size
         proof, report = None, None
         if reference is not None and done.applied:
@@ -297,18 +295,19 @@ def _prove(
         if _is_vacuous(proof) and reads_scores(new.graph):
             # Labels and saturated probabilities agree; what they are read from varies.
             proof = prove_rewrite(old, new, sizes, training=done.size, scores=True, keep=keep)
-    except (ModelFileError, SourceError) as exc:  # no kernel: double, bfloat16, opset 6
-        reason = str(exc).removesuffix(_ARBITER)
+    except (ModelFileError, NotRunError, SourceError) as exc:  # no kernel: double, opset 6
+        reason = without_arbiter(str(exc))
         raise NotRunError(f"{original}: cannot be proved: {reason}; {_UNPROVED}") from exc
-    if any(cell.verdict == "rejected" for cell in proof.cells):
+    refused = next((cell for cell in proof.cells if cell.verdict == "rejected"), None)
+    if refused is not None:
         raise NotRunError(
-            f"{original}: cannot be proved, since the original itself does not run: "
-            f"{proof.message}; {_UNPROVED}"
+            f"{original}: cannot be proved: at {refused.size} batch {refused.batch} the original's "
+            f"own layers do not run: {refused.message}; {_UNPROVED}"
         )
     if _is_vacuous(proof):
         raise NotRunError(
             f"{original}: cannot be proved, since its answers hardly depend on the image: "
-            f"{proof.message}; {_UNPROVED}"
+            f"{without_arbiter(proof.message)}; {_UNPROVED}"
         )
     if not proof.ok:
         raise VerificationError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from anysize.errors import NotRunError, UsageError
 from anysize.sizes import Size, to_sizes
-from anysize.verbs.original import find_original
+from anysize.verbs.original import find_original, other_weights
 from anysize.verbs.progress import Progress, silent, validation_progress
 from anysize.words import one_line
 
@@ -141,6 +141,8 @@ def validate_file(
     )
     if reference is not None and not isinstance(reference, (str, Path)):
         return report  # no command line can name it
+    if any(cell.verdict == "mismatch" for cell in report.cells):
+        report = replace(report, notes=(*report.notes, *other_weights(loaded, original)))
     named = replace(
         report.reference, argument=str(reference or ""), weights=str(weights) if weights else ""
     )

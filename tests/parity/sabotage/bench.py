@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -137,10 +138,10 @@ class Bench:
             self._reports[name, sizes] = self._validate(made.path, made, self.runtime, sizes)
         return self._reports[name, sizes]
 
-    def wrong(self, entry: Sabotage) -> Report:
-        """Validate what an entry makes of its twin."""
+    def wrong(self, entry: Sabotage, sizes: tuple[Size, ...] | Literal["auto"] = ()) -> Report:
+        """Validate what an entry makes of its twin, at its own sizes unless others are given."""
         made = self.twin(entry.twin)
-        sizes = entry.sizes or TWINS[entry.twin].sizes
+        sizes = sizes or entry.sizes or TWINS[entry.twin].sizes
         runtime = self.runtime if entry.fake is None else entry.fake(self.runtime)
         return self._validate(self.spoiled(entry), made, runtime, sizes)
 

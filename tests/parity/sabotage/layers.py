@@ -24,6 +24,17 @@ def weights(name: str, change: Callable[[Array], Array]) -> Edit:
     return lambda graph: graph.replace(name, change(graph.weight(name)))
 
 
+def one_weight(array: Array) -> Array:
+    changed = array.copy()
+    changed.flat[np.abs(array).argmax()] *= 1 + 1e-4
+    return changed
+
+
+def outputs_scaled(graph: Graph) -> None:
+    factor = graph.constant(1 + 2e-5)
+    graph.splice("logits", lambda logits: graph.add("Mul", logits, factor))
+
+
 def before_flatten(*order: int) -> Edit:
     def spoil(graph: Graph) -> None:
         node = graph.node("Flatten")
@@ -219,6 +230,13 @@ LAYERS = (
         "one layer × (1 + 1e-5)",
         weights("classifier.4.weight", lambda w: w * (1 + 1e-5)),
     ),
+    _wrong(
+        "one weight",
+        "lenet-adaptive",
+        "a weight changed by 1e-4 of its size",
+        weights("features.0.weight", one_weight),
+    ),
+    _wrong("scaled outputs", "lenet-adaptive", "all logits × (1 + 2e-5)", outputs_scaled),
     _wrong("epsilon", "photo", "BatchNorm with ε = 1e-3 for 1e-5", batch_norm(epsilon=1e-3)),
     _wrong(
         "forgotten mean",

@@ -14,15 +14,24 @@ from anysize.validators import Verdict
 __all__ = ["SIZES"]
 
 SMALLEST = Size(16, 16)
-GUARD = "anysize_min_size"
+GUARD, MAP_GUARD = "anysize_min_size", "anysize_map_size"
 
 
-def unguarded(graph: Graph) -> None:
+def unguarded(graph: Graph, guard: str = GUARD, guarded: str = "input") -> None:
     """Take what the guard was to check."""
-    graph.rename(f"{GUARD}_checked", "input")
-    kept = [node for node in graph.model.graph.node if not node.name.startswith(GUARD)]
+    graph.rename(f"{guard}_checked", guarded)
+    kept = [node for node in graph.model.graph.node if not node.name.startswith(guard)]
     graph.model.graph.ClearField("node")
     graph.model.graph.node.extend(kept)
+
+
+def folded_in_fc(graph: Graph) -> None:
+    """Flatten by Reshape to [-1, K], without a guard."""
+    unguarded(graph, MAP_GUARD, "features.5")
+    flatten = graph.node("Flatten")
+    flatten.op_type = "Reshape"
+    flatten.ClearField("attribute")
+    flatten.input.append(graph.integers(-1, 16 * 5 * 5))
 
 
 def guarded_from(side: int) -> Callable[[Graph], None]:
@@ -56,8 +65,8 @@ def where(is_wrong: Callable[[Graph, str, str], str], wrong: float) -> Callable[
     return spoil
 
 
-def at_forty(graph: Graph, height: str, _: str) -> str:
-    return graph.add("Equal", height, graph.constant(40, np.int64))
+def at_48(graph: Graph, height: str, _: str) -> str:
+    return graph.add("Equal", height, graph.constant(48, np.int64))
 
 
 def when_large(graph: Graph, height: str, width: str) -> str:
@@ -82,6 +91,15 @@ SIZES = (
         unguarded,
         at=below,
         words=("runtime answers with",),
+    ),
+    Sabotage(
+        "space folded into batch of FC",
+        "lenet-fc",
+        "Reshape to [-1, K] for Flatten, and no guard",
+        Verdict.ACCEPTED,
+        folded_in_fc,
+        at=lambda size, _: size == Size(52, 32),
+        words=("runtime answers with logits [",),
     ),
     Sabotage(
         "guard off by one",
@@ -111,11 +129,12 @@ SIZES = (
     Sabotage(
         "NaN at one size",
         "lenet-cam",
-        "logits are NaN at 40 rows",
+        "logits are NaN at 48 rows",
         Verdict.MISMATCH,
-        where(at_forty, np.nan),
-        at=lambda size, _: size.height == 40,
+        where(at_48, np.nan),
+        at=lambda size, _: size.height == 48,
         words=("output 'logits'", "got nan", "only one of them is finite"),
+        sizes=(SMALLEST, Size(32, 32), Size(48, 32)),
     ),
     Sabotage(
         "wrong when large",

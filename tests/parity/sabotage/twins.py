@@ -19,6 +19,8 @@ MASK = -1e9
 
 # An illegal size first, then the smallest, the training size, and two that are not square.
 _ANY = (Size(15, 16), Size(16, 16), Size(32, 32), Size(40, 29))
+# The interval of an FC head, and where its map is twice as high.
+_INTERVAL = (Size(32, 32), Size(35, 33), Size(36, 32), Size(52, 32))
 _LARGE = (Size(32, 32), Size(36, 45))
 
 
@@ -78,6 +80,7 @@ class Twin:
 
 
 TWINS = {
+    "lenet-fc": Twin("lenet", "fc", _zoo("lenet", "fc"), _INTERVAL),
     "lenet-gap": Twin("lenet", "gap", _zoo("lenet", "gap"), _ANY),
     "lenet-cam": Twin("lenet", "cam", _zoo("lenet", "cam"), _ANY[1:]),
     "lenet-spp": Twin("lenet", "spp", _zoo("lenet", "spp"), _LARGE),

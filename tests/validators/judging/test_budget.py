@@ -53,6 +53,23 @@ def test_the_verdict_is_the_published_inequality(truth, own, noise, seed):
     assert deviation.is_within == (deviation.error <= deviation.budget)
 
 
+def test_a_spread_enlarges_the_budget_and_decisions_that_turn_over_do_not():
+    truth = np.array([1.0, -2.0])
+    y32 = truth.astype(np.float32)
+    for spread, counted in ((0.0, 4 * EPS32), (1e-5, 1e-5), (0.5, 64 * 4 * EPS32)):
+        deviation = strict(y32, y32, truth, spread=spread)
+        assert deviation.budget == pytest.approx(8 * counted)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.1, 1e-3, 1e-6])
+def test_a_probability_may_be_off_by_the_steps_of_one(scale):
+    truth = np.array([scale, scale / 3])
+    y32 = truth.astype(np.float32)
+    usual, saturated = (strict(y32, y32, truth, saturates=one) for one in (False, True))
+    assert usual.budget == pytest.approx(32 * EPS32)
+    assert saturated.budget * scale == pytest.approx(max(32 * EPS32 * scale, 4 * EPS32))
+
+
 @given(ARRAYS, st.integers(-20, 20))
 def test_a_power_of_two_changes_no_verdict(truth, exponent):
     got = truth * np.float32(1 + 1e-5)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+import anysize
 from anysize.errors import SourceError
 from anysize.sizes import Size
 from anysize.surgery import FileMetadata, write_metadata
@@ -262,3 +263,29 @@ def test_a_wrong_map_is_red_against_the_eager_module(harm, verdict, dense_graph,
     )
     assert {str(cell.verdict) for cell in report.cells} == {verdict}
     assert report.reference.kind == "windows"
+
+
+def test_a_module_that_is_fully_convolutional_itself_is_compared_as_it_is(tmp_path):
+    """Its answers are maps; the windows of a map have no maps of their own."""
+
+    class Dense(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(5)
+            self.conv = nn.Conv2d(3, 6, 3, stride=4, padding=1)
+            self.first, self.last = nn.Conv2d(6, 8, 3), nn.Conv2d(8, 5, 1)
+
+        def forward(self, images):
+            maps = torch.relu(self.conv(images))
+            return self.last(torch.relu(self.first(maps)))
+
+    path = tmp_path / "dense.onnx"
+    anysize.export(Dense().eval(), path, size=Size(12, 12), verify=False)
+    model = onnx.load(path)
+    entries = {entry.key: entry for entry in model.metadata_props}
+    entries["anysize.head"].value = "fcn"
+    onnx.save(model, path)
+    sizes = [Size(12, 12), Size(24, 17)]
+    report = validate_model(path, Dense().eval(), sizes=sizes, amplified=False)
+    assert report.ok, [cell.message for cell in report.cells]
+    assert report.reference.kind == "module"

@@ -12,7 +12,12 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from anysize.validators.references.protocol import FcOriginal, Precision, Rejected
+from anysize.validators.references.protocol import (
+    FcOriginal,
+    Precision,
+    Rejected,
+    number_type,
+)
 
 __all__ = ["PooledReference", "average_to"]
 
@@ -42,7 +47,7 @@ class PooledReference:
         if isinstance(feature_map, Rejected):
             return feature_map
         pooled = average_to(feature_map, self._original.window)
-        return self._original.head(pooled.astype(precision), precision)
+        return self._original.head(pooled.astype(number_type(precision)), precision)
 
     def close(self) -> None:
         """Release the original."""

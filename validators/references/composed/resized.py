@@ -14,7 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anysize.sizes import Size
-from anysize.validators.references.protocol import Precision, Reference, Rejected
+from anysize.validators.references.protocol import (
+    Precision,
+    Reference,
+    Rejected,
+    number_type,
+)
 
 __all__ = ["ResizedReference", "interpolate_to"]
 
@@ -52,7 +57,9 @@ class ResizedReference:
         ((name, images),) = inputs.items()
         resized = interpolate_to(images, self._size, axes=self._axes)
         is_whole = np.issubdtype(images.dtype, np.integer)
-        given = _rounded(resized, images.dtype) if is_whole else resized.astype(precision)
+        given = (
+            _rounded(resized, images.dtype) if is_whole else resized.astype(number_type(precision))
+        )
         return self._original.run({name: given}, precision)
 
     def close(self) -> None:

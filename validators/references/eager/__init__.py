@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anysize.validators.references.eager.fc import EagerFc
+from anysize.validators.references.eager.fc import EagerFc, output_ranks
 from anysize.validators.references.eager.module import (
     ModuleFc,
     ModuleReference,
@@ -20,6 +20,7 @@ __all__ = [
     "OneOutput",
     "module_device",
     "module_name",
+    "output_ranks",
     "own_output_names",
     "own_training_size",
 ]

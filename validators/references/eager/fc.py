@@ -28,7 +28,7 @@ from anysize.words import one_line
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["EagerFc"]
+__all__ = ["EagerFc", "output_ranks"]
 
 Array = NDArray[np.generic]
 
@@ -204,6 +204,22 @@ class EagerFc:
                     f"reference {self.name}: pools otherwise than by the average of the whole map; "
                     f"{_WAY_OUT}"
                 )
+
+
+def output_ranks(module: nn.Module, *, size: Size, channels: int) -> list[int] | None:
+    """Return how many axes each output of a module has; None where that cannot be followed.
+
+    Args:
+        module: In evaluation mode; only run, on an image without numbers.
+        size: The training size.
+        channels: Channels of the image.
+    """
+    dtype = next((p.dtype for p in module.parameters()), torch.float32)
+    try:
+        found = record(module, (_BATCH, channels, size.height, size.width), dtype)
+    except Exception:  # the module's own code raises what it likes
+        return None
+    return [len(found.shapes[number]) for number in found.outputs]
 
 
 def _run_until_stopped(module: nn.Module, images: Tensor, visit: Any) -> Any:

@@ -14,8 +14,13 @@ from anysize.errors import NotRunError, SourceError
 from anysize.inference import refuse_unready
 from anysize.sizes import Size
 from anysize.validators.references.eager.exact_products import exact_products
-from anysize.validators.references.protocol import Precision, Rejected
-from anysize.words import one_line
+from anysize.validators.references.protocol import (
+    Perturbed,
+    Precision,
+    Rejected,
+    number_type,
+)
+from anysize.words import WITHOUT_ARBITER, one_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -93,7 +98,7 @@ class ModulePair:
         self._float64 = None
 
     def _in(self, precision: Precision) -> nn.Module:
-        if precision == "float32":
+        if number_type(precision) == "float32":
             return self._float32
         if self._float64 is None:
             from anysize.validators.references.eager.double import doubled
@@ -102,8 +107,8 @@ class ModulePair:
                 self._float64 = doubled(self._float32)
             except (RuntimeError, TypeError, ValueError) as exc:
                 raise SourceError(
-                    f"reference {self.name}: cannot be copied to float64 ({one_line(exc)}); "
-                    "give --arbiter none"
+                    f"reference {self.name}: cannot be copied to float64 "
+                    f"({one_line(exc)}){WITHOUT_ARBITER}"
                 ) from exc
         return self._float64
 
@@ -213,11 +218,17 @@ def _computing(precision: Precision) -> Iterator[None]:
 
     from anysize.validators.references.eager.double import double_precision
 
+    noise: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+    if isinstance(precision, Perturbed):
+        from anysize.validators.references.eager.perturbing import Perturbing
+
+        noise = Perturbing(precision.draw)
     with (
         torch.inference_mode(),
         torch.autocast("cpu", enabled=False),
         torch.autocast("cuda", enabled=False),
         double_precision() if precision == "float64" else exact_products(),
+        noise,
     ):
         yield
 
@@ -284,7 +295,7 @@ def module_device(original: object) -> str:
 def _copied(array: Array, precision: Precision) -> Array:
     """Cast a floating-point array; a module may write to what it is given."""
     is_floating = np.issubdtype(array.dtype, np.floating)
-    return np.array(array, precision if is_floating else array.dtype, order="C")
+    return np.array(array, number_type(precision) if is_floating else array.dtype, order="C")
 
 
 def _refuse_other_arguments(called: Callable[..., Any], tensors: Sequence[Any], name: str) -> None:

@@ -18,8 +18,12 @@ from anysize.errors import (
     WorkerTimeoutError,
 )
 from anysize.surgery.graph import Graph, Model, image_layout, required_inputs, static_size
-from anysize.validators.references.protocol import Precision, Rejected
-from anysize.words import one_line
+from anysize.validators.references.protocol import (
+    Perturbed,
+    Precision,
+    Rejected,
+)
+from anysize.words import WITHOUT_ARBITER, one_line
 
 if TYPE_CHECKING:
     import onnx
@@ -64,6 +68,7 @@ class GraphPair:
         self._threads = threads
         self._plan: GraphPlan | None = None
         self._sessions: dict[Precision, Session] = {}
+        self._perturbed: GraphPair | None = None
         inputs = required_inputs(self.model)
         self._inputs = [i.name for i in inputs]
         self._kinds = [_float_type(i) for i in inputs]
@@ -94,6 +99,8 @@ class GraphPair:
             SourceError: The evaluator cannot load it in float64.
             NotRunError: The memory is exhausted, or what runs it crashed or took too long.
         """
+        if isinstance(precision, Perturbed):
+            return self._with_noise().run(arrays, "float32")
         if len(arrays) != len(self._inputs):
             raise SourceError(
                 f"reference {self.name}: takes {len(self._inputs)} input(s), got {len(arrays)}"
@@ -110,7 +117,7 @@ class GraphPair:
         except MemoryError as exc:
             raise self._exhausted(arrays, exc) from exc
         except (WorkerCrashedError, WorkerTimeoutError) as exc:
-            way_out = "; give --arbiter none" if precision == "float64" else ""
+            way_out = WITHOUT_ARBITER if precision == "float64" else ""
             raise NotRunError(
                 f"reference {self.name} at {list(arrays[0].shape)}: {exc}{way_out}"
             ) from exc
@@ -124,9 +131,20 @@ class GraphPair:
         for session in self._sessions.values():
             session.close()
         self._sessions.clear()
+        if self._perturbed is not None:
+            self._perturbed.close()
+            self._perturbed = None
         if self._plan is not None:
             self._plan.close()
             self._plan = None
+
+    def _with_noise(self) -> GraphPair:
+        """Return the graph whose nodes draw new roundings in each run, one after the other."""
+        from anysize.validators.references.graph.perturbed import perturbed
+
+        if self._perturbed is None:
+            self._perturbed = self.changed(perturbed(self.graph))
+        return self._perturbed
 
     def _session(self, precision: Precision) -> Session:
         from google.protobuf.message import EncodeError
@@ -146,8 +164,8 @@ class GraphPair:
                     f"reference {self.name}: ONNX Runtime cannot load it: {one_line(exc)}"
                 ) from exc
             raise SourceError(
-                f"reference {self.name}: cannot be evaluated in float64 ({one_line(exc)}); "
-                "give --arbiter none"
+                f"reference {self.name}: cannot be evaluated in float64 "
+                f"({one_line(exc)}){WITHOUT_ARBITER}"
             ) from exc
         self._sessions[precision] = session
         return session
