@@ -218,7 +218,8 @@ def _ask(
     for case in cases:
         step(f"reference at {case}")
         if declared is None or case.size in declared:
-            found.append(asked.ask(case))
+            promised = declared is not None and case.batch == 1
+            found.append(replace(asked.ask(case), is_promised=promised))
             continue
         found.append(asked.ask_outside(case, declared))
         if spec.sizes != "auto" and asked.takes(case):

@@ -9,7 +9,7 @@ import pytest
 
 import anysize
 from anysize.sizes import Size
-from anysize.surgery import keep_outputs, read_metadata, rewrite
+from anysize.surgery import FileMetadata, keep_outputs, read_metadata, write_metadata
 from anysize.surgery.graph import required_inputs
 
 ROWS = """a = Conv <strides = [2, 2], pads = [1, 1, 1, 1]> (image, w)
@@ -89,12 +89,18 @@ def test_a_crash_within_the_sizes_that_a_file_declares_is_an_error(tmp_path):
             if axis != 1:
                 dim.dim_param = f"side_{axis}"
     onnx.save(model, tmp_path / "untrue.onnx")
-    sizes = "32x32,34x48"
-    report = anysize.validate(tmp_path / "untrue.onnx", path, runtimes=["ort-cpu"], sizes=sizes)
-    assert report.exit_code == 0
-    done = rewrite(onnx.load(path), to="dynamic")
-    low = read_metadata(done.model)
-    assert Size(33, 33) not in low.sizes
+    report = anysize.validate(
+        tmp_path / "untrue.onnx", path, runtimes=["ort-cpu"], sizes="32x32,33x33", batches=1
+    )
+    assert verdicts(report) == {"32x32": "pass", "33x33": "rejected"}  # it promises nothing
+    write_metadata(model, FileMetadata(head="as-is", size=Size(32, 32), min_size=Size(1, 1)))
+    onnx.save(model, tmp_path / "untrue.onnx")
+    report = anysize.validate(
+        tmp_path / "untrue.onnx", path, runtimes=["ort-cpu"], sizes="32x32,33x33", batches=1
+    )
+    assert verdicts(report) == {"32x32": "pass", "33x33": "error"}
+    wrong = next(cell for cell in report.cells if cell.verdict == "error")
+    assert "the file says that it takes this size, and does not" in wrong.message
 
 
 def test_what_the_user_said_of_a_number_is_recorded_and_known_to_validate(tmp_path):

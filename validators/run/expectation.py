@@ -36,6 +36,7 @@ class CaseExpectation:
         names: The outputs' names where the reference has them.
         variations: How much each output varies with the input.
         failure: The verdict of all its cells, where the reference did not run.
+        is_promised: The file says that it takes an image of this size.
     """
 
     case: Case
@@ -43,6 +44,7 @@ class CaseExpectation:
     names: tuple[str, ...] | None = None
     variations: tuple[float, ...] = ()
     failure: Judgement | None = None
+    is_promised: bool = False
 
     @property
     def is_answered(self) -> bool:
