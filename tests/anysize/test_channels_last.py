@@ -36,7 +36,7 @@ FC = {
     "activated behind the last Transpose": Network(head="bent_fc", before=("scale",)),
     "two heads": Network(head="two_fc", behind=("normalise",), body=("same2", "valid")),
 }
-GAP = ("gap", "gap_first", "gap_last", "gap_kept", "gap_turned")
+GAP = ("gap", "gap_first", "gap_last", "gap_kept", "gap_turned", "gap_cell")
 
 
 def pictures(network: Network, batch: int, height: int, width: int) -> torch.Tensor:
@@ -125,7 +125,7 @@ def test_a_head_of_one_size_is_rewritten_proved_and_right(name, to, save, tmp_pa
 
 
 @pytest.mark.parametrize("to", ["cam", "dynamic", "resize"])
-@pytest.mark.parametrize("head", ["gap_last", "gap_turned"])
+@pytest.mark.parametrize("head", ["gap_last", "gap_cell"])
 def test_a_head_that_pools_is_freed_proved_and_right(head, to, save, tmp_path):
     written, path = save(Network(head=head, before=("scale",)))
     done = anysize.rewrite(path, tmp_path / "any.onnx", to=to)
