@@ -11,10 +11,11 @@ from anysize.lazy import lazy_names
 
 if TYPE_CHECKING:
     from anysize.exporters.bounds import narrowed
-    from anysize.exporters.export import Exported, ExportSpec, export_module
+    from anysize.exporters.export import Exported, export_module
     from anysize.exporters.inputs import ROIS, InputSpec, described, input_shape, named_inputs
     from anysize.exporters.opset_range import DEFAULT_OPSET, check_opset
     from anysize.exporters.outputs import output_names
+    from anysize.exporters.spec import ExportSpec
 
 __all__ = [
     "DEFAULT_OPSET",
@@ -35,9 +36,10 @@ __getattr__ = lazy_names(
     __name__,
     {
         "bounds": ("narrowed",),
-        "export": ("Exported", "ExportSpec", "export_module"),
+        "export": ("Exported", "export_module"),
         "inputs": ("ROIS", "InputSpec", "described", "input_shape", "named_inputs"),
         "opset_range": ("DEFAULT_OPSET", "check_opset"),
         "outputs": ("output_names",),
+        "spec": ("ExportSpec",),
     },
 )

@@ -14,14 +14,14 @@ from anysize.errors import DeclinedError, ExportError, UsageError
 from anysize.exporters.bounds import narrowed
 from anysize.exporters.conversion import convert
 from anysize.exporters.graph import BATCHES, sizeless_graph
-from anysize.exporters.inputs import InputSpec
 from anysize.exporters.lowerings import has_paper_bins
-from anysize.exporters.opset_range import DEFAULT_OPSET, check_opset
+from anysize.exporters.opset_range import check_opset
 from anysize.exporters.sizes import (
     Probe,
     accepted_sizes,
     declare_outputs,
 )
+from anysize.exporters.spec import ExportSpec
 from anysize.exporters.tracing import gc_paused
 from anysize.exporters.writing import (
     clean_graph,
@@ -57,45 +57,6 @@ _LARGER = (69, 107)
 
 
 @dataclass(frozen=True, slots=True)
-class ExportSpec:
-    """What to export a module as.
-
-    Attributes:
-        name: The source's name, for the file's metadata.
-        head: The head as the zoo calls it; None for a module that is exported as it stands.
-        to: The head to convert it to, with the surgery that rewrites a file; None for none.
-        channels: Channels of the image.
-        classes: Number of classes; None where it is not known.
-        size: The training size.
-        output_names: Names of the module's outputs, in order.
-        extra_inputs: The module's arguments behind the image, in order.
-        opset: ONNX operator set to write.
-        min_size: The smallest image that the file shall take; the network's own by default.
-        max_size: The largest; the network's own, or none, by default.
-        float16: Write weights and body in float16; inputs and outputs stay float32.
-        seed: What the weights were drawn from; None where they were not drawn.
-        weights_sha256: Hash of the weights file.
-        options: Choices within the head, as JSON.
-    """
-
-    name: str
-    head: str | None
-    channels: int
-    classes: int | None
-    size: Size
-    to: str | None = None
-    output_names: tuple[str, ...] = ("logits",)
-    extra_inputs: tuple[InputSpec, ...] = ()
-    opset: int = DEFAULT_OPSET
-    min_size: Size | None = None
-    max_size: Size | None = None
-    float16: bool = False
-    seed: int | None = None
-    weights_sha256: str | None = None
-    options: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Exported:
     """An exported graph and the sizes it takes.
 
@@ -104,6 +65,7 @@ class Exported:
         weights: What holds them: most are the module's own tensors, not copies.
         sizes: The legal sizes; unbounded above unless the head is `fc` or a bound was declared.
         metadata: What was written into the file.
+        is_computed: The graph computes numbers from the image that its module computed in Python.
         not_converted: Why there was nothing to convert, where a conversion was asked for.
         held: Axis of the image that the module holds fixed → its length, and why.
     """
@@ -112,6 +74,7 @@ class Exported:
     weights: HeldWeights
     sizes: SizeRange
     metadata: FileMetadata
+    is_computed: bool = False
     not_converted: str = ""
     held: Mapping[str, str] = field(default_factory=dict)
 
@@ -145,7 +108,8 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     probe = Probe(module, spec.channels, spec.extra_inputs)
     larger = _larger(spec.size)
     other = probe.other_size(spec.size, larger)
-    model, weights = sizeless_graph(module, probe, spec, other)
+    graph = sizeless_graph(module, probe, spec, other)
+    model, weights = graph.model, graph.weights
     fixed_maps, sizes = _legal_sizes(model, probe, spec)
     if not fixed_maps and not has_paper_bins(model):  # which leave gaps between legal sizes
         sizes = accepted_sizes(probe, sizes, name=spec.name, size=spec.size, larger=larger)
@@ -193,7 +157,15 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     write_metadata(model, metadata)
     model.producer_name, model.producer_version = "anysize", metadata.version or ""
     is_kept = spec.to is None or bool(reason)
-    return Exported(model, weights, declared, metadata, reason, held if is_kept else {})
+    return Exported(
+        model,
+        weights,
+        declared,
+        metadata,
+        is_computed=graph.is_computed,
+        not_converted=reason,
+        held=held if is_kept else {},
+    )
 
 
 def _larger(size: Size) -> Size:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 import onnx
 import onnx_ir as ir
@@ -27,8 +27,10 @@ from anysize.exporters.sizes import (
     hard_coded_values,
     pool_whole_maps,
     refuse_hard_coded,
+    refuse_random,
     still_hard_coded,
 )
+from anysize.exporters.spec import ExportSpec
 from anysize.exporters.tracing import HeldSizeError, Trace, fold_batch_norm, trace
 from anysize.exporters.writing import ceil_mode_to_padding, strip_trace, trace_opset
 from anysize.heads import head_kind
@@ -40,19 +42,30 @@ from anysize.surgery import (
 )
 from anysize.surgery.storage import LARGE_BYTES
 
-if TYPE_CHECKING:
-    from anysize.exporters.export import ExportSpec
-
-__all__ = ["BATCHES", "sizeless_graph"]
+__all__ = ["BATCHES", "SizelessGraph", "sizeless_graph"]
 
 # Batches of the two traces: neither is 1, which broadcasts, and they share no factor.
 BATCHES = (2, 3)
 
 
-def sizeless_graph(
-    module: nn.Module, probe: Probe, spec: ExportSpec, other: Size
-) -> tuple[onnx.ModelProto, HeldWeights]:
-    """Make a graph in which nothing depends on the traced image, and what holds its large weights.
+@dataclass(frozen=True, slots=True)
+class SizelessGraph:
+    """A graph in which nothing depends on the traced image.
+
+    Attributes:
+        model: The graph, without its large weights.
+        weights: What holds them.
+        is_computed: Numbers that depend on the image had to be computed from it; there were none
+            in the module otherwise.
+    """
+
+    model: onnx.ModelProto
+    weights: HeldWeights
+    is_computed: bool
+
+
+def sizeless_graph(module: nn.Module, probe: Probe, spec: ExportSpec, other: Size) -> SizelessGraph:
+    """Make a graph in which nothing depends on the traced image.
 
     Args:
         module: In evaluation mode.
@@ -83,7 +96,7 @@ def sizeless_graph(
 
 def _static(
     trace_at: Callable[..., Trace], probe: Probe, spec: ExportSpec, other: Size
-) -> tuple[onnx.ModelProto, HeldWeights]:
+) -> SizelessGraph:
     """Trace the module statically: once, where the probe or the graph shows that to be enough.
 
     Raises:
@@ -91,10 +104,10 @@ def _static(
     """
     first = trace_at(spec.size, batch=BATCHES[0])
     if probe.is_size_free((BATCHES[0], spec.size), (BATCHES[1], other)):
-        model, weights = _written(first, spec)
+        graph = _written(first, spec)
         traced = {node.name for node in first.model.graph}  # others are a lowering's
-        if not any(n.op_type == "Reshape" and n.name in traced for n in model.graph.node):
-            return model, weights
+        if not any(n.op_type == "Reshape" and n.name in traced for n in graph.model.graph.node):
+            return replace(graph, is_computed=False)
     second = trace_at(other, batch=BATCHES[1])
     hard_coded = hard_coded_values(first, second)
 
@@ -106,9 +119,7 @@ def _static(
     return _written(first, spec, free)
 
 
-def _symbolic(
-    trace_at: Callable[..., Trace], spec: ExportSpec, other: Size
-) -> tuple[onnx.ModelProto, HeldWeights]:
+def _symbolic(trace_at: Callable[..., Trace], spec: ExportSpec, other: Size) -> SizelessGraph:
     """Trace the module with symbols for the axes of which it takes other lengths.
 
     Raises:
@@ -125,8 +136,9 @@ def _symbolic(
 
 def _written(
     first: Trace, spec: ExportSpec, free: Callable[[onnx.ModelProto], None] | None = None
-) -> tuple[onnx.ModelProto, HeldWeights]:
+) -> SizelessGraph:
     """Write a trace down, free what is hard-coded in it, and lower its placeholders."""
+    refuse_random(first)
     weights = HeldWeights()
     model = _proto(first, weights)
     _name_shared_axes(model, spec)
@@ -139,7 +151,7 @@ def _written(
     lower_placeholders(model)
     reduce_mean_to_global_pool(model)
     reshape_to_flatten(model, spec.size)
-    return model, weights
+    return SizelessGraph(model, weights, is_computed=True)
 
 
 def _name_shared_axes(model: onnx.ModelProto, spec: ExportSpec) -> None:

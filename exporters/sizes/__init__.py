@@ -8,6 +8,7 @@ from anysize.exporters.sizes.hard_coded import (
     HardCodedValue,
     hard_coded_values,
     refuse_hard_coded,
+    refuse_random,
     still_hard_coded,
 )
 from anysize.exporters.sizes.identity_pooling import drop_identity_pooling
@@ -25,5 +26,6 @@ __all__ = [
     "hard_coded_values",
     "pool_whole_maps",
     "refuse_hard_coded",
+    "refuse_random",
     "still_hard_coded",
 ]

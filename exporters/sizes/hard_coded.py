@@ -19,9 +19,21 @@ import onnx_ir as ir
 from anysize.errors import ExportError
 from anysize.exporters.tracing import HeldSizeError, Trace, origin, shortened
 
-__all__ = ["HardCodedValue", "hard_coded_values", "refuse_hard_coded", "still_hard_coded"]
+__all__ = [
+    "HardCodedValue",
+    "hard_coded_values",
+    "refuse_hard_coded",
+    "refuse_random",
+    "still_hard_coded",
+]
 
 
+_RANDOM = frozenset(
+    {
+        "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
+        "RandomUniformLike",
+    }
+)  # fmt: skip
 # How many times the operators a trace of a loop over the image has at least, at the larger size.
 _LOOP = 1.5
 _NUMBER = re.compile(r"[-+.\w]+")
@@ -118,6 +130,21 @@ def _refuse_loop(first: Trace, second: Trace, count: int, other: int) -> None:
         )
 
 
+def refuse_random(trace: Trace) -> None:
+    """Refuse a module that draws numbers: no file computes what it computes.
+
+    Raises:
+        ExportError: It does; the layer and its line are named.
+    """
+    for node in trace.model.graph:
+        is_training = node.op_type == "Dropout" and len(node.inputs) > 2
+        if not node.domain and (node.op_type in _RANDOM or is_training):
+            raise ExportError(
+                f"{origin(node)}: draws numbers ({node.op_type}); what is drawn at random has no "
+                "place in evaluation"
+            )
+
+
 def still_hard_coded(
     model: onnx.ModelProto, hard_coded: tuple[HardCodedValue, ...]
 ) -> tuple[HardCodedValue, ...]:
@@ -145,7 +172,8 @@ def refuse_hard_coded(hard_coded: tuple[HardCodedValue, ...], first: Trace, seco
         raise HeldSizeError(
             f"{value.origin}: {value.operator} has {what} {value.values[0]} for images of "
             f"{first.batch}×{first.size} and {value.values[1]} for {second.batch}×{second.size}, "
-            "and what it is of the image's batch, height and width is not known"
+            "and what it is of the image's batch, height and width is not known; what is drawn at "
+            "random has no place in evaluation"
         )
 
 

@@ -44,7 +44,7 @@ class Random(Net):
 
 class Sized(Net):
     def forward(self, x):
-        return super().forward(x) * x.shape[2]
+        return super().forward(x) * math.sin(x.shape[2])
 
 def raises():
     raise ValueError("first line\\nsecond line")
@@ -196,7 +196,7 @@ WRONG = [
         "export user:Random -o out.onnx --size 32x32",
         "what is drawn at random has no place",
     ),
-    Bad("export user:Sized -o out.onnx --size 32x32", "right at one size only"),
+    Bad("export user:Sized -o out.onnx --size 32x32", "height and width is not known"),
     # weights
     Bad("export lenet -o out.onnx --weights missing.pt", "no such file"),
     Bad("export lenet -o out.onnx --weights folder", "is a folder"),

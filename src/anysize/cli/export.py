@@ -91,7 +91,7 @@ def export(
 ) -> None:
     """Export a classifier with dynamic batch, height and width, and prove it right."""
     from anysize.verbs.export import export as run
-    from anysize.verbs.export import head_options
+    from anysize.verbs.export import head_options, input_shapes
 
     with progress() as show:
         done = run(
@@ -114,21 +114,13 @@ def export(
                 roi=roi,
                 sampling_ratio=sampling_ratio,
             ),
-            inputs=_shapes(inputs or []),
+            inputs=input_shapes(inputs or []),
             image=image,
             progress=show,
         )
     for line in done.notes:
         note(line)
     result(done.summary())
-
-
-def _shapes(texts: list[str]) -> dict[str, tuple[int | str, ...]]:
-    if not texts:
-        return {}
-    from anysize.exporters import input_shape
-
-    return dict(input_shape(text) for text in texts)
 
 
 def _levels(text: str | None) -> tuple[int, ...] | None:

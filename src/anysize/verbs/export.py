@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from anysize.models import HeadOptions, ResolvedModel
     from anysize.validators import Report
 
-__all__ = ["ExportResult", "export", "head_options"]
+__all__ = ["ExportResult", "export", "head_options", "input_shapes"]
 
 _DEFAULT_SIZE = Size(224, 224)
+# What a file is verified at; one with numbers computed from the image also at a batch of which
+# neither is a multiple.
+_BATCHES, _BATCHES_COMPUTED = (1, 2), (1, 2, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +179,11 @@ def export(
         names = tuple(value.name for value in exported.model.graph.output)
         notes = _notes(model.name, kind, sizes, to, exported.not_converted)
         notes += _axes_note(model.name, exported.held)
+        batches = _BATCHES_COMPUTED if exported.is_computed else _BATCHES
         del exported  # the weights are on disk now
         report = None
         if verify:
-            report = verify_export(staged, model, progress)
+            report = verify_export(staged, model, progress, batches=batches)
             notes += unproved(report, model)
     return ExportResult(
         path=output,
@@ -202,6 +206,15 @@ def head_options(**choices: object) -> HeadOptions | None:
     from anysize.models import HeadOptions
 
     return HeadOptions(**made)  # type: ignore[arg-type]  # each by the name of its field
+
+
+def input_shapes(texts: Sequence[str]) -> dict[str, tuple[int | str, ...]]:
+    """Read inputs as the command line has them, `facts:4`; see `anysize.exporters.input_shape`."""
+    if not texts:
+        return {}
+    from anysize.exporters import input_shape
+
+    return dict(input_shape(text) for text in texts)
 
 
 def _conversion(source: str | nn.Module, head: str | None) -> tuple[str | None, str | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 __all__ = ["unproved", "verified", "verify_export"]
 
 
-def verify_export(path: Path, model: ResolvedModel, progress: Progress) -> Report:
+def verify_export(
+    path: Path, model: ResolvedModel, progress: Progress, *, batches: Sequence[int] = (1, 2)
+) -> Report:
     """Compare a file with its module at the sizes `auto`, on ONNX Runtime's CPU provider.
 
     Args:
         path: The file, under a temporary name perhaps.
         model: What it was exported from.
         progress: Told how far the comparison is.
+        batches: Numbers of images.
 
     Raises:
         VerificationError: A cell is bad, unless it is merely vacuous below the training size, or
@@ -31,7 +34,11 @@ def verify_export(path: Path, model: ResolvedModel, progress: Progress) -> Repor
     from anysize.validators import validate_model
 
     report = validate_model(
-        path, model.module, name=model.name, progress=validation_progress(progress, "verifying: ")
+        path,
+        model.module,
+        name=model.name,
+        batches=batches,
+        progress=validation_progress(progress, "verifying: "),
     )
     excused = _excused(report, model)
     bad = [cell for cell in report.cells if not cell.is_good and cell not in excused]

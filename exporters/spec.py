@@ -1,0 +1,50 @@
+"""What a module is exported as: one record, from the verb to the trace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from anysize.exporters.inputs import InputSpec
+from anysize.exporters.opset_range import DEFAULT_OPSET
+from anysize.sizes import Size
+
+__all__ = ["ExportSpec"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSpec:
+    """What to export a module as.
+
+    Attributes:
+        name: The source's name, for the file's metadata.
+        head: The head as the zoo calls it; None for a module that is exported as it stands.
+        to: The head to convert it to, with the surgery that rewrites a file; None for none.
+        channels: Channels of the image.
+        classes: Number of classes; None where it is not known.
+        size: The training size.
+        output_names: Names of the module's outputs, in order.
+        extra_inputs: The module's arguments behind the image, in order.
+        opset: ONNX operator set to write.
+        min_size: The smallest image that the file shall take; the network's own by default.
+        max_size: The largest; the network's own, or none, by default.
+        float16: Write weights and body in float16; inputs and outputs stay float32.
+        seed: What the weights were drawn from; None where they were not drawn.
+        weights_sha256: Hash of the weights file.
+        options: Choices within the head, as JSON.
+    """
+
+    name: str
+    head: str | None
+    channels: int
+    classes: int | None
+    size: Size
+    to: str | None = None
+    output_names: tuple[str, ...] = ("logits",)
+    extra_inputs: tuple[InputSpec, ...] = ()
+    opset: int = DEFAULT_OPSET
+    min_size: Size | None = None
+    max_size: Size | None = None
+    float16: bool = False
+    seed: int | None = None
+    weights_sha256: str | None = None
+    options: str | None = None
