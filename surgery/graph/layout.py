@@ -135,8 +135,9 @@ def is_turned_image(model: Model, tensor: str) -> bool:
     """Say whether a tensor is the image still, before any window, in another order than a map's."""
     graph = inlined(Graph.of(model))
     layout = image_layout(graph)
-    axes = _axes(graph, image_input(graph.model).name).get(tensor)
-    return axes is not None and axes != (layout.batch, layout.channels, *layout.sides)
+    axes = _axes(graph, image_input(graph.model).name).get(tensor, ())
+    expected = (layout.batch, layout.channels, *layout.sides)
+    return any(axis not in (None, own) for axis, own in zip(axes, expected, strict=False))
 
 
 def _misplaced_words(name: str, layout: ImageLayout) -> str:

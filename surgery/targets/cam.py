@@ -33,6 +33,8 @@ __all__ = ["PooledHead", "find_pooled_head", "to_cam"]
 
 # What may stand between the pooling and the linear layer, or behind it, without changing a number.
 _TRANSPARENT = frozenset({"Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
+_TO_LAST, _TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
+_CELL_RANK = 4
 # With a number as the other factor they commute with the average.
 _SCALING = frozenset({"Div", "Mul"})
 # Where neither file nor user says for what size a graph without a fixed one was trained.
@@ -106,7 +108,7 @@ def _find(graph: Graph) -> PooledHead:
 def _moves_channels(node: onnx.NodeProto) -> bool:
     """Say whether a node puts the channels of an average last, or first, and the batch nowhere."""
     perm = attribute(node, "perm")
-    return node.op_type == "Transpose" and perm in ([0, 2, 3, 1], [0, 3, 1, 2])
+    return node.op_type == "Transpose" and perm in (_TO_LAST, _TO_FIRST)
 
 
 def _is_scaling(graph: Graph, index: int) -> bool:
@@ -154,7 +156,7 @@ def _find_scores(graph: Graph, output: str) -> tuple[str, Linear | None]:
         if node.op_type in ("Add", "Gemm", "MatMul"):
             linear = _linear_at(graph, index)
             if linear is not None and linear.output == tensor:
-                return tensor, linear
+                return scores, linear
         if node.op_type in TAILS and scores == output:
             scores = node.input[0]
         elif node.op_type not in _TRANSPARENT:
@@ -204,7 +206,8 @@ def to_cam(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNe
     head = _find(graph)
     sizes = legal_sizes(graph, trained)
     classes = _classes(graph, head, trained)
-    edits, dense = _plan_edits(graph, head, classes)
+    rank = len(infer_shapes(graph, trained).get(head.linear.output, ())) if head.linear else 0
+    edits, dense = _plan_edits(graph, head, classes, is_cell=rank == _CELL_RANK)
     edits.apply(graph)
     sizes = guarded(graph, sizes)
     return Rewritten(
@@ -229,8 +232,17 @@ def _classes(graph: Graph, head: PooledHead, size: Size) -> int:
     return infer_shapes(graph, size)[head.feature_map][1]
 
 
-def _plan_edits(graph: Graph, head: PooledHead, classes: int) -> tuple[Edits, str]:
-    """Move the linear layer before the pooling; returns the edits and the map's name."""
+def _plan_edits(
+    graph: Graph, head: PooledHead, classes: int, *, is_cell: bool
+) -> tuple[Edits, str]:
+    """Move the linear layer before the pooling; returns the edits and the map's name.
+
+    Args:
+        graph: Not modified.
+        head: The head.
+        classes: Number of classes.
+        is_cell: Whether the layer makes `(batch, 1, 1, classes)`, and not `(batch, classes)`.
+    """
     edits, names = Edits(), NameMaker(graph.model)
     dense = names(MAP_OUTPUT)
     nodes, feature_map = [], head.feature_map
@@ -246,7 +258,10 @@ def _plan_edits(graph: Graph, head: PooledHead, classes: int) -> tuple[Edits, st
         edits.nodes[head.pooling] = [graph.node(head.pooling), *nodes]
     else:
         nodes += WeightForms(graph, edits, names).convolution(head.linear, feature_map, dense)
-        edits.nodes[head.linear.nodes[-1]] = [*nodes, *_mean(graph, head.linear, dense, names)]
+        edits.nodes[head.linear.nodes[-1]] = [
+            *nodes,
+            *_mean(graph, head.linear, dense, names, is_cell=is_cell),
+        ]
     original = next(o for o in graph.model.graph.output if o.name == head.output)
     edits.new_outputs.append(
         onnx.helper.make_tensor_value_info(
@@ -258,13 +273,16 @@ def _plan_edits(graph: Graph, head: PooledHead, classes: int) -> tuple[Edits, st
     return edits, dense
 
 
-def _mean(graph: Graph, linear: Linear, dense: str, names: NameMaker) -> list[onnx.NodeProto]:
+def _mean(
+    graph: Graph, linear: Linear, dense: str, names: NameMaker, *, is_cell: bool
+) -> list[onnx.NodeProto]:
     """Average the map to what the layer made."""
     pooled, label = names(f"{linear.output}_mean"), graph.node(linear.nodes[0]).name
     label = label or linear.output
+    kind = "Transpose" if is_cell else "Flatten"
+    attributes = {"perm": _TO_LAST} if is_cell else {"axis": 1}
+    last = f"{label}_{kind.lower()}"
     return [
         onnx.helper.make_node("GlobalAveragePool", [dense], [pooled], name=f"{label}_mean"),
-        onnx.helper.make_node(
-            "Flatten", [pooled], [linear.output], name=f"{label}_flatten", axis=1
-        ),
+        onnx.helper.make_node(kind, [pooled], [linear.output], name=last, **attributes),
     ]

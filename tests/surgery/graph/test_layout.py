@@ -290,3 +290,5 @@ def test_the_image_itself_in_another_order_is_told_from_a_map():
     ]
     model = layout_model(*CHANNELS_FIRST["plain"])
     assert not is_turned_image(model, "image")
+    grey = "m = ReduceMean <axes = [1]> (image) scores = Flatten (m)"
+    assert not is_turned_image(layout_model(grey, "n, c, h, w"), "m")

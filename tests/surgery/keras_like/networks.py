@@ -305,10 +305,10 @@ class Written:
     def _mean(self, tensor: str, axes: list[int], keepdims: int) -> str:
         return self._node("ReduceMean", tensor, axes=axes, keepdims=keepdims)
 
-    def _squeeze(self, tensor: str) -> str:
+    def _squeeze(self, tensor: str, axes: tuple[int, ...] = (2, 3)) -> str:
         if self.spec.opset >= 13:
-            return self._node("Squeeze", tensor, self._constant([2, 3]))
-        return self._node("Squeeze", tensor, axes=[2, 3])
+            return self._node("Squeeze", tensor, self._constant(axes))
+        return self._node("Squeeze", tensor, axes=axes)
 
     def _gap(self, tensor: str) -> list[str]:
         return self._pooled_head(self._squeeze(self._node("GlobalAveragePool", tensor)))
@@ -327,6 +327,12 @@ class Written:
     def _gap_turned(self, tensor: str) -> list[str]:
         tensor = self._node("Transpose", self._node("GlobalAveragePool", tensor), perm=TO_LAST)
         return self._pooled_head(self._node("Reshape", tensor, self._constant([-1, self.depth])))
+
+    def _gap_cell(self, tensor: str) -> list[str]:
+        """Classify the one cell `(batch, 1, 1, depth)`, and flatten it then."""
+        tensor = self._mean(self._node("Transpose", tensor, perm=TO_LAST), [1, 2], 1)
+        (cell,) = self._pooled_head(tensor)
+        return [self._squeeze(cell, (1, 2))]
 
     def _map_last(self, tensor: str) -> list[str]:
         """Hand out `(batch, map_height, map_width, depth)`."""
