@@ -196,14 +196,25 @@ def _reaches_beyond(sizes: SizeRange, probe: Probe, spec: ExportSpec) -> bool:
     What looks like a flatten may drop an axis of one row, and keep the columns. One that folds a
     larger map into the batch takes it, too, and has more answers than images.
     """
-    top, batch = sizes.maximum or sizes.minimum, BATCHES[1]
-    one = probe.output_shapes(batch, spec.size)
+    top = sizes.maximum or sizes.minimum
+    few, many = (probe.output_shapes(batch, spec.size) for batch in BATCHES)
+    axes = [
+        (place, axis)
+        for place, (one, other) in enumerate(zip(few, many, strict=True))
+        for axis in range(min(len(one), len(other)))
+        if one[axis] != other[axis]
+    ]
     others = (
         Size(min(top.height + 1, MAX_SIDE), spec.size.width),
         Size(spec.size.height, min(top.width + 1, MAX_SIDE)),
     )
-    found = [probe.output_shapes(batch, other) for other in others]
-    return any(other and [s[:1] for s in other] == [s[:1] for s in one] for other in found)
+    found = [probe.output_shapes(BATCHES[1], other) for other in others]
+    return any(
+        [len(shape) for shape in shapes] == [len(shape) for shape in many]
+        and all(shapes[place][axis] == many[place][axis] for place, axis in axes)
+        for shapes in found
+        if shapes
+    )
 
 
 def _held(sizes: SizeRange, probe: Probe, spec: ExportSpec) -> dict[str, str]:

@@ -69,12 +69,11 @@ def accepted_sizes(
         width.steps,
     )
     low, most = found.minimum, found.maximum or beyond
-    heights, widths = {low.height, most.height}, {low.width, most.width}
-    corners = {
-        Size(min(h, max(beyond.height, size.height)), min(w, max(beyond.width, size.width)))
-        for h in heights
-        for w in widths
-    }
+    high = (
+        found.heights.from_(min(most.height, max(beyond.height, size.height)), down=True),
+        found.widths.from_(min(most.width, max(beyond.width, size.width)), down=True),
+    )
+    corners = {Size(h, w) for h in (low.height, high[0]) for w in (low.width, high[1])}
     for corner in sorted(corners):
         if not probe.accepts(corner):
             raise ExportError(

@@ -22,6 +22,7 @@ class Evil:
 
 
 USER = """
+import math
 import sys
 import torch
 from torch import nn

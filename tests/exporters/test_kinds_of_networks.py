@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
+from anysize.errors import ExportError
 from anysize.exporters import ExportSpec, export_module
 from anysize.sizes import Size
 
@@ -149,6 +150,15 @@ def maxima(x):
     return F.max_pool2d(x, (x.size(2), x.size(3))).flatten(1)
 
 
+def windows(x, layer):
+    """Attend within windows of 4×4 cells, the map padded to a multiple of them."""
+    x = F.pad(x, (0, -x.shape[3] % 4, 0, -x.shape[2] % 4))
+    n, c, h, w = x.shape
+    cells = x.view(n, c, h // 4, 4, w // 4, 4).permute(0, 2, 4, 3, 5, 1).reshape(-1, 16, c)
+    cells = layer(cells).view(n, h // 4, w // 4, 4, 4, c).permute(0, 5, 1, 3, 2, 4)
+    return cells.reshape(n, c, h, w).relu().mean((2, 3))
+
+
 def conv(*args, **kwargs):
     return nn.Conv2d(*args, **kwargs)
 
@@ -182,6 +192,8 @@ KINDS = {
     ),
     "split sides": (split_sides, {}),
     "logarithm": (logarithm, {}),
+    "root": (root, {}),
+    "windows": (windows, {"layer": nn.Linear(8, 8)}),
     "view": (lambda x: F.adaptive_avg_pool2d(x, 1).view(x.size(0), -1), {}),
     "view of cells": (lambda x: x.view(x.size(0), 8, -1).amax(2), {}),
     "cells first": (lambda x: tokens(x).reshape(-1, 8).view(x.shape[0], -1, 8).mean(1), {}),
@@ -211,3 +223,61 @@ def test_a_network_of_this_kind_is_right_at_other_sizes_and_batches(kind):
             expected = module(torch.from_numpy(x)).numpy()
         assert got.shape == expected.shape
         np.testing.assert_allclose(got, expected, rtol=2e-4, atol=2e-5)
+
+
+def loop(x):
+    return torch.stack([x[:, :, row].mean(2) for row in range(x.shape[2])]).mean(0)
+
+
+def odd(x):
+    return x.mean((2, 3)) if x.shape[2] % 2 else x.amax((2, 3))
+
+
+def rounded(x):
+    return x.mean((2, 3)) * math.sin(x.shape[2])
+
+
+def some_bins(x):
+    return F.adaptive_avg_pool2d(x, (x.shape[2] // 2, 1)).mean((2, 3))
+
+
+REFUSED = {
+    "a loop over rows": (loop, r"a loop in its code counts cells"),
+    "a path for odd sizes": (odd, r"runs ReduceM\w+ at 24x24 and ReduceM\w+ at 93x131"),
+    "a number through Python": (rounded, r"Mul has an input .* is not known"),
+    "bins that follow the map": (some_bins, r"a number of bins, here 6, that follows the image"),
+    "noise": (lambda x: (x + torch.rand_like(x)).mean((2, 3)), r"draws numbers \(RandomUniform"),
+    "noise for the batch": (
+        lambda x: x.mean((2, 3)) + torch.rand(x.shape[0], 8),
+        r"no place in evaluation",
+    ),
+}
+
+
+@pytest.mark.parametrize(("between", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_no_graph_says_is_refused(between, said):
+    spec = ExportSpec(name="net", head=None, channels=3, classes=None, size=Size(24, 24))
+    with pytest.raises(ExportError, match=said):
+        export_module(Net(between).eval(), spec)
+
+
+def test_what_differs_with_the_batch_alone_is_not_traced_with_symbols(monkeypatch):
+    """The state of a recurrent layer and a number of cells are freed from two static traces."""
+
+    def fail(*_):
+        raise AssertionError("traced with symbols")
+
+    monkeypatch.setattr("anysize.exporters.graph._symbolic", fail)
+    for kind in ("lstm", "class token", "variance", "by size", "split sides"):
+        _, done = exported(kind)
+        assert done.is_computed
+
+
+def test_a_file_with_computed_numbers_is_verified_at_three_batches(tmp_path):
+    import anysize
+
+    for between, batches in ((by_size, {1, 2, 3}), (lambda x: x.mean((2, 3)), {1, 2})):
+        module = Net(between).eval()
+        done = anysize.export(module, tmp_path / "out.onnx", size="24x24")
+        assert {cell.batch for cell in done.report.cells} == batches
+        assert len({cell.size for cell in done.report.cells} - {Size(24, 24), Size(93, 131)}) > 4
