@@ -15,6 +15,7 @@ from torch import nn
 
 import anysize
 from anysize.errors import ExportError, UsageError
+from anysize.sizes import Size, SizeRange
 from anysize.surgery import read_metadata
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -317,3 +318,36 @@ def test_a_tuple_is_named_by_place_and_other_things_are_refused():
     ):
         with pytest.raises(ExportError, match=story):
             names(make)
+
+
+class Windowed(nn.Module):
+    """A CIFAR network: an average over a window that is the whole map at 32×32."""
+
+    def __init__(self, pool):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = nn.Conv2d(3, 8, 3, 4, 1), nn.Conv2d(8, 16, 3, 2, 1)
+        self.pool, self.fc = pool, nn.Linear(16, 10)
+
+    def forward(self, x):
+        x = torch.relu(self.b(torch.relu(self.a(x))))
+        return self.fc(self.pool(x).view(x.size(0), -1))
+
+
+POOLS = {
+    "window": lambda x: torch.nn.functional.avg_pool2d(x, 4),
+    "window that slides": lambda x: torch.nn.functional.avg_pool2d(x, 4, 1),
+    "module": nn.AvgPool2d(4),
+}
+
+
+@pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS)
+@pytest.mark.parametrize(("head", "least"), [("fcn", 25), ("adaptive", 25), ("cam", 1)])
+def test_an_average_over_a_window_slides_or_is_global_as_the_head_has_it(
+    tmp_path, pool, head, least
+):
+    module = Windowed(pool).eval()
+    done = anysize.export(module, tmp_path / "out.onnx", size="32x32", head=head)
+    assert done.sizes == SizeRange(Size(least, least))
+    assert done.report is not None
+    assert {cell.verdict for cell in done.report.cells} <= {"pass", "rejected"}
