@@ -62,8 +62,10 @@ def _legal_sizes(graph: Graph, near: Size, tensors: tuple[str, ...]) -> SizeRang
     count = 0
     if may_have_gaps(graph, tensors):
         count = min(max(2 * _stride(walk, near), _FEWEST_SIDES), _MOST_SIDES)
-        if all(takes(Size(near.height + more, near.width + more)) for more in range(1, count)):
-            count = 0  # both axes at once
+        # Both axes at once, over one of the two strides: what is refused there is refused in each.
+        one = range(1, count // 2 + 1)
+        if all(takes(Size(near.height + more, near.width + more)) for more in one):
+            count = 0
     height = sides_taken(lambda side: takes(Size(side, near.width)), near.height, count)
     width = sides_taken(lambda side: takes(Size(near.height, side)), near.width, count)
     low = Size(height.least, width.least)
