@@ -69,10 +69,11 @@ def _legal_sizes(
     count = 0
     if may_have_gaps(graph, tensors):
         count = min(max(2 * _stride(walk, near), _FEWEST_SIDES), _MOST_SIDES)
-        steps = [int(side not in fixed) for side in ("height", "width")]
-        more = (Size(near.height + k * steps[0], near.width + k * steps[1]) for k in range(count))
-        if all(map(takes, more)):
-            count = 0  # both axes at once
+        # Both axes at once, over one of the two strides: what is refused there is refused in each.
+        down, across = (int(side not in fixed) for side in ("height", "width"))
+        one = range(1, count // 2 + 1)
+        if all(takes(Size(near.height + k * down, near.width + k * across)) for k in one):
+            count = 0
     height, width = (Sides(side, side, ANY_SIDE) for side in (near.height, near.width))
     if "height" not in fixed:
         height = sides_taken(lambda side: takes(Size(side, near.width)), near.height, count)
