@@ -9,7 +9,12 @@ from anysize.sizes import Size, SizeRange
 from anysize.surgery.graph import Graph
 from anysize.surgery.heads import find_kept_heads
 from anysize.surgery.shapes import legal_sizes
-from anysize.surgery.size_guard import drop_guards, guard_min_size, guard_steps
+from anysize.surgery.size_guard import (
+    drop_guards,
+    guard_min_size,
+    guard_steps,
+    without_guards,
+)
 from anysize.surgery.targets.fc_to_conv import plan_fc_to_conv
 from anysize.surgery.targets.fixed_head import FixedHeads, find_fixed_heads, free_backbone
 from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
@@ -50,7 +55,8 @@ def to_fcn(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNe
     if output != "map":  # the mean over an empty map is NaN, and nothing else would fail
         for head in found.heads:
             guard_min_size(graph, head.map_size, tensor=head.feature_map)
-    taken = legal_sizes(graph, found.image_size)
+    # A guard would have every side walked; what it refuses is known.
+    taken = legal_sizes(without_guards(graph, "min"), found.image_size)
     sizes = SizeRange(found.interval.minimum, None, taken.heights, taken.widths)
     guard_steps(graph, sizes)
     return Rewritten(
