@@ -127,3 +127,18 @@ def test_a_set_is_printed_as_people_say_it():
     )
     mixed = SizeRange(Size(32, 1), Size(32, 64), Steps(1), Steps(8))
     assert str(mixed) == "32x1 to 32x64, heights any, widths multiples of 8"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "text"),
+    [
+        (SizeRange(Size(32, 8), Size(32, MAX_SIDE)), "height 32, width 8 and up"),
+        (SizeRange(Size(4, 9), Size(MAX_SIDE, 20)), "height 4 and up, width 9 to 20"),
+        (
+            SizeRange(Size(32, 4), Size(32, MAX_SIDE), Steps(1), Steps(4)),
+            "height 32, width 4 and up in multiples of 4",
+        ),
+    ],
+)
+def test_a_range_without_an_end_along_one_axis_names_the_axes(sizes, text):
+    assert str(sizes) == text
