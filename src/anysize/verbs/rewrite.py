@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -154,22 +155,24 @@ def rewrite(
     original = Graph(surgery.load_model(model, weights="in_file"))
     _protect_weights(model, output, original.model)
     require_sides_together(original)  # which leaving out the proof would not help
+    unprovable = _unprovable(original) if verify and reference is None else ""
     with surgery.staged_model(output) as staged:
         progress(0, 2, f"rewriting {model}")
-        head = surgery.find_target(original, size) if to == AUTO else to
-        done = surgery.rewrite(
-            original,
-            to=head,
-            size=size,
-            output=output_kind,
-            keep=keep,
-            declines_numbers=reference is None,
-            source=model,
-        )
+        with _told_first(model, unprovable):
+            head = surgery.find_target(original, size) if to == AUTO else to
+            done = surgery.rewrite(
+                original,
+                to=head,
+                size=size,
+                output=output_kind,
+                keep=keep,
+                declines_numbers=reference is None,
+                source=model,
+            )
         if not done.applied:
             _refuse_fixed_copy(original, model, done.reason)
-        elif verify and reference is None:
-            _refuse_unprovable(original, model)
+        elif unprovable:
+            raise UnsupportedModelError(f"{model}: cannot be proved: {unprovable}; {_UNPROVED}")
         surgery.save_model(done.model, staged, source=model, target=output)
         recorded, size_bytes = surgery.read_metadata(original), staged.stat().st_size
         proof, report = None, None
@@ -253,20 +256,30 @@ def _protect_weights(model: Path, output: Path, read: onnx.ModelProto) -> None:
         check_output_path(output.with_name(f"{output.name}.data"), inputs=weights)
 
 
-def _refuse_unprovable(original: Graph, model: Path) -> None:
+def _unprovable(original: Graph) -> str:
+    """Say why a graph of this kind cannot be proved; "" where it can."""
     from anysize.validators.inputs import graph_inputs
 
     try:
         spec = graph_inputs(original, seed=0)
     except UnsupportedModelError as error:
-        raise UnsupportedModelError(f"{model}: cannot be proved: {error}; {_UNPROVED}") from error
-    reason = ""
+        return str(error)
     if spec.others:
-        reason = f"input {spec.others[0].name!r}: has no place in a class map"
-    elif spec.dtype not in ("float32", "float16", "uint8"):
-        reason = f"input {spec.image!r}: is {spec.dtype}, expected float32, float16 or uint8"
-    if reason:
-        raise UnsupportedModelError(f"{model}: cannot be proved: {reason}; {_UNPROVED}")
+        return f"input {spec.others[0].name!r}: has no place in a class map"
+    if spec.dtype not in ("float32", "float16", "uint8"):
+        return f"input {spec.image!r}: is {spec.dtype}, expected float32, float16 or uint8"
+    return ""
+
+
+@contextlib.contextmanager
+def _told_first(model: Path, reason: str) -> Iterator[None]:
+    """Let what is wrong with a file from the start stand before why it is declined as well."""
+    try:
+        yield
+    except UnsupportedModelError as error:
+        if not reason:
+            raise
+        raise UnsupportedModelError(f"{model}: {reason}; and without a proof: {error}") from error
 
 
 def _prove(
