@@ -1,8 +1,9 @@
 """Padding that was computed from the traced size: TensorFlow's `same`, written down as numbers.
 
-`same` pads so that ⌈cells / stride⌉ windows fit, which is other padding at other sizes. Where it is
-the same on both sides it cannot be told from a network's own; where it is not, it was most likely
-computed. Rounding up, as Caffe's poolings do, is the exception: it pads at the end alone.
+`same` pads so that ⌈cells / stride⌉ windows fit, which is other padding at other sizes. Where a
+window pads itself alike on both sides that cannot be told from a network's own; where the sides
+differ, or a Pad of its own adds just what `same` would, it was most likely computed. Rounding up,
+as Caffe's poolings do, is the exception: it pads at the end alone.
 """
 
 from __future__ import annotations
@@ -51,12 +52,17 @@ class Padding:
             return False  # rounded up
         return self.stride > 1 and sum(self.sides) > 0 and self.sides in self.same
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it looks like padding that the network has at every size."""
+        return self.is_own and self.sides[0] == self.sides[1]
+
 
 def is_open(trained: Sequence[Padding], larger: Sequence[Padding]) -> bool:
     """Say whether more sizes are needed to tell if a padding was traced."""
     others = {(one.window, one.axis): one.sides for one in larger}
     return any(
-        (one.is_suspect and one.sides[0] != one.sides[1])
+        (one.is_suspect and not one.is_plain)
         or others.get((one.window, one.axis), one.sides) != one.sides
         for one in trained
     )
@@ -77,7 +83,7 @@ def traced_paddings(
         is_computed = any(case.sides != one.sides for case in cases)
         if min(one.sides) >= 0 > min((min(case.sides) for case in cases), default=0):
             yield one
-        elif one.is_suspect and (one.sides[0] != one.sides[1] or is_computed):
+        elif one.is_suspect and (is_computed or not one.is_plain):
             which = one.same.index(one.sides)
             if any(case.sides != case.same[which] for case in cases):
                 yield one
