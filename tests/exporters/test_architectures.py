@@ -46,7 +46,7 @@ def test_an_architecture_is_right_at_every_size(name, tmp_path):
     result = anysize.export(built(name), tmp_path / "out.onnx", size=BY_NAME[name].small_size)
     report = result.report
     assert report.ok
-    assert {cell.batch for cell in report.cells} == {1, 2}
+    assert {cell.batch for cell in report.cells} >= {1, 2}  # 3, too, where numbers are computed
     sizes = {cell.size for cell in report.cells if cell.verdict == "pass"}
     assert len(sizes) >= 5
     assert result.sizes.minimum in sizes

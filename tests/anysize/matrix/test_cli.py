@@ -216,7 +216,7 @@ def test_a_job_that_cannot_be_used_does_not_stop_the_others_and_the_rest_resumes
 def test_a_job_whose_weights_changed_is_not_taken_over(config, run, digits_files):
     model = onnx.load(digits_files["gap"])
     path = config.with_name("own.onnx")
-    place = {"location": "own.data", "size_threshold": 0}
+    place = {"location": "own.data", "size_threshold": 256}
     onnx.save(model, path, save_as_external_data=True, **place)
     config.write_text(f'sizes = ["32x32"]\nbatches = [1]\n[[model]]\nfile = "{path.name}"\n')
     assert run("matrix", config).code == 0
