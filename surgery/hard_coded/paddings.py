@@ -3,7 +3,8 @@
 `same` pads so that ⌈cells / stride⌉ windows fit, which is other padding at other sizes. Where a
 window pads itself alike on both sides that cannot be told from a network's own; where the sides
 differ, or a Pad of its own adds just what `same` would, it was most likely computed. Rounding up,
-as Caffe's poolings do, is the exception: it pads at the end alone.
+as Caffe's poolings do, is the exception: it pads at the end alone. No network rounds up on some
+maps and pads both ends on others, so windows of one kind that do were computed, too.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Padding:
         is_own: Whether the window pads itself.
         is_max: Whether it takes the maximum.
         stride: The window's.
+        extent: Cells that the window spans.
     """
 
     index: int
@@ -44,12 +46,17 @@ class Padding:
     is_own: bool
     is_max: bool
     stride: int
+    extent: int
 
     @property
     def is_suspect(self) -> bool:
         """Whether this may have been computed as `same` padding."""
-        if self.is_own and self.is_max and self.sides[0] == 0:
-            return False  # rounded up
+        is_rounded_up = self.is_own and self.is_max and self.sides[0] == 0
+        return self.is_as_same and not is_rounded_up
+
+    @property
+    def is_as_same(self) -> bool:
+        """Whether `same` would add just that."""
         return self.stride > 1 and sum(self.sides) > 0 and self.sides in self.same
 
     @property
@@ -61,11 +68,20 @@ class Padding:
 def is_open(trained: Sequence[Padding], larger: Sequence[Padding]) -> bool:
     """Say whether more sizes are needed to tell if a padding was traced."""
     others = {(one.window, one.axis): one.sides for one in larger}
-    return any(
+    return bool(_of_mixed_kinds(trained)) or any(
         (one.is_suspect and not one.is_plain)
         or others.get((one.window, one.axis), one.sides) != one.sides
         for one in trained
     )
+
+
+def _of_mixed_kinds(trained: Sequence[Padding]) -> set[tuple[int, int]]:
+    """Return the extent and stride of windows that pad as `same` would, and not all alike."""
+    found: dict[tuple[int, int], set[tuple[int, int]]] = {}
+    for one in trained:
+        if one.is_as_same:
+            found.setdefault((one.extent, one.stride), set()).add(one.sides)
+    return {kind for kind, sides in found.items() if len(sides) > 1}
 
 
 def traced_paddings(
@@ -77,13 +93,16 @@ def traced_paddings(
         trained: At the training size.
         others: At other sizes, in the same order.
     """
+    mixed = _of_mixed_kinds(trained)
     by_place = [{(one.window, one.axis): one for one in case} for case in others]
     for one in trained:
         cases = [case[key] for case in by_place if (key := (one.window, one.axis)) in case]
         is_computed = any(case.sides != one.sides for case in cases)
         if min(one.sides) >= 0 > min((min(case.sides) for case in cases), default=0):
             yield one
-        elif one.is_suspect and (is_computed or not one.is_plain):
+        elif (one.is_suspect and (is_computed or not one.is_plain)) or (
+            one.is_as_same and (one.extent, one.stride) in mixed
+        ):
             which = one.same.index(one.sides)
             if any(case.sides != case.same[which] for case in cases):
                 yield one
@@ -134,6 +153,7 @@ def _paddings(graph: Graph, index: int, run: ShapeRun) -> Iterator[Padding]:
             is_own=not (begin or end),
             is_max=node.op_type == "MaxPool",
             stride=window.stride,
+            extent=window.extent,
         )
 
 

@@ -27,8 +27,9 @@ from anysize.errors import AnysizeError
 from anysize.sizes import Size
 from anysize.surgery import rewrite
 
-# Sums of at most a few thousand products, in another order.
-TOLERANCE = 2e-5
+# Of the largest score. Where a deviation cancels, rounding comes to 3e-5; the least fault, one cell
+# of a thousand miscounted, to 1e-3.
+TOLERANCE = 1e-4
 TRAINED = Size(24, 32)
 
 

@@ -263,3 +263,15 @@ def test_the_command_takes_a_user_s_word_for_a_node(kit, tmp_path, capsys):
     assert not out.exists()
     assert main([*words, "--keep", "made"]) == 0
     assert out.exists()
+
+
+def test_poolings_of_one_kind_that_pad_as_same_does_and_not_alike_were_computed(kit):
+    """30 rows are padded by 0 and 1, and the 15 that are left by 1 and 1, as Keras has it."""
+    pool = "MaxPool <kernel_shape = [3, 3], strides = [2, 2], pads = "
+    body = f"""a = {pool}[0, 0, 1, 1]> (image) b = {pool}[1, 1, 1, 1]> (a)
+               p = GlobalAveragePool (b) scores = Flatten <axis = 1> (p)"""
+    shapes = {"image": "1, 3, 30, 30", "outputs": "float[1, 3] scores"}
+    with pytest.raises(DeclinedError, match=r"node 'a': pads 30 cells by 0 and 1, which may stem"):
+        rewrite(kit.make(body, **shapes), to="dynamic")
+    alike = body.replace("[1, 1, 1, 1]", "[0, 0, 0, 0]")  # rounded up twice
+    assert rewrite(kit.make(alike, **shapes), to="dynamic").applied
