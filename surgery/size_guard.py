@@ -8,24 +8,34 @@ only: IREE takes it, tract cannot load it.
 
 Expand to a larger target is loud on all of them. It broadcasts a tensor to a target shape, does
 nothing where the sides agree, and fails where they differ, unless the tensor's side is 1. To a
-smaller target it is loud on most: IREE cuts the tensor down and answers. So a guard is two Expands,
-of each side a to a + b and then to a + 2b, where b is 0 at a legal side and 1 (or 2) at an illegal
-one: the first fails unless a = 1, and then the second does.
+smaller target it is loud on most: IREE cuts the tensor down and answers. So a guard is two Expands
+whose targets never shrink a side. The first expands each side a to t₁(a), the second to t₂(a),
+where at a legal side both are a, and at an illegal one t₁ is more than a, or, for a = 1, t₂ is more
+than t₁:
 
-- at least m:  b = 1 − ⌊(a + F − m) / F⌋, where F is more than any side
-- at most M:   b = ⌊(a + F − M − 1) / F⌋; one Expand is enough, for such a side is never 1
+- at least m:  t₁ = max(a, m),       t₂ = max(a, 2m − a)
+- exactly m:   t₁ = max(m, 2a − m),  t₂ = max(a, 2m − a)
+
+An upper bound needs one, since a side above it is never 1:
+
+- at most M:   t = max(a, 2a − M)
+
+Max takes integers from opset 12 on, and tract cannot load an Expand behind Abs, Where or Cast,
+which could stand for it. Before, t₁ = a + b and t₂ = a + 2b, where b is more than 0 at an illegal
+side, by a division alone, F being more than any side (later tract is better off with Max):
+
+- at least m:  b = 1 − ⌊(a + F − m) / F⌋
+- at most M:   b = ⌊(a + F − M − 1) / F⌋
 - exactly m:   the sum of both
-- one of some remainders:  what a table has for the remainder of a
 
-Sums and a division by a constant, since Max took integers with opset 12 only, and tract cannot load
-an Expand behind Abs, Where or Cast.
+A guard of remainders has for b what a table says of the remainder of a.
 OpenVINO (2026.4.1) on a single thread loses the failure of any node and answers with what its
 buffers held; no guard helps there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -68,9 +78,11 @@ _NAMES: dict[GuardKind, str] = {
 }  # fmt: skip
 # Where a map, and an image with its channels first, has its height.
 _HEIGHT = 2
-# Shape gained its `start` attribute, and Expand came, with these opsets.
+# Shape gained its `start` attribute, Max took integers, and Expand came, with these opsets.
 _SHAPE_START_OPSET = 15
+_INTEGER_MAX_OPSET = 12
 _EXPAND_OPSET = 8
+_PARTS = ("expanded", "checked")
 # More than any side, to tell by a division whether one side is more than another.
 _FAR = 1 << 20
 
@@ -248,6 +260,8 @@ def _guard(graph: Graph, tensor: str, size: Size, name: str, first: int) -> None
     opset = _require_expand(graph)
     before, behind = _kept(first)
     sides = {
+        "size": [size.height, size.width],
+        "twice": [2 * size.height, 2 * size.width],
         "to_least": [_FAR - size.height, _FAR - size.width],
         "to_most": [_FAR - size.height - 1, _FAR - size.width - 1],
         "far": [_FAR],
@@ -308,10 +322,6 @@ def _guard_nodes(
         nodes.append(node)
         return label
 
-    def reaches(part: str, distance: str) -> str:
-        """Make 1 for a side that is `_FAR` with its distance, else 0."""
-        return make("Div", part, make("Add", f"{part}_sum", sides, distance), constants["far"])
-
     before, behind = (
         [constants[part]] if part in constants else [] for part in ("keep", "keep_behind")
     )
@@ -321,6 +331,41 @@ def _guard_nodes(
     else:
         axes = constants["axes"]
         sides = make("Gather", "sides", make("Shape", "shape", tensor), axes, axis=0)
+    lengths = _by_maxima if opset >= _INTEGER_MAX_OPSET else _by_division
+    targets = [
+        make("Concat", f"{part}_to", *before, length, *behind, axis=0)
+        for part, length in lengths(make, name, sides, constants).items()
+    ]
+    for part, target in zip(_PARTS[-len(targets) :], targets, strict=True):
+        tensor = make("Expand", part, tensor, target)
+    return nodes
+
+
+def _by_maxima(
+    make: Callable[..., str], name: str, sides: str, constants: dict[str, str]
+) -> dict[str, str]:
+    """Emit the sides that each Expand of a guard has for its target."""
+    size = constants["size"]
+    if name == _MIN_SIZE:
+        first = make("Max", "larger", sides, size)
+    else:
+        beyond = make("Sub", "beyond", make("Add", "doubled", sides, sides), size)
+        if name == _MAX_SIZE:
+            return {"checked": make("Max", "farther", sides, beyond)}
+        first = make("Max", "larger", size, beyond)
+    mirrored = make("Sub", "mirrored", constants["twice"], sides)
+    return {"expanded": first, "checked": make("Max", "farther", sides, mirrored)}
+
+
+def _by_division(
+    make: Callable[..., str], name: str, sides: str, constants: dict[str, str]
+) -> dict[str, str]:
+    """Emit the same without Max."""
+
+    def reaches(part: str, distance: str) -> str:
+        """Make 1 for a side that is `_FAR` with its distance, else 0."""
+        return make("Div", part, make("Add", f"{part}_sum", sides, distance), constants["far"])
+
     illegal = []
     if name != _MAX_SIZE:
         is_enough = reaches("enough", constants["to_least"])
@@ -328,14 +373,10 @@ def _guard_nodes(
     if name != _MIN_SIZE:
         illegal.append(reaches("more", constants["to_most"]))
     bad = make("Add", "illegal", *illegal) if len(illegal) > 1 else illegal[0]
-    parts = ("checked",) if name == _MAX_SIZE else ("expanded", "checked")
-    targets = []
-    for part in parts:
-        sides = make("Add", f"{part}_sides", sides, bad)
-        targets.append(make("Concat", f"{part}_to", *before, sides, *behind, axis=0))
-    for part, target in zip(parts, targets, strict=True):
-        tensor = make("Expand", part, tensor, target)
-    return nodes
+    found = {}
+    for part in _PARTS[1:] if name == _MAX_SIZE else _PARTS:
+        sides = found[part] = make("Add", f"{part}_sides", sides, bad)
+    return found
 
 
 def is_guard(graph: Graph, index: int) -> bool:

@@ -15,8 +15,6 @@ __all__ = ["SIZES"]
 
 SMALLEST = Size(16, 16)
 GUARD, MAP_GUARD = "anysize_min_size", "anysize_map_size"
-# What a guard adds to a side, less the bound, and divides by.
-FAR = 1 << 20
 
 
 def unguarded(graph: Graph, guard: str = GUARD, guarded: str = "input") -> None:
@@ -38,7 +36,8 @@ def folded_in_fc(graph: Graph) -> None:
 
 def guarded_from(side: int) -> Callable[[Graph], None]:
     def spoil(graph: Graph) -> None:
-        graph.replace(f"{GUARD}_to_least", np.asarray([FAR - side, FAR - side]))
+        graph.replace(f"{GUARD}_size", np.asarray([side, side]))
+        graph.replace(f"{GUARD}_twice", np.asarray([2 * side, 2 * side]))
 
     return spoil
 
