@@ -27,6 +27,9 @@ TWINS_UNFIT: dict[tuple[str, str], Elsewhere] = {
         (Verdict.UNSUPPORTED,), "IREE 3.13, of a convolution: 'expected sizes to be non-negative'"
     ),
     ("mnn", "labels"): Elsewhere((Verdict.SHAPE,), "MNN 3.6: ArgMax gives int32"),
+    ("tract", "lenet-fc"): Elsewhere(
+        (Verdict.UNSUPPORTED,), "Flatten: 'Can not compute a shape with square of symbols'"
+    ),
 }
 
 # By runtime and name of the entry.
