@@ -7,7 +7,6 @@ refuses, and refuses none that it takes, at any side over more than two strides.
 from __future__ import annotations
 
 import io
-import itertools
 import math
 import warnings
 from dataclasses import dataclass
@@ -230,7 +229,3 @@ def test_each_way_to_pool_is_right_or_declined(pool):
 @pytest.mark.parametrize("layer", sorted(LAYERS))
 def test_each_layer_is_right_or_declined(layer):
     assert is_rewritten(Spec((layer,), "mean")) or layer == "same"
-
-
-def test_the_pairs_that_are_generated_are_many():
-    assert len([*itertools.product(LAYERS, POOLS)]) > 80

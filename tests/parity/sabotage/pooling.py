@@ -44,8 +44,7 @@ def divisions(graph: Graph) -> list[onnx.NodeProto]:
     """Find the Div nodes that compute where bins start and end, in the order of the graph."""
     nodes = graph.model.graph.node
     whole = {t.name for t in graph.model.graph.initializer if t.data_type == onnx.TensorProto.INT64}
-    found = [node for node in nodes if node.op_type == "Div" and node.input[1] in whole]
-    return [node for node in found if not node.name.startswith("anysize_")]  # a guard has one
+    return [node for node in nodes if node.op_type == "Div" and node.input[1] in whole]
 
 
 def ends_rounded_down(graph: Graph) -> None:
