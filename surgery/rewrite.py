@@ -18,11 +18,11 @@ from anysize.surgery.graph import Graph, Model, Trial, image_input, require_side
 from anysize.surgery.graphsurgeon import from_graphsurgeon, is_graphsurgeon, to_graphsurgeon
 from anysize.surgery.heads import Head
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
-from anysize.surgery.passes import free_numbers
+from anysize.surgery.passes import free_numbers, keep_same_padding
 from anysize.surgery.shapes import IllegalSizeError, Shape, infer_shapes
 from anysize.surgery.size_guard import without_guards
 from anysize.surgery.storage import HeldWeights, check
-from anysize.surgery.targets import TARGETS, NotNeeded, Output
+from anysize.surgery.targets import TARGETS, NotNeeded, Output, Rewritten
 from anysize.version import VERSION
 
 if TYPE_CHECKING:
@@ -147,14 +147,7 @@ def rewrite(
         return Rewrite(original.model, applied=False, reason=done.reason)
     following = _prove_free(trial, done.size, done.sizes)
     if to != "resize":  # there the layers see the training size, whatever the image
-        free_numbers(
-            trial,
-            done.size,
-            done.sizes,
-            tensors=done.kept,
-            keep=keep,
-            declines=declines_numbers,
-        )
+        done = _without_numbers(trial, done, frozenset(keep), declines=declines_numbers)
     free = {side: side not in done.sizes.fixed_sides for side in ("height", "width")}
     free_axes(trial, fixed=following, others=following, **free)
     geometry = map_geometry(trial, done.map_tensor) if done.map_tensor else None
@@ -190,6 +183,17 @@ def rewrite(
     )
 
 
+def _without_numbers(
+    trial: Trial, done: Rewritten, keep: frozenset[str], *, declines: bool
+) -> Rewritten:
+    """Free the numbers that stem from the traced size, or the sizes of them."""
+    if declines:
+        sizes, notes = keep_same_padding(trial, done.size, done.sizes, tensors=done.kept, keep=keep)
+        done = replace(done, sizes=sizes, notes=(*done.notes, *notes))
+    free_numbers(trial, done.size, done.sizes, tensors=done.kept, keep=keep, declines=declines)
+    return done
+
+
 def _check_declared(metadata: FileMetadata, size: Size | None) -> None:
     """Refuse a training size that the file itself says it does not take."""
     declared = metadata.sizes
@@ -198,7 +202,7 @@ def _check_declared(metadata: FileMetadata, size: Size | None) -> None:
 
 
 def _check_kept(graph: Graph, keep: Collection[str]) -> None:
-    known = {name for node in graph.nodes for name in (node.name, *node.output) if name}
+    known = {name for index in range(len(graph.nodes)) for name in graph.names(index)}
     for name in keep:
         if name not in known:
             raise UsageError(f"keep {name!r}: the graph has no node of that name")

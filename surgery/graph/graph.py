@@ -121,6 +121,11 @@ class Graph:
         node = self.node(index)
         return f"node {node.name!r}" if node.name else f"node #{index} ({node.op_type})"
 
+    def names(self, index: int) -> tuple[str, ...]:
+        """Return what a node can be called by: its name, if it has one, and what it makes."""
+        node = self.node(index)
+        return tuple(name for name in (node.name, *node.output) if name)
+
     def producer(self, tensor: str) -> int | None:
         """Return the index of the node that makes `tensor`; None for inputs and initializers."""
         return self._makers.get(tensor)

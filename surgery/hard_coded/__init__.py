@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from anysize.surgery.hard_coded.meanings import Axis, Piece, grows, lengths
-from anysize.surgery.hard_coded.numbers import Number, find_numbers, may_hold_numbers
-from anysize.surgery.hard_coded.paddings import is_open, paddings, traced_paddings
+from anysize.surgery.hard_coded.numbers import Number, find_numbers, suspects
+from anysize.surgery.hard_coded.paddings import Padding, computed_paddings, is_open, paddings
 from anysize.surgery.hard_coded.search import Follows, Found, find_hard_coded
 from anysize.surgery.hard_coded.trials import SHAPE_INPUT, ShapeMeaning, UnreadableError
 
@@ -14,15 +14,16 @@ __all__ = [
     "Follows",
     "Found",
     "Number",
+    "Padding",
     "Piece",
     "ShapeMeaning",
     "UnreadableError",
+    "computed_paddings",
     "find_hard_coded",
     "find_numbers",
     "grows",
     "is_open",
     "lengths",
-    "may_hold_numbers",
     "paddings",
-    "traced_paddings",
+    "suspects",
 ]

@@ -15,11 +15,11 @@ from typing import Literal
 import numpy as np
 import onnx
 
-from anysize.surgery.graph import Graph, attribute
+from anysize.surgery.graph import Graph, attribute, image_input, image_layout
 from anysize.surgery.hard_coded.sums import AVERAGES, SUMS, Cells, Sum, summed
 from anysize.surgery.shapes import POOLING, ShapeRun
 
-__all__ = ["Meaning", "Number", "find_numbers", "may_hold_numbers"]
+__all__ = ["Meaning", "Number", "find_numbers", "suspects"]
 
 # What a number can be of the number of cells; only the first three are freed.
 Meaning = Literal["count", "reciprocal", "logarithm", "other"]
@@ -52,13 +52,24 @@ class Number:
     cells: tuple[Cells, ...] = ()
 
 
-def may_hold_numbers(graph: Graph, nodes: Sequence[int]) -> bool:
-    """Say whether shapes have to be known to tell if a number stems from the traced size."""
+def suspects(graph: Graph, tensors: Sequence[str] = ()) -> list[int]:
+    """List the nodes that may hold on to the traced size by a number; none, where none can.
+
+    Args:
+        graph: Not modified.
+        tensors: Look only at what these are computed from; at everything where empty.
+    """
+    nodes = graph.downstream(image_input(graph.model).name)
+    if tensors:
+        nodes &= set().union(*(graph.upstream(name) for name in tensors))
     kinds = {graph.node(index).op_type for index in nodes}
-    if kinds & (SUMS | _GIVEN):
-        return True
-    is_scaled = bool(kinds & AVERAGES) and any(_is_scaled(graph, index) for index in nodes)
-    return is_scaled or any(_is_lopsided(graph.node(index)) for index in nodes)
+    may_hold = (
+        bool(kinds & (SUMS | _GIVEN))
+        or (bool(kinds & AVERAGES) and any(_is_scaled(graph, index) for index in nodes))
+        or any(_is_lopsided(graph.node(index)) for index in nodes)
+        or not image_layout(graph).is_channels_first
+    )
+    return sorted(nodes) if may_hold else []
 
 
 def _is_scaled(graph: Graph, index: int) -> bool:

@@ -17,7 +17,7 @@ import onnx
 from anysize.surgery.graph import Graph, attribute
 from anysize.surgery.shapes import POOLING, ShapeRun, SlidingWindow, sliding_windows
 
-__all__ = ["Padding", "is_open", "paddings", "traced_paddings"]
+__all__ = ["Padding", "computed_paddings", "is_open", "paddings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,23 @@ class Padding:
     @property
     def is_suspect(self) -> bool:
         """Whether this may have been computed as `same` padding."""
-        is_rounded_up = self.is_own and self.is_max and self.sides[0] == 0
+        is_rounded_up = self.is_own and self.is_max and self.stride > 1 and self.sides[0] == 0
         return self.is_as_same and not is_rounded_up
 
     @property
+    def agrees(self) -> bool:
+        """Whether `same` would add as many cells; at stride 1 it does at every size, or at none."""
+        return self.sides in self.same
+
+    @property
     def is_as_same(self) -> bool:
-        """Whether `same` would add just that."""
-        return self.stride > 1 and sum(self.sides) > 0 and self.sides in self.same
+        """Whether `same` would add just that, and few others would."""
+        return self.agrees and sum(self.sides) > 0 and (self.stride > 1 or not self.is_plain)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The node and axis, which tell it from others at one size."""
+        return self.window, self.axis
 
     @property
     def is_plain(self) -> bool:
@@ -67,10 +77,9 @@ class Padding:
 
 def is_open(trained: Sequence[Padding], larger: Sequence[Padding]) -> bool:
     """Say whether more sizes are needed to tell if a padding was traced."""
-    others = {(one.window, one.axis): one.sides for one in larger}
+    others = {one.place: one.sides for one in larger}
     return bool(_of_mixed_kinds(trained)) or any(
-        (one.is_suspect and not one.is_plain)
-        or others.get((one.window, one.axis), one.sides) != one.sides
+        (one.is_suspect and not one.is_plain) or others.get(one.place, one.sides) != one.sides
         for one in trained
     )
 
@@ -84,19 +93,35 @@ def _of_mixed_kinds(trained: Sequence[Padding]) -> set[tuple[int, int]]:
     return {kind for kind, sides in found.items() if len(sides) > 1}
 
 
-def traced_paddings(
-    trained: Sequence[Padding], others: Sequence[Sequence[Padding]]
-) -> Iterator[Padding]:
-    """Yield the paddings at the training size that are `same` there, and not at other sizes.
+def computed_paddings(
+    trained: Sequence[Padding],
+    others: Sequence[Sequence[Padding]],
+    *,
+    is_tensorflow: bool = False,
+) -> tuple[Padding, ...]:
+    """List the paddings that may have been computed; none, where none was most likely.
+
+    Where one was, so may have been every other that `same` agrees with at the training size, those
+    of no cell at all included.
 
     Args:
         trained: At the training size.
         others: At other sizes, in the same order.
+        is_tensorflow: Whether the network certainly comes from there, where nobody gives numbers.
     """
+    likely = list(_traced(trained, others))
+    if not likely and not (is_tensorflow and any(one.is_as_same for one in trained)):
+        return ()
+    strided = [one for one in trained if one.agrees and one.stride > 1]
+    return (*likely, *(one for one in strided if one not in likely))
+
+
+def _traced(trained: Sequence[Padding], others: Sequence[Sequence[Padding]]) -> Iterator[Padding]:
+    """Yield the paddings at the training size that are `same` there, and not at other sizes."""
     mixed = _of_mixed_kinds(trained)
-    by_place = [{(one.window, one.axis): one for one in case} for case in others]
+    by_place = [{one.place: one for one in case} for case in others]
     for one in trained:
-        cases = [case[key] for case in by_place if (key := (one.window, one.axis)) in case]
+        cases = [case[one.place] for case in by_place if one.place in case]
         is_computed = any(case.sides != one.sides for case in cases)
         if min(one.sides) >= 0 > min((min(case.sides) for case in cases), default=0):
             yield one
@@ -104,7 +129,7 @@ def traced_paddings(
             one.is_as_same and (one.extent, one.stride) in mixed
         ):
             which = one.same.index(one.sides)
-            if any(case.sides != case.same[which] for case in cases):
+            if one.stride == 1 or any(case.sides != case.same[which] for case in cases):
                 yield one
 
 

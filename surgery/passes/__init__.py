@@ -12,6 +12,7 @@ from anysize.surgery.passes.local_pool_to_global import (
 from anysize.surgery.passes.reduce_mean_to_global_pool import reduce_mean_to_global_pool
 from anysize.surgery.passes.reshape_to_flatten import reshape_to_flatten
 from anysize.surgery.passes.result import PassResult
+from anysize.surgery.passes.same_padding import keep_same_padding
 
 __all__ = [
     "GLOBAL_POOLS",
@@ -19,6 +20,7 @@ __all__ = [
     "free_baked_shapes",
     "free_numbers",
     "is_given_shapes",
+    "keep_same_padding",
     "local_pool_to_global",
     "reduce_mean_to_global_pool",
     "reshape_to_flatten",

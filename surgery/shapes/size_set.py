@@ -21,7 +21,7 @@ from anysize.errors import DeclinedError
 from anysize.sizes import ANY_SIDE, MAX_SIDE, Size, SizeRange, Steps
 from anysize.surgery.graph import Graph, Model, image_input
 from anysize.surgery.shapes.rules import SHAPE_KEEPING
-from anysize.surgery.shapes.walk import IllegalSizeError, ShapeWalk, shape_walk
+from anysize.surgery.shapes.walk import IllegalSizeError, ShapeRun, ShapeWalk, shape_walk
 from anysize.surgery.shapes.windows import POOLING
 
 __all__ = ["Sides", "legal_sizes", "sides_taken"]
@@ -41,7 +41,12 @@ _Takes = Callable[[int], bool]
 
 
 def legal_sizes(
-    model: Model, near: Size, *, tensors: Iterable[str] = (), fixed: Iterable[str] = ()
+    model: Model,
+    near: Size,
+    *,
+    tensors: Iterable[str] = (),
+    fixed: Iterable[str] = (),
+    accepts: Callable[[ShapeRun], bool] | None = None,
 ) -> SizeRange:
     """Find the sizes that a graph takes, by PyTorch's arithmetic.
 
@@ -50,24 +55,31 @@ def legal_sizes(
         near: A size that it takes.
         tensors: Look only at what these are computed from; at the whole graph where empty.
         fixed: The sides, height or width, that are to stay as they are in `near`.
+        accepts: Says of what is known at a size that the graph takes whether to count it.
 
     Raises:
         DeclinedError: The sizes have no order that could be told.
         IllegalSizeError: The graph does not take `near`.
     """
     graph, names, sides = Graph.of(model), tuple(tensors), tuple(fixed)
+    if accepts is not None:
+        return _legal_sizes(graph, near, names, sides, accepts)
     return graph.found(
         ("legal sizes", near, names, sides), lambda: _legal_sizes(graph, near, names, sides)
     )
 
 
 def _legal_sizes(
-    graph: Graph, near: Size, tensors: tuple[str, ...], fixed: tuple[str, ...]
+    graph: Graph,
+    near: Size,
+    tensors: tuple[str, ...],
+    fixed: tuple[str, ...],
+    accepts: Callable[[ShapeRun], bool] | None = None,
 ) -> SizeRange:
     walk = shape_walk(graph, tensors)
-    takes = partial(_takes, walk)
+    takes = partial(_takes, walk, accepts)
     count = 0
-    if may_have_gaps(graph, tensors):
+    if accepts is not None or may_have_gaps(graph, tensors):
         count = min(max(2 * _stride(walk, near), _FEWEST_SIDES), _MOST_SIDES)
         # Both axes at once, over one of the two strides: what is refused there is refused in each.
         down, across = (int(side not in fixed) for side in ("height", "width"))
@@ -108,12 +120,12 @@ def _twice(side: int) -> int:
     return min(2 * side, MAX_SIDE)
 
 
-def _takes(walk: ShapeWalk, size: Size) -> bool:
+def _takes(walk: ShapeWalk, accepts: Callable[[ShapeRun], bool] | None, size: Size) -> bool:
     try:
-        walk.shapes(size)
+        run = walk.run(size)
     except IllegalSizeError:
         return False
-    return True
+    return accepts is None or accepts(run)
 
 
 @dataclass(frozen=True, slots=True)

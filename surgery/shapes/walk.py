@@ -153,10 +153,14 @@ class ShapeWalk:
 
     def shapes(self, size: Size, batch: int = 1) -> dict[str, Shape]:
         """Return the shapes at one image size; see `infer_shapes`."""
+        return self.run(size, batch).shapes
+
+    def run(self, size: Size, batch: int = 1) -> ShapeRun:
+        """Walk to the end, and return all that is known; see `infer_shapes`."""
         run = self.start(size, batch)
         for step in self.steps:
             self.advance(step, run)
-        return run.shapes
+        return run
 
     def start(self, size: Size, batch: int = 1) -> ShapeRun:
         """Begin a walk, at which only the inputs and the constants are known.
