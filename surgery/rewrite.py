@@ -145,6 +145,9 @@ def rewrite(
     done = TARGETS[to](trial, size, output)
     if isinstance(done, NotNeeded):
         return Rewrite(original.model, applied=False, reason=done.reason)
+    if size is not None and done.size != size:
+        note = f"the file declares {done.size}, which is its training size; {size} was not needed"
+        done = replace(done, notes=(*done.notes, note))
     following = _prove_free(trial, done.size, done.sizes)
     if to != "resize":  # there the layers see the training size, whatever the image
         done = _without_numbers(trial, done, frozenset(keep), declines=declines_numbers)

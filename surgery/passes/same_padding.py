@@ -2,9 +2,9 @@
 
 A file holds the numbers that `same` gave at the traced size, and does not say whether they were
 computed. At a size where `same` would give the very same numbers, both readings are one network. A
-file with its channels last comes from TensorFlow, so it takes those sizes and no others, until the
-user says that the numbers are constants; any other file may have been meant to take all, and
-declines.
+file with its channels last whose windows pad themselves comes from TensorFlow, so it takes those
+sizes and no others, until the user says that the numbers are constants. Any other file may come
+from a module that computes its padding at every size, and declines.
 """
 
 from __future__ import annotations
@@ -52,16 +52,18 @@ def keep_same_padding(
         What of `sizes` is left, and a note on it where that is less.
 
     Raises:
-        DeclinedError: The channels come first, or no size but the training size is left; the node
-            is named.
+        DeclinedError: Nothing says that TensorFlow computed it, or no size but the training size is
+            left; the node is named.
     """
     nodes = suspects(graph, tensors)
     found = _found(graph, size, sizes, nodes, keep) if nodes else ()
     if all(one.agrees and one.stride == 1 for one in found):
         return sizes, ()
-    first = next((one for one in found if not one.agrees), found[0])
-    if not first.agrees or image_layout(graph).is_channels_first:
-        raise _declined(graph, first, size)
+    is_tensorflow = not image_layout(graph).is_channels_first
+    for one in found:
+        if not (is_tensorflow and one.agrees and one.is_own):
+            raise _declined(graph, one, size)
+    first = found[0]
     expected = {one.place: one.same.index(one.sides) for one in found}
 
     def is_same(run: ShapeRun) -> bool:

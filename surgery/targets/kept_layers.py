@@ -43,13 +43,15 @@ def refuse_other_outputs(to: str, output: Output, *, instead: str = "") -> None:
 def size_to_free_at(graph: Graph, size: Size | None) -> Size | NotNeeded:
     """Return the training size, unless the file says that it takes any size and declares none.
 
+    What a file declares is what it was traced at, whatever `size` says.
+
     Raises:
         DeclinedError: The training size is not known.
     """
     head = read_metadata(graph).head
     if head not in (None, "as-is", "fc") and not fixed_axes(graph):
         return NotNeeded(f"the file records head {head}, which takes any size already")
-    trained = size or trained_size(graph)
+    trained = trained_size(graph) or size
     if trained is None and not fixed_axes(graph) and takes_other_sizes(graph):
         return NotNeeded("height and width are free already, and the layers take other sizes")
     if trained is None:

@@ -132,3 +132,15 @@ def test_an_old_file_s_unread_weights_are_no_inputs_of_its_copy(tmp_path):
     copy = keep_outputs(model, ["y"])
     assert [value.name for value in required_inputs(copy)] == ["image"]
     onnx.checker.check_model(copy)
+
+
+def test_what_a_file_declares_is_its_training_size_whatever_else_is_given(tmp_path, capsys):
+    from anysize.cli import main
+
+    path, output = file(tmp_path, ROWS, "1, 256, 6"), tmp_path / "any.onnx"
+    words = ["rewrite", str(path), "-o", str(output), "--to", "dynamic", "--size", "40x40"]
+    assert main(words) == 0
+    assert "declares 32x32, which is its training size; 40x40 was not needed" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert read_metadata(onnx.load(output)).size == Size(32, 32)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -105,6 +105,7 @@ POOLS = {
 class Spec:
     layers: tuple[str, ...]
     pool: str
+    is_last: bool = False
 
 
 class Network(nn.Module):
@@ -114,8 +115,11 @@ class Network(nn.Module):
         self.first = nn.Conv2d(3, 6, 3, padding=1)
         self.body = nn.Sequential(*(LAYERS[name](6) for name in spec.layers))
         self.pool, self.scores = POOLS[spec.pool], nn.Linear(6, 4)
+        self.is_last = spec.is_last
 
     def forward(self, image):
+        if self.is_last:
+            image = image.permute(0, 3, 1, 2)
         return self.scores(self.pool(torch.relu(self.body(torch.relu(self.first(image))))))
 
 
@@ -123,7 +127,12 @@ SPECS = st.builds(
     Spec,
     layers=st.lists(st.sampled_from(sorted(LAYERS)), min_size=1, max_size=3).map(tuple),
     pool=st.sampled_from(sorted(POOLS)),
+    is_last=st.booleans(),
 )
+
+
+def shaped(network, batch, height, width):
+    return (batch, height, width, 3) if network.is_last else (batch, 3, height, width)
 
 
 def eager(network, images):
@@ -147,7 +156,8 @@ def assert_same_everywhere(network, data):
     sides += [(height + more, width + 2 * more + 1) for more in range(0, 18, 5)]
     compared = 0
     for place, (down, across) in enumerate(sides):
-        images = draw.standard_normal((1 + place % 3, 3, down, across)).astype(np.float32)
+        shape = shaped(network, 1 + place % 3, down, across)
+        images = draw.standard_normal(shape).astype(np.float32)
         want = eager(network, images)
         try:
             got = session.run(None, {name: images})[0]
@@ -166,7 +176,7 @@ def exported(network):
     stream = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        images = (torch.zeros(1, 3, TRAINED.height, TRAINED.width),)
+        images = (torch.zeros(shaped(network, 1, TRAINED.height, TRAINED.width)),)
         torch.onnx.export(network, images, stream, dynamo=False)
     return onnx.load_from_string(stream.getvalue())
 
@@ -174,7 +184,7 @@ def exported(network):
 def is_rewritten(spec):
     """Rewrite what TorchScript writes of a network, and hold it against the network."""
     network = Network(spec).eval()
-    images = np.zeros((1, 3, TRAINED.height, TRAINED.width), np.float32)
+    images = np.zeros(shaped(network, 1, TRAINED.height, TRAINED.width), np.float32)
     if eager(network, images) is None:
         return False
     try:
@@ -186,6 +196,7 @@ def is_rewritten(spec):
 
 
 def is_exported(spec, path):
+    spec = replace(spec, is_last=False)
     network = Network(spec).eval()
     images = np.zeros((1, 3, TRAINED.height, TRAINED.width), np.float32)
     if eager(network, images) is None:
@@ -218,14 +229,16 @@ def test_an_exported_network_is_the_network(tmp_path_factory, spec):
     is_exported(spec, tmp_path_factory.mktemp("exported") / "any.onnx")
 
 
+@pytest.mark.parametrize("is_last", [False, True])
 @pytest.mark.parametrize("pool", sorted(POOLS))
-def test_each_way_to_pool_is_right_or_declined(pool):
-    written = is_rewritten(Spec(("stride", "unpadded"), pool))
+def test_each_way_to_pool_is_right_or_declined(pool, is_last):
+    written = is_rewritten(Spec(("stride", "unpadded"), pool, is_last))
     # What these mean at other sizes only the module can tell.
     known = {"sum less one", "half", "inside", "largest", "corner", "root"}
     assert written or pool in known
 
 
+@pytest.mark.parametrize("is_last", [False, True])
 @pytest.mark.parametrize("layer", sorted(LAYERS))
-def test_each_layer_is_right_or_declined(layer):
-    assert is_rewritten(Spec((layer,), "mean")) or layer == "same"
+def test_each_layer_is_right_or_declined(layer, is_last):
+    assert is_rewritten(Spec((layer,), "mean", is_last)) or layer == "same"
