@@ -188,9 +188,14 @@ class Probe:
         def takes(more: int) -> bool:
             return self.accepts(_larger(size, more * step[0], more * step[1]))
 
-        beyond = (_odd_multiple(step, limit) for step in STEPS)
-        further = next((more for more in beyond if takes(more)), 0)
-        grown = further or highest(takes, 0, most=limit)
+        for stride in STEPS:
+            more = _odd_multiple(stride, limit)
+            if takes(more):
+                # What is computed from the remainder shows where that is another one.
+                return next(
+                    (other for other in range(more + 1, more + stride) if takes(other)), more
+                )
+        grown = highest(takes, 0, most=limit)
         if grown:
             return grown
         lowest = min(size.height, size.width, limit) - 1

@@ -242,3 +242,9 @@ def test_each_way_to_pool_is_right_or_declined(pool, is_last):
 @pytest.mark.parametrize("layer", sorted(LAYERS))
 def test_each_layer_is_right_or_declined(layer, is_last):
     assert is_rewritten(Spec((layer,), "mean", is_last)) or layer == "same"
+
+
+@pytest.mark.parametrize("layers", [("same", "branches"), ("same", "branches", "branches")])
+def test_pads_of_a_network_that_takes_some_remainders_follow_the_image(tmp_path, layers):
+    """What is padded is the same at all multiples of 8, and another at 1 less."""
+    assert is_exported(Spec(layers, "mean"), tmp_path / "any.onnx")
