@@ -16,7 +16,8 @@ import numpy as np
 import onnx
 
 from anysize.surgery.graph import Graph, attribute, image_input, image_layout
-from anysize.surgery.hard_coded.sums import AVERAGES, SUMS, Cells, Sum, summed
+from anysize.surgery.hard_coded.paddings import filling_pads
+from anysize.surgery.hard_coded.sums import AVERAGES, SUMS, Cells, Scale, Sum, summed
 from anysize.surgery.shapes import POOLING, ShapeRun
 
 __all__ = ["Meaning", "Number", "find_numbers", "suspects"]
@@ -26,7 +27,7 @@ Meaning = Literal["count", "reciprocal", "logarithm", "other"]
 
 _ARITHMETIC = frozenset({"Add", "Div", "Mul", "Pow", "Sub"})
 # What is given numbers about an axis.
-_GIVEN = frozenset({"Pad", "Slice", "Tile", "TopK"})
+_GIVEN = frozenset({"Gather", "Pad", "Slice", "Tile", "TopK"})
 # Below this many cells, their number is an exponent, or 1 more or less, by chance.
 _FEW_CELLS = 9
 
@@ -106,9 +107,15 @@ def find_numbers(
         found.extend([number] if number is not None else [])
         return number is not None
 
-    summed(graph, nodes, trained, larger, ends=ends)
+    def scaled(scale: Scale, sum_: Sum) -> None:
+        found.extend(_counted(graph.node(scale.index), scale, sum_, trained, larger))
+
+    summed(graph, nodes, trained, larger, ends=ends, scaled=scaled)
     for index in nodes:
         found += _given(graph.node(index), index, trained, larger)
+    for index, (before, behind), cells in filling_pads(graph, nodes, trained, larger):
+        words = f"what {cells} cells lack to {cells + before + behind}"
+        found.append(Number(index, 1, max(before, behind, key=abs), words))
     return tuple(sorted(found, key=lambda number: number.index))
 
 
@@ -121,16 +128,39 @@ def _beside(
         return None
     for position, name in enumerate(node.input):
         value = _constant(name, trained, larger)
-        if value is None or not value.size or value.dtype.kind not in "fiu":
-            continue
-        number = float(value.ravel()[0])
-        if not np.all(value == value.ravel()[0]) or not math.isfinite(number):
+        number = None if value is None else _uniform(value)
+        if value is None or number is None:
             continue
         for what, words, cells in _meanings(sum_, node.op_type):
             if _is_equal(number, what, value):
                 meaning = _certain(node, position, number, cells, sum_, value)
                 return Number(index, position, number, words, meaning, cells)
     return None
+
+
+def _counted(
+    node: onnx.NodeProto, scale: Scale, sum_: Sum, trained: ShapeRun, larger: ShapeRun
+) -> Iterator[Number]:
+    """Find the number of cells where it scales what is summed only afterwards."""
+    value = _constant(node.input[scale.position], trained, larger)
+    number = None if value is None else _uniform(value)
+    if value is None or number is None:
+        return
+    for cells in _groups(sum_):
+        count = math.prod(one.length for one in cells)
+        if count >= _FEW_CELLS and any(_is_equal(number, n, value) for n in (count, 1 / count)):
+            text = "×".join(str(one.length) for one in cells)
+            words = f"the number of cells, {text},"
+            yield Number(scale.index, scale.position, number, words)
+            return
+
+
+def _uniform(value: np.ndarray) -> float | None:
+    """Return the one number that an array holds; None where it holds several, or none."""
+    if not value.size or value.dtype.kind not in "fiu" or not np.all(value == value.ravel()[0]):
+        return None
+    number = float(value.ravel()[0])
+    return number if math.isfinite(number) else None
 
 
 def _constant(name: str, trained: ShapeRun, larger: ShapeRun) -> np.ndarray | None:
@@ -228,6 +258,11 @@ def _given(
             yield Number(index, 1, int(k.ravel()[0]), f"a part of the {shape[axis]} cells")
     if node.op_type == "Slice" and len(node.input) > 2:
         yield from _ends(node, index, trained, larger)
+    if node.op_type == "Gather":
+        axis = int(attribute(node, "axis", 0))  # type: ignore[call-overload]
+        place = _constant(node.input[1], trained, larger)
+        if place is not None and follows[axis : axis + 1] == [True] and place.max(initial=0) > 0:
+            yield Number(index, 1, int(place.max()), f"a place among the {shape[axis]} cells")
     if node.op_type == "Tile" and len(node.input) > 1:
         repeats = _constant(node.input[1], trained, larger)
         sides = _following(trained, larger)
@@ -239,19 +274,28 @@ def _given(
 def _ends(
     node: onnx.NodeProto, index: int, trained: ShapeRun, larger: ShapeRun
 ) -> Iterator[Number]:
-    """Find where a Slice begins or ends in the middle, or at the end, of what follows the image."""
+    """Find where a Slice begins or ends at a part, or at the end, of what follows the image."""
     shape, other = (run.shapes.get(node.input[0], ()) for run in (trained, larger))
     axes = trained.values.get(node.input[3]) if len(node.input) > 3 else None
-    for position in (1, 2):
-        value = _constant(node.input[position], trained, larger)
+    starts, stops = (_constant(node.input[place], trained, larger) for place in (1, 2))
+    for position, value, others in ((1, starts, stops), (2, stops, starts)):
         if value is None:
             continue
         places = range(value.size) if axes is None else [int(axis) for axis in axes.ravel()]
-        for axis, end in zip(places, value.ravel(), strict=False):
-            if axis >= len(shape) or shape[axis] == other[axis] or int(end) < 2:
+        for place, (axis, end) in enumerate(zip(places, value.ravel().tolist(), strict=False)):
+            if axis >= len(shape) or shape[axis] == other[axis] or end < 2:
                 continue
-            if int(end) in (shape[axis], shape[axis] // 2, -(-shape[axis] // 2)):
-                yield Number(index, position, int(end), f"a part of the {shape[axis]} cells")
+            length = shape[axis]
+            is_centred = others is not None and end + int(others.ravel()[place]) == length
+            parts = (2,) if position == 1 else (2, 3, 4)
+            if is_centred or _is_part(end, length, parts):
+                yield Number(index, position, end, f"a part of the {length} cells")
+
+
+def _is_part(end: int, length: int, parts: Sequence[int]) -> bool:
+    """Say whether a place is the end, or as far from it as some of so many parts."""
+    is_whole = any(part * end % length == 0 for part in parts) and end <= length
+    return is_whole or end in (length // 2, -(-length // 2))
 
 
 def _following(trained: ShapeRun, larger: ShapeRun) -> set[int]:

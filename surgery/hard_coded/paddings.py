@@ -17,7 +17,7 @@ import onnx
 from anysize.surgery.graph import Graph, attribute
 from anysize.surgery.shapes import POOLING, ShapeRun, SlidingWindow, sliding_windows
 
-__all__ = ["Padding", "computed_paddings", "is_open", "paddings"]
+__all__ = ["Padding", "computed_paddings", "filling_pads", "is_open", "paddings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class Padding:
         same: What `same` would add, the odd cell after them or before.
         is_own: Whether the window pads itself.
         is_max: Whether it takes the maximum.
+        is_conv: Whether it is a convolution's.
         stride: The window's.
         extent: Cells that the window spans.
     """
@@ -45,6 +46,7 @@ class Padding:
     same: tuple[tuple[int, int], tuple[int, int]]
     is_own: bool
     is_max: bool
+    is_conv: bool
     stride: int
     extent: int
 
@@ -68,6 +70,14 @@ class Padding:
     def place(self) -> tuple[int, int]:
         """The node and axis, which tell it from others at one size."""
         return self.window, self.axis
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether it is a window's: as much as that reaches over, what `same` adds, or a round."""
+        total = sum(self.sides)
+        is_reach = total == self.extent - 1 or (self.stride == 1 and total < self.extent)
+        is_round = self.is_own and not self.is_conv and self.sides[1] - self.sides[0] < self.stride
+        return is_reach or is_round or self.agrees
 
     @property
     def is_plain(self) -> bool:
@@ -133,6 +143,56 @@ def _traced(trained: Sequence[Padding], others: Sequence[Sequence[Padding]]) -> 
                 yield one
 
 
+def filling_pads(
+    graph: Graph, nodes: Sequence[int], trained: ShapeRun, larger: ShapeRun
+) -> Iterator[tuple[int, tuple[int, int], int]]:
+    """Yield the pads that may fill an axis up to a length that the network wants.
+
+    They differ before and after the axis, are more than the window behind them needs, and are not
+    what a Slice before them took away.
+
+    Args:
+        graph: Not modified.
+        nodes: Indices of the nodes to look at.
+        trained: What is known at the training size.
+        larger: At a size that is larger both ways.
+
+    Yields:
+        The node, what it adds before and after one axis, and the cells between.
+    """
+    needed: dict[int, set[tuple[int, tuple[int, int]]]] = {}
+    longer = {one.place: one.cells for one in paddings(graph, nodes, larger)}
+    for one in paddings(graph, nodes, trained):
+        if one.is_needed:
+            needed.setdefault(one.index, set()).add((one.cells, one.sides))
+        elif one.is_own and not one.is_plain and longer.get(one.place) != one.cells:
+            yield one.index, one.sides, one.cells
+    for index in nodes:
+        node = graph.node(index)
+        if node.op_type != "Pad" or node.domain not in ("", "ai.onnx"):
+            continue
+        shape, other = (run.shapes.get(node.input[0], ()) for run in (trained, larger))
+        every = (0, 0, *range(len(shape)))
+        pads, others = (_explicit(node, run, every) for run in (trained, larger))
+        if pads is None or pads != others:
+            continue
+        for axis, sides in enumerate(zip(pads[: len(shape)], pads[len(shape) :], strict=True)):
+            is_needed = (shape[axis], sides) in needed.get(index, ())
+            if sides[0] == sides[1] or shape[axis] == other[axis] or is_needed:
+                continue
+            if _before_slice(graph, node.input[0], axis, trained) != shape[axis] + sum(sides):
+                yield index, sides, shape[axis]
+
+
+def _before_slice(graph: Graph, tensor: str, axis: int, run: ShapeRun) -> int | None:
+    """Return how long an axis was before a Slice made `tensor`; None where none did."""
+    index = graph.producer(tensor)
+    while index is not None and graph.node(index).op_type == "Slice":
+        tensor = graph.node(index).input[0]
+        index = graph.producer(tensor)
+    return run.shapes.get(tensor, (0,) * (axis + 1))[axis]
+
+
 def paddings(graph: Graph, nodes: Sequence[int], run: ShapeRun) -> tuple[Padding, ...]:
     """List what is padded before every window, at one size.
 
@@ -177,6 +237,7 @@ def _paddings(graph: Graph, index: int, run: ShapeRun) -> Iterator[Padding]:
             same=_same(window, cells),
             is_own=not (begin or end),
             is_max=node.op_type == "MaxPool",
+            is_conv=node.op_type == "Conv",
             stride=window.stride,
             extent=window.extent,
         )

@@ -8,7 +8,7 @@ may be multiplied by the number of cells again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,7 +17,7 @@ import onnx
 from anysize.surgery.graph import Graph, attribute
 from anysize.surgery.shapes import SHAPE_KEEPING, ShapeRun
 
-__all__ = ["AVERAGES", "SUMS", "Cells", "Form", "Sum", "summed"]
+__all__ = ["AVERAGES", "SUMS", "Cells", "Form", "Scale", "Sum", "summed"]
 
 # A sum, the logarithm of one, an average, or something else that is made of such.
 Form = Literal["sum", "log", "mean", "other"]
@@ -44,8 +44,9 @@ _SCALING = frozenset({"Div", "Mul", "Neg"})
 # Behind these stand values of another scale: layers that were trained, and what saturates.
 _ENDS = frozenset({"BatchNormalization", "Erf", "HardSigmoid", "Sigmoid", "Softmax", "Tanh"})
 _CARRYING = (SHAPE_KEEPING - _ENDS) | _LAID_OUT | _SCALING | {
-    "Abs", "Add", "Concat", "CumSum", "Exp", "Gather", "Log", "Max", "Min", "Pow", "Reciprocal",
-    "Relu", "Slice", "Sqrt", "Sub",
+    "Abs", "Add", "Concat", "CumSum", "Exp", "Gather", "GlobalMaxPool", "Log", "Max", "MaxPool",
+    "Mean", "Min", "Pow", "Reciprocal", "ReduceMax", "ReduceMin", "Relu", "Slice", "Split", "Sqrt",
+    "Sub", "Sum", "TopK", "Where",
 }  # fmt: skip
 
 
@@ -79,6 +80,19 @@ class Sum:
     cells: tuple[Cells, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """A number that what is summed later was multiplied with, or divided by.
+
+    Attributes:
+        index: The node that reads it.
+        position: Which of its inputs it is.
+    """
+
+    index: int
+    position: int
+
+
 def summed(
     graph: Graph,
     nodes: Sequence[int],
@@ -86,6 +100,7 @@ def summed(
     larger: ShapeRun,
     *,
     ends: Callable[[int, Sum], bool],
+    scaled: Callable[[Scale, Sum], None],
 ) -> None:
     """Follow every sum over cells through the graph.
 
@@ -96,10 +111,13 @@ def summed(
         larger: At a size that is larger both ways, where the graph takes one.
         ends: Told of each node that reads a sum, and which; says whether it brings the sum back to
             a scale that does not depend on the number of cells.
+        scaled: Told of each number that what is summed was scaled with before, and which sum.
     """
     walk = _Sums(graph, trained, larger)
     for index in nodes:
         node = graph.node(index)
+        for scale, of in walk.scales_of(index):
+            scaled(scale, of)
         carried = walk.carried(node)
         is_ended = carried is not None and ends(index, carried)
         made = None if is_ended else walk.made(node, carried)
@@ -112,6 +130,23 @@ class _Sums:
         self._graph = graph
         self._trained, self._larger = trained, larger
         self.sums: dict[str, Sum] = {}
+        self._scales: dict[str, tuple[Scale, ...]] = {}
+
+    def scales_of(self, index: int) -> Iterator[tuple[Scale, Sum]]:
+        """Yield what a node sums that was scaled before it did, and remember what it scales."""
+        node = self._graph.node(index)
+        scales = (scale for name in node.input for scale in self._scales.get(name, ()))
+        read = tuple(dict.fromkeys(scales))
+        own = self._own(node) if read else None
+        if own is not None and own.form == "sum":
+            yield from ((scale, own) for scale in read)
+        if node.op_type not in _CARRYING | {"Einsum", "MatMul"}:
+            return
+        if node.op_type in _SCALING:
+            positions = [p for p, name in enumerate(node.input) if name in self._trained.values]
+            read += tuple(Scale(index, position) for position in positions)
+        if read:
+            self._scales.update(dict.fromkeys(filter(None, node.output), read))
 
     def carried(self, node: onnx.NodeProto) -> Sum | None:
         """Return what the node's inputs sum up, taken together."""

@@ -46,11 +46,9 @@ def output_shape(
     """
     if not shapes or shapes[0] is None:
         return None
-    if node.op_type in SHAPE_KEEPING:
-        return shapes[0]
     rule = _RULES.get(node.op_type)
     if rule is None:
-        return None
+        return shapes[0] if node.op_type in SHAPE_KEEPING else None
     try:
         return rule(node, shapes, values)
     except (IndexError, TypeError) as exc:  # too few inputs, an attribute of another type
@@ -66,6 +64,50 @@ def _instance(
     if len(shape) > 2 and math.prod(shape[2:]) == 1:
         raise ValueError(f"input is {_text(shape)}, expected more than one value to normalise")
     return shape
+
+
+def _slope(
+    _node: onnx.NodeProto, shapes: Sequence[Shape | None], _values: Sequence[np.ndarray | None]
+) -> Shape | None:
+    """Keep the shape; a slope has one element for each, or is repeated."""
+    shape = shapes[0] or ()
+    _refuse_growth(shape, shape, shapes[1])
+    return shape
+
+
+def _layer_norm(
+    node: onnx.NodeProto, shapes: Sequence[Shape | None], _values: Sequence[np.ndarray | None]
+) -> Shape | None:
+    """Keep the shape; scale and bias are of what is normalised together, or are repeated."""
+    shape = shapes[0] or ()
+    axis = int(attribute(node, "axis", -1))  # type: ignore[call-overload]
+    for weight in shapes[1:]:
+        _refuse_growth(shape, shape[axis:], weight)
+    return shape if len(node.output) == 1 else None
+
+
+def _refuse_growth(shape: Shape, part: Shape, weight: Shape | None) -> None:
+    """Refuse a weight that does not broadcast to a part of an input's shape as it is."""
+    try:
+        fits = weight is None or np.broadcast_shapes(part, weight) == part
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"input is {_text(shape)}, which a weight of {_text(weight or ())} is not for"
+        )
+
+
+def _recurrent(
+    node: onnx.NodeProto, shapes: Sequence[Shape | None], _values: Sequence[np.ndarray | None]
+) -> Shape | None:
+    """Refuse first states of another batch; onnx is asked for the shape."""
+    axis = 0 if attribute(node, "layout", 0) else 1
+    batch = (shapes[0] or ())[axis]
+    for state in shapes[5:7]:
+        if state is not None and state[axis] != batch:
+            raise ValueError(f"got {batch} sequences and first states for {state[axis]}")
+    return None
 
 
 def _pad(
@@ -255,6 +297,9 @@ _Rule = Callable[
 _RULES: dict[str, _Rule] = {
     "Conv": _windows,
     "InstanceNormalization": _instance,
+    **dict.fromkeys(("LayerNormalization", "RMSNormalization"), _layer_norm),
+    **dict.fromkeys(("GRU", "LSTM", "RNN"), _recurrent),
+    "PRelu": _slope,
     **dict.fromkeys(POOLING, _windows),
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"), _global),
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean"), _broadcast),

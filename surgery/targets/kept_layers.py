@@ -76,6 +76,9 @@ def keep_layers(graph: Graph, size: Size, *, fixed: Mapping[str, str] = _NONE) -
         graph: Edited in place.
         size: The training size.
         fixed: The sides, height or width, that its shapes do not follow, and why.
+
+    Raises:
+        DeclinedError: A layer bounds both sides.
     """
     shape = infer_shapes(graph, size).get(graph.model.graph.output[0].name, ())
     fixed = fixed or _fixed_by_a_layer(graph, size, legal_sizes(graph, size))
@@ -94,14 +97,16 @@ def _fixed_by_a_layer(graph: Graph, size: Size, sizes: SizeRange) -> Mapping[str
     """Find the one side that a layer takes at its length alone, and say which layer."""
     top = sizes.maximum
     bounded = [side for side in ("height", "width") if top and getattr(top, side) < MAX_SIDE]
-    if len(bounded) != 1:
+    if not bounded:
         return _NONE
-    (side,) = bounded
+    reason = "a layer takes it alone"
     try:
-        infer_shapes(graph, replace(size, **{side: 2 * getattr(size, side)}))
+        infer_shapes(graph, replace(size, **{side: 2 * getattr(size, side) for side in bounded}))
     except IllegalSizeError as exc:
-        return {side: str(exc)}
-    return {side: "a layer takes it alone"}
+        reason = str(exc)
+    if len(bounded) == 2 and read_metadata(graph).sizes is None:
+        raise DeclinedError(f"{reason}; height and width cannot be freed, give --to resize")
+    return dict.fromkeys(bounded[:1], reason) if len(bounded) == 1 else _NONE
 
 
 def guarded(graph: Graph, sizes: SizeRange) -> SizeRange:

@@ -69,7 +69,25 @@ class Branches(nn.Module):
         return self.pool(x) + self.conv(x)
 
 
+class Filled(nn.Module):
+    """A map filled up to what its windows divide, and cut into them."""
+
+    def forward(self, x):
+        height, width = x.shape[2:]
+        return functional.avg_pool2d(functional.pad(x, (0, -width % 5, 0, -height % 5)), 5, 2)
+
+
+class Centre(nn.Module):
+    """The inner part of a map."""
+
+    def forward(self, x):
+        down, across = x.shape[2] // 8, x.shape[3] // 8
+        return x[:, :, down : x.shape[2] - down, across : x.shape[3] - across]
+
+
 LAYERS = {
+    "filled": lambda _: Filled(),
+    "centre": lambda _: Centre(),
     "stride": lambda c: nn.Conv2d(c, c, 3, 2, 1),
     "unpadded": lambda c: nn.Conv2d(c, c, 3),
     "same": lambda c: SamePadded(c, c, 3, 2),
@@ -84,7 +102,16 @@ def cells(x):
     return x.shape[2] * x.shape[3]
 
 
+def weighed(x):
+    """Attention without a Softmax, divided by how many it sums."""
+    flat = x.flatten(2)
+    return ((flat.transpose(1, 2) @ flat / cells(x)) @ flat.transpose(1, 2)).mean(1)
+
+
 POOLS = {
+    "weighed": weighed,
+    "rows": lambda x: x.sum(2).amax(2) / x.shape[2],
+    "median": lambda x: x.flatten(2).sort(2)[0][:, :, cells(x) // 2],
     "mean": lambda x: x.mean((2, 3)),
     "sum over cells": lambda x: x.sum((2, 3)) / cells(x),
     "sum less one": lambda x: x.sum((2, 3)) / (cells(x) - 1),
@@ -235,13 +262,14 @@ def test_each_way_to_pool_is_right_or_declined(pool, is_last):
     written = is_rewritten(Spec(("stride", "unpadded"), pool, is_last))
     # What these mean at other sizes only the module can tell.
     known = {"sum less one", "half", "inside", "largest", "corner", "root"}
+    known |= {"weighed", "rows", "median"}
     assert written or pool in known
 
 
 @pytest.mark.parametrize("is_last", [False, True])
 @pytest.mark.parametrize("layer", sorted(LAYERS))
 def test_each_layer_is_right_or_declined(layer, is_last):
-    assert is_rewritten(Spec((layer,), "mean", is_last)) or layer == "same"
+    assert is_rewritten(Spec((layer,), "mean", is_last)) or layer in ("same", "filled", "centre")
 
 
 @pytest.mark.parametrize("layers", [("same", "branches"), ("same", "branches", "branches")])

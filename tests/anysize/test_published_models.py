@@ -214,6 +214,11 @@ def freed(model):
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
     del model.graph.value_info[:]
+    first = model.graph.node[0]
+    if first.op_type == "Reshape":  # one channel, put first
+        first.op_type = "Transpose"
+        first.attribute.append(onnx.helper.make_attribute("perm", [0, 3, 1, 2]))
+        del first.input[1:]
     return model
 
 

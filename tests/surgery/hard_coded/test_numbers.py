@@ -156,13 +156,41 @@ SUSPECTS = {
         """t = Slice (fmap, zero, half, two) made = ReduceMean <keepdims = 0, axes = [2, 3]> (t)""",
         {}, {"half": [4], "two": [2]}, "Slice with 4, which may be a part of the 8 cells",
     ),
+    "centre": (
+        """t = Slice (fmap, low, high, two) made = ReduceMean <keepdims = 0, axes = [2, 3]> (t)""",
+        {}, {"low": [3], "high": [5], "two": [2]}, "Slice with 3, which may be a part of the 8",
+    ),
+    "place": (
+        """f = Reshape (fmap, rows) made = Gather <axis = 2> (f, k)""", {}, {"k": 37},
+        "'made': Gather with 37, which may be a place among the 64 cells",
+    ),
+    "scaled-before-the-sum": (
+        """f = Reshape (fmap, rows) d = Div (f, c) t = Transpose <perm = [0, 2, 1]> (f)
+           g = MatMul (d, t) made = ReduceMax <keepdims = 0, axes = [2]> (g)""", {"c": CELLS}, {},
+        "'d': Div with 64, which may be the number of cells, 64,",
+    ),
+    "behind-a-maximum": (
+        """r = ReduceSum <keepdims = 0> (fmap, two) m = ReduceMax <keepdims = 0, axes = [2]> (r)
+           made = Div (m, c)""", {"c": 8}, {"two": [2]},
+        "Div with 8, which may be the number of cells",
+    ),
+    "filled": (
+        """p = Pad (fmap, pads) made = ReduceMean <keepdims = 0, axes = [2, 3]> (p)""", {},
+        {"pads": [0, 0, 0, 0, 0, 0, 4, 4]}, "'p': Pad with 4, which may be what 8 cells lack to 12",
+    ),
+    "filled-in-a-window": (
+        """p = Conv <kernel_shape = [1, 1], pads = [0, 0, 4, 4]> (fmap, filter)
+           made = ReduceMean <keepdims = 0, axes = [2, 3]> (p)""", {}, {},
+        "'p': Conv with 4, which may be what 8 cells lack to 12",
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SUSPECTS)
 def test_a_number_without_a_certain_meaning_is_declined_by_name(kit, name):
     body, floats, constants, message = SUSPECTS[name]
-    model = network(kit, body, floats=floats, constants=constants)
+    weights = {**WEIGHTS, **({"filter": (4, 4, 1, 1)} if "filter" in body else {})}
+    model = network(kit, body, floats=floats, constants=constants, weights=weights)
     with pytest.raises(DeclinedError, match=message.replace("(", r"\(")) as caught:
         rewrite(model, to="dynamic")
     assert "--to resize" in str(caught.value)
@@ -206,6 +234,10 @@ INNOCENT = {
         """s = ReduceSum <keepdims = 1> (fmap, one) d = Div (fmap, s) e = Mul (d, c)
            made = ReduceMean <keepdims = 0, axes = [2, 3]> (e)""", {"c": CELLS},
     ),
+    "taken-away-before": (
+        """t = Slice (fmap, ones, far, last) p = Pad (t, pads)
+           made = ReduceMean <keepdims = 0, axes = [2, 3]> (p)""", {},
+    ),
     "rounded-up": (
         """p = MaxPool <kernel_shape = [3, 3], strides = [2, 2], pads = [0, 0, 1, 1]> (fmap)
            made = ReduceMean <keepdims = 0, axes = [2, 3]> (p)""", {},
@@ -216,7 +248,9 @@ INNOCENT = {
 @pytest.mark.parametrize("name", INNOCENT)
 def test_what_needs_no_number_of_cells_is_left_as_it_is(kit, name):
     body, floats = INNOCENT[name]
-    model = network(kit, body, floats=floats, constants={"one": [1]})
+    model = network(kit, body, floats=floats, constants={
+        "one": [1], "ones": [2], "far": [2**40], "last": [3], "pads": [0, 0, 0, 0, 0, 0, 0, 2],
+    })  # fmt: skip
     done = rewrite(model, to="dynamic")
     assert done.applied
     assert len(done.model.graph.node) <= len(model.graph.node) + 12  # the guard, and no count
