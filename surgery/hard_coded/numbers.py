@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
@@ -22,8 +22,8 @@ from anysize.surgery.shapes import POOLING, ShapeRun
 
 __all__ = ["Meaning", "Number", "find_numbers", "suspects"]
 
-# What a number can be of the number of cells; only the first three are freed.
-Meaning = Literal["count", "reciprocal", "logarithm", "other"]
+# What a number can be of the number of cells; all but the last are freed.
+Meaning = Literal["count", "less one", "reciprocal", "logarithm", "other"]
 
 _ARITHMETIC = frozenset({"Add", "Div", "Mul", "Pow", "Sub"})
 # What is given numbers about an axis.
@@ -104,7 +104,8 @@ def find_numbers(
 
     def ends(index: int, sum_: Sum) -> bool:
         number = _beside(graph, index, sum_, trained, larger)
-        found.extend([number] if number is not None else [])
+        if number is not None:
+            found.extend(_unbiased(graph, number, sum_, trained, larger) or [number])
         return number is not None
 
     def scaled(scale: Scale, sum_: Sum) -> None:
@@ -136,6 +137,24 @@ def _beside(
                 meaning = _certain(node, position, number, cells, sum_, value)
                 return Number(index, position, number, words, meaning, cells)
     return None
+
+
+def _unbiased(
+    graph: Graph, number: Number, sum_: Sum, trained: ShapeRun, larger: ShapeRun
+) -> list[Number]:
+    """Read an average times the number of cells by one less, as an unbiased variance has it."""
+    node, count = graph.node(number.index), math.prod(one.length for one in number.cells)
+    readers = graph.consumers(node.output[0])
+    is_all = all(one.does_follow or one in number.cells for one in sum_.cells)
+    if sum_.form != "mean" or node.op_type != "Mul" or number.value != count or not is_all:
+        return []
+    if len(readers) != 1 or graph.node(readers[0]).op_type != "Div":
+        return []
+    divisor = _constant(graph.node(readers[0]).input[1], trained, larger)
+    if divisor is None or divisor.size != 1 or _uniform(divisor) != count - 1:
+        return []
+    less = Number(readers[0], 1, count - 1, number.words, "less one", number.cells)
+    return [replace(number, meaning="count"), less]
 
 
 def _counted(

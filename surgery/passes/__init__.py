@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anysize.surgery.passes.drop_zero_states import drop_zero_states
 from anysize.surgery.passes.free_baked_shapes import free_baked_shapes, is_given_shapes
 from anysize.surgery.passes.free_numbers import free_numbers
 from anysize.surgery.passes.local_pool_to_global import (
@@ -17,6 +18,7 @@ from anysize.surgery.passes.same_padding import keep_same_padding
 __all__ = [
     "GLOBAL_POOLS",
     "PassResult",
+    "drop_zero_states",
     "free_baked_shapes",
     "free_numbers",
     "is_given_shapes",

@@ -84,6 +84,8 @@ def _free(graph: Graph, number: Number, trained: ShapeRun, edits: Edits) -> None
     for cells in number.cells:
         length = axis_length(emitter, cells.tensor, cells.axis)
         count = emitter.node("Mul", count, length) if count else length
+    if number.meaning == "less one":
+        count = emitter.node("Sub", count, emitter.constant([1]))
     if constant.dtype != np.int64:
         to = trained.types[node.input[number.position]]
         count = emitter.node("Cast", count, to=to)

@@ -11,7 +11,12 @@ from anysize.surgery.axes import fixed_axes
 from anysize.surgery.graph import Graph
 from anysize.surgery.hard_coded import Follows, UnreadableError
 from anysize.surgery.heads import declined
-from anysize.surgery.passes import free_baked_shapes, reshape_to_flatten, whole_map_pools
+from anysize.surgery.passes import (
+    drop_zero_states,
+    free_baked_shapes,
+    reshape_to_flatten,
+    whole_map_pools,
+)
 from anysize.surgery.targets.fixed_head import FixedHeads, find_fixed_heads
 from anysize.surgery.targets.kept_layers import keep_layers, refuse_other_outputs, size_to_free_at
 from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
@@ -43,6 +48,7 @@ def to_dynamic(graph: Graph, size: Size | None, output: Output) -> Rewritten | N
     if isinstance(trained, NotNeeded):
         return trained
     _refuse_fixed(graph, trained)
+    drop_zero_states(graph)
     flattens = reshape_to_flatten(graph, trained)
     is_freed, fixed = _free_shapes(graph, trained)
     if not is_freed and not flattens.applied and not fixed_axes(graph):
