@@ -69,6 +69,24 @@ class Branches(nn.Module):
         return self.pool(x) + self.conv(x)
 
 
+class Pyramid(nn.Module):
+    """Three maps, each half as large, brought together at the size of the largest."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.down = nn.ModuleList(nn.Conv2d(channels, channels, 3, 2, 1) for _ in range(2))
+        self.side = nn.ModuleList(nn.Conv2d(channels, channels, 1) for _ in range(2))
+
+    def forward(self, x):
+        maps = [x]
+        for down in self.down:
+            maps.append(torch.relu(down(maps[-1])))
+        above = maps.pop()
+        for fmap, side in zip(reversed(maps), self.side, strict=True):
+            above = side(fmap) + functional.interpolate(above, fmap.shape[2:], mode="nearest")
+        return above
+
+
 class Filled(nn.Module):
     """A map filled up to what its windows divide, and cut into them."""
 
@@ -87,6 +105,7 @@ class Centre(nn.Module):
 
 LAYERS = {
     "filled": lambda _: Filled(),
+    "pyramid": Pyramid,
     "centre": lambda _: Centre(),
     "stride": lambda c: nn.Conv2d(c, c, 3, 2, 1),
     "unpadded": lambda c: nn.Conv2d(c, c, 3),

@@ -241,7 +241,7 @@ def _refuse_fixed_copy(original: Graph, model: Path, reason: str) -> None:
         size = "" if trained_size(original) else " --size HEIGHTxWIDTH"
         raise DeclinedError(
             f"{model}: {reason}, but the file declares its {and_list(fixed)}; "
-            f"give --to dynamic{size}, which frees what is declared"
+            f"give --to auto{size}, which frees what is declared"
         )
 
 
