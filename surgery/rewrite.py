@@ -19,7 +19,7 @@ from anysize.surgery.graphsurgeon import from_graphsurgeon, is_graphsurgeon, to_
 from anysize.surgery.heads import Head
 from anysize.surgery.metadata import FileMetadata, read_metadata, write_metadata
 from anysize.surgery.passes import free_numbers, keep_same_padding
-from anysize.surgery.shapes import IllegalSizeError, Shape, infer_shapes
+from anysize.surgery.shapes import IllegalSizeError, Shape, infer_shapes, shape_walk
 from anysize.surgery.size_guard import without_guards
 from anysize.surgery.storage import HeldWeights, check
 from anysize.surgery.targets import TARGETS, NotNeeded, Output, Rewritten
@@ -242,7 +242,7 @@ def _prove_free(trial: Graph, size: Size, sizes: SizeRange) -> dict[str, dict[in
 
 def _walked(graph: Graph, size: Size, batch: int, what: str) -> Mapping[str, Shape]:
     try:
-        return infer_shapes(graph, size, batch)
+        return shape_walk(graph).run(size, batch).shapes
     except IllegalSizeError as exc:
         raise DeclinedError(
             f"{exc}; the {what} of the original file must be built in there", node=exc.node

@@ -153,11 +153,21 @@ class ShapeWalk:
 
     def shapes(self, size: Size, batch: int = 1) -> dict[str, Shape]:
         """Return the shapes at one image size; see `infer_shapes`."""
-        return self.run(size, batch).shapes
+        return self.run(size, batch, is_to_be_run=True).shapes
 
-    def run(self, size: Size, batch: int = 1) -> ShapeRun:
-        """Walk to the end, and return all that is known; see `infer_shapes`."""
+    def run(self, size: Size, batch: int = 1, *, is_to_be_run: bool = False) -> ShapeRun:
+        """Walk to the end, and return all that is known; see `infer_shapes`.
+
+        Args:
+            size: Height and width of the image.
+            batch: Number of images.
+            is_to_be_run: Whether a graph that asks for more memory than a classifier is refused,
+                and not only looked at.
+        """
         run = self.start(size, batch)
+        if is_to_be_run:
+            run.most_elements = _MOST_FOR_ONE * math.prod(run.shapes[self._image.name])
+            run.most_elements += self._elements + _MOST_ANYWAY
         for step in self.steps:
             self.advance(step, run)
         return run
@@ -181,8 +191,6 @@ class ShapeWalk:
             shape = self._beside(value, batch, size)
             if shape is not None:
                 run.shapes[value.name] = shape
-        run.most_elements = _MOST_FOR_ONE * math.prod(run.shapes[self._image.name])
-        run.most_elements += self._elements + _MOST_ANYWAY
         return run
 
     def _beside(self, value: onnx.ValueInfoProto, batch: int, size: Size) -> Shape | None:
@@ -337,7 +345,7 @@ class ShapeRun:
         self.shapes = shapes
         self.values = values
         self.size = size
-        self.most_elements = 0
+        self.most_elements: float = math.inf
 
     def set_value(self, name: str, value: np.ndarray) -> None:
         """Record a tensor whose value is known."""
