@@ -150,7 +150,7 @@ def rewrite(
         done = replace(done, notes=(*done.notes, note))
     following = _prove_free(trial, done.size, done.sizes)
     if to != "resize":  # there the layers see the training size, whatever the image
-        done = _without_numbers(trial, done, frozenset(keep), declines=declines_numbers)
+        done = _without_numbers(trial, done, keep, declines=declines_numbers)
     free = {side: side not in done.sizes.fixed_sides for side in ("height", "width")}
     free_axes(trial, fixed=following, others=following, **free)
     geometry = map_geometry(trial, done.map_tensor) if done.map_tensor else None
@@ -187,7 +187,7 @@ def rewrite(
 
 
 def _without_numbers(
-    trial: Trial, done: Rewritten, keep: frozenset[str], *, declines: bool
+    trial: Trial, done: Rewritten, keep: Collection[str], *, declines: bool
 ) -> Rewritten:
     """Free the numbers that stem from the traced size, or the sizes of them."""
     if declines:

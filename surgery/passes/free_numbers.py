@@ -8,8 +8,7 @@ traced size and its meaning is not certain, only the user can tell.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import onnx
@@ -32,7 +31,7 @@ def free_numbers(
     sizes: SizeRange,
     *,
     tensors: Sequence[str] = (),
-    keep: AbstractSet[str] = frozenset(),
+    keep: Collection[str] = (),
     declines: bool = True,
 ) -> PassResult:
     """Let every number that was computed from the traced size follow the image.
@@ -62,7 +61,7 @@ def free_numbers(
     edits = Edits()
     for number in find_numbers(graph, nodes, trained, run):
         is_left = number.meaning == "other" and not declines
-        if not is_left and keep.isdisjoint(graph.names(number.index)):
+        if not is_left and set(keep).isdisjoint(graph.names(number.index)):
             _free(graph, number, trained, edits)
     return applied(graph, edits, "no number stems from the traced size")
 

@@ -9,8 +9,7 @@ from a module that computes its padding at every size, and declines.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Collection, Sequence
 
 from anysize.errors import DeclinedError
 from anysize.sizes import Size, SizeRange
@@ -37,7 +36,7 @@ def keep_same_padding(
     sizes: SizeRange,
     *,
     tensors: Sequence[str] = (),
-    keep: AbstractSet[str] = frozenset(),
+    keep: Collection[str] = (),
 ) -> tuple[SizeRange, tuple[str, ...]]:
     """Let a graph take the sizes alone at which a padding is what `same` would give, too.
 
@@ -92,7 +91,7 @@ def keep_same_padding(
 
 
 def _found(
-    graph: Graph, size: Size, sizes: SizeRange, nodes: Sequence[int], keep: AbstractSet[str]
+    graph: Graph, size: Size, sizes: SizeRange, nodes: Sequence[int], keep: Collection[str]
 ) -> tuple[Padding, ...]:
     """Find what may have been computed, what is most likely so first."""
     walk = shape_walk(graph)
@@ -102,7 +101,7 @@ def _found(
             found = () if near is None else paddings(graph, nodes, walk.run(near))
         except IllegalSizeError:
             return ()
-        return tuple(one for one in found if keep.isdisjoint(_names(graph, one)))
+        return tuple(one for one in found if set(keep).isdisjoint(_names(graph, one)))
 
     trained, larger = at(size), at(sizes.larger(size))
     is_tensorflow = not image_layout(graph).is_channels_first
