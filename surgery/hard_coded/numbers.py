@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import onnx
 
-from anysize.surgery.graph import Graph, attribute, image_input, image_layout
+from anysize.surgery.graph import Graph, attribute, image_input
 from anysize.surgery.hard_coded.paddings import filling_pads
 from anysize.surgery.hard_coded.sums import AVERAGES, SUMS, Cells, Scale, Sum, summed
 from anysize.surgery.shapes import POOLING, ShapeRun
@@ -68,7 +68,6 @@ def suspects(graph: Graph, tensors: Sequence[str] = ()) -> list[int]:
         bool(kinds & (SUMS | _GIVEN))
         or (bool(kinds & AVERAGES) and any(_is_scaled(graph, index) for index in nodes))
         or any(_is_lopsided(graph.node(index)) for index in nodes)
-        or not image_layout(graph).is_channels_first
     )
     return sorted(nodes) if may_hold else []
 

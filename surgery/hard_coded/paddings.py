@@ -104,10 +104,7 @@ def _of_mixed_kinds(trained: Sequence[Padding]) -> set[tuple[int, int]]:
 
 
 def computed_paddings(
-    trained: Sequence[Padding],
-    others: Sequence[Sequence[Padding]],
-    *,
-    is_tensorflow: bool = False,
+    trained: Sequence[Padding], others: Sequence[Sequence[Padding]]
 ) -> tuple[Padding, ...]:
     """List the paddings that may have been computed; none, where none was most likely.
 
@@ -117,10 +114,9 @@ def computed_paddings(
     Args:
         trained: At the training size.
         others: At other sizes, in the same order.
-        is_tensorflow: Whether the network certainly comes from there, where nobody gives numbers.
     """
     likely = list(_traced(trained, others))
-    if not likely and not (is_tensorflow and any(one.is_as_same for one in trained)):
+    if not likely:
         return ()
     strided = [one for one in trained if one.agrees and one.stride > 1]
     return (*likely, *(one for one in strided if one not in likely))

@@ -104,13 +104,10 @@ def _found(
         return tuple(one for one in found if set(keep).isdisjoint(_names(graph, one)))
 
     trained, larger = at(size), at(sizes.larger(size))
-    is_tensorflow = not image_layout(graph).is_channels_first
-    if not is_tensorflow and not is_open(trained, larger):
+    if not is_open(trained, larger):
         return ()
     near = [sizes.near(size.height + step, size.width + step) for step in _STEPS]
-    return computed_paddings(
-        trained, [larger, *map(at, dict.fromkeys(near))], is_tensorflow=is_tensorflow
-    )
+    return computed_paddings(trained, [larger, *map(at, dict.fromkeys(near))])
 
 
 def _names(graph: Graph, padding: Padding) -> tuple[str, ...]:
