@@ -176,10 +176,15 @@ def validate_model(
             notes=(*notes, *_notes(expectations, outputs)),
             machine=machine(),
         )
+        if report.ok:
+            return report
+        from anysize.validators.diagnosis import bisect_report, blame_graph
+
+        report = blame_graph(
+            report, file.path, file.model, reference=original, spool=spool, step=steps
+        )
         if spec.bisect is None:
             return report
-        from anysize.validators.diagnosis import bisect_report
-
         return bisect_report(
             report,
             file.path,

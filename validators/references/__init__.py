@@ -10,22 +10,27 @@ from anysize.validators.references.protocol import (
     FcOriginal,
     Perturbed,
     Precision,
+    Recorded,
     Reference,
     Rejected,
 )
 from anysize.validators.references.rounded import rounded_copy
+from anysize.validators.references.steps import Step, read_steps
 
 __all__ = [
     "FcOriginal",
     "Perturbed",
     "Precision",
+    "Recorded",
     "Reference",
     "Rejected",
+    "Step",
     "WindowsReference",
     "choose_reference",
     "module_device",
     "output_layout",
     "own_output_names",
     "own_training_size",
+    "read_steps",
     "rounded_copy",
 ]

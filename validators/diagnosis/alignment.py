@@ -1,0 +1,240 @@
+"""Which tensors of a graph are those of its reference, by their values, and where that ends.
+
+Names alone would blame a layer that an exporter fused with its neighbours, and find none where it
+names nodes in its own way. So a tensor is right where the reference makes it, too, whatever it is
+called there, or where right ones are computed from it; the first one for which neither holds is
+where the graph leaves the reference. Names then say which layer that is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from anysize.surgery.graph import Graph, reads
+from anysize.validators.judging import Deviation, Profile, float_deviation
+from anysize.validators.references.steps import Step
+
+__all__ = ["Difference", "Known", "first_difference", "known_steps"]
+
+Array = NDArray[np.generic]
+
+# They read a tensor's shape, which is right where its values are not.
+_SHAPES = frozenset({"Shape", "Size"})
+# A wrong tensor that is this near to one of the reference's is meant to be that one.
+_RECOGNISED = 0.1
+_SAMPLE = 64
+_MAP_RANK = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """A tensor of the reference.
+
+    Attributes:
+        step: In float64.
+        float32: What it is in float32.
+        scale: Its largest value.
+        allowed: How far another one may be away.
+    """
+
+    step: Step
+    float32: Array
+    scale: float
+    allowed: float
+
+    def distance(self, values: Array, *, most: float = np.inf) -> float:
+        """Return the largest distance; infinite where that is more than `most` in a sample."""
+        flat, own = values.reshape(-1), self.step.values.reshape(-1)
+        places = np.linspace(0, flat.size - 1, _SAMPLE).astype(np.int64)
+        if not np.abs(flat[places] - own[places]).max() <= most:
+            return np.inf
+        return float(np.abs(flat - own).max())
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where a graph leaves its reference.
+
+    Attributes:
+        step: The first tensor that is wrong.
+        meant: The reference's that it stands for; None where none can be told, so that a tensor
+            before it may be the wrong one.
+        deviation: How far it is from that; None where its shape is another, or none is meant.
+        right: The reference's tensor that it is computed from, the last one that is right.
+    """
+
+    step: Step
+    meant: Step | None
+    deviation: Deviation | None
+    right: Step
+
+
+def known_steps(
+    float64: Sequence[Step], float32: Sequence[Step], profile: Profile
+) -> tuple[Known, ...]:
+    """Join what a reference records in two precisions; constant tensors tell nothing."""
+    found = []
+    for step, plain in zip(float64, float32, strict=True):
+        values = step.values
+        if values.size == 0 or not np.isfinite(values).all() or values.max() == values.min():
+            continue
+        deviation = float_deviation(plain.values, plain.values, values, profile=profile)
+        found.append(
+            Known(step, plain.values, deviation.scale, deviation.budget * deviation.scale)
+        )
+    return tuple(found)
+
+
+def first_difference(
+    model: onnx.ModelProto,
+    made: Sequence[Step],
+    known: Sequence[Known],
+    *,
+    profile: Profile,
+    has_shapes: bool,
+) -> Difference | None:
+    """Find the first tensor of a graph that neither is the reference's nor leads to one that is.
+
+    Args:
+        model: The graph.
+        made: Its tensors, in graph order and float64, the inputs first.
+        known: Those of the reference.
+        profile: That says how far a right one may be away.
+        has_shapes: The reference computes on the whole image, so that another shape is wrong.
+
+    Returns:
+        None where all are right, or nothing of the graph is the reference's.
+    """
+    by_shape = defaultdict(list)
+    for one in known:
+        by_shape[one.step.values.shape].append(one)
+    equal = {
+        step.tensor: [
+            one
+            for values in _forms(step.values)
+            for one in by_shape[values.shape]
+            if one.distance(values, most=one.allowed) <= one.allowed
+        ]
+        for step in made
+    }
+    right = {tensor for tensor, found in equal.items() if found}
+    graph = Graph(model)
+    follows = _follows_image(graph)
+    leads = _leads_to(graph, right)
+    reaches = _leads_to(graph, {output.name for output in model.graph.output})
+    wrong = [
+        step
+        for step in made
+        if step.tensor in follows & reaches and step.tensor not in right | leads
+    ]
+    if not wrong or not right:
+        return None
+    found = {id(one) for tensor in right for one in equal[tensor]}
+    left = [one for one in known if id(one) not in found]
+    last = _last_right(graph, wrong[0].tensor, right)
+    if last is None:
+        return None
+    for step in wrong:
+        meant, values = _meant(graph, step, left)
+        if meant is None or (values is None and not has_shapes):
+            continue
+        deviation = None
+        if values is not None:
+            truth = meant.step.values
+            deviation = float_deviation(values, meant.float32, truth, profile=profile)
+        return Difference(step, meant.step, deviation, equal[last][0].step)
+    return Difference(wrong[0], None, None, equal[last][0].step)
+
+
+def _forms(values: Array) -> Iterator[Array]:
+    """Yield a tensor in the forms in which a reference may have it, each with another shape.
+
+    As it is; without the sides of a map of one cell; with the channels of a map first; and with
+    one row for each cell of a map.
+    """
+    yield values
+    if values.ndim != _MAP_RANK:
+        return
+    if values.shape[2:] == (1, 1):
+        yield values.reshape(values.shape[:2])
+    else:
+        yield np.moveaxis(values, 1, -1).reshape(-1, values.shape[1])
+    first = np.moveaxis(values, -1, 1)
+    if first.shape != values.shape:
+        yield first
+
+
+def _follows_image(graph: Graph) -> set[str]:
+    """Name the tensors whose values, and not only their shapes, depend on the graph's inputs."""
+    reached = {value.name for value in graph.model.graph.input} - {
+        tensor.name for tensor in graph.model.graph.initializer
+    }
+    for node in graph.nodes:
+        if node.op_type not in _SHAPES and reached & reads(node):
+            reached.update(node.output)
+    return reached
+
+
+def _leads_to(graph: Graph, targets: Iterable[str]) -> set[str]:
+    """Name the tensors that `targets` are computed from, and these themselves."""
+    found = set(targets)
+    for node in reversed(graph.nodes):
+        if node.op_type not in _SHAPES and found.intersection(node.output):
+            found |= reads(node)
+    return found
+
+
+def _last_right(graph: Graph, tensor: str, right: set[str]) -> str | None:
+    """Return the nearest right tensor that a wrong one is computed from."""
+    pending, seen = [tensor], set[str]()
+    while pending:
+        index = graph.producer(pending.pop(0))
+        for name in () if index is None else graph.node(index).input:
+            if name in right:
+                return str(name)
+            if name not in seen:
+                seen.add(name)
+                pending.append(name)
+    return None
+
+
+def _meant(graph: Graph, step: Step, left: Sequence[Known]) -> tuple[Known | None, Array | None]:
+    """Tell which tensor of the reference a wrong one stands for: by nearness, then by name.
+
+    Returns:
+        That tensor, and the wrong one in its shape; None where it has no such shape.
+    """
+    forms = {values.shape: values for values in _forms(step.values)}
+    same = [one for one in left if one.step.values.shape in forms]
+    names = _names(graph, step)
+
+    def distance(one: Known) -> float:
+        return one.distance(forms[one.step.values.shape]) / one.scale
+
+    nearest = min(same, key=distance, default=None)
+    if nearest is None or distance(nearest) > _RECOGNISED:
+        named = [one for one in left if (one.step.tensor or one.step.layer) in names]
+        ordered = sorted(named, key=lambda one: names.index(one.step.tensor or one.step.layer))
+        nearest = next((one for one in ordered if one in same), next(iter(ordered), None))
+    return nearest, forms.get(nearest.step.values.shape) if nearest else None
+
+
+def _names(graph: Graph, step: Step) -> list[str]:
+    """Return what the layer of a node may be called, the likeliest first.
+
+    The node's tensor or name; its layer, as exporters write it: `features.0`, `gelu/erf`,
+    `layer1.0/add_2`, `/features/features.0/Conv`; or the owner of its weights.
+    """
+    node = graph.node(graph.producer(step.tensor) or 0)
+    names = [step.tensor, step.layer]
+    parts = [part for part in step.layer.split("/") if part]
+    names += [re.sub(r"_\d+$", "", part) for part in reversed(parts)]
+    names += [name.rpartition(".")[0] for name in node.input[1:] if graph.initializer(name)]
+    return [name for name in dict.fromkeys(names) if name]

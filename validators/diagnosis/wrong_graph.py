@@ -1,0 +1,275 @@
+"""Whether the graph is what is wrong, and where: all that run it give one and the same answer."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from anysize.errors import AnysizeError
+from anysize.validators.diagnosis.alignment import Difference, first_difference, known_steps
+from anysize.validators.diagnosis.intermediates import truncated
+from anysize.validators.inputs import Case
+from anysize.validators.judging import PROFILES, VERDICTS, Outcome, Profile, Verdict
+from anysize.validators.references import Recorded, Reference, Rejected, Step, read_steps
+from anysize.validators.references.graph import GraphPair
+from anysize.validators.report import Cell, Culprit, Diagnosis, Report
+from anysize.validators.run import Spool, answer_label
+from anysize.words import one_line, shortened
+
+__all__ = ["blame_graph"]
+
+Array = NDArray[np.generic]
+
+# Two kinds of being wrong: a wrong answer or none, and an answer where none is right.
+_KINDS = ((Verdict.MISMATCH, Verdict.SHAPE, Verdict.ERROR), (Verdict.ACCEPTED,))
+_ITSELF = "onnx-reference"
+# Kinds of references that compute on the image as it is.
+_WHOLE = ("module", "onnx")
+_NOT_KNOWN = "where it begins is not known"
+
+
+def blame_graph(
+    report: Report,
+    path: Path,
+    model: onnx.ModelProto,
+    *,
+    reference: Reference,
+    spool: Spool,
+    step: Callable[[str], None],
+) -> Report:
+    """Add a diagnosis to the cells in which all runtimes that ran give one wrong answer.
+
+    The graph is evaluated once in float64, for the first such case: a graph that is wrong means
+    the wrong answer there, too, and is followed to the first tensor that the reference does not
+    make.
+
+    Args:
+        report: Report of the file.
+        path: The file.
+        model: What is in it.
+        reference: The original, which is asked once more.
+        spool: Holds images and answers.
+        step: Called with what is being done.
+    """
+    found: dict[Cell, Diagnosis] = {}
+    for verdicts in _KINDS:
+        alike = [cells for cells in _cases(report) if _are_alike(cells, verdicts, spool)]
+        if not alike:
+            continue
+        first = alike[0]
+        step(f"{_case(first[0])}: looking for the first wrong layer")
+        profile = max(
+            (PROFILES[one.profile] for one in report.runtimes), key=lambda one: one.budget(0.0)
+        )
+        with tempfile.TemporaryDirectory(prefix="anysize-graph-") as folder:
+            graph = GraphPair.of_file(path, model=model)
+            trial = _Trial(graph, reference, spool, first, profile, Path(folder))
+            try:
+                diagnosis = trial.diagnose()
+            except (AnysizeError, OSError) as exc:
+                diagnosis = trial.unknown(one_line(exc))
+            finally:
+                graph.close()
+                reference.close()
+        if diagnosis is not None:
+            cells = alike if diagnosis.runtimes else alike[:1]
+            found.update((cell, diagnosis) for case in cells for cell in case)
+    cells = tuple(replace(c, diagnosis=found[c]) if c in found else c for c in report.cells)
+    return replace(report, cells=cells)
+
+
+def _cases(report: Report) -> Iterable[tuple[Cell, ...]]:
+    """Yield the cells of what ran, by size and batch."""
+    cases: dict[Case, list[Cell]] = {}
+    for cell in report.cells:
+        if VERDICTS[cell.verdict].outcome is not Outcome.NOT_RUN:
+            cases.setdefault(Case(cell.size, cell.batch), []).append(cell)
+    return map(tuple, cases.values())
+
+
+def _case(cell: Cell) -> Case:
+    return Case(cell.size, cell.batch, cell.is_bright)
+
+
+def _are_alike(cells: Sequence[Cell], verdicts: Sequence[Verdict], spool: Spool) -> bool:
+    """Whether all runtimes have one verdict, and one answer within what two right ones differ by."""
+    first = cells[0]
+    if first.verdict not in verdicts or any(
+        (cell.verdict, cell.is_bright) != (first.verdict, first.is_bright) for cell in cells
+    ):
+        return False
+    if first.verdict is Verdict.ERROR:
+        return True
+    own = _answer(first, spool)
+    return bool(own) and all(
+        _is_near(_answer(cell, spool), own, _budget(cell) + _budget(first)) for cell in cells[1:]
+    )
+
+
+def _answer(cell: Cell, spool: Spool) -> tuple[Array, ...]:
+    return spool.read(_case(cell), answer_label(cell.runtime))
+
+
+def _budget(cell: Cell) -> float:
+    """Return the largest budget of a cell's outputs; the least there is without one."""
+    least = PROFILES["strict"].budget(0.0)
+    return max([least, *(output.deviation.budget for output in cell.outputs)])
+
+
+def _is_near(got: Sequence[Array], meant: Sequence[Array], budget: float) -> bool:
+    """Whether answers have the same shapes and, relative to the largest value, nearly the values."""
+    if [one.shape for one in got] != [one.shape for one in meant]:
+        return False
+    return all(
+        np.allclose(one, other, rtol=0.0, atol=budget * _scale(other), equal_nan=True)
+        for one, other in zip(got, meant, strict=True)
+    )
+
+
+def _scale(array: Array) -> float:
+    return float(np.abs(array, where=np.isfinite(array), out=np.zeros(array.shape)).max(initial=0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """One case in which all runtimes are wrong alike."""
+
+    graph: GraphPair
+    reference: Reference
+    spool: Spool
+    cells: tuple[Cell, ...]
+    profile: Profile
+    folder: Path
+
+    @property
+    def runtimes(self) -> tuple[str, ...]:
+        """Those that agree, where there are several."""
+        return tuple(cell.runtime for cell in self.cells) if len(self.cells) > 1 else ()
+
+    def diagnose(self) -> Diagnosis | None:
+        """Say that the graph is wrong, and where; None where it does not mean that answer."""
+        first = self.cells[0]
+        inputs = self.spool.inputs(_case(first))
+        arrays = tuple(inputs.values())
+        meant = self.graph.run(arrays, Recorded(self._made("graph")))
+        if isinstance(meant, Rejected):
+            if first.verdict is not Verdict.ERROR:
+                return self.unknown(meant.reason) if self.runtimes else None
+            self._record_up_to_failure(arrays)
+        elif not self._is_meant(meant, arrays):
+            return None
+        if first.verdict is Verdict.ACCEPTED:
+            return self._diagnosis("it takes what the reference rejects")
+        return self._located(inputs)
+
+    def unknown(self, words: str) -> Diagnosis | None:
+        """Blame the graph for what several runtimes do, without a place; one may be wrong itself."""
+        if not self.runtimes:
+            return None
+        return self._diagnosis(f"{_NOT_KNOWN} ({words})")
+
+    def _is_meant(self, meant: Sequence[Array], arrays: tuple[Array, ...]) -> bool:
+        """Whether the graph means what the runtimes answer."""
+        first = self.cells[0]
+        if first.verdict is Verdict.ERROR:
+            return False
+        voices = [meant]
+        if [cell.runtime for cell in self.cells] == [_ITSELF]:  # it is no witness of itself
+            other = self.graph.run(arrays, "float32")
+            voices.append(() if isinstance(other, Rejected) else other)
+        answer = _answer(first, self.spool)
+        return all(_is_near(answer, voice, 2 * _budget(first)) for voice in voices)
+
+    def _record_up_to_failure(self, arrays: tuple[Array, ...]) -> None:
+        """Record as many nodes as run."""
+        model = self.graph.model
+        low, high = 0, len(model.graph.node)
+        while high - low > 1:
+            middle = (low + high) // 2
+            part = self.graph.changed(truncated(model, middle))
+            runs = bool(part.model.graph.output) and not isinstance(
+                part.run(arrays, "float64"), Rejected
+            )
+            part.close()
+            low, high = (middle, high) if runs else (low, middle)
+        if low:
+            part = self.graph.changed(truncated(model, low))
+            part.run(arrays, Recorded(self._made("graph")))
+            part.close()
+
+    def _located(self, inputs: Mapping[str, Array]) -> Diagnosis:
+        """Follow the graph to the first tensor that the reference does not make."""
+        precise = self.reference.run(inputs, Recorded(self._made("float64")))
+        plain = self.reference.run(inputs, Recorded(self._made("float32"), "float32"))
+        made, double, single = (
+            read_steps(self.folder / name) for name in ("graph", "float64", "float32")
+        )
+        if not double or len(double) != len(single):
+            return self._diagnosis(f"{_NOT_KNOWN}: what the reference computes inside is not seen")
+        if isinstance(precise, tuple) and isinstance(plain, tuple):
+            double, single = (*double, *_outputs(precise)), (*single, *_outputs(plain))
+        known = known_steps(double, single, self.profile)
+        found = first_difference(
+            self.graph.model,
+            made,
+            known,
+            profile=self.profile,
+            has_shapes=self.reference.kind in _WHOLE,
+        )
+        if found is None:
+            return self._diagnosis(
+                f"{_NOT_KNOWN}: none of its tensors can be told to be one of the reference's"
+            )
+        deviation, meant = found.deviation, found.meant
+        return replace(
+            self._diagnosis(_place(found)),
+            node=found.step.layer,
+            operator=found.step.operator,
+            tensor=found.step.tensor,
+            shape=found.step.values.shape,
+            error=deviation.error if deviation else 0.0,
+            budget=deviation.budget if deviation else 0.0,
+            layer=(meant.tensor or meant.layer) if meant else "",
+        )
+
+    def _made(self, name: str) -> Path:
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def _diagnosis(self, where: str) -> Diagnosis:
+        first = self.cells[0]
+        agrees = "they all answer alike" if self.runtimes else "it computes what the graph means"
+        text = (
+            f"the graph is wrong, not the runtime: {agrees}; at {first.size} batch {first.batch} "
+            f"{where}"
+        )
+        return Diagnosis(Culprit.GRAPH, text, runtimes=self.runtimes)
+
+
+def _outputs(answer: tuple[Array, ...]) -> tuple[Step, ...]:
+    return tuple(
+        Step("", f"output {place}", "", array)
+        for place, array in enumerate(answer)
+        if np.issubdtype(array.dtype, np.floating)
+    )
+
+
+def _place(found: Difference) -> str:
+    """Say where a graph leaves its reference."""
+    step, meant, deviation = found.step, found.meant, found.deviation
+    name = "" if step.tensor == step.layer else f", tensor {shortened(step.tensor, 60)!r}"
+    where = f"{step}{name} {list(step.values.shape)}"
+    if meant is None:
+        return f"wrong behind {found.right}, which is right; nothing tells what {where} should be"
+    if deviation is None:
+        how = f"expected {list(meant.values.shape)}"
+    else:
+        how = f"error {deviation.error:.2e}, budget {deviation.budget:.2e}"
+    return f"first wrong at {meant}, {where}: {how}; the last that is right is {found.right}"
