@@ -12,6 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -23,13 +24,15 @@ from anysize.validators.references.steps import Step
 
 __all__ = ["Difference", "Known", "first_difference", "known_steps"]
 
-Array = NDArray[np.generic]
+Array = NDArray[np.floating[Any]]
 
 # They read a tensor's shape, which is right where its values are not.
 _SHAPES = frozenset({"Shape", "Size"})
 # A wrong tensor that is this near to one of the reference's is meant to be that one.
 _RECOGNISED = 0.1
 _SAMPLE = 64
+# Where torch.onnx writes the modules that a node lies in, outermost first.
+_SCOPES = "pkg.torch.onnx.name_scopes"
 _MAP_RANK = 4
 
 
@@ -64,16 +67,18 @@ class Difference:
 
     Attributes:
         step: The first tensor that is wrong.
-        meant: The reference's that it stands for; None where none can be told, so that a tensor
-            before it may be the wrong one.
-        deviation: How far it is from that; None where its shape is another, or none is meant.
+        meant: The reference's that it stands for; where it is not sure to be that one, the next
+            that the reference makes behind `right`, if any.
+        deviation: How far it is from that; None where its shape is another, or it is not sure.
         right: The reference's tensor that it is computed from, the last one that is right.
+        is_sure: Whether nearness or names tell what it stands for.
     """
 
     step: Step
     meant: Step | None
     deviation: Deviation | None
     right: Step
+    is_sure: bool = True
 
 
 def known_steps(
@@ -86,9 +91,7 @@ def known_steps(
         if values.size == 0 or not np.isfinite(values).all() or values.max() == values.min():
             continue
         deviation = float_deviation(plain.values, plain.values, values, profile=profile)
-        found.append(
-            Known(step, plain.values, deviation.scale, deviation.budget * deviation.scale)
-        )
+        found.append(Known(step, plain.values, deviation.scale, deviation.budget * deviation.scale))
     return tuple(found)
 
 
@@ -138,19 +141,21 @@ def first_difference(
         return None
     found = {id(one) for tensor in right for one in equal[tensor]}
     left = [one for one in known if id(one) not in found]
-    last = _last_right(graph, wrong[0].tensor, right)
-    if last is None:
+    tensor = _last_right(graph, wrong[0].tensor, right)
+    if tensor is None:
         return None
-    for step in wrong:
-        meant, values = _meant(graph, step, left)
-        if meant is None or (values is None and not has_shapes):
-            continue
-        deviation = None
-        if values is not None:
-            truth = meant.step.values
-            deviation = float_deviation(values, meant.float32, truth, profile=profile)
-        return Difference(step, meant.step, deviation, equal[last][0].step)
-    return Difference(wrong[0], None, None, equal[last][0].step)
+    last = equal[tensor][0]
+    step = wrong[0]
+    meant, values = _meant(graph, step, left)
+    if meant is None or (values is None and not has_shapes):
+        behind = known[known.index(last) :]
+        following = next((one.step for one in behind if one in left), None)
+        return Difference(step, following, None, last.step, is_sure=False)
+    deviation = None
+    if values is not None:
+        truth = meant.step.values
+        deviation = float_deviation(values, meant.float32, truth, profile=profile)
+    return Difference(step, meant.step, deviation, last.step)
 
 
 def _forms(values: Array) -> Iterator[Array]:
@@ -213,28 +218,44 @@ def _meant(graph: Graph, step: Step, left: Sequence[Known]) -> tuple[Known | Non
     """
     forms = {values.shape: values for values in _forms(step.values)}
     same = [one for one in left if one.step.values.shape in forms]
-    names = _names(graph, step)
 
     def distance(one: Known) -> float:
         return one.distance(forms[one.step.values.shape]) / one.scale
 
     nearest = min(same, key=distance, default=None)
-    if nearest is None or distance(nearest) > _RECOGNISED:
-        named = [one for one in left if (one.step.tensor or one.step.layer) in names]
-        ordered = sorted(named, key=lambda one: names.index(one.step.tensor or one.step.layer))
-        nearest = next((one for one in ordered if one in same), next(iter(ordered), None))
-    return nearest, forms.get(nearest.step.values.shape) if nearest else None
+    if nearest is not None and distance(nearest) <= _RECOGNISED:
+        return nearest, forms[nearest.step.values.shape]
+    for name in _names(graph, step):
+        named = [one for one in left if (one.step.tensor or one.step.layer) == name]
+        shaped = [one for one in named if one in same]
+        if shaped:
+            found = min(shaped, key=distance)
+            return found, forms[found.step.values.shape]
+        if named:
+            return named[0], None
+    return None, None
 
 
 def _names(graph: Graph, step: Step) -> list[str]:
     """Return what the layer of a node may be called, the likeliest first.
 
-    The node's tensor or name; its layer, as exporters write it: `features.0`, `gelu/erf`,
-    `layer1.0/add_2`, `/features/features.0/Conv`; or the owner of its weights.
+    The tensor, or the node; the layer as exporters write it: `features.0`, `gelu/erf`,
+    `layer1.0/add_2`, `/layer1/layer1.0/conv1/Conv`, or in a node's metadata; the owner of the
+    weights.
     """
     node = graph.node(graph.producer(step.tensor) or 0)
     names = [step.tensor, step.layer]
     parts = [part for part in step.layer.split("/") if part]
-    names += [re.sub(r"_\d+$", "", part) for part in reversed(parts)]
+    if step.layer.startswith("/"):
+        owners: list[str] = []
+        for part in parts[:-1]:
+            is_longer = bool(owners) and part.startswith(f"{owners[-1]}.")
+            owners[-1 if is_longer else len(owners) :] = [part]
+        names.append(".".join(owners))
+    else:
+        names += [re.sub(r"_\d+$", "", part) for part in parts[:1]]
+    for entry in node.metadata_props:
+        if entry.key == _SCOPES:
+            names += re.findall(r"'([^']+)'", entry.value)[::-1]
     names += [name.rpartition(".")[0] for name in node.input[1:] if graph.initializer(name)]
     return [name for name in dict.fromkeys(names) if name]

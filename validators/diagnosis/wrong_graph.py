@@ -78,8 +78,8 @@ def blame_graph(
                 graph.close()
                 reference.close()
         if diagnosis is not None:
-            cells = alike if diagnosis.runtimes else alike[:1]
-            found.update((cell, diagnosis) for case in cells for cell in case)
+            cases = alike if diagnosis.runtimes else alike[:1]
+            found.update((cell, diagnosis) for case in cases for cell in case)
     cells = tuple(replace(c, diagnosis=found[c]) if c in found else c for c in report.cells)
     return replace(report, cells=cells)
 
@@ -98,7 +98,7 @@ def _case(cell: Cell) -> Case:
 
 
 def _are_alike(cells: Sequence[Cell], verdicts: Sequence[Verdict], spool: Spool) -> bool:
-    """Whether all runtimes have one verdict, and one answer within what two right ones differ by."""
+    """Whether all runtimes have one verdict, and one answer, as far as right ones are one."""
     first = cells[0]
     if first.verdict not in verdicts or any(
         (cell.verdict, cell.is_bright) != (first.verdict, first.is_bright) for cell in cells
@@ -123,7 +123,7 @@ def _budget(cell: Cell) -> float:
 
 
 def _is_near(got: Sequence[Array], meant: Sequence[Array], budget: float) -> bool:
-    """Whether answers have the same shapes and, relative to the largest value, nearly the values."""
+    """Whether answers have the same shapes and, by the largest value, nearly the same values."""
     if [one.shape for one in got] != [one.shape for one in meant]:
         return False
     return all(
@@ -169,7 +169,7 @@ class _Trial:
         return self._located(inputs)
 
     def unknown(self, words: str) -> Diagnosis | None:
-        """Blame the graph for what several runtimes do, without a place; one may be wrong itself."""
+        """Blame the graph for what several runtimes do; one alone may be wrong itself."""
         if not self.runtimes:
             return None
         return self._diagnosis(f"{_NOT_KNOWN} ({words})")
@@ -255,7 +255,7 @@ class _Trial:
 
 def _outputs(answer: tuple[Array, ...]) -> tuple[Step, ...]:
     return tuple(
-        Step("", f"output {place}", "", array)
+        Step("", f"output {place}", "", array.astype(np.float64))
         for place, array in enumerate(answer)
         if np.issubdtype(array.dtype, np.floating)
     )
@@ -266,8 +266,10 @@ def _place(found: Difference) -> str:
     step, meant, deviation = found.step, found.meant, found.deviation
     name = "" if step.tensor == step.layer else f", tensor {shortened(step.tensor, 60)!r}"
     where = f"{step}{name} {list(step.values.shape)}"
-    if meant is None:
-        return f"wrong behind {found.right}, which is right; nothing tells what {where} should be"
+    if not found.is_sure:
+        behind = f", where it goes on with {meant} {list(meant.values.shape)}" if meant else ""
+        return f"wrong behind {found.right}, which is right{behind}; first in doubt is {where}"
+    assert meant is not None
     if deviation is None:
         how = f"expected {list(meant.values.shape)}"
     else:

@@ -1,4 +1,4 @@
-"""The tensors that a reference or a graph computes on the way: written to a folder, and read back."""
+"""The tensors that a reference or a graph computes on the way, in a folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ class Step:
     layer: str
     operator: str
     tensor: str
-    values: Array
+    values: NDArray[np.floating[Any]]
 
     def __str__(self) -> str:
         if self.tensor:
@@ -65,8 +65,8 @@ class Recorder:
 def read_steps(folder: Path) -> tuple[Step, ...]:
     """Read what was written to a folder, in order; nothing where nothing was."""
     return tuple(
-        Step(*entry, np.load(folder / f"{place}.npy", mmap_mode="r", allow_pickle=False))
-        for place, entry in enumerate(_entries(folder))
+        Step(layer, operator, tensor, np.load(folder / f"{place}.npy", mmap_mode="r"))
+        for place, (layer, operator, tensor) in enumerate(_entries(folder))
     )
 
 

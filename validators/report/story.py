@@ -138,8 +138,9 @@ def group_failing(report: Report) -> tuple[FailingGroup, ...]:
     """Group the cells that are not good by runtime, verdict and reason.
 
     A mismatch is told by its numbers, so that two of them differ only by what the message says
-    besides. Where the graph is to blame, that is the one reason. Of a runtime, failed comparisons come before what did not run; the first groups of all
-    runtimes come before the second one of any.
+    besides. Where the graph is to blame, that is the one reason. Of a runtime, failed comparisons
+    come before what did not run; the first groups of all runtimes come before the second one of
+    any.
     """
     groups: dict[tuple[str, Verdict | None, str], list[Cell]] = {}
     for cell in report.cells:

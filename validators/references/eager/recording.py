@@ -80,7 +80,7 @@ class _Recording(TorchFunctionMode):
 
     def write(self, tensor: Any, layer: str, operator: str) -> None:
         """Write a tensor down as it is now; those without numbers are left out."""
-        with torch._C.DisableTorchFunction():
+        with torch._C.DisableTorchFunction():  # noqa: SLF001  (it has no other name)
             if isinstance(tensor, Tensor) and tensor.dtype in _PLAIN and not tensor.is_meta:
                 self._last = tensor
                 array = tensor.detach().cpu().numpy()

@@ -169,9 +169,7 @@ class GraphPair:
         for name, array in zip(self._inputs, arrays, strict=True):
             recorder.add(array, layer="", operator="input", tensor=name)
         for one in tensors:
-            recorder.add(
-                made[one.name], layer=one.node, operator=one.operator, tensor=one.name
-            )
+            recorder.add(made[one.name], layer=one.node, operator=one.operator, tensor=one.name)
         return answer[: len(self.model.graph.output)]
 
     def _session(self, precision: Precision) -> Session:
