@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from anysize.validators.diagnosis.bisect import bisect_report, diagnose
 from anysize.validators.diagnosis.failing_input import load_inputs, save_inputs
-from anysize.validators.diagnosis.wrong_graph import blame_graph
+from anysize.validators.diagnosis.wrong_graph import Arrays, blame_graph
 
-__all__ = ["bisect_report", "blame_graph", "diagnose", "load_inputs", "save_inputs"]
+__all__ = ["Arrays", "bisect_report", "blame_graph", "diagnose", "load_inputs", "save_inputs"]

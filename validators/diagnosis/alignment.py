@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from anysize.surgery.graph import Graph, reads
 from anysize.validators.judging import Deviation, Profile, float_deviation
-from anysize.validators.references.steps import Step
+from anysize.validators.references import Step
 
 __all__ = ["Difference", "Known", "first_difference", "known_steps"]
 
@@ -70,14 +70,15 @@ class Difference:
         meant: The reference's that it stands for; where it is not sure to be that one, the next
             that the reference makes behind `right`, if any.
         deviation: How far it is from that; None where its shape is another, or it is not sure.
-        right: The reference's tensor that it is computed from, the last one that is right.
+        right: The reference's tensor that it is computed from, the last one that is right; None
+            where there is none.
         is_sure: Whether nearness or names tell what it stands for.
     """
 
     step: Step
     meant: Step | None
     deviation: Deviation | None
-    right: Step
+    right: Step | None
     is_sure: bool = True
 
 
@@ -113,7 +114,7 @@ def first_difference(
         has_shapes: The reference computes on the whole image, so that another shape is wrong.
 
     Returns:
-        None where all are right, or nothing of the graph is the reference's.
+        None where all are right.
     """
     by_shape = defaultdict(list)
     for one in known:
@@ -137,15 +138,15 @@ def first_difference(
         for step in made
         if step.tensor in follows & reaches and step.tensor not in right | leads
     ]
-    if not wrong or not right:
+    if not wrong:
         return None
+    step = wrong[0]
     found = {id(one) for tensor in right for one in equal[tensor]}
     left = [one for one in known if id(one) not in found]
-    tensor = _last_right(graph, wrong[0].tensor, right)
+    tensor = _last_right(graph, step.tensor, right)
     if tensor is None:
-        return None
+        return Difference(step, None, None, None, is_sure=False)
     last = equal[tensor][0]
-    step = wrong[0]
     meant, values = _meant(graph, step, left)
     if meant is None or (values is None and not has_shapes):
         behind = known[known.index(last) :]

@@ -12,17 +12,16 @@ import onnx
 from numpy.typing import NDArray
 
 from anysize.errors import AnysizeError
+from anysize.sizes import Size
 from anysize.validators.diagnosis.alignment import Difference, first_difference, known_steps
 from anysize.validators.diagnosis.intermediates import truncated
-from anysize.validators.inputs import Case
 from anysize.validators.judging import PROFILES, VERDICTS, Outcome, Profile, Verdict
 from anysize.validators.references import Recorded, Reference, Rejected, Step, read_steps
 from anysize.validators.references.graph import GraphPair
 from anysize.validators.report import Cell, Culprit, Diagnosis, Report
-from anysize.validators.run import Spool, answer_label
 from anysize.words import one_line, shortened
 
-__all__ = ["blame_graph"]
+__all__ = ["Arrays", "blame_graph"]
 
 Array = NDArray[np.generic]
 
@@ -34,13 +33,28 @@ _WHOLE = ("module", "onnx")
 _NOT_KNOWN = "where it begins is not known"
 
 
+@dataclass(frozen=True, slots=True)
+class Arrays:
+    """Tells what belongs to a cell.
+
+    Attributes:
+        inputs: The images, by name.
+        answer: What the runtime answers.
+        expected: What the reference answers; () where it answers nothing.
+    """
+
+    inputs: Callable[[Cell], Mapping[str, Array]]
+    answer: Callable[[Cell], tuple[Array, ...]]
+    expected: Callable[[Cell], tuple[Array, ...]]
+
+
 def blame_graph(
     report: Report,
     path: Path,
     model: onnx.ModelProto,
     *,
     reference: Reference,
-    spool: Spool,
+    arrays: Arrays,
     step: Callable[[str], None],
 ) -> Report:
     """Add a diagnosis to the cells in which all runtimes that ran give one wrong answer.
@@ -54,22 +68,22 @@ def blame_graph(
         path: The file.
         model: What is in it.
         reference: The original, which is asked once more.
-        spool: Holds images and answers.
+        arrays: The images and answers of each cell.
         step: Called with what is being done.
     """
     found: dict[Cell, Diagnosis] = {}
     for verdicts in _KINDS:
-        alike = [cells for cells in _cases(report) if _are_alike(cells, verdicts, spool)]
+        alike = [cells for cells in _cases(report) if _are_alike(cells, verdicts, arrays)]
         if not alike:
             continue
         first = alike[0]
-        step(f"{_case(first[0])}: looking for the first wrong layer")
+        step(f"{first[0].size} batch {first[0].batch}: looking for the first wrong layer")
         profile = max(
             (PROFILES[one.profile] for one in report.runtimes), key=lambda one: one.budget(0.0)
         )
         with tempfile.TemporaryDirectory(prefix="anysize-graph-") as folder:
             graph = GraphPair.of_file(path, model=model)
-            trial = _Trial(graph, reference, spool, first, profile, Path(folder))
+            trial = _Trial(graph, reference, arrays, first, profile, Path(folder))
             try:
                 diagnosis = trial.diagnose()
             except (AnysizeError, OSError) as exc:
@@ -86,18 +100,14 @@ def blame_graph(
 
 def _cases(report: Report) -> Iterable[tuple[Cell, ...]]:
     """Yield the cells of what ran, by size and batch."""
-    cases: dict[Case, list[Cell]] = {}
+    cases: dict[tuple[Size, int], list[Cell]] = {}
     for cell in report.cells:
         if VERDICTS[cell.verdict].outcome is not Outcome.NOT_RUN:
-            cases.setdefault(Case(cell.size, cell.batch), []).append(cell)
+            cases.setdefault((cell.size, cell.batch), []).append(cell)
     return map(tuple, cases.values())
 
 
-def _case(cell: Cell) -> Case:
-    return Case(cell.size, cell.batch, cell.is_bright)
-
-
-def _are_alike(cells: Sequence[Cell], verdicts: Sequence[Verdict], spool: Spool) -> bool:
+def _are_alike(cells: Sequence[Cell], verdicts: Sequence[Verdict], arrays: Arrays) -> bool:
     """Whether all runtimes have one verdict, and one answer, as far as right ones are one."""
     first = cells[0]
     if first.verdict not in verdicts or any(
@@ -106,14 +116,10 @@ def _are_alike(cells: Sequence[Cell], verdicts: Sequence[Verdict], spool: Spool)
         return False
     if first.verdict is Verdict.ERROR:
         return True
-    own = _answer(first, spool)
+    own = arrays.answer(first)
     return bool(own) and all(
-        _is_near(_answer(cell, spool), own, _budget(cell) + _budget(first)) for cell in cells[1:]
+        _is_near(arrays.answer(cell), own, _budget(cell) + _budget(first)) for cell in cells[1:]
     )
-
-
-def _answer(cell: Cell, spool: Spool) -> tuple[Array, ...]:
-    return spool.read(_case(cell), answer_label(cell.runtime))
 
 
 def _budget(cell: Cell) -> float:
@@ -142,7 +148,7 @@ class _Trial:
 
     graph: GraphPair
     reference: Reference
-    spool: Spool
+    arrays: Arrays
     cells: tuple[Cell, ...]
     profile: Profile
     folder: Path
@@ -155,18 +161,18 @@ class _Trial:
     def diagnose(self) -> Diagnosis | None:
         """Say that the graph is wrong, and where; None where it does not mean that answer."""
         first = self.cells[0]
-        inputs = self.spool.inputs(_case(first))
-        arrays = tuple(inputs.values())
+        inputs = self.arrays.inputs(first)
+        arrays, failing = tuple(inputs.values()), ""
         meant = self.graph.run(arrays, Recorded(self._made("graph")))
         if isinstance(meant, Rejected):
             if first.verdict is not Verdict.ERROR:
                 return self.unknown(meant.reason) if self.runtimes else None
-            self._record_up_to_failure(arrays)
+            failing = self._record_up_to_failure(arrays)
         elif not self._is_meant(meant, arrays):
             return None
         if first.verdict is Verdict.ACCEPTED:
             return self._diagnosis("it takes what the reference rejects")
-        return self._located(inputs)
+        return self._located(inputs, failing)
 
     def unknown(self, words: str) -> Diagnosis | None:
         """Blame the graph for what several runtimes do; one alone may be wrong itself."""
@@ -175,7 +181,7 @@ class _Trial:
         return self._diagnosis(f"{_NOT_KNOWN} ({words})")
 
     def _is_meant(self, meant: Sequence[Array], arrays: tuple[Array, ...]) -> bool:
-        """Whether the graph means what the runtimes answer."""
+        """Whether the graph means what the runtimes answer, and nothing that is right."""
         first = self.cells[0]
         if first.verdict is Verdict.ERROR:
             return False
@@ -183,11 +189,13 @@ class _Trial:
         if [cell.runtime for cell in self.cells] == [_ITSELF]:  # it is no witness of itself
             other = self.graph.run(arrays, "float32")
             voices.append(() if isinstance(other, Rejected) else other)
-        answer = _answer(first, self.spool)
+        answer, expected = self.arrays.answer(first), self.arrays.expected(first)
+        if expected and _is_near(meant, expected, _budget(first)):
+            return False
         return all(_is_near(answer, voice, 2 * _budget(first)) for voice in voices)
 
-    def _record_up_to_failure(self, arrays: tuple[Array, ...]) -> None:
-        """Record as many nodes as run."""
+    def _record_up_to_failure(self, arrays: tuple[Array, ...]) -> str:
+        """Record as many nodes as run, and name the one that does not."""
         model = self.graph.model
         low, high = 0, len(model.graph.node)
         while high - low > 1:
@@ -202,8 +210,9 @@ class _Trial:
             part = self.graph.changed(truncated(model, low))
             part.run(arrays, Recorded(self._made("graph")))
             part.close()
+        return f"{self.graph.graph.label(high - 1)} ({model.graph.node[high - 1].op_type})"
 
-    def _located(self, inputs: Mapping[str, Array]) -> Diagnosis:
+    def _located(self, inputs: Mapping[str, Array], failing: str) -> Diagnosis:
         """Follow the graph to the first tensor that the reference does not make."""
         precise = self.reference.run(inputs, Recorded(self._made("float64")))
         plain = self.reference.run(inputs, Recorded(self._made("float32"), "float32"))
@@ -223,9 +232,12 @@ class _Trial:
             has_shapes=self.reference.kind in _WHOLE,
         )
         if found is None:
-            return self._diagnosis(
-                f"{_NOT_KNOWN}: none of its tensors can be told to be one of the reference's"
+            end = (
+                f"{failing}, which fails"
+                if failing
+                else "its outputs, which are not the right ones"
             )
+            return self._diagnosis(f"each tensor is right up to {end}")
         deviation, meant = found.deviation, found.meant
         return replace(
             self._diagnosis(_place(found)),
@@ -266,6 +278,8 @@ def _place(found: Difference) -> str:
     step, meant, deviation = found.step, found.meant, found.deviation
     name = "" if step.tensor == step.layer else f", tensor {shortened(step.tensor, 60)!r}"
     where = f"{step}{name} {list(step.values.shape)}"
+    if found.right is None:
+        return f"{_NOT_KNOWN}: nothing that {where} is computed from is the reference's"
     if not found.is_sure:
         behind = f", where it goes on with {meant} {list(meant.values.shape)}" if meant else ""
         return f"wrong behind {found.right}, which is right{behind}; first in doubt is {where}"
