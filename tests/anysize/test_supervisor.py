@@ -39,9 +39,11 @@ def sleeps(): time.sleep(1000)
 def leaves_where_it_is_traced(): return Net(lambda: os._exit(0)).eval()
 def aborts_where_it_is_traced(): return Net(os.abort).eval()
 """
-HASTY = (
-    "from anysize.cli import main, supervisor; supervisor._BUILDING_S = 3; raise SystemExit(main())"
-)
+HASTY = """
+from anysize.cli import main, supervisor
+supervisor._BUILDING_S = 3
+raise SystemExit(main())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,7 @@ def test_an_export_whose_model_ends_the_program_says_so(folder, source, phase, c
     assert line.startswith(f"anysize: error: while {phase} ")
     assert f"the program {cause}, and not by its own doing" in line
     assert (folder / "out.onnx").read_bytes() == b"old"
+    assert not list(folder.glob(".out*"))
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +109,8 @@ def test_a_model_whose_building_has_no_end_is_given_up(folder):
     words = ("export", "leaves:sleeps", "-o", "never.onnx")
     code, _, errors = program(folder, *words, start=("-c", HASTY))
     assert code == 3
-    assert "building the model: no end within 3 s" in errors[-1]
+    assert "while building the model for 3 s, the program was ended by SIGKILL" in errors[-1]
+    assert not list(folder.glob(".never*"))
 
 
 def test_a_command_that_ends_by_itself_keeps_its_exit_code(folder, file):

@@ -13,12 +13,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from time import monotonic
 from typing import Final
 
 from anysize.errors import NotRunError
+from anysize.files import remove_partial
 
-__all__ = ["doing", "supervised"]
+__all__ = ["doing", "supervised", "writing"]
 
 # Elsewhere processes do not fork, or not with what libraries of the system hold.
 _SYSTEM: Final = "linux"
@@ -27,14 +29,18 @@ _LOOKS_S: Final = 1.0
 # Building a model may take as long as loading a file on a runtime, `Limits.load_s`.
 _BUILDING: Final = "building"
 _BUILDING_S: Final = 300.0
-_SIZE: Final = 1024
+_SIZE, _LONGEST = 8192, 1000
 
 
 class _Board:
-    """What the child says of itself, in memory that both see: its exit code, and what it does."""
+    """What the child says of itself, in memory that both see.
+
+    Its exit code, once it has one; what it does, and which file it is to write, a line each.
+    """
 
     def __init__(self) -> None:
         self._shared = mmap.mmap(-1, _SIZE)
+        self.said = "", ""
 
     @property
     def code(self) -> int | None:
@@ -45,12 +51,15 @@ class _Board:
         self._shared[0] = code + 1
 
     @property
-    def text(self) -> str:
-        return self._shared[1:].partition(b"\0")[0].decode(errors="replace")
+    def said(self) -> tuple[str, str]:
+        text = self._shared[1:].rstrip(b"\0").decode(errors="surrogateescape")
+        doing, _, writing = text.partition("\n")
+        return doing, writing
 
-    @text.setter
-    def text(self, text: str) -> None:
-        self._shared[1:] = text.encode(errors="replace")[: _SIZE - 2].ljust(_SIZE - 1, b"\0")
+    @said.setter
+    def said(self, said: tuple[str, str]) -> None:
+        text = "\n".join(said).encode(errors="surrogateescape")
+        self._shared[1:] = text[: _SIZE - 1].ljust(_SIZE - 1, b"\0")
 
 
 _boards: list[_Board] = []
@@ -59,7 +68,13 @@ _boards: list[_Board] = []
 def doing(text: str) -> None:
     """Say what the command does now, for the case that it does not come back from it."""
     for board in _boards:
-        board.text = text
+        board.said = " ".join(text.split())[:_LONGEST], board.said[1]
+
+
+def writing(path: Path) -> None:
+    """Say which file the command is to write, so that nothing is left beside it."""
+    for board in _boards:
+        board.said = board.said[0], str(path.absolute())
 
 
 def supervised(command: Callable[[], int]) -> int:
@@ -68,7 +83,7 @@ def supervised(command: Callable[[], int]) -> int:
     Signals that end a program are handed on. Where processes do not fork, it runs in this one.
 
     Raises:
-        NotRunError: The child ended without an exit code of the command's, or stopped.
+        NotRunError: The child ended without an exit code of the command's, or was given up.
     """
     if sys.platform != _SYSTEM:
         return command()
@@ -90,7 +105,10 @@ def supervised(command: Callable[[], int]) -> int:
         return board.code
     if -ended in heeded:
         return 128 - ended
-    what = f"while {board.text}, " if board.text else ""
+    doing_last, path = board.said
+    if path:
+        remove_partial(Path(path))
+    what = f"while {doing_last}, " if doing_last else ""
     raise NotRunError(
         f"{what}the program {_cause(ended)}, and not by its own doing: look at what the model's "
         "code does there; no output file was left half-written"
@@ -108,15 +126,11 @@ def _wait(child: int, board: _Board, heeded: set[signal.Signals]) -> int:
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
             return os.waitstatus_to_exitcode(status)
-        if board.text != text:
-            since, text = monotonic(), board.text
+        if board.said[0] != text:
+            since, text = monotonic(), board.said[0]
         if text.startswith(_BUILDING) and monotonic() - since > _BUILDING_S:
             os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            raise NotRunError(
-                f"{text}: no end within {_BUILDING_S:g} s; look at what the model's code does when "
-                "it is imported and built"
-            )
+            board.said = f"{text} for {_BUILDING_S:g} s", board.said[1]
 
 
 def _cause(ended: int) -> str:
