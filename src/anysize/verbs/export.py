@@ -277,6 +277,9 @@ def _resolve(
 
 def _image_channels(model: ResolvedModel) -> int:
     if model.channels is None:
+        from anysize.exporters import refuse_other_sides
+
+        refuse_other_sides(model.module)
         raise UsageError(
             f"{type(model.module).__name__}: has no Conv2d, so its channels are not known; give "
             "the module an attribute `channels`"
