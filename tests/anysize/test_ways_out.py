@@ -10,8 +10,10 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from torch import nn
 
+import anysize
 import anysize.validators
 from anysize.errors import NotRunError, SourceError
 from anysize.sizes import Size
@@ -338,12 +340,17 @@ HEADS = {
 }
 
 
+def exported(module, path):
+    """Write it as PyTorch does, at one size."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module, (torch.zeros(1, 3, 16, 16),), path, dynamo=False)
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_the_target_that_a_refusal_names_is_one_that_is_written(run, tmp_path, name):
     path, out = tmp_path / "in.onnx", tmp_path / "out.onnx"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(HEADS[name], (torch.zeros(1, 3, 16, 16),), path, dynamo=False)
+    exported(HEADS[name], path)
     for to in ("auto", "fcn", "cam", "gap", "adaptive", "resize", "dynamic"):
         done = run("rewrite", path, "-o", out, "--to", to, "--no-verify")
         if done.code == 0:
@@ -352,3 +359,72 @@ def test_the_target_that_a_refusal_names_is_one_that_is_written(run, tmp_path, n
         for way in re.findall(r"\b(?:fcn|cam|gap|adaptive|resize|dynamic)\b", listed):
             again = run("rewrite", path, "-o", out, "--to", way, "--no-verify")
             assert again.code == 0, (to, way, done.errors, again.errors)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_the_rewrites_that_inspect_recommends_are_written(run, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    exported(HEADS[name], "in.onnx")
+    lines = anysize.inspect("in.onnx").advice
+    assert lines[-1] == "anysize validate in.onnx --reference SOURCE"
+    for line in lines[:-1]:
+        assert line.startswith("anysize rewrite in.onnx "), line
+        done = run(*line.split()[1:], "--no-verify")
+        assert done.code == 0, (line, done.err)
+
+
+def test_the_verbs_that_a_file_without_a_map_is_sent_to_give_it_one(run, tmp_path):
+    path, out = tmp_path / "in.onnx", tmp_path / "out.onnx"
+    image = tmp_path / "image.png"
+    Image.new("RGB", (20, 20)).save(image)
+    exported(HEADS["fc"], path)
+    done = run("heatmap", path, image, "-o", tmp_path / "map.png")
+    assert done.code == 2
+    assert "`anysize rewrite --to fcn` or `anysize export --head fcn`" in done.err
+    assert run("rewrite", path, "--to", "fcn", "-o", out, "--no-verify").code == 0
+    assert run("heatmap", out, image, "-o", tmp_path / "map.png").code == 0
+    words = ("export", f"{__name__}:fc_of_16", "--size", "16x16", "--head", "fcn", "-o", out)
+    assert run(*words, "--no-verify").code == 0
+    assert run("heatmap", out, image, "-o", tmp_path / "map.png").code == 0
+
+
+def fc_of_16():
+    return HEADS["fc"]
+
+
+def norm_of_16():
+    return HEADS["norm"]
+
+
+def gap_of_16():
+    return HEADS["gap"]
+
+
+@pytest.mark.parametrize(
+    ("source", "head"),
+    [("norm_of_16", "fcn"), ("norm_of_16", "cam"), ("gap_of_16", "fcn"), ("gap_of_16", "adaptive")],
+)
+def test_an_export_names_heads_that_it_has_and_that_lead_on(run, tmp_path, source, head):
+    """The words of a rewrite, which says `--to`, are not an export's."""
+    words = ("export", f"{__name__}:{source}", "--size", "16x16", "--no-verify")
+    words = (*words, "-o", tmp_path / "out.onnx")
+    done = run(*words, "--head", head)
+    assert not re.search("--(to|keep|reference)", done.err)
+    named = re.findall(r"--head ([\w-]+)(?:, or (\w+))?", done.errors[-1]) if done.code else []
+    for way in {way for found in named for way in found} - {head, ""}:
+        again = run(*words, "--head", way)
+        assert again.code == 0, (done.err, way, again.err)
+    assert named or done.code == 0
+
+
+def test_the_head_that_a_note_offers_for_any_size_is_exported(run, tmp_path):
+    path, out = tmp_path / "fixed.onnx", tmp_path / "out.onnx"
+    words = ("export", f"{__name__}:Fixed", "--size", "16x16", "--no-verify")
+    done = run(*words, "-o", path)
+    assert "For any size: --head fcn, or anysize rewrite --to fcn" in done.err
+    assert run(*words, "--head", "fcn", "-o", out).code == 0
+    assert run("rewrite", path, "--to", "fcn", "-o", out, "--no-verify").code == 0
+    done = run("export", "lenet", "--head", "fc", "--no-verify", "-o", path)
+    (heads,) = re.findall("For any size: --head ([a-z, ]+)", done.err)
+    for head in heads.strip().split(", "):
+        assert run("export", "lenet", "--head", head, "--no-verify", "-o", out).code == 0
