@@ -8,6 +8,7 @@ from anysize.validators.references.eager import module_device, own_output_names,
 from anysize.validators.references.layout import output_layout
 from anysize.validators.references.protocol import (
     FcOriginal,
+    NumberType,
     Perturbed,
     Precision,
     Recorded,
@@ -19,6 +20,7 @@ from anysize.validators.references.steps import Step, read_steps
 
 __all__ = [
     "FcOriginal",
+    "NumberType",
     "Perturbed",
     "Precision",
     "Recorded",

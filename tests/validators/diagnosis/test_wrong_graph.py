@@ -279,6 +279,45 @@ def test_the_story_and_its_diagnosis_are_of_one_size(both):
     assert "--runtimes ort-cpu,onnx-reference" in group.told.command
 
 
+def narrow_inside(model):
+    """A tensor goes through float16."""
+    kinds = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+    reader = node(model, "Conv", 2)
+    place = list(model.graph.node).index(reader)
+    names = (reader.input[0], "narrow", "wide")
+    casts = [
+        onnx.helper.make_node("Cast", [before], [after], after, to=kind)
+        for before, after, kind in zip(names, names[1:], kinds, strict=False)
+    ]
+    reader.input[0] = "wide"
+    for offset, cast in enumerate(casts):
+        model.graph.node.insert(place + offset, cast)
+
+
+def wide_output(model):
+    double = onnx.TensorProto.DOUBLE
+    node(model, "Gemm").output[0] = "narrow"
+    (output,) = model.graph.output
+    model.graph.node.append(onnx.helper.make_node("Cast", ["narrow"], [output.name], to=double))
+    output.type.tensor_type.elem_type = double
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (narrow_inside, "wrong behind layer 'block' (relu), which is right"),
+        (wide_output, "each tensor is right up to its outputs, which are not the right ones"),
+    ],
+    ids=["narrow", "type"],
+)
+def test_what_is_right_in_float64_is_told_once_where_all_runtimes_see_it(
+    plain, tmp_path, spoil, words
+):
+    report = validated(wrong(plain, spoil, tmp_path), runtimes=RUNTIMES)
+    assert words in the_diagnosis(report).text
+    assert len(group_failing(report)) == 1
+
+
 class Off(OrtCpu):
     """ONNX Runtime, whose answers are changed."""
 
