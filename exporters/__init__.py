@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from anysize.exporters.inputs import ROIS, InputSpec, described, input_shape, named_inputs
     from anysize.exporters.opset_range import DEFAULT_OPSET, check_opset
     from anysize.exporters.outputs import output_names
+    from anysize.exporters.sides import refuse_other_sides
     from anysize.exporters.spec import ExportSpec
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "named_inputs",
     "narrowed",
     "output_names",
+    "refuse_other_sides",
 ]
 
 __getattr__ = lazy_names(
@@ -40,6 +42,7 @@ __getattr__ = lazy_names(
         "inputs": ("ROIS", "InputSpec", "described", "input_shape", "named_inputs"),
         "opset_range": ("DEFAULT_OPSET", "check_opset"),
         "outputs": ("output_names",),
+        "sides": ("refuse_other_sides",),
         "spec": ("ExportSpec",),
     },
 )

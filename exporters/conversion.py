@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import onnx
 
 from anysize.errors import DeclinedError, ExportError
@@ -34,7 +36,8 @@ def convert(model: onnx.ModelProto, weights: HeldWeights, *, name: str, to: str,
     try:
         done = rewrite(model, to=to, size=size, source=weights, in_place=True)
     except DeclinedError as error:
-        raise DeclinedError(f"{name}: --head {to}: {error}", node=error.node) from error
+        words = _of_export(str(error))
+        raise DeclinedError(f"{name}: --head {to}: {words}", node=error.node) from error
     is_map = head_kind(to).is_fully_convolutional
     if not done.applied and is_map:
         raise ExportError(
@@ -43,6 +46,14 @@ def convert(model: onnx.ModelProto, weights: HeldWeights, *, name: str, to: str,
     if done.applied and is_map and len(model.graph.output) == 1:
         _rename(model.graph, model.graph.output[0].name, _MAP)
     return done.reason
+
+
+def _of_export(words: str) -> str:
+    """Name the options of a rewrite as an export has them."""
+    words = re.sub(r"--keep \S+ says [^;]*?, (?=--to)", "", words)
+    return re.sub(r"--to (?:gap or dynamic|gap|dynamic)\b", "--head as-is", words).replace(
+        "--to ", "--head "
+    )
 
 
 def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:

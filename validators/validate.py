@@ -32,12 +32,15 @@ from anysize.validators.references import (
     module_device,
     own_training_size,
 )
-from anysize.validators.report import ReferenceRecord, Report
+from anysize.validators.report import Cell, ReferenceRecord, Report
 from anysize.validators.run import (
+    FLOAT32,
+    FLOAT64,
     CaseExpectation,
     Expectations,
     FileUnderTest,
     Spool,
+    answer_label,
     machine,
     open_session,
     package_versions,
@@ -176,18 +179,32 @@ def validate_model(
             notes=(*notes, *_notes(expectations, outputs)),
             machine=machine(),
         )
+        if report.ok:
+            return report
+        from anysize.validators.diagnosis import Arrays, bisect_report, blame_graph
+
+        arrays = Arrays(
+            lambda cell: spool.inputs(_case(cell)),
+            lambda cell: spool.read(_case(cell), answer_label(cell.runtime)),
+            lambda cell: spool.read(_case(cell), FLOAT64) or spool.read(_case(cell), FLOAT32),
+        )
+        report = blame_graph(
+            report, file.path, file.model, reference=original, arrays=arrays, step=steps
+        )
         if spec.bisect is None:
             return report
-        from anysize.validators.diagnosis import bisect_report
-
         return bisect_report(
             report,
             file.path,
             runtimes=runtimes,
-            inputs_of=lambda cell: spool.inputs(Case(cell.size, cell.batch, cell.is_bright)),
+            inputs_of=arrays.inputs,
             folder=spec.bisect,
             step=steps,
         )
+
+
+def _case(cell: Cell) -> Case:
+    return Case(cell.size, cell.batch, cell.is_bright)
 
 
 def _runtimes(spec: ValidationSpec) -> list[Runtime]:

@@ -16,6 +16,7 @@ from torch import nn
 
 from anysize.errors import ExportError
 from anysize.exporters.inputs import InputSpec, example_inputs, in_order
+from anysize.exporters.sides import refuse_other_sides
 from anysize.exporters.tracing.batch_norm import batch_norm_translations
 from anysize.exporters.tracing.constant_weights import fold_weights
 from anysize.exporters.tracing.layer_names import name_layers
@@ -88,6 +89,15 @@ def _root_cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"
 
 
+def _way_out(module: nn.Module, cause: str, channels: int) -> str:
+    """Say what may help, of the channels where it is about those, else of the size."""
+    if "channels" not in cause:
+        return "if it was trained at another size, give --size HEIGHTxWIDTH"
+    if isinstance(getattr(module, "channels", None), int):
+        return f"its attribute `channels` says that its images have {channels}"
+    return f"if its images have not {channels} channels, give it an attribute `channels`"
+
+
 def trace(
     module: nn.Module,
     size: Size,
@@ -140,10 +150,11 @@ def trace(
     except Exception as error:
         if free:
             raise ExportError(f"torch.export cannot: {_root_cause(error)}") from error
+        refuse_other_sides(module)
+        cause = _root_cause(error)
         raise ExportError(
             f"torch.onnx cannot trace {type(module).__name__} at {batch}×{channels}×{size}: "
-            f"{_root_cause(error)}; if it was trained at another size, give --size HEIGHTxWIDTH, "
-            f"and if its images have not {channels} channels, give it an attribute `channels`"
+            f"{cause}; {_way_out(module, cause, channels)}"
         ) from error
     if program is None:  # documented for dynamo=False only
         raise ExportError(f"torch.onnx returned no graph for {type(module).__name__}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 __all__ = [
@@ -9,16 +10,19 @@ __all__ = [
     "and_list",
     "cleaned",
     "one_line",
+    "or_list",
     "printable",
     "shape_text",
     "shortened",
-    "without_arbiter",
+    "without_validate",
 ]
 
 _MOST = 400
-# A way out that `anysize validate` has; a command that compares, too, and has no such option cuts
-# it off.
 WITHOUT_ARBITER = "; give --arbiter none"
+# Ways out that `anysize validate` has; a command that compares, too, and lacks them cuts them off.
+_OF_VALIDATE = re.compile(
+    r"; give (?:smaller |arrays with )?--(?:arbiter|batch|inputs|reference|sizes)\b.*?(?= \(|;|$)"
+)
 
 
 def printable(text: str) -> str:
@@ -47,9 +51,9 @@ def cleaned(words: object, *, most: int = _MOST) -> str:
     return printable(shortened(" ".join(text.split()), most))
 
 
-def without_arbiter(words: str) -> str:
-    """Return words less the way out that `anysize validate` alone has."""
-    return words.replace(WITHOUT_ARBITER, "")
+def without_validate(words: str) -> str:
+    """Return words less the ways out that `anysize validate` alone has."""
+    return _OF_VALIDATE.sub("", words)
 
 
 def one_line(exc: BaseException) -> str:
@@ -60,6 +64,11 @@ def one_line(exc: BaseException) -> str:
 def and_list(names: Sequence[str]) -> str:
     """Write names as `batch, height and width`."""
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def or_list(names: Sequence[str]) -> str:
+    """Write names as `fcn, adaptive or resize`."""
+    return " or ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def shape_text(shape: Iterable[object]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx
 
 from anysize.errors import UnsupportedModelError
+from anysize.words import shape_text
 
 __all__ = [
     "image_input",
@@ -36,8 +37,17 @@ def image_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
         shape = value.type.tensor_type.shape
         if value.type.tensor_type.HasField("shape") and len(shape.dim) == 4:
             return value
-    got = ", ".join(repr(value.name) for value in values) or "none"
+    got = ", ".join(map(_described, values)) or "none"
     raise UnsupportedModelError(
-        f"graph inputs: got {got}, expected an image input of shape "
+        f"graph inputs: got {got}, expected an image, which has two sides: "
         "(batch, channels, height, width)"
     )
+
+
+def _described(value: onnx.ValueInfoProto) -> str:
+    """Name an input, and its axes where they are declared."""
+    kind = value.type.tensor_type
+    if not kind.HasField("shape"):
+        return repr(value.name)
+    axes = (axis.dim_param or axis.dim_value or "?" for axis in kind.shape.dim)
+    return f"{value.name!r} {shape_text(axes)}"

@@ -24,7 +24,9 @@ from anysize.surgery.passes import (
     reduce_mean_to_global_pool,
 )
 from anysize.surgery.shapes import IllegalSizeError, infer_shapes, legal_sizes, trained_size
+from anysize.surgery.targets.attempts import can_be_written
 from anysize.surgery.targets.fc_to_conv import MAP_OUTPUT
+from anysize.surgery.targets.fcn import to_fcn
 from anysize.surgery.targets.kept_layers import guarded
 from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
 from anysize.surgery.targets.weight_forms import WeightForms
@@ -134,8 +136,7 @@ def _without_average(graph: Graph, index: int, linear: Linear | None) -> Decline
         return declined(
             graph,
             linear.nodes[0],
-            "is a fully connected layer on a flattened map, expected one on a global average; "
-            "--to fcn gives a map",
+            "is a fully connected layer on a flattened map, expected one on a global average",
         )
     return declined(
         graph,
@@ -203,7 +204,12 @@ def to_cam(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNe
     reduce_mean_to_global_pool(graph, trained)
     local_pool_to_global(graph, trained)
     free_baked_shapes(graph, trained)
-    head = _find(graph)
+    try:
+        head = _find(graph)
+    except DeclinedError as exc:
+        if not can_be_written(to_fcn, graph, size):
+            raise
+        raise DeclinedError(f"{exc}; --to fcn gives a map", node=exc.node) from exc
     sizes = legal_sizes(graph, trained)
     classes = _classes(graph, head, trained)
     rank = len(infer_shapes(graph, trained).get(head.linear.output, ())) if head.linear else 0

@@ -12,9 +12,14 @@ from anysize.surgery.passes import (
     reduce_mean_to_global_pool,
     reshape_to_flatten,
 )
+from anysize.surgery.targets.adaptive import to_adaptive
+from anysize.surgery.targets.attempts import can_be_written
 from anysize.surgery.targets.dynamic import to_dynamic
+from anysize.surgery.targets.fcn import to_fcn
 from anysize.surgery.targets.kept_layers import keep_layers, refuse_other_outputs, size_to_free_at
 from anysize.surgery.targets.plan import NotNeeded, Output, Rewritten
+from anysize.surgery.targets.resize import to_resize
+from anysize.words import or_list
 
 __all__ = ["to_gap"]
 
@@ -42,7 +47,10 @@ def to_gap(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNe
     if not made.applied:
         if _pools_globally(graph):
             return to_dynamic(graph, trained, output)
-        raise DeclinedError(f"{made.reason}; give --to fcn, adaptive or resize for FC layers")
+        others = {"fcn": to_fcn, "adaptive": to_adaptive, "resize": to_resize}
+        ways = [name for name, way in others.items() if can_be_written(way, graph, trained)]
+        advice = f"; give --to {or_list(ways)}" if ways else ""
+        raise DeclinedError(f"{made.reason}{advice}")
     reshape_to_flatten(graph, trained)
     free_baked_shapes(graph, trained)
     return keep_layers(graph, trained)

@@ -137,7 +137,7 @@ UNREADABLE = {
     "checkpoint.onnx": "not an ONNX file",
     "unknown.onnx": "No Op registered for Frobnicate",
     "future.onnx": "opset 999, expected 1 to",
-    "flat.onnx": "got 'x', expected an image input of shape (batch, channels, height, width)",
+    "flat.onnx": "expected an image, which has two sides: (batch, channels, height, width)",
 }
 COMMANDS = (
     "inspect {}",

@@ -20,14 +20,7 @@ from numpy.typing import NDArray
 
 from anysize.errors import RuntimeFailedError, UsageError
 from anysize.validators.diagnosis.failing_input import save_inputs
-from anysize.validators.diagnosis.intermediates import (
-    Tensor,
-    batches,
-    evaluate,
-    shown,
-    tensors_of,
-    truncated,
-)
+from anysize.validators.diagnosis.intermediates import batches, evaluate, truncated
 from anysize.validators.judging import (
     PROFILES,
     Deviation,
@@ -36,6 +29,7 @@ from anysize.validators.judging import (
     exact_deviation,
     float_deviation,
 )
+from anysize.validators.references.graph import Tensor, shown, tensors_of
 from anysize.validators.report import Cell, Culprit, Diagnosis, Report
 from anysize.validators.runtimes import Runtime, Session
 from anysize.words import one_line
@@ -65,7 +59,7 @@ def bisect_report(
     folder: Path,
     step: Callable[[str], None],
 ) -> Report:
-    """Add a diagnosis to the first cell of each runtime that can be diagnosed.
+    """Add a diagnosis to the first cell of each runtime that can be diagnosed, and has none.
 
     Args:
         report: Report of the file.
@@ -85,16 +79,14 @@ def bisect_report(
         cell = next(failing, None)
         if cell is None:
             continue
-        step(f"{cell}: looking for the first wrong tensor")
         inputs = inputs_of(cell)
-        diagnosis = diagnose(
-            runtime,
-            path,
-            inputs,
-            cell,
-            profile=PROFILES[record.profile],
-            threads=report.threads,
-        )
+        diagnosis = cell.diagnosis
+        if diagnosis is None:
+            step(f"{cell}: looking for the first wrong tensor")
+            profile = PROFILES[record.profile]
+            diagnosis = diagnose(
+                runtime, path, inputs, cell, profile=profile, threads=report.threads
+            )
         name = re.sub(r"[^\w.@-]", "-", cell.runtime)  # a package may call its runtime as it likes
         saved = folder / f"{path.stem}-{name}-{cell.size}-b{cell.batch}.npz"
         save_inputs(inputs, saved)

@@ -1,10 +1,9 @@
-"""Graphs that show their insides: with tensors as outputs, or cut off after a node."""
+"""Graphs that are cut off after a node, and what the specification makes of a tensor."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,62 +12,27 @@ from numpy.typing import NDArray
 
 from anysize.surgery.graph import reads
 from anysize.surgery.storage import copy_fields, inferred_values
-from anysize.validators.references.graph import DOUBLE, OWN, GraphPlan
+from anysize.validators.references.graph import (
+    DOUBLE,
+    OWN,
+    GraphPlan,
+    Tensor,
+    declared,
+    may_be_float,
+)
 
-__all__ = ["BATCH", "Tensor", "batches", "evaluate", "shown", "tensors_of", "truncated"]
+__all__ = ["BATCH", "batches", "evaluate", "truncated"]
 
 Array = NDArray[np.generic]
 
 # So many tensors are held at once, in two precisions and in the runtime's.
 BATCH = 16
 
-_FLOATS = (
-    onnx.TensorProto.FLOAT,
-    onnx.TensorProto.FLOAT16,
-    onnx.TensorProto.BFLOAT16,
-    onnx.TensorProto.DOUBLE,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """A tensor, and the node that makes it: its place in graph order, name and operator."""
-
-    name: str
-    place: int
-    node: str
-    operator: str
-
-
-def tensors_of(model: onnx.ModelProto) -> tuple[Tensor, ...]:
-    """List the floating-point tensors that nodes of the main graph compute, in graph order.
-
-    Constants are left out, and so are shapes: not every runtime hands those out (tract's have a
-    type of their own), and a wrong shape shows in what is made with it.
-    """
-    known = inferred_values(model)
-    return tuple(
-        Tensor(name, place, node.name or f"{node.op_type} number {place}", node.op_type)
-        for place, node in enumerate(model.graph.node)
-        for name in node.output
-        if name and node.op_type != "Constant" and _may_be_float(name, known)
-    )
-
 
 def batches(tensors: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
     """Divide tensors into groups of a bounded number."""
     for start in range(0, len(tensors), BATCH):
         yield tuple(tensors[start : start + BATCH])
-
-
-def shown(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """Copy a model, with `names` as outputs behind its own."""
-    known = inferred_values(model)
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    present = {output.name for output in copy.graph.output}
-    copy.graph.output.extend(_output(name, known) for name in names if name not in present)
-    return copy
 
 
 def truncated(model: onnx.ModelProto, count: int) -> onnx.ModelProto:
@@ -87,9 +51,9 @@ def truncated(model: onnx.ModelProto, count: int) -> onnx.ModelProto:
     wanted = {output.name for output in model.graph.output}
     made = [name for node in nodes for name in node.output if name]
     copy.graph.output.extend(
-        _output(name, known)
+        declared(name, known)
         for name in made
-        if name in wanted or (name not in read and _may_be_float(name, known))
+        if name in wanted or (name not in read and may_be_float(name, known))
     )
     return copy
 
@@ -119,7 +83,7 @@ def evaluate(
     pruned.graph.node.extend(model.graph.node[place] for place in needed)
     read = {name for node in pruned.graph.node for name in reads(node)} | set(names)
     pruned.graph.initializer.extend(t for t in model.graph.initializer if t.name in read)
-    pruned.graph.output.extend(_output(name, known) for name in names)
+    pruned.graph.output.extend(declared(name, known) for name in names)
     if is_double:
         inputs = {
             name: array.astype(np.float64) if array.dtype.kind == "f" else array
@@ -142,17 +106,3 @@ def _needed(model: onnx.ModelProto, names: Sequence[str]) -> list[int]:
             places.append(place)
             wanted.update(reads(node))
     return places[::-1]
-
-
-def _may_be_float(name: str, known: Mapping[str, onnx.ValueInfoProto]) -> bool:
-    """Whether a tensor is of a floating-point type, as far as that is known."""
-    kind = known[name].type.tensor_type.elem_type if name in known else 0
-    return kind in (0, *_FLOATS)
-
-
-def _output(name: str, known: Mapping[str, onnx.ValueInfoProto]) -> onnx.ValueInfoProto:
-    """Declare an output by its type alone: a shape might be wrong, and is not needed."""
-    info = onnx.ValueInfoProto(name=name)
-    if name in known and known[name].type.HasField("tensor_type"):
-        info.type.tensor_type.elem_type = known[name].type.tensor_type.elem_type
-    return info

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FcOriginal", "Perturbed", "Precision", "Reference", "Rejected", "number_type"]
+__all__ = [
+    "FcOriginal",
+    "NumberType",
+    "Perturbed",
+    "Precision",
+    "Recorded",
+    "Reference",
+    "Rejected",
+    "number_type",
+]
 
 Array = NDArray[np.generic]
+NumberType = Literal["float32", "float64"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +39,26 @@ class Perturbed:
     draw: int
 
 
-Precision = Literal["float32", "float64"] | Perturbed
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Plain float32 or float64, with each tensor on the way written down.
+
+    Attributes:
+        folder: Receives the tensors, for `read_steps`.
+        numbers: What is computed in.
+    """
+
+    folder: Path
+    numbers: NumberType = "float64"
 
 
-def number_type(precision: Precision) -> Literal["float32", "float64"]:
+Precision = NumberType | Perturbed | Recorded
+
+
+def number_type(precision: Precision) -> NumberType:
     """Return what numbers are held in where one computes in `precision`."""
+    if isinstance(precision, Recorded):
+        return precision.numbers
     return "float32" if isinstance(precision, Perturbed) else precision
 
 

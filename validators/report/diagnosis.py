@@ -24,7 +24,7 @@ class Diagnosis:
 
     Attributes:
         culprit: `runtime` computes a node wrong; the `graph` is not what the reference is, and
-            the runtime agrees with it; an `optimisation` of the runtime is wrong, since it is
+            what runs it agrees with it; an `optimisation` of the runtime is wrong, since it is
             right where intermediate tensors are asked for; the answer depends on the session's
             `state`; or `unknown`.
         text: The same in one line.
@@ -35,6 +35,10 @@ class Diagnosis:
         error: The largest error of that tensor, relative to its largest value.
         budget: What the error may be there.
         inputs: The `.npz` file that the failing input was saved to; "" where it was not.
+        layer: What the first wrong tensor should be: the module's layer, or the original graph's
+            tensor; "" where that is not known.
+        runtimes: All that ran, where they give one and the same wrong answer, which this is about;
+            () where it is about one of them.
     """
 
     culprit: Culprit
@@ -46,3 +50,5 @@ class Diagnosis:
     error: float = 0.0
     budget: float = 0.0
     inputs: str = ""
+    layer: str = ""
+    runtimes: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ from xml.etree import ElementTree as ET
 from anysize.validators.judging import VERDICTS, Outcome
 from anysize.validators.report.joined import Entry, JoinedReport, join
 from anysize.validators.report.report import Cell, Report
+from anysize.validators.report.story import wrong_graphs
 from anysize.words import printable
 
 __all__ = ["to_junit"]
@@ -67,6 +68,7 @@ def _properties(report: Report) -> list[tuple[str, str]]:
         *runtimes,
         *([("machine", report.machine)] if report.machine else []),
         *(("note", note) for note in report.notes),
+        *(("wrong graph", text) for text in wrong_graphs(report)),
     ]
 
 
@@ -85,7 +87,8 @@ def _add_case(suite: ET.Element, cell: Cell, report: Report) -> None:
         tag = "failure" if meaning.outcome is Outcome.FAILED else "error"
         words = printable(cell.message or meaning.text)
         problem = ET.SubElement(case, tag, {"type": cell.verdict.value, "message": words})
-        problem.text = f"{words}\n{meaning.advice}"
+        found = printable(f"\n{cell.diagnosis.text}") if cell.diagnosis else ""
+        problem.text = f"{words}{found}\n{meaning.advice}"
     lines = [
         f"{printable(o.name)}: error {o.deviation.error:.3e}, budget {o.deviation.budget:.3e}"
         for o in cell.outputs

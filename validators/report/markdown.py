@@ -116,20 +116,19 @@ def _words(cell: Cell | None) -> str:
 
 
 def _story(group: FailingGroup) -> list[str]:
-    story, diagnosed = group.worst, group.diagnosed
+    story = group.told
     words = story.message or story.words or story.meaning
     more = f"; and {_escape(story.more)}" if story.more else ""
-    title = _escape(f"{story.cell}: {story.cell.verdict.value}")
+    title = _escape(f"{group.title}: {story.cell.verdict.value}")
     lines = [f"- **{title}**. {_escape(words)}{more}"]
     if group.also_at:
         lines.append(f"  - Also at {group.also_at}")
     lines += _tolerances(story)
-    if diagnosed is not None:
-        where = "" if diagnosed.cell == story.cell else f" of {_escape(str(diagnosed.cell))}"
-        lines.append(f"  - Diagnosis{where}: {_escape(diagnosed.diagnosis)}")
+    if story.diagnosis:
+        lines.append(f"  - Diagnosis: {_escape(story.diagnosis)}")
     lines.append(f"  - What to do: {story.advice}")
-    if command := (diagnosed or story).command:
-        lines.append(f"  - Reproduce it: {_code(command)}")
+    if story.command:
+        lines.append(f"  - Reproduce it: {_code(story.command)}")
     return lines
 
 

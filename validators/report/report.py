@@ -134,6 +134,12 @@ class Cell:
         return VERDICTS[self.verdict].outcome is Outcome.GOOD
 
     @property
+    def words(self) -> str:
+        """What happened, why, and where it begins, as far as that is known."""
+        found = self.diagnosis.text if self.diagnosis is not None else ""
+        return "; ".join(filter(None, (f"{self.verdict}: {self.message}", found)))
+
+    @property
     def advice(self) -> str:
         """What to do about it; "" where the verdict is good."""
         return VERDICTS[self.verdict].advice

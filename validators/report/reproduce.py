@@ -28,8 +28,9 @@ def reproduce(report: Report, cell: Cell) -> str:
         words += ["--weights", report.reference.weights]
     if report.reference.device != "cpu":
         words += ["--reference-device", report.reference.device]
-    words += ["--runtimes", cell.runtime]
     diagnosis = cell.diagnosis
+    agreeing = diagnosis.runtimes if diagnosis is not None else ()
+    words += ["--runtimes", ",".join(agreeing) or cell.runtime]
     if diagnosis is not None and diagnosis.culprit is Culprit.STATE:
         # What ran before is the cause: all of it has to run again.
         words += ["--sizes", ",".join(dict.fromkeys(str(one.size) for one in report.cells))]

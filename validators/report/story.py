@@ -1,6 +1,7 @@
 """A failing cell's story: what happened, where, by how much, and what to do.
 
-Cells of one runtime that fail in one and the same way are a group, whose story is told once.
+Cells of one runtime that fail in one and the same way are a group, whose story is told once; so are
+all cells, of whatever runtime, for which the graph is to blame.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ __all__ = [
     "needed_atol",
     "tell",
     "tolerance_text",
+    "wrong_graphs",
 ]
 
 # So many cells of a group, and so many outputs of a cell, are called by name in one line.
@@ -95,36 +97,55 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class FailingGroup:
-    """Cells of one runtime that are not good, with one verdict and one reason.
+    """Cells that are not good: of one runtime, with one verdict and one reason, or of one graph.
 
     Attributes:
-        worst: The story of the cell with the largest error, or of the first cell.
+        told: The story of the first cell with a diagnosis, or of the one with the largest error, or
+            of the first.
         others: The other cells, in the order of the report.
-        diagnosed: The story of the first cell with a diagnosis; None where there is none.
     """
 
-    worst: Story
+    told: Story
     others: tuple[Cell, ...]
-    diagnosed: Story | None
+
+    @property
+    def runtimes(self) -> tuple[str, ...]:
+        """The runtimes that it happens on."""
+        cell = self.told.cell
+        return (cell.diagnosis.runtimes if cell.diagnosis else ()) or (cell.runtime,)
+
+    @property
+    def who(self) -> str:
+        """Who fails, in a few words."""
+        if len(self.runtimes) > 1:
+            return f"the graph, on {', '.join(self.runtimes)}"
+        return self.told.cell.runtime
+
+    @property
+    def title(self) -> str:
+        """Who fails, and where."""
+        return f"{self.who} {_where(self.told.cell)}"
 
     @property
     def also_at(self) -> str:
         """Where the same happens, in a few words; "" where it does nowhere else."""
-        named = [f"{cell.size} batch {cell.batch}" for cell in self.others[:_LISTED_CELLS]]
-        return _listed(named, len(self.others))
+        places = dict.fromkeys(map(_where, self.others))
+        places.pop(_where(self.told.cell), None)
+        return _listed(list(places)[:_LISTED_CELLS], len(places))
 
 
 def group_failing(report: Report) -> tuple[FailingGroup, ...]:
     """Group the cells that are not good by runtime, verdict and reason.
 
     A mismatch is told by its numbers, so that two of them differ only by what the message says
-    besides. Of a runtime, failed comparisons come before what did not run; the first groups of all
-    runtimes come before the second one of any.
+    besides. Where the graph is to blame, that is the one reason. Of a runtime, failed comparisons
+    come before what did not run; the first groups of all runtimes come before the second one of
+    any.
     """
-    groups: dict[tuple[str, Verdict, str], list[Cell]] = {}
+    groups: dict[tuple[str, Verdict | None, str], list[Cell]] = {}
     for cell in report.cells:
         if not cell.is_good:
-            groups.setdefault((cell.runtime, cell.verdict, _reason(cell)), []).append(cell)
+            groups.setdefault(_key(cell), []).append(cell)
     by_runtime: dict[str, list[list[Cell]]] = {}
     for (runtime, _, _), cells in groups.items():
         by_runtime.setdefault(runtime, []).append(cells)
@@ -132,6 +153,12 @@ def group_failing(report: Report) -> tuple[FailingGroup, ...]:
         found.sort(key=lambda cells: VERDICTS[cells[0].verdict].outcome is Outcome.NOT_RUN)
     ordered = chain.from_iterable(zip_longest(*by_runtime.values()))
     return tuple(_group(report, cells) for cells in ordered if cells)
+
+
+def wrong_graphs(report: Report) -> tuple[str, ...]:
+    """Return what is said of the graph where it is to blame for what all runtimes do."""
+    found = (cell.diagnosis for cell in report.cells if cell.diagnosis is not None)
+    return tuple(dict.fromkeys(one.text for one in found if one.runtimes))
 
 
 def tell(report: Report, cell: Cell) -> Story:
@@ -171,13 +198,22 @@ def tolerance_text(needed: float) -> str:
 
 
 def _group(report: Report, cells: list[Cell]) -> FailingGroup:
-    worst = max(cells, key=lambda cell: cell.ratio)
-    diagnosed = next((cell for cell in cells if cell.diagnosis is not None), None)
+    diagnosed = (cell for cell in cells if cell.diagnosis is not None)
+    told = next(diagnosed, None) or max(cells, key=lambda cell: cell.ratio)
     return FailingGroup(
-        worst=tell(report, worst),
-        others=tuple(cell for cell in cells if cell is not worst),
-        diagnosed=None if diagnosed is None else tell(report, diagnosed),
+        told=tell(report, told), others=tuple(cell for cell in cells if cell is not told)
     )
+
+
+def _key(cell: Cell) -> tuple[str, Verdict | None, str]:
+    """Return what cells of one group have in common, the runtime first."""
+    if cell.diagnosis is not None and cell.diagnosis.runtimes:
+        return "", None, cell.diagnosis.text
+    return cell.runtime, cell.verdict, _reason(cell)
+
+
+def _where(cell: Cell) -> str:
+    return f"{cell.size} batch {cell.batch}"
 
 
 def _reason(cell: Cell) -> str:

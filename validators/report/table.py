@@ -188,21 +188,19 @@ def _providers(runtime: RuntimeRecord) -> str:
 
 
 def _story(group: FailingGroup) -> Text:
-    story, diagnosed = group.worst, group.diagnosed
+    story = group.told
     verdict = story.cell.verdict
     words = shortened(story.message or story.words or story.meaning, _LONGEST)
     more = f"; and {story.more}" if story.more else ""
-    text = _text(f"{story.cell}: ")
+    text = _text(f"{group.title}: ")
     text.append(verdict.value, style=_STYLES[VERDICTS[verdict].outcome])
     text.append(printable(f": {words}{more}; {story.advice}"))
     if group.also_at:
         text.append(f"\n  also at {group.also_at}")
-    if diagnosed is not None:
-        where = "" if diagnosed.cell == story.cell else f" of {diagnosed.cell}"
-        text.append(f"\n  diagnosis{printable(where)}: ")
-        text.append(printable(shortened(diagnosed.diagnosis, _LONGEST)))
-        if diagnosed.command:
-            text.append(f"\n  reproduce: {printable(diagnosed.command)}")
+    if story.diagnosis:
+        text.append(f"\n  diagnosis: {printable(shortened(story.diagnosis, _LONGEST))}")
+        if story.command:
+            text.append(f"\n  reproduce: {printable(story.command)}")
     return text
 
 

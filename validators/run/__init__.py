@@ -6,16 +6,18 @@ from anysize.validators.run.expectation import CaseExpectation, Expectations
 from anysize.validators.run.file_under_test import FileUnderTest
 from anysize.validators.run.host import machine, package_versions, usable_cpus
 from anysize.validators.run.open_session import open_session
-from anysize.validators.run.spool import FLOAT64, Spool
+from anysize.validators.run.spool import FLOAT32, FLOAT64, Spool, answer_label
 from anysize.validators.run.spread import judge_by_spread
 from anysize.validators.run.sweeps import as_cell, run_sweeps
 
 __all__ = [
+    "FLOAT32",
     "FLOAT64",
     "CaseExpectation",
     "Expectations",
     "FileUnderTest",
     "Spool",
+    "answer_label",
     "as_cell",
     "judge_by_spread",
     "machine",

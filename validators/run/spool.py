@@ -22,12 +22,17 @@ from numpy.typing import NDArray
 from anysize.errors import NotRunError, UsageError
 from anysize.validators.inputs import Case
 
-__all__ = ["FLOAT32", "FLOAT64", "ROUNDED", "Spool"]
+__all__ = ["FLOAT32", "FLOAT64", "ROUNDED", "Spool", "answer_label"]
 
 Array = NDArray[np.generic]
 
 # The labels: what a runtime is given, and the reference's answers (with float16 weights: rounded).
 _INPUTS, FLOAT32, FLOAT64, ROUNDED = "inputs", "float32", "float64", "rounded"
+
+
+def answer_label(runtime: str) -> str:
+    """Return the label of what a runtime answers."""
+    return f"answer of {runtime}"
 
 
 class Spool:

@@ -28,7 +28,7 @@ from anysize.validators.judging import (
 from anysize.validators.report import Cell, RuntimeRecord
 from anysize.validators.run.expectation import CaseExpectation, Expectations
 from anysize.validators.run.open_session import Opened, failure
-from anysize.validators.run.spool import Spool
+from anysize.validators.run.spool import Spool, answer_label
 from anysize.validators.run.spread import judge_by_spread
 from anysize.validators.runtimes import FileSession, Session, TimedSession, as_numbers
 from anysize.words import cleaned, one_line
@@ -36,8 +36,6 @@ from anysize.words import cleaned, one_line
 __all__ = ["RuntimeResult", "as_cell", "run_sweeps"]
 
 Array = NDArray[np.generic]
-
-_ANSWER = "answer"
 
 _DEAD = (Verdict.CRASHED, Verdict.TIMEOUT)
 
@@ -111,7 +109,10 @@ def run_sweeps(
 
 @dataclass(frozen=True, slots=True)
 class _Sweep:
-    """Runs cases on one session, and keeps the first answers, to compare the second with."""
+    """Runs cases on one session, and keeps the first answers, to compare the second with.
+
+    Those of cells that are not good stay, to be compared with other runtimes'.
+    """
 
     session: Session
     record: RuntimeRecord
@@ -124,6 +125,10 @@ class _Sweep:
     @property
     def spool(self) -> Spool:
         return self.asked.spool
+
+    @property
+    def _label(self) -> str:
+        return answer_label(self.record.name)
 
     def run(self, expectation: CaseExpectation, *, repeats: Cell | None) -> Cell:
         """Run one case; with `repeats`, the answer must be that cell's once more."""
@@ -138,15 +143,16 @@ class _Sweep:
         run_s = attempt.run_s if attempt.outputs else None
         cell = as_cell(self.record.name, case, judgement, run_s=run_s)
         if repeats is None:
-            if attempt.outputs and cell.outputs and not case.is_amplified:
-                self.spool.write(case, _ANSWER, tuple(attempt.outputs.values()))
+            if attempt.outputs and not (case.is_amplified and cell.is_good):
+                self.spool.write(case, self._label, tuple(attempt.outputs.values()))
             return cell
         merged = _merge(repeats, cell)
         if merged.verdict is Verdict.PASS and attempt.outputs:
-            complaint = _differs(self.spool.read(case, _ANSWER), attempt.outputs, cell)
+            complaint = _differs(self.spool.read(case, self._label), attempt.outputs, cell)
             if complaint:
                 merged = replace(merged, verdict=Verdict.MISMATCH, message=complaint)
-        self.spool.remove(case, _ANSWER)
+        if merged.is_good:
+            self.spool.remove(case, self._label)
         return merged
 
     def _attempt(self, case: Case) -> _Attempt:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, TextIO, cast
 
+from anysize.cli.supervisor import doing
 from anysize.words import printable
 
 if TYPE_CHECKING:
@@ -97,9 +98,17 @@ def progress() -> Iterator[Progress]:
     with _stdout_to_stderr():
         if sys.stderr is not None and sys.stderr.isatty():
             with _bar() as show:
-                yield show
+                yield _supervised(show)
         else:
-            yield _lines()
+            yield _supervised(_lines())
+
+
+def _supervised(show: Progress) -> Progress:
+    def showing(done: int, total: int, text: str) -> None:
+        doing(text)
+        show(done, total, text)
+
+    return showing
 
 
 def _lines() -> Progress:

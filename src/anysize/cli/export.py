@@ -16,6 +16,7 @@ from anysize.cli.options import (
     Verify,
     Weights,
 )
+from anysize.cli.supervisor import writing
 from anysize.errors import UsageError
 from anysize.sizes import Size
 
@@ -93,6 +94,7 @@ def export(
     from anysize.verbs.export import export as run
     from anysize.verbs.export import head_options, input_shapes
 
+    writing(output)
     with progress() as show:
         done = run(
             source,

@@ -9,6 +9,7 @@ import typer
 
 from anysize.cli.console import note, progress, result
 from anysize.cli.options import Output, TrainingSize, Verify, Weights
+from anysize.cli.supervisor import writing
 from anysize.sizes import Size
 from anysize.verbs.rewrite import OutputKind
 
@@ -59,6 +60,7 @@ def rewrite(
     """Rewrite a fixed-size graph into one for any size, without its PyTorch model."""
     from anysize.verbs.rewrite import rewrite as run
 
+    writing(output)
     with progress() as show:
         done = run(
             model,

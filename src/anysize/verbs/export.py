@@ -145,6 +145,7 @@ def export(
         if example_inputs is not None:
             inputs, image, own = described(example_inputs, model.module, image)
             model = replace(model, training_size=size or own)
+        progress(1, 2, f"tracing {model.name}")
         channels = _image_channels(model)
         extra = _extra_inputs(model.module, inputs or {}, image)
         if extra and to is not None:
@@ -174,7 +175,6 @@ def export(
             options=model.options.to_json() if model.options else None,
             extra_inputs=extra,
         )
-        progress(1, 2, f"tracing {model.name}")
         exported = export_module(model.module, spec)
         save_model(
             exported.model,
@@ -277,6 +277,9 @@ def _resolve(
 
 def _image_channels(model: ResolvedModel) -> int:
     if model.channels is None:
+        from anysize.exporters import refuse_other_sides
+
+        refuse_other_sides(model.module)
         raise UsageError(
             f"{type(model.module).__name__}: has no Conv2d, so its channels are not known; give "
             "the module an attribute `channels`"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from anysize.errors import AnysizeError, VerificationError
 from anysize.verbs.progress import Progress, validation_progress
-from anysize.words import without_arbiter
+from anysize.words import without_validate
 
 if TYPE_CHECKING:
     from anysize.models import ResolvedModel
@@ -43,16 +43,12 @@ def verify_export(
             progress=validation_progress(progress, "verifying: "),
         )
     except AnysizeError as exc:
-        words = without_arbiter(str(exc))
+        words = without_validate(str(exc))
         raise type(exc)(f"{words}; --no-verify writes the file without a proof") from exc
     excused = _excused(report, model)
     bad = [cell for cell in report.cells if not cell.is_good and cell not in excused]
     if bad or all(cell.verdict != "pass" for cell in report.cells):
-        story = (
-            f"{bad[0]}: {bad[0].verdict}: {without_arbiter(bad[0].message)}"
-            if bad
-            else "no cell passed"
-        )
+        story = f"{bad[0]}: {without_validate(bad[0].words)}" if bad else "no cell passed"
         more = f" (and {len(bad) - 1} more cells)" if len(bad) > 1 else ""
         what = _trouble({cell.verdict for cell in bad})
         raise VerificationError(f"{model.name}: {what} and was not written: {story}{more}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from anysize.errors import (
+    AnysizeError,
     DeclinedError,
     ModelFileError,
     NotRunError,
@@ -22,7 +23,7 @@ from anysize.heads import head_kind
 from anysize.sizes import Size, SizeRange
 from anysize.verbs.export_proof import verified
 from anysize.verbs.progress import Progress, silent
-from anysize.words import and_list, without_arbiter
+from anysize.words import and_list, without_validate
 
 if TYPE_CHECKING:
     import onnx
@@ -208,10 +209,13 @@ def _verify(
     from anysize.verbs.validate import validate_file
 
     spec = ValidationSpec()
-    report = validate_file(rewritten, reference, spec, weights=weights, progress=progress)
+    try:
+        report = validate_file(rewritten, reference, spec, weights=weights, progress=progress)
+    except AnysizeError as exc:
+        raise type(exc)(without_validate(str(exc))) from exc
     bad = [cell for cell in report.cells if not cell.is_good]
     if bad or all(cell.verdict != "pass" for cell in report.cells):
-        story = f"{bad[0]}: {bad[0].verdict}: {bad[0].message}" if bad else "no cell passed"
+        story = f"{bad[0]}: {without_validate(bad[0].words)}" if bad else "no cell passed"
         more = f" (and {len(bad) - 1} more cells)" if len(bad) > 1 else ""
         raise VerificationError(
             f"{original}: the rewrite is not what {report.reference.name} computes, and was not "
@@ -309,7 +313,7 @@ def _prove(
             # Labels and saturated probabilities agree; what they are read from varies.
             proof = prove_rewrite(old, new, sizes, training=done.size, scores=True, keep=keep)
     except (ModelFileError, NotRunError, SourceError) as exc:  # no kernel: double, opset 6
-        reason = without_arbiter(str(exc))
+        reason = without_validate(str(exc))
         raise NotRunError(f"{original}: cannot be proved: {reason}; {_UNPROVED}") from exc
     refused = next((cell for cell in proof.cells if cell.verdict == "rejected"), None)
     if refused is not None:
@@ -320,7 +324,7 @@ def _prove(
     if _is_vacuous(proof):
         raise NotRunError(
             f"{original}: cannot be proved, since its answers hardly depend on the image: "
-            f"{without_arbiter(proof.message)}; {_UNPROVED}"
+            f"{without_validate(proof.message)}; {_UNPROVED}"
         )
     if not proof.ok:
         raise VerificationError(

@@ -133,6 +133,8 @@ def validate_file(
         _require_folder(spec.bisect)
     loaded = load_model(model, weights="in_file")
     refuse_oversized(loaded, model)
+    if reference is None or (isinstance(reference, str) and not reference.endswith(".onnx")):
+        progress(0, 0, "building the reference")
     original, name = find_original(model, loaded, reference, weights)
     if device != "cpu":
         original = _moved(original, device)

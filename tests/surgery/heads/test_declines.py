@@ -185,7 +185,7 @@ TARGETED = {
                    "a class map is made of one"),
     "cam-from-nothing": ("scores = Identity (c)", {"c": (1, 5)}, {}, "cam", "no linear layer"),
     "cam-without-image": ("r = RandomNormal <shape = [1, 4]> () scores = Gemm <transB = 1> (r, v)",
-                          {"v": (5, 4)}, {}, "cam", "--to fcn"),
+                          {"v": (5, 4)}, {}, "cam", "expected one on a global average"),
     "path-without-flatten": ("m = Identity (image) scores = Relu (m)", {}, MAP, "fcn",
                              "without a flatten"),
     "resize-inside": (BRANCHES, {}, MAP, "resize", "inside a subgraph"),

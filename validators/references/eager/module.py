@@ -17,6 +17,7 @@ from anysize.validators.references.eager.exact_products import exact_products
 from anysize.validators.references.protocol import (
     Perturbed,
     Precision,
+    Recorded,
     Rejected,
     number_type,
 )
@@ -79,7 +80,7 @@ class ModulePair:
         tensors = [torch.from_numpy(_copied(array, precision)).to(device) for array in arrays]
         _refuse_other_arguments(method(module), tensors, self.name)
         try:
-            with _computing(precision):
+            with _computing(precision), _recording(module, tensors, precision):
                 return method(module)(*tensors)
         except SourceError:  # of whoever watches the call
             raise
@@ -227,10 +228,21 @@ def _computing(precision: Precision) -> Iterator[None]:
         torch.inference_mode(),
         torch.autocast("cpu", enabled=False),
         torch.autocast("cuda", enabled=False),
-        double_precision() if precision == "float64" else exact_products(),
+        double_precision() if number_type(precision) == "float64" else exact_products(),
         noise,
     ):
         yield
+
+
+def _recording(
+    module: nn.Module, tensors: Sequence[Any], precision: Precision
+) -> contextlib.AbstractContextManager[object]:
+    """Write down what the module makes of the tensors, where `precision` asks for that."""
+    if not isinstance(precision, Recorded):
+        return contextlib.nullcontext()
+    from anysize.validators.references.eager.recording import recording
+
+    return recording(module, tensors, precision.folder)
 
 
 def to_arrays(answer: Any, name: str) -> tuple[Array, ...]:

@@ -5,6 +5,13 @@ from __future__ import annotations
 from anysize.validators.references.graph.converted import converted_graph
 from anysize.validators.references.graph.evaluator import DOUBLE, OWN
 from anysize.validators.references.graph.global_windows import freed_original, has_whole_windows
+from anysize.validators.references.graph.insides import (
+    Tensor,
+    declared,
+    may_be_float,
+    shown,
+    tensors_of,
+)
 from anysize.validators.references.graph.labels import answers_labels, reads_scores, with_scores
 from anysize.validators.references.graph.model import GraphPair, OnnxReference
 from anysize.validators.references.graph.plan import GraphPlan
@@ -15,10 +22,15 @@ __all__ = [
     "GraphPair",
     "GraphPlan",
     "OnnxReference",
+    "Tensor",
     "answers_labels",
     "converted_graph",
+    "declared",
     "freed_original",
     "has_whole_windows",
+    "may_be_float",
     "reads_scores",
+    "shown",
+    "tensors_of",
     "with_scores",
 ]

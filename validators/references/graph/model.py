@@ -21,6 +21,7 @@ from anysize.surgery.graph import Graph, Model, image_layout, required_inputs, s
 from anysize.validators.references.protocol import (
     Perturbed,
     Precision,
+    Recorded,
     Rejected,
 )
 from anysize.words import WITHOUT_ARBITER, one_line
@@ -101,6 +102,8 @@ class GraphPair:
         """
         if isinstance(precision, Perturbed):
             return self._with_noise().run(arrays, "float32")
+        if isinstance(precision, Recorded):
+            return self._recorded(arrays, precision)
         if len(arrays) != len(self._inputs):
             raise SourceError(
                 f"reference {self.name}: takes {len(self._inputs)} input(s), got {len(arrays)}"
@@ -145,6 +148,29 @@ class GraphPair:
         if self._perturbed is None:
             self._perturbed = self.changed(perturbed(self.graph))
         return self._perturbed
+
+    def _recorded(
+        self, arrays: tuple[Array, ...], precision: Recorded
+    ) -> tuple[Array, ...] | Rejected:
+        """Run with each floating-point tensor as an output, and write them all down."""
+        from anysize.validators.references.graph.insides import shown, tensors_of
+        from anysize.validators.references.steps import Recorder
+
+        tensors = tensors_of(self.model)
+        pair = self.changed(shown(self.model, [tensor.name for tensor in tensors]))
+        try:
+            answer = pair.run(arrays, precision.numbers)
+        finally:
+            pair.close()
+        if isinstance(answer, Rejected):
+            return answer
+        made = dict(zip((o.name for o in pair.model.graph.output), answer, strict=True))
+        recorder = Recorder(precision.folder)
+        for name, array in zip(self._inputs, arrays, strict=True):
+            recorder.add(array, layer="", operator="input", tensor=name)
+        for one in tensors:
+            recorder.add(made[one.name], layer=one.node, operator=one.operator, tensor=one.name)
+        return answer[: len(self.model.graph.output)]
 
     def _session(self, precision: Precision) -> Session:
         from google.protobuf.message import EncodeError

@@ -66,11 +66,15 @@ class StoryView:
 
 @dataclass(frozen=True, slots=True)
 class GroupView:
-    """A group of failing cells: the worst one, the others, and whether it is unfolded."""
+    """A group of failing cells: who fails, what is told, the others, and whether it is unfolded.
 
-    worst: StoryView
+    `runtimes` says how many runtimes it is about.
+    """
+
+    who: str
+    runtimes: int
+    told: StoryView
     others: tuple[StoryView, ...]
-    diagnosed: StoryView | None
     is_open: bool
 
     @property
@@ -153,15 +157,14 @@ def bar(joined: JoinedReport) -> tuple[Segment, ...]:
 def _group(
     report: Report, group: FailingGroup, anchors: dict[Cell, str], *, is_open: bool
 ) -> GroupView:
-    worst, found = group.worst, group.diagnosed
-    is_elsewhere = found is not None and found.cell != worst.cell
     return GroupView(
-        worst=_story(worst, anchors),
+        who=group.who,
+        runtimes=len(group.runtimes),
+        told=_story(group.told, anchors),
         others=tuple(
             _story(tell(report, cell), anchors, is_listed=place < _LISTED_CELLS)
             for place, cell in enumerate(group.others)
         ),
-        diagnosed=_story(found, anchors) if found is not None and is_elsewhere else None,
         is_open=is_open,
     )
 
