@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anysize.errors import UnsupportedModelError, UsageError
-from anysize.heads import head_kind
+from anysize.errors import UsageError
 from anysize.sizes import Size, SizeRange
 from anysize.validators.inputs import (
     Case,
     GraphInputs,
-    auto_sizes,
     declared_outputs,
     float_outputs,
     given_case,
@@ -34,10 +32,14 @@ from anysize.validators.references import (
 )
 from anysize.validators.report import ReferenceRecord, Report
 from anysize.validators.run import (
+    REFERENCE,
     CaseExpectation,
     Expectations,
     FileUnderTest,
+    Progress,
     Spool,
+    Steps,
+    chosen_cases,
     machine,
     open_session,
     package_versions,
@@ -52,15 +54,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["Progress", "validate_model"]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a validation stands: `done` of `total` runs, and what runs now."""
-
-    done: int
-    total: int
-    text: str
 
 
 def validate_model(
@@ -105,18 +98,21 @@ def validate_model(
     signature = graph_inputs(file.model, spec.seed)
     threads = spec.threads or usable_cpus()
     training = trained_size(file.model) or own_training_size(reference)
+    cost = file.cost(training)
     given: Mapping[str, NDArray[np.generic]] | None = None
     if spec.inputs is not None:
         case, given = given_case(spec.inputs, signature)
         cases: tuple[Case, ...] = (case,)
     else:
         signature.require_made()
-        sizes = _auto(file, training) if spec.sizes == "auto" else spec.sizes
-        cases = plan_cases(sizes, spec.batches)
+        cases = (
+            chosen_cases(file, training, spec.batches, cost=cost, is_quick=spec.sizes == "quick")
+            if isinstance(spec.sizes, str)
+            else plan_cases(spec.sizes, spec.batches)
+        )
     is_half = _is_half(file, signature, is_asked_for=spec.half)
     is_amplified = spec.amplified and given is None and not is_half
-    # Each runtime loads, runs every case twice, and once on amplified images.
-    steps = _Steps(progress, total=len(cases) + len(runtimes) * (2 * len(cases) + 1 + is_amplified))
+    steps = _steps(progress, cases, file.declared, runtimes, cost, is_amplified=is_amplified)
     notes = []
     if file.has_float16 and not is_half:
         notes.append("most weights are float16; --half judges the file as half precision")
@@ -206,7 +202,7 @@ def _ask(
     spec: ValidationSpec,
     *,
     note: Callable[[str], None],
-    step: Callable[[str], None],
+    step: Callable[[str, str, Case], None],
 ) -> list[CaseExpectation]:
     """Ask about every case; a size outside what the file declares counts as rejected.
 
@@ -216,14 +212,14 @@ def _ask(
     found = []
     taken: dict[Size, None] = {}
     for case in cases:
-        step(f"reference at {case}")
+        step(f"reference at {case}", REFERENCE, case)
         if declared is None or case.size in declared:
             # Another file rejects no more than its layers do: the size is at fault, not its kind.
             promised = declared is not None and case.batch == 1 and asked.reference.kind == "onnx"
             found.append(replace(asked.ask(case), is_promised=promised))
             continue
         found.append(asked.ask_outside(case, declared))
-        if spec.sizes != "auto" and asked.takes(case):
+        if not isinstance(spec.sizes, str) and asked.takes(case):
             taken[case.size] = None
     if taken:
         note(
@@ -272,18 +268,21 @@ def _notes(expectations: Sequence[CaseExpectation], outputs: Mapping[str, bool])
     return tuple(notes)
 
 
-class _Steps:
-    """Counts runs and passes them on to the caller's progress."""
-
-    def __init__(self, progress: Callable[[Progress], None] | None, *, total: int) -> None:
-        self._progress = progress
-        self._total = total
-        self._done = 0
-
-    def __call__(self, text: str) -> None:
-        if self._progress is not None:
-            self._progress(Progress(self._done, self._total, text))
-        self._done += 1
+def _steps(
+    progress: Callable[[Progress], None] | None,
+    cases: Sequence[Case],
+    declared: SizeRange | None,
+    runtimes: Sequence[Runtime],
+    cost: Callable[[Size], int],
+    *,
+    is_amplified: bool,
+) -> Steps:
+    """Plan all runs: each runtime loads, runs every case twice, and once on amplified images."""
+    asked = [case for case in cases if declared is None or case.size in declared]
+    runs: dict[str, Sequence[Case]] = {REFERENCE: asked}
+    runs |= {runtime.name: (*cases, *cases) for runtime in runtimes}
+    total = len(cases) + len(runtimes) * (2 * len(cases) + 1 + is_amplified)
+    return Steps(progress, total=total, runs=runs, cost=cost)
 
 
 def _rounded(
@@ -306,37 +305,3 @@ def _is_half(file: FileUnderTest, spec: GraphInputs, *, is_asked_for: bool) -> b
         raise UsageError(f"half: most weights of {file.path} are float32; leave it out")
     says_so = "float16" in (file.metadata.precision, spec.dtype)
     return file.has_float16 and (is_asked_for or says_so)
-
-
-def _auto(file: FileUnderTest, training: Size | None) -> tuple[Size, ...]:
-    if training is None:
-        raise UsageError(
-            "sizes auto: neither the file nor the reference says its training size; give --sizes"
-        )
-    return auto_sizes(
-        training,
-        legal=file.declared,
-        stride=file.metadata.map_stride,
-        is_interval=head_kind(file.metadata.head).fixes_size,
-        folding=_folding_size(file, training),
-    )
-
-
-def _folding_size(file: FileUnderTest, training: Size) -> Size | None:
-    """Return the size at which the map that an FC head flattens is twice as high, if there is one.
-
-    Heights of the interval lead to the same map, so the interval is as long as the map's stride.
-    """
-    from anysize.surgery import find_head, legal_interval
-    from anysize.surgery.graph import Graph
-
-    graph = Graph(file.model)
-    try:
-        head = find_head(graph, training)
-        interval = legal_interval(graph, head.feature_map, head.image_size)
-    except UnsupportedModelError:
-        return None
-    if interval.maximum is None:
-        return None
-    stride = interval.maximum.height - interval.minimum.height + 1
-    return Size(training.height + stride * head.map_size.height, training.width)

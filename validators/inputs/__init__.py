@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from anysize.validators.inputs.auto import auto_sizes
     from anysize.validators.inputs.cases import MAX_BATCH, Case, plan_cases
     from anysize.validators.inputs.images import AMPLIFICATION, make_images
+    from anysize.validators.inputs.quick import quick_cases
     from anysize.validators.inputs.saturation import saturated_outputs
     from anysize.validators.inputs.signature import (
         GraphInputs,
@@ -36,6 +37,7 @@ __all__ = [
     "make_images",
     "make_inputs",
     "plan_cases",
+    "quick_cases",
     "saturated_outputs",
 ]
 
@@ -45,6 +47,7 @@ __getattr__ = lazy_names(
         "auto": ("auto_sizes",),
         "cases": ("Case", "MAX_BATCH", "plan_cases"),
         "images": ("AMPLIFICATION", "make_images"),
+        "quick": ("quick_cases",),
         "saturation": ("saturated_outputs",),
         "signature": (
             "GraphInputs",

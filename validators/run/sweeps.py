@@ -38,6 +38,7 @@ __all__ = ["RuntimeResult", "as_cell", "run_sweeps"]
 Array = NDArray[np.generic]
 
 _ANSWER = "answer"
+Step = Callable[[str, str, Case], None]
 
 _DEAD = (Verdict.CRASHED, Verdict.TIMEOUT)
 
@@ -69,7 +70,7 @@ def run_sweeps(
     tolerances: Tolerances | None = None,
     declared: Mapping[str, DeclaredShape] = MappingProxyType({}),
     saturated: Collection[str] = (),
-    step: Callable[[str], None],
+    step: Step,
 ) -> RuntimeResult:
     """Run and judge all cases, and close the session; whatever happens becomes a verdict.
 
@@ -80,7 +81,7 @@ def run_sweeps(
         tolerances: Replace the error budget.
         declared: The shapes of the outputs, as the file declares them.
         saturated: Outputs that saturate at 1.
-        step: Called before each run with what is being done.
+        step: Called before each run with what is being done, the runtime's name and the case.
     """
     record, session = opened.record, opened.session
     if session is None:
@@ -119,7 +120,7 @@ class _Sweep:
     tolerances: Tolerances | None
     declared: Mapping[str, DeclaredShape]
     saturated: Collection[str]
-    step: Callable[[str], None]
+    step: Step
 
     @property
     def spool(self) -> Spool:
@@ -128,7 +129,7 @@ class _Sweep:
     def run(self, expectation: CaseExpectation, *, repeats: Cell | None) -> Cell:
         """Run one case; with `repeats`, the answer must be that cell's once more."""
         case = expectation.case
-        self.step(f"{self.record.name} at {case}")
+        self.step(f"{self.record.name} at {case}", self.record.name, case)
         if repeats is not None and repeats.verdict in _DEAD:
             return repeats  # once is enough to know, and a hang costs its whole limit again
         if expectation.failure is not None:

@@ -1,0 +1,98 @@
+"""The cases of `quick`: the kinds of sizes that `auto` has, chosen by what they cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from anysize.sizes import Size, SizeRange
+from anysize.validators.inputs.auto import DEFAULT_STRIDE, auto_sizes
+from anysize.validators.inputs.cases import Case, plan_cases
+
+__all__ = ["quick_cases"]
+
+# What all images together may cost: about a second on two cores, for each is run about six times.
+_AFFORDABLE = 8 << 30
+# A network that takes as much for a few images of its training size gets as many of them.
+_TRAINED_IMAGES = 4
+# The small sizes share what is affordable; all of their kinds together are as many images.
+_SMALL_IMAGES = 48
+# A map has this many cells along a side at least.
+_CELLS = 2
+
+
+def quick_cases(
+    training: Size,
+    batches: Sequence[int] | int,
+    *,
+    cost: Callable[[Size], int],
+    legal: SizeRange | None = None,
+    stride: tuple[int, int] | None = None,
+    is_interval: bool = False,
+    folding: Size | None = None,
+) -> tuple[Case, ...]:
+    """Choose sizes and batches: all of `auto` where that is cheap, fewer and smaller ones if not.
+
+    A heavy network keeps its training size, one image that is larger along both sides, not square
+    and off the stride grid, the sizes that must be rejected, and several images at a size whose map
+    is one cell wider than high. The other kinds, the least size and what lies around the training
+    size, are tried around a smaller one. An FC head, which takes no smaller one, keeps both ends of
+    its interval.
+
+    Args:
+        training: The training size.
+        batches: Numbers of images.
+        cost: Multiply-adds for one image of a size.
+        legal: What the file declares legal; None where it says nothing.
+        stride: Pixels between neighbouring cells of the map, (height, width).
+        is_interval: The graph has an FC head, so only `legal` can be right.
+        folding: Where the map that an FC head flattens is twice as high, if it has one.
+    """
+    sizes = auto_sizes(
+        training, legal=legal, stride=stride, is_interval=is_interval, folding=folding
+    )
+    cases = plan_cases(sizes, batches)
+    affordable = max(_AFFORDABLE, _TRAINED_IMAGES * cost(training))
+    if sum(case.batch * cost(case.size) for case in cases) <= affordable:
+        return cases
+    counts = sorted({case.batch for case in cases})
+    few, many = counts[0], counts[-1]
+    allowed = legal or SizeRange(Size(1, 1))
+    down, across = stride or DEFAULT_STRIDE
+    if is_interval:
+        small = training
+        top = allowed.larger(training)
+        high, wide = (top.height, training.width), (training.height, top.width)
+    else:
+        small = _smaller(training, allowed, (down, across), affordable / cost(training))
+        high = training.height + down + down // 2 + 1, training.width + across // 2 + 1
+        wide = small.height, small.width + across
+    outside = {size for size in sizes if size not in allowed}
+    if folding is not None:  # twice the height says as much as twice both
+        outside.discard(Size(2 * training.height, 2 * training.width))
+    chosen = {
+        Case(size, few)
+        for size in (training, allowed.near(*high) or allowed.maximum, *outside)
+        if size
+    }
+    chosen |= {Case(size, many) for size in (allowed.near(*wide),) if size}
+    around = auto_sizes(small, legal=legal, stride=stride, is_interval=is_interval)
+    further = {Case(size, many) for size in around if size in allowed}
+    further |= {Case(allowed.minimum, batch) for batch in counts}
+    spent = sum(case.batch * cost(case.size) for case in chosen)
+    for case in sorted(further - chosen, key=lambda one: one.batch * cost(one.size)):
+        spent += case.batch * cost(case.size)
+        if spent > affordable:
+            break
+        chosen.add(case)
+    return tuple(sorted(chosen, key=lambda case: (case.size.area, case.size.height, case.batch)))
+
+
+def _smaller(training: Size, allowed: SizeRange, stride: tuple[int, int], images: float) -> Size:
+    """Return a size that is worth a small part of so many images of the training size."""
+    scale = math.sqrt(images / _SMALL_IMAGES)
+    height, width = (
+        min(side, max(int(side * scale), _CELLS * cells))
+        for side, cells in zip((training.height, training.width), stride, strict=True)
+    )
+    return allowed.near(height, width) or training
