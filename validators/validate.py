@@ -32,6 +32,7 @@ from anysize.validators.references import (
 )
 from anysize.validators.report import ReferenceRecord, Report
 from anysize.validators.run import (
+    FLOAT64,
     REFERENCE,
     CaseExpectation,
     Expectations,
@@ -112,7 +113,9 @@ def validate_model(
         )
     is_half = _is_half(file, signature, is_asked_for=spec.half)
     is_amplified = spec.amplified and given is None and not is_half
-    steps = _steps(progress, cases, file.declared, runtimes, cost, is_amplified=is_amplified)
+    steps = _steps(
+        progress, cases, file.declared, training, runtimes, cost, is_amplified=is_amplified
+    )
     notes = []
     if file.has_float16 and not is_half:
         notes.append("most weights are float16; --half judges the file as half precision")
@@ -131,14 +134,20 @@ def validate_model(
                 spool,
                 signature,
                 has_arbiter=spec.arbiter == "float64",
+                arbitrates_all=is_half or given is not None,
+                several={case.size for case in cases if case.batch > 1},
                 trusts_whole_numbers=is_amplified,
                 rounded=rounded,
                 given=given,
             )
             found = _ask(asked, cases, file.declared, spec, note=notes.append, step=steps)
-            if is_amplified:
-                _amplify(asked, found, training, note=notes.append)
-            expectations = asked.settled(found) if is_amplified else tuple(found)
+            twin = _usual(found, training)
+            if twin is not None:
+                steps("reference in float64", FLOAT64, found[twin].case)
+                found[twin] = asked.measure(found[twin])
+                if is_amplified:
+                    _amplify(asked, found, twin, note=notes.append)
+            expectations = asked.settled(found)
         original.close()  # a cell that would fail asks it once more
         results = []
         for runtime in runtimes:
@@ -229,28 +238,29 @@ def _ask(
     return found
 
 
-def _amplify(
-    asked: Expectations,
-    found: list[CaseExpectation],
-    training: Size | None,
-    *,
-    note: Callable[[str], None],
-) -> None:
-    """Add a case of brighter images behind its twin, where the reference takes any case.
+def _usual(found: Sequence[CaseExpectation], training: Size | None) -> int | None:
+    """Choose the case that stands for the others: of the training size, or of a smaller one.
 
-    The twin has the training size, or one of the smaller ones: a larger size would tell no more,
-    and take longer.
+    A larger size would tell no more, and take longer. None where the reference takes none of them.
     """
-    taken = [one for one in found if one.is_answered]
-    batch = min((one.case.batch for one in taken), default=0)
-    taken = [one for one in taken if one.case.batch == batch]
+    taken = [place for place, one in enumerate(found) if one.is_answered]
+    batch = min((found[place].case.batch for place in taken), default=0)
+    taken = [place for place in taken if found[place].case.batch == batch]
     if not taken:
+        return None
+    trained = [place for place in taken if found[place].case.size == training]
+    return trained[0] if trained else taken[len(taken) // 3]
+
+
+def _amplify(
+    asked: Expectations, found: list[CaseExpectation], twin: int, *, note: Callable[[str], None]
+) -> None:
+    """Add a case of brighter images behind its twin, where the reference takes them."""
+    if not found[twin].is_answered:
         return
-    trained = [one for one in taken if one.case.size == training]
-    twin = trained[0] if trained else taken[len(taken) // 3]
-    amplified = asked.ask_amplified(twin.case)
+    amplified = asked.ask_amplified(found[twin].case)
     if isinstance(amplified, CaseExpectation):
-        found.insert(found.index(twin) + 1, amplified)
+        found.insert(twin + 1, amplified)
     else:
         note(f"no case has brighter images: {amplified}")
 
@@ -272,6 +282,7 @@ def _steps(
     progress: Callable[[Progress], None] | None,
     cases: Sequence[Case],
     declared: SizeRange | None,
+    training: Size | None,
     runtimes: Sequence[Runtime],
     cost: Callable[[Size], int],
     *,
@@ -280,8 +291,9 @@ def _steps(
     """Plan all runs: each runtime loads, runs every case twice, and once on amplified images."""
     asked = [case for case in cases if declared is None or case.size in declared]
     runs: dict[str, Sequence[Case]] = {REFERENCE: asked}
+    runs |= {FLOAT64: [case for case in asked if case.size == training][:1] or asked[:1]}
     runs |= {runtime.name: (*cases, *cases) for runtime in runtimes}
-    total = len(cases) + len(runtimes) * (2 * len(cases) + 1 + is_amplified)
+    total = len(cases) + bool(asked) + len(runtimes) * (2 * len(cases) + 1 + is_amplified)
     return Steps(progress, total=total, runs=runs, cost=cost)
 
 

@@ -16,7 +16,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from anysize.errors import NoAnswerError
+from anysize.errors import NoAnswerError, WorkerCrashedError, WorkerTimeoutError
 from anysize.validators.inputs import AMPLIFICATION, Case
 from anysize.validators.judging import (
     PROFILES,
@@ -26,10 +26,9 @@ from anysize.validators.judging import (
     Verdict,
 )
 from anysize.validators.report import Cell, RuntimeRecord
-from anysize.validators.run.expectation import CaseExpectation, Expectations
+from anysize.validators.run.expectation import CaseExpectation, Expectations, failed
 from anysize.validators.run.open_session import Opened, failure
 from anysize.validators.run.spool import Spool
-from anysize.validators.run.spread import judge_by_spread
 from anysize.validators.runtimes import FileSession, Session, TimedSession, as_numbers
 from anysize.words import cleaned, one_line
 
@@ -181,14 +180,17 @@ class _Sweep:
             return _judge_rejected(attempt, expectation)
         if attempt.outputs is None:
             return Judgement(attempt.failure, attempt.words)
-        return judge_by_spread(
-            attempt.outputs,
-            replace(expectation.read(self.spool), saturated=self.saturated),
-            partial(self.asked.spreads, expectation.case),
-            profile=PROFILES[self.record.profile],
-            tolerances=self.tolerances,
-            declared=self.declared,
-        )
+        try:
+            return self.asked.judge(
+                expectation,
+                attempt.outputs,
+                profile=PROFILES[self.record.profile],
+                tolerances=self.tolerances,
+                declared=self.declared,
+                saturated=self.saturated,
+            )
+        except (WorkerCrashedError, WorkerTimeoutError) as exc:  # the reference, asked once more
+            return failed(exc)
 
 
 def as_cell(runtime: str, case: Case, judgement: Judgement, *, run_s: float | None = None) -> Cell:

@@ -41,7 +41,7 @@ def _variations(
     """
     if isinstance(other, Rejected) or len(other) != len(answer):
         return tuple(np.inf for _ in answer)  # what it answers depends on more than the size
-    fills = [None] * len(answer) if precise is None else map(fill_values, answer, precise)
+    fills = map(fill_values, answer, precise or [None] * len(answer))
     return tuple(
         whole if whole is not None and _is_whole(one) else variation(one, another, mask)
         for one, another, mask in zip(answer, other, fills, strict=True)
