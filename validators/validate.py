@@ -16,6 +16,7 @@ from anysize.sizes import Size, SizeRange
 from anysize.validators.inputs import (
     Case,
     GraphInputs,
+    cost_of,
     declared_outputs,
     float_outputs,
     given_case,
@@ -99,7 +100,7 @@ def validate_model(
     signature = graph_inputs(file.model, spec.seed)
     threads = spec.threads or usable_cpus()
     training = trained_size(file.model) or own_training_size(reference)
-    cost = file.cost(training)
+    cost = cost_of(file.model, training)
     given: Mapping[str, NDArray[np.generic]] | None = None
     if spec.inputs is not None:
         case, given = given_case(spec.inputs, signature)
@@ -146,6 +147,7 @@ def validate_model(
                 steps("reference in float64", FLOAT64, found[twin].case)
                 found[twin] = asked.measure(found[twin])
                 if is_amplified:
+                    steps("reference on brighter images", FLOAT64, found[twin].case)
                     _amplify(asked, found, twin, note=notes.append)
             expectations = asked.settled(found)
         original.close()  # a cell that would fail asks it once more
@@ -291,9 +293,10 @@ def _steps(
     """Plan all runs: each runtime loads, runs every case twice, and once on amplified images."""
     asked = [case for case in cases if declared is None or case.size in declared]
     runs: dict[str, Sequence[Case]] = {REFERENCE: asked}
-    runs |= {FLOAT64: [case for case in asked if case.size == training][:1] or asked[:1]}
+    usual = [case for case in asked if case.size == training][:1] or asked[:1]
+    runs |= {FLOAT64: usual * (1 + is_amplified)}
     runs |= {runtime.name: (*cases, *cases) for runtime in runtimes}
-    total = len(cases) + bool(asked) + len(runtimes) * (2 * len(cases) + 1 + is_amplified)
+    total = len(cases) + len(runs[FLOAT64]) + len(runtimes) * (2 * len(cases) + 1 + is_amplified)
     return Steps(progress, total=total, runs=runs, cost=cost)
 
 

@@ -12,6 +12,7 @@ from anysize.lazy import lazy_names
 if TYPE_CHECKING:
     from anysize.validators.inputs.auto import auto_sizes
     from anysize.validators.inputs.cases import MAX_BATCH, Case, plan_cases
+    from anysize.validators.inputs.cost import cost_of
     from anysize.validators.inputs.images import AMPLIFICATION, make_images
     from anysize.validators.inputs.quick import quick_cases
     from anysize.validators.inputs.saturation import saturated_outputs
@@ -30,6 +31,7 @@ __all__ = [
     "Case",
     "GraphInputs",
     "auto_sizes",
+    "cost_of",
     "declared_outputs",
     "float_outputs",
     "given_case",
@@ -46,6 +48,7 @@ __getattr__ = lazy_names(
     {
         "auto": ("auto_sizes",),
         "cases": ("Case", "MAX_BATCH", "plan_cases"),
+        "cost": ("cost_of",),
         "images": ("AMPLIFICATION", "make_images"),
         "quick": ("quick_cases",),
         "saturation": ("saturated_outputs",),

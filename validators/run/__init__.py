@@ -8,6 +8,7 @@ from anysize.validators.run.host import machine, package_versions, usable_cpus
 from anysize.validators.run.open_session import open_session
 from anysize.validators.run.plan import chosen_cases
 from anysize.validators.run.spool import FLOAT64, Spool
+from anysize.validators.run.spread import judge_by_spread
 from anysize.validators.run.steps import REFERENCE, Progress, Steps
 from anysize.validators.run.sweeps import as_cell, run_sweeps
 
@@ -22,6 +23,7 @@ __all__ = [
     "Steps",
     "as_cell",
     "chosen_cases",
+    "judge_by_spread",
     "machine",
     "open_session",
     "package_versions",

@@ -88,6 +88,7 @@ class Expectations:
             wherever its word may change a verdict.
         arbitrates_all: Run it in float64 at every case.
         several: Sizes at which several images will be asked about.
+        is_repeatable: It is known to answer alike each time.
         trusts_whole_numbers: Outputs of whole numbers count as varying until `settled` says how
             they do over all cases.
         rounded: The original with float16 weights, for a file in half precision.
@@ -101,13 +102,13 @@ class Expectations:
     has_arbiter: bool = True
     arbitrates_all: bool = True
     several: Collection[Size] = ()
+    is_repeatable: bool = False
     trusts_whole_numbers: bool = False
     rounded: Reference | None = None
     given: Mapping[str, Array] | None = None
     _varies: dict[Size, tuple[float, ...]] = field(default_factory=dict, init=False)
     _whole: WholeNumbers = field(default_factory=WholeNumbers, init=False)
     _draws: dict[Case, Draws] = field(default_factory=dict, init=False)
-    _is_repeatable: bool = field(default=False, init=False)
     _own_error: float = field(default=0.0, init=False)
 
     def ask(self, case: Case) -> CaseExpectation:
@@ -128,9 +129,9 @@ class Expectations:
         answer = self.reference.run(inputs, "float32")
         if isinstance(answer, Rejected):
             return CaseExpectation(case, answer.reason)
-        if not self._is_repeatable:
+        if not self.is_repeatable:
             refuse_random(self.reference, inputs, answer)
-            self._is_repeatable = True
+            self.is_repeatable = True
         is_precise = self.has_arbiter and (self.arbitrates_all or not is_plain(answer))
         precise = arbitrate(self.reference, inputs, answer) if is_precise else None
         coarse = self.rounded.run(inputs, "float32") if self.rounded is not None else None
@@ -151,6 +152,7 @@ class Expectations:
                 batch=case.batch,
                 seed=self.signature.vacuity_seed,
                 whole=np.inf if self.trusts_whole_numbers else None,
+                single=self.spool.read(replace(case, batch=1), FLOAT32),
             )
 
     def arbitrate(self, case: Case) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anysize.errors import ModelFileError, UnsupportedModelError
+from anysize.errors import ModelFileError
 from anysize.files import file_sha256
-from anysize.sizes import Size, SizeRange
+from anysize.sizes import SizeRange
 from anysize.validators.report import ModelRecord
 
 if TYPE_CHECKING:
@@ -67,26 +66,6 @@ class FileUnderTest:
             if tensor.name in read and tensor.data_type in counts:
                 counts[tensor.data_type] += math.prod(tensor.dims)
         return counts[_FLOAT16] > counts[_FLOAT]
-
-    def cost(self, training: Size | None) -> Callable[[Size], int]:
-        """Return what counts the multiply-adds for one image of a size.
-
-        One that the graph does not take counts as one of the training size, by its area.
-        """
-        from anysize.surgery import multiply_adds
-        from anysize.surgery.graph import Graph
-
-        graph = Graph(self.model)
-
-        def at(size: Size) -> int:
-            try:
-                return sum(multiply_adds(graph, size).values())
-            except UnsupportedModelError:
-                if training is None or training == size:
-                    return 0
-                return at(training) * size.area // training.area
-
-        return at
 
     def require_unchanged(self) -> None:
         """Refuse a verdict on a file that is not the one that was read.

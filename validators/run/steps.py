@@ -15,7 +15,7 @@ __all__ = ["REFERENCE", "Progress", "Steps"]
 # The phase of the reference; others have the names of runtimes.
 REFERENCE = "reference"
 # Runs that an answer of the reference takes, beside a runtime's one: by phase.
-_RUNS = {REFERENCE: 2.0, FLOAT64: 12.0}
+_RUNS = {REFERENCE: 2.0, FLOAT64: 6.0}
 # What a run costs beside its layers, in multiply-adds: a few milliseconds.
 _FIXED = 1e8
 
