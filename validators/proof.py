@@ -112,9 +112,10 @@ class RewriteProof:
         if not self.ok:
             return f"{worst.size} batch {worst.batch}: {worst.message or worst.verdict}"
         assert worst.worst is not None
-        deviation = worst.worst.deviation
+        deviation, sizes = worst.worst.deviation, {cell.size for cell in self.cells}
+        where = f"at {len(sizes)} sizes" if len(sizes) > 1 else f"at {worst.size}"
         return (
-            f"{self.answers} answers equal; largest error {deviation.error:.2e}, "
+            f"{self.answers} answers equal {where}; largest error {deviation.error:.2e}, "
             f"budget {deviation.budget:.2e}"
         )
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from anysize.validators.inputs.cases import MAX_BATCH, Case, plan_cases
     from anysize.validators.inputs.cost import cost_of
     from anysize.validators.inputs.images import AMPLIFICATION, make_images
-    from anysize.validators.inputs.quick import quick_cases
+    from anysize.validators.inputs.quick import RewritePlan, quick_cases, rewrite_plan
     from anysize.validators.inputs.saturation import saturated_outputs
     from anysize.validators.inputs.signature import (
         GraphInputs,
@@ -30,6 +30,7 @@ __all__ = [
     "MAX_BATCH",
     "Case",
     "GraphInputs",
+    "RewritePlan",
     "auto_sizes",
     "cost_of",
     "declared_outputs",
@@ -40,6 +41,7 @@ __all__ = [
     "make_inputs",
     "plan_cases",
     "quick_cases",
+    "rewrite_plan",
     "saturated_outputs",
 ]
 
@@ -50,7 +52,7 @@ __getattr__ = lazy_names(
         "cases": ("Case", "MAX_BATCH", "plan_cases"),
         "cost": ("cost_of",),
         "images": ("AMPLIFICATION", "make_images"),
-        "quick": ("quick_cases",),
+        "quick": ("RewritePlan", "quick_cases", "rewrite_plan"),
         "saturation": ("saturated_outputs",),
         "signature": (
             "GraphInputs",

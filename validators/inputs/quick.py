@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from anysize.sizes import Size, SizeRange
 from anysize.validators.inputs.auto import DEFAULT_STRIDE, auto_sizes
 from anysize.validators.inputs.cases import Case, plan_cases
 
-__all__ = ["quick_cases"]
+__all__ = ["RewritePlan", "quick_cases", "rewrite_plan"]
 
 # What all images together may cost: about a second on two cores, for each is run about six times.
 _AFFORDABLE = 8 << 30
@@ -96,3 +97,57 @@ def _smaller(training: Size, allowed: SizeRange, stride: tuple[int, int], images
         for side, cells in zip((training.height, training.width), stride, strict=True)
     )
     return allowed.near(height, width) or training
+
+
+@dataclass(frozen=True, slots=True)
+class RewritePlan:
+    """Where a rewrite is compared with its original.
+
+    Attributes:
+        sizes: Beside the training size.
+        trained_batch: Images at a time at the training size.
+        batch: Images at a time at the others; the first of them gets two in any case.
+    """
+
+    sizes: tuple[Size, ...]
+    trained_batch: int = 2
+    batch: int = 1
+
+
+def rewrite_plan(
+    training: Size,
+    allowed: SizeRange,
+    *,
+    cost: int,
+    stride: tuple[int, int] | None,
+    is_below: bool,
+    is_full: bool,
+) -> RewritePlan:
+    """Choose where a rewrite is compared with its original, by what that costs.
+
+    Two larger sizes, neither square: one is wider, one higher and off the stride grid. Those of a
+    heavy network are as close to the training size as a second window allows, and at the training
+    size it gets one image.
+
+    Args:
+        training: The training size.
+        allowed: What the new graph takes.
+        cost: Multiply-adds for one image of the training size.
+        stride: Pixels between neighbouring cells of the map, (height, width).
+        is_below: The original can be asked about smaller images, too.
+        is_full: All sizes of `auto` instead.
+    """
+    down, across = stride or DEFAULT_STRIDE
+    height, width = training.height, training.width
+    is_heavy = _TRAINED_IMAGES * cost > _AFFORDABLE
+    if is_full:
+        every = auto_sizes(training, legal=allowed, stride=stride)
+        return RewritePlan(tuple(size for size in every if size in allowed), batch=2)
+    wanted = [(height + down, width + 2 * across), (height + 2 * down + 1, width + across + 1)]
+    if is_heavy:
+        wanted = [(height, width + across), (height + down + 1, width + across)]
+    if is_below:
+        low = allowed.minimum
+        wanted.append(((low.height + height) // 2, (2 * low.width + width) // 3))
+    near = (allowed.near(*sides) for sides in wanted)
+    return RewritePlan(tuple(size for size in near if size is not None), 1 if is_heavy else 2)
