@@ -21,6 +21,7 @@ from anysize.validators.inputs import (
     float_outputs,
     given_case,
     graph_inputs,
+    is_heavy,
     plan_cases,
     saturated_outputs,
 )
@@ -144,10 +145,12 @@ def validate_model(
             found = _ask(asked, cases, file.declared, spec, note=notes.append, step=steps)
             twin = _usual(found, training)
             if twin is not None:
-                steps("reference in float64", FLOAT64, found[twin].case)
+                steps(f"reference at {found[twin].case} in float64", FLOAT64, found[twin].case)
                 found[twin] = asked.measure(found[twin])
                 if is_amplified:
-                    steps("reference on brighter images", FLOAT64, found[twin].case)
+                    if spec.sizes == "quick":
+                        twin = _cheaper(found, twin, cost)
+                    steps(f"reference at {found[twin].case} bright", FLOAT64, found[twin].case)
                     _amplify(asked, found, twin, note=notes.append)
             expectations = asked.settled(found)
         original.close()  # a cell that would fail asks it once more
@@ -252,6 +255,18 @@ def _usual(found: Sequence[CaseExpectation], training: Size | None) -> int | Non
         return None
     trained = [place for place in taken if found[place].case.size == training]
     return trained[0] if trained else taken[len(taken) // 3]
+
+
+def _cheaper(found: Sequence[CaseExpectation], usual: int, cost: Callable[[Size], int]) -> int:
+    """Choose the largest case that costs a heavy network a quarter of its usual one, if any."""
+
+    def price(place: int) -> int:
+        return found[place].case.batch * cost(found[place].case.size)
+
+    if not is_heavy(price(usual)):
+        return usual
+    taken = (place for place, one in enumerate(found) if one.is_answered)
+    return max((p for p in taken if 4 * price(p) <= price(usual)), key=price, default=usual)
 
 
 def _amplify(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from anysize.validators.inputs.cases import MAX_BATCH, Case, plan_cases
     from anysize.validators.inputs.cost import cost_of
     from anysize.validators.inputs.images import AMPLIFICATION, make_images
-    from anysize.validators.inputs.quick import RewritePlan, quick_cases, rewrite_plan
+    from anysize.validators.inputs.quick import RewritePlan, is_heavy, quick_cases, rewrite_plan
     from anysize.validators.inputs.saturation import saturated_outputs
     from anysize.validators.inputs.signature import (
         GraphInputs,
@@ -37,6 +37,7 @@ __all__ = [
     "float_outputs",
     "given_case",
     "graph_inputs",
+    "is_heavy",
     "make_images",
     "make_inputs",
     "plan_cases",
@@ -52,7 +53,7 @@ __getattr__ = lazy_names(
         "cases": ("Case", "MAX_BATCH", "plan_cases"),
         "cost": ("cost_of",),
         "images": ("AMPLIFICATION", "make_images"),
-        "quick": ("RewritePlan", "quick_cases", "rewrite_plan"),
+        "quick": ("RewritePlan", "is_heavy", "quick_cases", "rewrite_plan"),
         "saturation": ("saturated_outputs",),
         "signature": (
             "GraphInputs",

@@ -10,7 +10,7 @@ from anysize.sizes import Size, SizeRange
 from anysize.validators.inputs.auto import DEFAULT_STRIDE, auto_sizes
 from anysize.validators.inputs.cases import Case, plan_cases
 
-__all__ = ["RewritePlan", "quick_cases", "rewrite_plan"]
+__all__ = ["RewritePlan", "is_heavy", "quick_cases", "rewrite_plan"]
 
 # What all images together may cost: about a second on two cores, for each is run about six times.
 _AFFORDABLE = 8 << 30
@@ -89,6 +89,11 @@ def quick_cases(
     return tuple(sorted(chosen, key=lambda case: (case.size.area, case.size.height, case.batch)))
 
 
+def is_heavy(cost: int) -> bool:
+    """Whether a few images at this many multiply-adds are more than is affordable."""
+    return _TRAINED_IMAGES * cost > _AFFORDABLE
+
+
 def _smaller(training: Size, allowed: SizeRange, stride: tuple[int, int], images: float) -> Size:
     """Return a size that is worth a small part of so many images of the training size."""
     scale = math.sqrt(images / _SMALL_IMAGES)
@@ -139,15 +144,14 @@ def rewrite_plan(
     """
     down, across = stride or DEFAULT_STRIDE
     height, width = training.height, training.width
-    is_heavy = _TRAINED_IMAGES * cost > _AFFORDABLE
     if is_full:
         every = auto_sizes(training, legal=allowed, stride=stride)
         return RewritePlan(tuple(size for size in every if size in allowed), batch=2)
     wanted = [(height + down, width + 2 * across), (height + 2 * down + 1, width + across + 1)]
-    if is_heavy:
+    if is_heavy(cost):
         wanted = [(height, width + across), (height + down + 1, width + across)]
     if is_below:
         low = allowed.minimum
         wanted.append(((low.height + height) // 2, (2 * low.width + width) // 3))
     near = (allowed.near(*sides) for sides in wanted)
-    return RewritePlan(tuple(size for size in near if size is not None), 1 if is_heavy else 2)
+    return RewritePlan(tuple(size for size in near if size is not None), 1 if is_heavy(cost) else 2)

@@ -272,6 +272,7 @@ class Expectations:
             return "the reference overflows on them"
         precise = None
         if self.has_arbiter:
+            self.arbitrate(twin)
             precise = arbitrate(self.reference, inputs, answer)
             if is_less_sure(answer, precise, usual, self.spool.read(twin, FLOAT64)):
                 return "the reference itself is less sure of its numbers there"

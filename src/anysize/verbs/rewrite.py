@@ -296,11 +296,13 @@ def _prove(
     from anysize.validators import prove_rewrite
     from anysize.validators.inputs import rewrite_plan
     from anysize.validators.references.graph import GraphPair, reads_scores
+    from anysize.validators.run import usable_cpus
 
     assert done.size is not None  # both are known wherever a rewrite was applied
     assert done.sizes is not None
-    old = GraphPair.of_file(original, model=graph)
-    new = GraphPair.of_file(rewritten, name="rewritten")
+    threads = usable_cpus()
+    old = GraphPair.of_file(original, model=graph, threads=threads)
+    new = GraphPair.of_file(rewritten, name="rewritten", threads=threads)
     plan = rewrite_plan(
         done.size,
         done.sizes,
