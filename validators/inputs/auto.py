@@ -6,10 +6,9 @@ from collections.abc import Iterable
 
 from anysize.sizes import MAX_SIDE, Size, SizeRange, Steps
 
-__all__ = ["DEFAULT_STRIDE", "auto_sizes"]
+__all__ = ["auto_sizes"]
 
-# Pixels between cells of the map, where a file does not tell.
-DEFAULT_STRIDE = (32, 32)
+_DEFAULT_STRIDE = (32, 32)
 
 
 def auto_sizes(
@@ -47,7 +46,7 @@ def auto_sizes(
         if legal is None or legal.maximum is None:
             folded.add((height, 2 * width))
     else:
-        down, across = stride or DEFAULT_STRIDE
+        down, across = stride or _DEFAULT_STRIDE
         sides.update(
             (
                 (height, width + max(width // 2, 1)),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from anysize.sizes import Size, SizeRange
-from anysize.validators.inputs.auto import DEFAULT_STRIDE, auto_sizes
+from anysize.validators.inputs.auto import auto_sizes
 from anysize.validators.inputs.cases import Case, plan_cases
 
 __all__ = ["RewritePlan", "is_heavy", "quick_cases", "rewrite_plan"]
@@ -20,6 +20,7 @@ _TRAINED_IMAGES = 4
 _SMALL_IMAGES = 48
 # A map has this many cells along a side at least.
 _CELLS = 2
+_MAP_CELLS = 7
 
 
 def quick_cases(
@@ -59,7 +60,7 @@ def quick_cases(
     counts = sorted({case.batch for case in cases})
     few, many = counts[0], counts[-1]
     allowed = legal or SizeRange(Size(1, 1))
-    down, across = stride or DEFAULT_STRIDE
+    down, across = stride or _usual_stride(training)
     if is_interval:
         small = training
         top = allowed.larger(training)
@@ -73,7 +74,7 @@ def quick_cases(
         outside.discard(Size(2 * training.height, 2 * training.width))
     chosen = {
         Case(size, few)
-        for size in (training, allowed.near(*high) or allowed.maximum, *outside)
+        for size in (training, allowed.minimum, allowed.near(*high) or allowed.maximum, *outside)
         if size
     }
     chosen |= {Case(size, many) for size in (allowed.near(*wide),) if size}
@@ -87,6 +88,11 @@ def quick_cases(
             break
         chosen.add(case)
     return tuple(sorted(chosen, key=lambda case: (case.size.area, case.size.height, case.batch)))
+
+
+def _usual_stride(training: Size) -> tuple[int, int]:
+    """Most classifiers' maps have seven cells along a side."""
+    return max(training.height // _MAP_CELLS, 1), max(training.width // _MAP_CELLS, 1)
 
 
 def is_heavy(cost: int) -> bool:
@@ -142,7 +148,7 @@ def rewrite_plan(
         is_below: The original can be asked about smaller images, too.
         is_full: All sizes of `auto` instead.
     """
-    down, across = stride or DEFAULT_STRIDE
+    down, across = stride or _usual_stride(training)
     height, width = training.height, training.width
     if is_full:
         every = auto_sizes(training, legal=allowed, stride=stride)
