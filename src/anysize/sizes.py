@@ -235,8 +235,8 @@ def to_sizes(
         UsageError: One is none of these.
     """
     if isinstance(sizes, str):
-        word = sizes.strip()
-        return word if word == "auto" or word == "quick" else parse_sizes(sizes)
+        chosen: dict[str, Literal["auto", "quick"]] = {"auto": "auto", "quick": "quick"}
+        return chosen.get(sizes.strip()) or parse_sizes(sizes)
     if isinstance(sizes, Size):
         return (sizes,)
     found: list[Size] = []

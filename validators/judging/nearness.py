@@ -4,8 +4,8 @@ With s = max |y64|, e_ref = max |y32 − y64| / s and d = max |y − y32| / s, a
 max |y − y64| / s ≤ d + e_ref is at most factor · max(e_ref, floor). With d ≤ (factor − 2) · floor
 that holds whatever e_ref is, and leaves more than the difference between s and max |y32|. So the
 arbiter, which takes longer than all else, is asked about one case, and about those that are
-further away. What it also tells is whether e_ref leaves anything to be compared: elsewhere it
-counts as up to 64 times what it is there.
+further away. What it also tells is whether e_ref leaves anything to be compared: elsewhere it may
+be 64 times max(e_ref, floor) of that case.
 """
 
 from __future__ import annotations
@@ -73,5 +73,6 @@ def judge_near(
         for name, one in zip(got, expected.float32, strict=True)
         if name in expected.saturated
     ]
-    most = profile.budget(MOST_SPREAD * own_error, part_of_one=min(saturated, default=0.0))
+    elsewhere = MOST_SPREAD * max(own_error, profile.floor)
+    most = profile.budget(elsewhere, part_of_one=min(saturated, default=0.0))
     return judgement if min(expected.variations, default=0.0) > VACUITY_RATIO * most else None
