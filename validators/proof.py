@@ -27,7 +27,6 @@ from anysize.sizes import Size
 from anysize.validators.inputs import (
     Case,
     GraphInputs,
-    cost_of,
     declared_outputs,
     graph_inputs,
     saturated_outputs,
@@ -44,12 +43,14 @@ from anysize.validators.references import Reference, Rejected
 from anysize.validators.report import Cell
 from anysize.validators.run import (
     FLOAT64,
-    REFERENCE,
+    IN_FLOAT32,
+    IN_FLOAT64,
     CaseExpectation,
     Expectations,
     Progress,
     Spool,
     Steps,
+    Work,
     as_cell,
     judge_by_spread,
 )
@@ -65,8 +66,8 @@ __all__ = ["RewriteProof", "prove_rewrite"]
 Array = NDArray[np.generic]
 
 _RUNTIME = "ort-cpu"
-# The phase of the graph that is proved.
-_REWRITTEN = "rewritten"
+# All is one phase: each part of it loads the weights once more, and runs a few times.
+_PROOF = "proof"
 # How a rewrite names the axes of a map.
 _MAP_SIDES = ("map_height", "map_width")
 # Images at a time where a label is all that an image gets.
@@ -194,7 +195,17 @@ def prove_rewrite(
         cases.insert(0, Case(training, trained_batch))
     signature = graph_inputs(old.graph, seed)
     has_whole, has_arbiter = training is not None and not is_kept, arbiter == "float64"
-    step = _steps(progress, new.graph, training, cases, has_whole=has_whole)
+    work, first = Work.of(new.model, training), cases[0]
+    amount = (3 + has_whole) * work.loading + sum(map(work.run, cases))
+    amount += sum(work.run(case, IN_FLOAT32) for case in (*cases[:has_whole], *cases))
+    amount += work.run(first, IN_FLOAT64)
+    total = 2 * len(cases) + 1 + has_whole
+    step = Steps(progress, total=total, work={_PROOF: amount})
+
+    def tell(text: str, case: Case, runs: float = 1.0) -> None:
+        loading = work.loading if case == first else 0.0
+        step(f"{text} at {case}", _PROOF, work.run(case, runs) + loading)
+
     with contextlib.ExitStack() as stack:
         spool, whole_spool = stack.enter_context(Spool()), stack.enter_context(Spool())
         whole = OnnxReference(old)
@@ -204,7 +215,7 @@ def prove_rewrite(
         at_training = None
         asked_whole = _asked(whole, whole_spool, signature, has_arbiter=False)
         if has_whole:
-            step(f"original at {cases[0]}", REFERENCE, cases[0])
+            tell("original", first, IN_FLOAT32)
             at_training = asked_whole.ask(cases[0])
             whole.close()
         asked = _asked(
@@ -212,18 +223,18 @@ def prove_rewrite(
         )
         expectations = []
         for case in cases:
-            step(f"the original's layers at {case}", REFERENCE, case)
+            tell("the original's layers", case, IN_FLOAT32)
             expectations.append(asked.ask(case))
         parts.close()
         stack.callback(new.close)
         got = {}
         for case in cases:
-            step(f"rewritten at {case}", _REWRITTEN, case)
+            tell("rewritten", case)
             got[case] = new.run(tuple(spool.inputs(case).values()), "float32")
         new.close()
         answered = next((n for n, one in enumerate(expectations) if one.is_answered), None)
         if answered is not None:
-            step(f"original in float64 at {cases[answered]}", FLOAT64, cases[answered])
+            tell("original in float64", cases[answered], IN_FLOAT64)
             expectations[answered] = asked.measure(expectations[answered])
         cells = []
         if at_training is not None:
@@ -241,20 +252,6 @@ def prove_rewrite(
             cells.append(_cell(one, got[one.case], new.graph, judge))
             answers += _answers(one.read(spool), new.model) if cells[-1].outputs else 0
     return RewriteProof(tuple(cells), answers, is_at_training_only=is_kept)
-
-
-def _steps(
-    progress: Callable[[Progress], None] | None,
-    rewritten: Graph,
-    training: Size | None,
-    cases: Sequence[Case],
-    *,
-    has_whole: bool,
-) -> Steps:
-    asked = [*cases[:has_whole], *cases]
-    runs = {REFERENCE: asked, _REWRITTEN: cases, FLOAT64: cases[:1]}
-    total = sum(map(len, runs.values()))
-    return Steps(progress, total=total, runs=runs, cost=cost_of(rewritten, training))
 
 
 def _parts(

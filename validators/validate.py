@@ -16,7 +16,6 @@ from anysize.sizes import Size, SizeRange
 from anysize.validators.inputs import (
     Case,
     GraphInputs,
-    cost_of,
     declared_outputs,
     float_outputs,
     given_case,
@@ -35,13 +34,15 @@ from anysize.validators.references import (
 from anysize.validators.report import ReferenceRecord, Report
 from anysize.validators.run import (
     FLOAT64,
-    REFERENCE,
+    IN_FLOAT32,
+    IN_FLOAT64,
     CaseExpectation,
     Expectations,
     FileUnderTest,
     Progress,
     Spool,
     Steps,
+    Work,
     chosen_cases,
     machine,
     open_session,
@@ -57,6 +58,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["Progress", "validate_model"]
+
+# Phases; others have the names of runtimes.
+_REFERENCE, _LOADING = "reference", "loading"
 
 
 def validate_model(
@@ -101,7 +105,7 @@ def validate_model(
     signature = graph_inputs(file.model, spec.seed)
     threads = spec.threads or usable_cpus()
     training = trained_size(file.model) or own_training_size(reference)
-    cost = cost_of(file.model, training)
+    work = Work.of(file.model, training)
     given: Mapping[str, NDArray[np.generic]] | None = None
     if spec.inputs is not None:
         case, given = given_case(spec.inputs, signature)
@@ -109,14 +113,16 @@ def validate_model(
     else:
         signature.require_made()
         cases = (
-            chosen_cases(file, training, spec.batches, cost=cost, is_quick=spec.sizes == "quick")
+            chosen_cases(
+                file, training, spec.batches, cost=work.cost, is_quick=spec.sizes == "quick"
+            )
             if isinstance(spec.sizes, str)
             else plan_cases(spec.sizes, spec.batches)
         )
     is_half = _is_half(file, signature, is_asked_for=spec.half)
     is_amplified = spec.amplified and given is None and not is_half
     steps = _steps(
-        progress, cases, file.declared, training, runtimes, cost, is_amplified=is_amplified
+        progress, cases, file.declared, training, runtimes, work, is_amplified=is_amplified
     )
     notes = []
     if file.has_float16 and not is_half:
@@ -142,21 +148,31 @@ def validate_model(
                 rounded=rounded,
                 given=given,
             )
-            found = _ask(asked, cases, file.declared, spec, note=notes.append, step=steps)
+            found = _ask(
+                asked, cases, file.declared, spec, note=notes.append, step=steps, work=work
+            )
             twin = _usual(found, training)
             if twin is not None:
-                steps(f"reference at {found[twin].case} in float64", FLOAT64, found[twin].case)
+                steps(
+                    f"reference at {found[twin].case} in float64",
+                    FLOAT64,
+                    work.run(found[twin].case, IN_FLOAT64),
+                )
                 found[twin] = asked.measure(found[twin])
                 if is_amplified:
                     if spec.sizes == "quick":
-                        twin = _cheaper(found, twin, cost)
-                    steps(f"reference at {found[twin].case} bright", FLOAT64, found[twin].case)
+                        twin = _cheaper(found, twin, work.cost)
+                    steps(
+                        f"reference at {found[twin].case} bright",
+                        FLOAT64,
+                        work.run(found[twin].case, IN_FLOAT64),
+                    )
                     _amplify(asked, found, twin, note=notes.append)
             expectations = asked.settled(found)
         original.close()  # a cell that would fail asks it once more
         results = []
         for runtime in runtimes:
-            steps(f"{runtime.name}: loading")
+            steps(f"{runtime.name}: loading", _LOADING, work.loading)
             profile = "float16" if is_half else ""
             opened = open_session(runtime, file.path, threads=threads, profile=profile)
             results.append(
@@ -168,6 +184,7 @@ def validate_model(
                     declared=declared_outputs(file.model),
                     saturated=saturated_outputs(file.model),
                     step=steps,
+                    work=work,
                 )
             )
         file.require_unchanged()
@@ -216,7 +233,8 @@ def _ask(
     spec: ValidationSpec,
     *,
     note: Callable[[str], None],
-    step: Callable[[str, str, Case], None],
+    step: Steps,
+    work: Work,
 ) -> list[CaseExpectation]:
     """Ask about every case; a size outside what the file declares counts as rejected.
 
@@ -226,7 +244,7 @@ def _ask(
     found = []
     taken: dict[Size, None] = {}
     for case in cases:
-        step(f"reference at {case}", REFERENCE, case)
+        step(f"reference at {case}", _REFERENCE, work.run(case, IN_FLOAT32))
         if declared is None or case.size in declared:
             # Another file rejects no more than its layers do: the size is at fault, not its kind.
             promised = declared is not None and case.batch == 1 and asked.reference.kind == "onnx"
@@ -301,18 +319,23 @@ def _steps(
     declared: SizeRange | None,
     training: Size | None,
     runtimes: Sequence[Runtime],
-    cost: Callable[[Size], int],
+    work: Work,
     *,
     is_amplified: bool,
 ) -> Steps:
     """Plan all runs: each runtime loads, runs every case twice, and once on amplified images."""
     asked = [case for case in cases if declared is None or case.size in declared]
-    runs: dict[str, Sequence[Case]] = {REFERENCE: asked}
     usual = [case for case in asked if case.size == training][:1] or asked[:1]
-    runs |= {FLOAT64: usual * (1 + is_amplified)}
-    runs |= {runtime.name: (*cases, *cases) for runtime in runtimes}
-    total = len(cases) + len(runs[FLOAT64]) + len(runtimes) * (2 * len(cases) + 1 + is_amplified)
-    return Steps(progress, total=total, runs=runs, cost=cost)
+    usual *= 1 + is_amplified
+    up_and_down = 2 * sum(work.run(case) for case in cases)
+    amounts = {
+        _REFERENCE: sum(work.run(case, IN_FLOAT32) for case in asked),
+        FLOAT64: sum(work.run(case, IN_FLOAT64) for case in usual),
+        _LOADING: len(runtimes) * work.loading,
+        **{runtime.name: up_and_down for runtime in runtimes},
+    }
+    total = len(cases) + len(usual) + len(runtimes) * (2 * len(cases) + 1 + is_amplified)
+    return Steps(progress, total=total, work=amounts)
 
 
 def _rounded(

@@ -9,18 +9,20 @@ from anysize.validators.run.open_session import open_session
 from anysize.validators.run.plan import chosen_cases
 from anysize.validators.run.spool import FLOAT64, Spool
 from anysize.validators.run.spread import judge_by_spread
-from anysize.validators.run.steps import REFERENCE, Progress, Steps
+from anysize.validators.run.steps import IN_FLOAT32, IN_FLOAT64, Progress, Steps, Work
 from anysize.validators.run.sweeps import as_cell, run_sweeps
 
 __all__ = [
     "FLOAT64",
-    "REFERENCE",
+    "IN_FLOAT32",
+    "IN_FLOAT64",
     "CaseExpectation",
     "Expectations",
     "FileUnderTest",
     "Progress",
     "Spool",
     "Steps",
+    "Work",
     "as_cell",
     "chosen_cases",
     "judge_by_spread",

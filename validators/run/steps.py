@@ -2,25 +2,56 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 from anysize.sizes import Size
-from anysize.validators.inputs import Case
-from anysize.validators.run.spool import FLOAT64
+from anysize.validators.inputs import Case, cost_of
 
-__all__ = ["REFERENCE", "Progress", "Steps"]
+if TYPE_CHECKING:
+    import onnx
 
-# The phase of the reference; others have the names of runtimes.
-REFERENCE = "reference"
-# Runs that an answer of the reference takes, beside a runtime's one: by phase.
-_RUNS = {REFERENCE: 2.0, FLOAT64: 6.0}
-# What a run costs beside its layers, in multiply-adds: a few milliseconds.
-_FIXED = 1e8
+__all__ = ["IN_FLOAT32", "IN_FLOAT64", "Progress", "Steps", "Work"]
 
 # An estimate needs something measured: seconds, and a share of the work.
 _LEAST_S, _LEAST_SHARE = 1.0, 0.05
+# What a run costs beside its layers, in multiply-adds: a few milliseconds.
+_FIXED = 1e8
+# What loading costs: a process that starts, and for each weight that is read and laid out.
+_START, _WEIGHT = 5e10, 500.0
+# An answer of the reference, in runs: in float32 of two images, in float64 by slower kernels.
+IN_FLOAT32, IN_FLOAT64 = 2.0, 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the runs of a graph take, in multiply-adds of float32.
+
+    Attributes:
+        cost: Of one image of a size.
+        weights: How many the graph has.
+    """
+
+    cost: Callable[[Size], int]
+    weights: int
+
+    @classmethod
+    def of(cls, model: onnx.ModelProto, training: Size | None) -> Self:
+        """Count what a graph takes."""
+        weights = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
+        return cls(cost_of(model, training), weights)
+
+    @property
+    def loading(self) -> float:
+        """What it takes to start a process and to load the graph in it."""
+        return _START + _WEIGHT * self.weights
+
+    def run(self, case: Case, runs: float = 1.0) -> float:
+        """Return what a case takes that runs so often."""
+        return runs * (case.batch * self.cost(case.size) + _FIXED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +75,13 @@ class Progress:
 class Steps:
     """Counts runs, tells the caller, and estimates the rest by what the runs so far took.
 
-    Each phase, the reference or a runtime, has a speed of its own, in multiply-adds; one that has
-    not begun is taken to be as fast as what has been.
+    Each phase, such as the reference or a runtime, has a speed of its own; one that has not begun
+    is taken to be as fast as what has been.
 
     Args:
         progress: Told before each run.
         total: How many runs there will be.
-        runs: Phase → the cases that it runs, each as often as it does.
-        cost: Multiply-adds for one image of a size.
+        work: Phase → what all its runs take.
         clock: Tells seconds.
     """
 
@@ -60,38 +90,27 @@ class Steps:
         progress: Callable[[Progress], None] | None,
         *,
         total: int,
-        runs: Mapping[str, Sequence[Case]],
-        cost: Callable[[Size], int],
+        work: Mapping[str, float],
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._progress = progress
         self._total = total
-        self._cost = cost
         self._clock = clock
         self._count = 0
-        self._phases = {
-            phase: _Phase(sum(self._work(phase, case) for case in cases))
-            for phase, cases in runs.items()
-        }
+        self._phases = {phase: _Phase(amount) for phase, amount in work.items()}
         self._running: tuple[_Phase, float, float] | None = None
 
-    def __call__(self, text: str, phase: str = "", case: Case | None = None) -> None:
+    def __call__(self, text: str, phase: str = "", work: float = 0.0) -> None:
         """Say what runs now; what is of no phase tells nothing of the speed."""
         now = self._clock()
         if self._running is not None:
-            before, work, start = self._running
-            before.done += work
+            before, amount, start = self._running
+            before.done += amount
             before.seconds += now - start
-        is_measured = case is not None and phase in self._phases
-        self._running = (
-            (self._phases[phase], self._work(phase, case), now) if is_measured and case else None
-        )
+        self._running = (self._phases[phase], work, now) if phase in self._phases else None
         if self._progress is not None:
             self._progress(Progress(self._count, self._total, text, self._remaining_s()))
         self._count += 1
-
-    def _work(self, phase: str, case: Case) -> float:
-        return _RUNS.get(phase, 1.0) * (case.batch * self._cost(case.size) + _FIXED)
 
     def _remaining_s(self) -> float | None:
         phases = self._phases.values()

@@ -29,6 +29,7 @@ from anysize.validators.report import Cell, RuntimeRecord
 from anysize.validators.run.expectation import CaseExpectation, Expectations, failed
 from anysize.validators.run.open_session import Opened, failure
 from anysize.validators.run.spool import Spool
+from anysize.validators.run.steps import Work
 from anysize.validators.runtimes import FileSession, Session, TimedSession, as_numbers
 from anysize.words import cleaned, one_line
 
@@ -37,7 +38,7 @@ __all__ = ["RuntimeResult", "as_cell", "run_sweeps"]
 Array = NDArray[np.generic]
 
 _ANSWER = "answer"
-Step = Callable[[str, str, Case], None]
+Step = Callable[[str, str, float], None]
 
 _DEAD = (Verdict.CRASHED, Verdict.TIMEOUT)
 
@@ -70,6 +71,7 @@ def run_sweeps(
     declared: Mapping[str, DeclaredShape] = MappingProxyType({}),
     saturated: Collection[str] = (),
     step: Step,
+    work: Work,
 ) -> RuntimeResult:
     """Run and judge all cases, and close the session; whatever happens becomes a verdict.
 
@@ -80,7 +82,8 @@ def run_sweeps(
         tolerances: Replace the error budget.
         declared: The shapes of the outputs, as the file declares them.
         saturated: Outputs that saturate at 1.
-        step: Called before each run with what is being done, the runtime's name and the case.
+        step: Called before each run with what is being done, the runtime's name and the work.
+        work: What runs take.
     """
     record, session = opened.record, opened.session
     if session is None:
@@ -91,7 +94,7 @@ def run_sweeps(
         )
         return RuntimeResult(record, cells)
     try:
-        sweep = _Sweep(session, record, asked, tolerances, declared, saturated, step)
+        sweep = _Sweep(session, record, asked, tolerances, declared, saturated, step, work)
         up = [sweep.run(expectation, repeats=None) for expectation in expectations]
         down: list[Cell] = []
         amplified: Cell | None = None
@@ -120,6 +123,7 @@ class _Sweep:
     declared: Mapping[str, DeclaredShape]
     saturated: Collection[str]
     step: Step
+    work: Work
 
     @property
     def spool(self) -> Spool:
@@ -128,7 +132,7 @@ class _Sweep:
     def run(self, expectation: CaseExpectation, *, repeats: Cell | None) -> Cell:
         """Run one case; with `repeats`, the answer must be that cell's once more."""
         case = expectation.case
-        self.step(f"{self.record.name} at {case}", self.record.name, case)
+        self.step(f"{self.record.name} at {case}", self.record.name, self.work.run(case))
         if repeats is not None and repeats.verdict in _DEAD:
             return repeats  # once is enough to know, and a hang costs its whole limit again
         if expectation.failure is not None:

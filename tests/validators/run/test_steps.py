@@ -7,31 +7,28 @@ import pytest
 from anysize.sizes import Size
 from anysize.validators import validate_model
 from anysize.validators.inputs import Case
-from anysize.validators.run import REFERENCE
-from anysize.validators.run.steps import Steps
+from anysize.validators.run.steps import IN_FLOAT32, Steps, Work
 
 GIGA = 10**9
+REFERENCE = "reference"
 CASES = [Case(Size(side, side), batch) for side in (1, 2, 4, 8) for batch in (1, 2)]
-
-
-def cost(size):
-    return size.area * GIGA
 
 
 def told(durations):
     """Run all cases on a clock of our own; return what was told, and when."""
     now, seen = 0.0, []
+    work = Work(lambda size: size.area * GIGA, 0)
+    runs = {REFERENCE: IN_FLOAT32, "ort-cpu": 1.0}
     steps = Steps(
         lambda step: seen.append((now, step)),
         total=2 * len(CASES),
-        runs={REFERENCE: CASES, "ort-cpu": CASES},
-        cost=cost,
+        work={phase: sum(work.run(c, times) for c in CASES) for phase, times in runs.items()},
         clock=lambda: now,
     )
-    for phase in (REFERENCE, "ort-cpu"):
+    for phase, times in runs.items():
         for case in CASES:
-            steps(f"{phase} at {case}", phase, case)
-            now += durations[phase] * case.batch * cost(case.size) / GIGA
+            steps(f"{phase} at {case}", phase, work.run(case, times))
+            now += durations[phase] * case.batch * case.size.area
     return seen, now
 
 
