@@ -1,4 +1,4 @@
-"""The proof behind `anysize rewrite --verify`: a rewrite equals its original.
+"""The proof behind `anysize rewrite`: a rewrite equals its original.
 
 At the training size the rewritten graph must give what the whole original graph gives. At every
 size it must give what the original's own layers give: on the matching window of the original's
