@@ -12,9 +12,8 @@ from torch import nn
 import anysize.validators
 from anysize.errors import NotRunError, SourceError
 from anysize.sizes import Size
-from anysize.validators import Verdict
+from anysize.validators import RewriteProof, Verdict
 from anysize.validators.judging import VERDICTS
-from anysize.validators.proof import RewriteProof
 from anysize.validators.report import Cell
 from anysize.words import WITHOUT_ARBITER
 
