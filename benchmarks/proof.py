@@ -13,11 +13,9 @@ counts.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import logging
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -29,7 +27,7 @@ from pathlib import Path
 
 from dense import session
 from export import SIDE, machine
-from peak_memory import peak_mib
+from peak_memory import cpu_s, peak_mib
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -142,18 +140,6 @@ def rewrite(threads: int) -> dict[str, float]:
         took = {"seconds": time.perf_counter() - start, "cpu_s": cpu_s() - cpu_start}
     took |= {"inference_s": inference, "inference_cpu_s": inference_cpu}
     return took | {"sizes": len({cell.size for cell in proof.cells})}
-
-
-def cpu_s() -> float:
-    """Return the processor time of this process and of all that it has started."""
-    used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    ended = sum(one.ru_utime + one.ru_stime for one in used)
-    ticks = 0
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            fields = status.read_text().rpartition(")")[2].split()
-            ticks += (int(fields[11]) + int(fields[12])) * (int(fields[1]) == os.getpid())
-    return ended + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def measure(network: str, *, runs: int, threads: int) -> list[Measurement]:

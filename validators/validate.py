@@ -24,7 +24,7 @@ from anysize.validators.inputs import (
     plan_cases,
     saturated_outputs,
 )
-from anysize.validators.judging import Tolerances
+from anysize.validators.judging import PROFILES, Tolerances
 from anysize.validators.references import (
     Reference,
     choose_reference,
@@ -168,7 +168,7 @@ def validate_model(
                         work.run(found[twin].case, IN_FLOAT64),
                     )
                     _amplify(asked, found, twin, note=notes.append)
-            expectations = asked.settled(found)
+            expectations = _decided(asked, asked.settled(found), work, steps)
         original.close()  # a cell that would fail asks it once more
         results = []
         for runtime in runtimes:
@@ -285,6 +285,22 @@ def _cheaper(found: Sequence[CaseExpectation], usual: int, cost: Callable[[Size]
         return usual
     taken = (place for place, one in enumerate(found) if one.is_answered)
     return max((p for p in taken if 4 * price(p) <= price(usual)), key=price, default=usual)
+
+
+def _decided(
+    asked: Expectations, found: Sequence[CaseExpectation], work: Work, step: Steps
+) -> tuple[CaseExpectation, ...]:
+    """Ask in float64 about the cases that hardly vary, which every runtime would do one by one."""
+    due = [one.case for one in found if asked.is_undecided(one, PROFILES["strict"])]
+    step.add(len(due), FLOAT64, sum(work.run(case, IN_FLOAT64) for case in due))
+    decided = []
+    for one in found:
+        if one.case in due:
+            step(f"reference at {one.case} in float64", FLOAT64, work.run(one.case, IN_FLOAT64))
+            decided.append(asked.arbitrated(one))
+        else:
+            decided.append(one)
+    return tuple(decided)
 
 
 def _amplify(

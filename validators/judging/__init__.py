@@ -15,7 +15,7 @@ from anysize.validators.judging.budget import (
     float_deviation,
     float_error,
 )
-from anysize.validators.judging.nearness import is_plain, judge_near
+from anysize.validators.judging.nearness import is_plain, is_telling, judge_near
 from anysize.validators.judging.parity import (
     STRICTEST_LIMIT,
     DeclaredShape,
@@ -50,6 +50,7 @@ __all__ = [
     "float_deviation",
     "float_error",
     "is_plain",
+    "is_telling",
     "judge",
     "judge_near",
     "rounded_up",

@@ -10,7 +10,7 @@ be 64 times max(e_ref, floor) of that case.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -27,7 +27,7 @@ from anysize.validators.judging.parity import (
 )
 from anysize.validators.judging.verdicts import Verdict
 
-__all__ = ["is_plain", "judge_near"]
+__all__ = ["is_plain", "is_telling", "judge_near"]
 
 Array = NDArray[np.generic]
 
@@ -73,6 +73,23 @@ def judge_near(
         for name, one in zip(got, expected.float32, strict=True)
         if name in expected.saturated
     ]
+    is_sure = is_telling(
+        expected.variations, own_error, profile=profile, part_of_one=min(saturated, default=0.0)
+    )
+    return judgement if is_sure else None
+
+
+def is_telling(
+    variations: Sequence[float], own_error: float, *, profile: Profile, part_of_one: float = 0.0
+) -> bool:
+    """Whether outputs vary so much that agreement tells, whatever float64 says of this case.
+
+    Args:
+        variations: Of each output, relative to its largest value.
+        own_error: What the reference loses to float32 at another case.
+        profile: The error profile of the runtime.
+        part_of_one: The largest value of an output that saturates at 1; else 0.
+    """
     elsewhere = MOST_SPREAD * max(own_error, profile.floor)
-    most = profile.budget(elsewhere, part_of_one=min(saturated, default=0.0))
-    return judgement if min(expected.variations, default=0.0) > VACUITY_RATIO * most else None
+    limit = VACUITY_RATIO * profile.budget(elsewhere, part_of_one=part_of_one)
+    return min(variations, default=0.0) > limit

@@ -22,6 +22,7 @@ from anysize.validators.judging import (
     Verdict,
     float_error,
     is_plain,
+    is_telling,
 )
 from anysize.validators.references import Reference, Rejected
 from anysize.validators.run.amplified import amplify, is_less_sure, overflows
@@ -165,6 +166,18 @@ class Expectations:
             inputs, float32 = self.spool.inputs(case), self.spool.read(case, FLOAT32)
             self.spool.write(case, FLOAT64, arbitrate(self.reference, inputs, float32))
 
+    def arbitrated(self, one: CaseExpectation) -> CaseExpectation:
+        """Ask in float64 about a case; a reference that ends its process fails at it alone.
+
+        Raises:
+            SourceError: The reference does not answer in float64.
+        """
+        try:
+            self.arbitrate(one.case)
+        except (WorkerCrashedError, WorkerTimeoutError) as exc:
+            return replace(one, failure=failed(exc))
+        return one
+
     def measure(self, one: CaseExpectation) -> CaseExpectation:
         """Ask in float64 about a case that tells what the reference loses to float32.
 
@@ -173,10 +186,9 @@ class Expectations:
         """
         if not self.has_arbiter:
             return one
-        try:
-            self.arbitrate(one.case)
-        except (WorkerCrashedError, WorkerTimeoutError) as exc:
-            return replace(one, failure=failed(exc))
+        one = self.arbitrated(one)
+        if one.failure is not None:
+            return one
         answers = (self.spool.read(one.case, label) for label in (FLOAT32, FLOAT64))
         errors = (
             float_error(narrow, narrow, wide)
@@ -185,6 +197,13 @@ class Expectations:
         )
         self._own_error = max(errors, default=0.0)
         return one
+
+    def is_undecided(self, one: CaseExpectation, profile: Profile) -> bool:
+        """Whether float64 has to say of a case whether agreement tells anything there."""
+        is_due = self.has_arbiter and one.is_answered
+        if not is_due or is_telling(one.variations, self._own_error, profile=profile):
+            return False
+        return not self.spool.files(one.case, FLOAT64)
 
     def judge(
         self,

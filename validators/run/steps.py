@@ -21,7 +21,7 @@ _LEAST_S, _LEAST_SHARE = 1.0, 0.05
 # What a run costs beside its layers, in multiply-adds: a few milliseconds.
 _FIXED = 1e8
 # What loading costs: a process that starts, and for each weight that is read and laid out.
-_START, _WEIGHT = 5e10, 500.0
+_START, _WEIGHT = 1e10, 500.0
 # An answer of the reference, in runs: in float32 of two images, in float64 by slower kernels.
 IN_FLOAT32, IN_FLOAT64 = 2.0, 8.0
 
@@ -111,6 +111,11 @@ class Steps:
         if self._progress is not None:
             self._progress(Progress(self._count, self._total, text, self._remaining_s()))
         self._count += 1
+
+    def add(self, count: int, phase: str, work: float) -> None:
+        """Plan more runs of a phase."""
+        self._total += count
+        self._phases[phase].work += work
 
     def _remaining_s(self) -> float | None:
         phases = self._phases.values()
