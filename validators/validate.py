@@ -151,22 +151,13 @@ def validate_model(
             found = _ask(
                 asked, cases, file.declared, spec, note=notes.append, step=steps, work=work
             )
-            twin = _usual(found, training)
+            twin = _usual(found, training, work.cost if spec.sizes == "quick" else None)
             if twin is not None:
-                steps(
-                    f"reference at {found[twin].case} in float64",
-                    FLOAT64,
-                    work.run(found[twin].case, IN_FLOAT64),
-                )
+                usual, amount = found[twin].case, work.run(found[twin].case, IN_FLOAT64)
+                steps(f"reference at {usual} in float64", FLOAT64, amount)
                 found[twin] = asked.measure(found[twin])
                 if is_amplified:
-                    if spec.sizes == "quick":
-                        twin = _cheaper(found, twin, work.cost)
-                    steps(
-                        f"reference at {found[twin].case} bright",
-                        FLOAT64,
-                        work.run(found[twin].case, IN_FLOAT64),
-                    )
+                    steps(f"reference at {usual} bright", FLOAT64, amount)
                     _amplify(asked, found, twin, note=notes.append)
             expectations = _decided(asked, asked.settled(found), work, steps)
         original.close()  # a cell that would fail asks it once more
@@ -261,30 +252,30 @@ def _ask(
     return found
 
 
-def _usual(found: Sequence[CaseExpectation], training: Size | None) -> int | None:
+def _usual(
+    found: Sequence[CaseExpectation],
+    training: Size | None,
+    cost: Callable[[Size], int] | None,
+) -> int | None:
     """Choose the case that stands for the others: of the training size, or of a smaller one.
 
     A larger size would tell no more, and take longer. None where the reference takes none of them.
+    With `cost`, of a heavy network the largest case that costs a quarter of it, if there is one.
     """
     taken = [place for place, one in enumerate(found) if one.is_answered]
     batch = min((found[place].case.batch for place in taken), default=0)
-    taken = [place for place in taken if found[place].case.batch == batch]
-    if not taken:
+    single = [place for place in taken if found[place].case.batch == batch]
+    if not single:
         return None
-    trained = [place for place in taken if found[place].case.size == training]
-    return trained[0] if trained else taken[len(taken) // 3]
-
-
-def _cheaper(found: Sequence[CaseExpectation], usual: int, cost: Callable[[Size], int]) -> int:
-    """Choose the largest case that costs a heavy network a quarter of its usual one, if any."""
-
-    def price(place: int) -> int:
-        return found[place].case.batch * cost(found[place].case.size)
-
-    if not is_heavy(price(usual)):
+    trained = [place for place in single if found[place].case.size == training]
+    usual = trained[0] if trained else single[len(single) // 3]
+    if cost is None:
         return usual
-    taken = (place for place, one in enumerate(found) if one.is_answered)
-    return max((p for p in taken if 4 * price(p) <= price(usual)), key=price, default=usual)
+    prices = {place: found[place].case.batch * cost(found[place].case.size) for place in taken}
+    if not is_heavy(prices[usual]):
+        return usual
+    cheap = (place for place in taken if 4 * prices[place] <= prices[usual])
+    return max(cheap, key=prices.__getitem__, default=usual)
 
 
 def _decided(
