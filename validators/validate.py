@@ -20,11 +20,10 @@ from anysize.validators.inputs import (
     float_outputs,
     given_case,
     graph_inputs,
-    is_heavy,
     plan_cases,
     saturated_outputs,
 )
-from anysize.validators.judging import PROFILES, Tolerances
+from anysize.validators.judging import Tolerances
 from anysize.validators.references import (
     Reference,
     choose_reference,
@@ -36,6 +35,7 @@ from anysize.validators.run import (
     FLOAT64,
     IN_FLOAT32,
     IN_FLOAT64,
+    REFERENCE,
     CaseExpectation,
     Expectations,
     FileUnderTest,
@@ -43,6 +43,7 @@ from anysize.validators.run import (
     Spool,
     Steps,
     Work,
+    ask_all,
     chosen_cases,
     machine,
     open_session,
@@ -59,8 +60,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Progress", "validate_model"]
 
-# Phases; others have the names of runtimes.
-_REFERENCE, _LOADING = "reference", "loading"
+# A phase; others have the names of runtimes.
+_LOADING = "loading"
 
 
 def validate_model(
@@ -148,18 +149,17 @@ def validate_model(
                 rounded=rounded,
                 given=given,
             )
-            found = _ask(
-                asked, cases, file.declared, spec, note=notes.append, step=steps, work=work
+            expectations = ask_all(
+                asked,
+                cases,
+                declared=file.declared,
+                training=training,
+                sizes=spec.sizes if isinstance(spec.sizes, str) else "",
+                is_amplified=is_amplified,
+                work=work,
+                step=steps,
+                note=notes.append,
             )
-            twin = _usual(found, training, work.cost if spec.sizes == "quick" else None)
-            if twin is not None:
-                usual, amount = found[twin].case, work.run(found[twin].case, IN_FLOAT64)
-                steps(f"reference at {usual} in float64", FLOAT64, amount)
-                found[twin] = asked.measure(found[twin])
-                if is_amplified:
-                    steps(f"reference at {usual} bright", FLOAT64, amount)
-                    _amplify(asked, found, twin, note=notes.append)
-            expectations = _decided(asked, asked.settled(found), work, steps)
         original.close()  # a cell that would fail asks it once more
         results = []
         for runtime in runtimes:
@@ -217,96 +217,6 @@ def _runtimes(spec: ValidationSpec) -> list[Runtime]:
     ]
 
 
-def _ask(
-    asked: Expectations,
-    cases: Sequence[Case],
-    declared: SizeRange | None,
-    spec: ValidationSpec,
-    *,
-    note: Callable[[str], None],
-    step: Steps,
-    work: Work,
-) -> list[CaseExpectation]:
-    """Ask about every case; a size outside what the file declares counts as rejected.
-
-    The bounds are part of the file's promise. Somebody who named the sizes is told which of them
-    the file alone rejects.
-    """
-    found = []
-    taken: dict[Size, None] = {}
-    for case in cases:
-        step(f"reference at {case}", _REFERENCE, work.run(case, IN_FLOAT32))
-        if declared is None or case.size in declared:
-            # Another file rejects no more than its layers do: the size is at fault, not its kind.
-            promised = declared is not None and case.batch == 1 and asked.reference.kind == "onnx"
-            found.append(replace(asked.ask(case), is_promised=promised))
-            continue
-        found.append(asked.ask_outside(case, declared))
-        if not isinstance(spec.sizes, str) and asked.takes(case):
-            taken[case.size] = None
-    if taken:
-        note(
-            f"the file declares sizes {declared}, so that it must reject "
-            f"{', '.join(map(str, taken))}; the reference takes them"
-        )
-    return found
-
-
-def _usual(
-    found: Sequence[CaseExpectation],
-    training: Size | None,
-    cost: Callable[[Size], int] | None,
-) -> int | None:
-    """Choose the case that stands for the others: of the training size, or of a smaller one.
-
-    A larger size would tell no more, and take longer. None where the reference takes none of them.
-    With `cost`, of a heavy network the largest case that costs a quarter of it, if there is one.
-    """
-    taken = [place for place, one in enumerate(found) if one.is_answered]
-    batch = min((found[place].case.batch for place in taken), default=0)
-    single = [place for place in taken if found[place].case.batch == batch]
-    if not single:
-        return None
-    trained = [place for place in single if found[place].case.size == training]
-    usual = trained[0] if trained else single[len(single) // 3]
-    if cost is None:
-        return usual
-    prices = {place: found[place].case.batch * cost(found[place].case.size) for place in taken}
-    if not is_heavy(prices[usual]):
-        return usual
-    cheap = (place for place in taken if 4 * prices[place] <= prices[usual])
-    return max(cheap, key=prices.__getitem__, default=usual)
-
-
-def _decided(
-    asked: Expectations, found: Sequence[CaseExpectation], work: Work, step: Steps
-) -> tuple[CaseExpectation, ...]:
-    """Ask in float64 about the cases that hardly vary, which every runtime would do one by one."""
-    due = [one.case for one in found if asked.is_undecided(one, PROFILES["strict"])]
-    step.add(len(due), FLOAT64, sum(work.run(case, IN_FLOAT64) for case in due))
-    decided = []
-    for one in found:
-        if one.case in due:
-            step(f"reference at {one.case} in float64", FLOAT64, work.run(one.case, IN_FLOAT64))
-            decided.append(asked.arbitrated(one))
-        else:
-            decided.append(one)
-    return tuple(decided)
-
-
-def _amplify(
-    asked: Expectations, found: list[CaseExpectation], twin: int, *, note: Callable[[str], None]
-) -> None:
-    """Add a case of brighter images behind its twin, where the reference takes them."""
-    if not found[twin].is_answered:
-        return
-    amplified = asked.ask_amplified(found[twin].case)
-    if isinstance(amplified, CaseExpectation):
-        found.insert(twin + 1, amplified)
-    else:
-        note(f"no case has brighter images: {amplified}")
-
-
 def _notes(expectations: Sequence[CaseExpectation], outputs: Mapping[str, bool]) -> tuple[str, ...]:
     """Say what the reader of the verdicts has to know."""
     notes = []
@@ -336,7 +246,7 @@ def _steps(
     usual *= 1 + is_amplified
     up_and_down = 2 * sum(work.run(case) for case in cases)
     amounts = {
-        _REFERENCE: sum(work.run(case, IN_FLOAT32) for case in asked),
+        REFERENCE: sum(work.run(case, IN_FLOAT32) for case in asked),
         FLOAT64: sum(work.run(case, IN_FLOAT64) for case in usual),
         _LOADING: len(runtimes) * work.loading,
         **{runtime.name: up_and_down for runtime in runtimes},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anysize.validators.run.asking import REFERENCE, ask_all
 from anysize.validators.run.expectation import CaseExpectation, Expectations
 from anysize.validators.run.file_under_test import FileUnderTest
 from anysize.validators.run.host import machine, package_versions, usable_cpus
@@ -16,6 +17,7 @@ __all__ = [
     "FLOAT64",
     "IN_FLOAT32",
     "IN_FLOAT64",
+    "REFERENCE",
     "CaseExpectation",
     "Expectations",
     "FileUnderTest",
@@ -24,6 +26,7 @@ __all__ = [
     "Steps",
     "Work",
     "as_cell",
+    "ask_all",
     "chosen_cases",
     "judge_by_spread",
     "machine",
