@@ -20,6 +20,7 @@ from anysize.surgery.shapes import (
     infer_shapes,
     legal_interval,
     legal_sizes,
+    multiply_adds,
     smallest_size,
     trained_size,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "local_pool_to_global",
     "map_geometry",
     "model_files",
+    "multiply_adds",
     "read_metadata",
     "reduce_mean_to_global_pool",
     "reshape_to_flatten",

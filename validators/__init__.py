@@ -12,8 +12,9 @@ from anysize.lazy import lazy_names
 if TYPE_CHECKING:
     from anysize.validators.inputs import auto_sizes
     from anysize.validators.judging import PROFILES, VERDICTS, Tolerance, Verdict, exit_code
-    from anysize.validators.proof import RewriteProof, prove_rewrite
+    from anysize.validators.proof import prove_rewrite
     from anysize.validators.report import Cell, JoinedReport, Report, join
+    from anysize.validators.rewrite_proof import RewriteProof
     from anysize.validators.runtimes import RUNTIMES
     from anysize.validators.spec import ValidationSpec
     from anysize.validators.validate import Progress, validate_model
@@ -47,8 +48,9 @@ __getattr__ = lazy_names(
     {
         "inputs": ("auto_sizes",),
         "judging": ("PROFILES", "Tolerance", "VERDICTS", "Verdict", "exit_code"),
-        "proof": ("RewriteProof", "prove_rewrite"),
+        "proof": ("prove_rewrite",),
         "report": ("Cell", "JoinedReport", "Report", "join"),
+        "rewrite_proof": ("RewriteProof",),
         "runtimes": ("RUNTIMES",),
         "spec": ("ValidationSpec",),
         "worker": ("RuntimeInfo", "get_runtime", "list_runtimes", "parse_runtimes"),

@@ -1,4 +1,4 @@
-"""The proof behind `anysize rewrite --verify`: a rewrite equals its original.
+"""The proof behind `anysize rewrite`: a rewrite equals its original.
 
 At the training size the rewritten graph must give what the whole original graph gives. At every
 size it must give what the original's own layers give: on the matching window of the original's
@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,14 +31,26 @@ from anysize.validators.inputs import (
     graph_inputs,
     saturated_outputs,
 )
-from anysize.validators.judging import PROFILES, Expected, Judgement, Verdict, exit_code
+from anysize.validators.judging import (
+    PROFILES,
+    DeclaredShape,
+    Expected,
+    Judgement,
+    Verdict,
+)
 from anysize.validators.references import Reference, Rejected
 from anysize.validators.report import Cell
+from anysize.validators.rewrite_proof import RewriteProof
 from anysize.validators.run import (
     FLOAT64,
+    IN_FLOAT32,
+    IN_FLOAT64,
     CaseExpectation,
     Expectations,
+    Progress,
     Spool,
+    Steps,
+    Work,
     as_cell,
     judge_by_spread,
 )
@@ -49,61 +61,17 @@ if TYPE_CHECKING:
     from anysize.surgery.graph import Graph, Model
     from anysize.validators.references.graph import GraphPair
 
-__all__ = ["RewriteProof", "prove_rewrite"]
+__all__ = ["prove_rewrite"]
 
 Array = NDArray[np.generic]
 
 _RUNTIME = "ort-cpu"
+# All is one phase: each part of it loads the weights once more, and runs a few times.
+_PROOF = "proof"
 # How a rewrite names the axes of a map.
 _MAP_SIDES = ("map_height", "map_width")
 # Images at a time where a label is all that an image gets.
 _LABELLED = 8
-
-
-@dataclass(frozen=True, slots=True)
-class RewriteProof:
-    """What the proof found.
-
-    Attributes:
-        cells: One for the whole original at the training size, if there is one, then one for its
-            parts at each size.
-        answers: How many answers of the rewritten graph equal the original's: cells of its maps, or
-            images where it hands out the average alone.
-        is_at_training_only: No layer was changed, so other sizes had nothing to be compared with.
-    """
-
-    cells: tuple[Cell, ...]
-    answers: int
-    is_at_training_only: bool = False
-
-    @property
-    def ok(self) -> bool:
-        """Whether every comparison passed and there was at least one."""
-        return exit_code(cell.verdict for cell in self.cells) == 0
-
-    @property
-    def worst(self) -> Cell | None:
-        """The cell that failed worst, or, where none failed, the one closest to its budget."""
-        return max(
-            self.cells,
-            key=lambda cell: (not cell.is_good, cell.ratio),
-            default=None,
-        )
-
-    @property
-    def message(self) -> str:
-        """One line: the worst cell and what is wrong with it, or what was proved."""
-        worst = self.worst
-        if worst is None:
-            return "nothing was compared"
-        if not self.ok:
-            return f"{worst.size} batch {worst.batch}: {worst.message or worst.verdict}"
-        assert worst.worst is not None
-        deviation = worst.worst.deviation
-        return (
-            f"{self.answers} answers equal; largest error {deviation.error:.2e}, "
-            f"budget {deviation.budget:.2e}"
-        )
 
 
 def prove_rewrite(
@@ -114,12 +82,14 @@ def prove_rewrite(
     training: Size | None = None,
     batch: int = 1,
     trained_batch: int = 2,
+    several: int = 2,
     seed: int = 0,
     source: Path | None = None,
     arbiter: str = "float64",
     scores: bool = False,
     keep: Collection[str] = (),
     threads: int = 1,
+    progress: Callable[[Progress], None] | None = None,
 ) -> RewriteProof:
     """Compare a rewrite with its original, by the reference that the rewrite's head asks for.
 
@@ -134,13 +104,15 @@ def prove_rewrite(
         training: Where the whole original is compared, too; by default what the original declares.
         batch: Images at a time, and eight at least where they get labels; an original that declares
             batch 1 takes them one by one.
-        trained_batch: Images at a time at the training size and at the first of the others.
+        trained_batch: Images at a time at the training size.
+        several: Images at a time at the first of the others.
         seed: What the images are drawn from.
         source: The file that holds the weights of models given as `ModelProto`.
         arbiter: `float64`, or `none` to let the float32 original stand in for it.
         scores: Compare the scores that labels and probabilities are read from, and not these.
         keep: Nodes whose numbers are constants, as the rewrite was told.
         threads: Threads for ONNX Runtime.
+        progress: Called before each run.
 
     Raises:
         DeclinedError: The original has no FC head; the message names the node.
@@ -156,7 +128,7 @@ def prove_rewrite(
 
     old, new = _open(original, rewritten, source, scores=scores, threads=threads)
     if not scores and answers_labels(old.model):
-        batch = trained_batch = max(batch, trained_batch, _LABELLED)
+        batch = trained_batch = several = max(batch, trained_batch, several, _LABELLED)
     training = training or trained_size(old.graph)
     if not sizes and training is None:
         raise UsageError("proof of a rewrite: no size to compare at; give --size")
@@ -165,32 +137,58 @@ def prove_rewrite(
         parts = _parts(old, new, training, keep)
     is_kept = parts is None  # only axes were freed
     further = [size for size in dict.fromkeys(sizes) if size != training]
-    cases = [Case(size, batch if place else trained_batch) for place, size in enumerate(further)]
+    cases = [
+        Case(size, batch if place else max(batch, several)) for place, size in enumerate(further)
+    ]
     if training is not None and is_kept:  # the original answers at no other size
-        cases = [Case(training, count) for count in _batches(old.model, trained_batch)]
+        cases = [
+            Case(training, count) for count in _batches(old.model, max(trained_batch, several))
+        ]
     elif training is not None:
         cases.insert(0, Case(training, trained_batch))
     signature = graph_inputs(old.graph, seed)
+    has_whole, has_arbiter = training is not None and not is_kept, arbiter == "float64"
+    work, first = Work.of(new.model, training), cases[0]
+    amount = (3 + has_whole) * work.loading + sum(map(work.run, cases))
+    amount += sum(work.run(case, IN_FLOAT32) for case in (*cases[:has_whole], *cases))
+    amount += work.run(first, IN_FLOAT64)
+    total = 2 * len(cases) + 1 + has_whole
+    step = Steps(progress, total=total, work={_PROOF: amount})
+
+    def tell(text: str, case: Case, runs: float = 1.0) -> None:
+        loading = work.loading if case == first else 0.0
+        step(f"{text} at {case}", _PROOF, work.run(case, runs) + loading)
+
     with contextlib.ExitStack() as stack:
         spool, whole_spool = stack.enter_context(Spool()), stack.enter_context(Spool())
         whole = OnnxReference(old)
         stack.callback(whole.close)
         parts = parts or whole
         stack.callback(parts.close)
-        at_training, asked_whole = None, _asked(whole, whole_spool, signature)
-        if training is not None and not is_kept:
+        at_training = None
+        asked_whole = _asked(whole, whole_spool, signature, has_arbiter=False)
+        if has_whole:
+            tell("original", first, IN_FLOAT32)
             at_training = asked_whole.ask(cases[0])
             whole.close()
-        asked = _asked(parts, spool, signature)
-        expectations = [asked.ask(case) for case in cases]
+        asked = _asked(
+            parts, spool, signature, has_arbiter=has_arbiter, is_repeatable=at_training is not None
+        )
+        expectations = []
+        for case in cases:
+            tell("the original's layers", case, IN_FLOAT32)
+            expectations.append(asked.ask(case))
         parts.close()
         stack.callback(new.close)
-        got = {c: new.run(tuple(spool.inputs(c).values()), "float32") for c in cases}
+        got = {}
+        for case in cases:
+            tell("rewritten", case)
+            got[case] = new.run(tuple(spool.inputs(case).values()), "float32")
         new.close()
-        if arbiter == "float64":
-            for one in expectations:
-                if one.rejection is None:
-                    asked.arbitrate(one.case)
+        answered = next((n for n, one in enumerate(expectations) if one.is_answered), None)
+        if answered is not None:
+            tell("original in float64", cases[answered], IN_FLOAT64)
+            expectations[answered] = asked.measure(expectations[answered])
         cells = []
         if at_training is not None:
             # Cut or whole means the same in float64; a map that the rewrite adds to its logits is
@@ -199,12 +197,13 @@ def prove_rewrite(
             count = len(expected.float32)
             expected = replace(expected, float64=spool.read(cases[0], FLOAT64)[:count] or None)
             answer = answer if isinstance(answer, Rejected) else answer[:count]
-            cells.append(_judge(asked_whole, at_training, expected, answer, new.graph))
+            judge = partial(_judge_whole, asked_whole, cases[0], expected)
+            cells.append(_cell(at_training, answer, new.graph, judge))
         answers = 0
         for one in expectations:
-            expected = one.read(spool)
-            cells.append(_judge(asked, one, expected, got[one.case], new.graph))
-            answers += _answers(expected, new.model) if cells[-1].outputs else 0
+            judge = partial(asked.judge, replace(one, names=None), profile=PROFILES["strict"])
+            cells.append(_cell(one, got[one.case], new.graph, judge))
+            answers += _answers(one.read(spool), new.model) if cells[-1].outputs else 0
     return RewriteProof(tuple(cells), answers, is_at_training_only=is_kept)
 
 
@@ -257,9 +256,24 @@ def _open(
     )
 
 
-def _asked(reference: Reference, spool: Spool, signature: GraphInputs) -> Expectations:
-    """Ask in float32 alone, for the time being; labels are compared image by image."""
-    return Expectations(reference, spool, signature, has_arbiter=False, trusts_whole_numbers=True)
+def _asked(
+    reference: Reference,
+    spool: Spool,
+    signature: GraphInputs,
+    *,
+    has_arbiter: bool,
+    is_repeatable: bool = False,
+) -> Expectations:
+    """Ask in float64 where it matters alone; labels are compared image by image."""
+    return Expectations(
+        reference,
+        spool,
+        signature,
+        has_arbiter=has_arbiter,
+        arbitrates_all=False,
+        is_repeatable=is_repeatable,
+        trusts_whole_numbers=True,
+    )
 
 
 def _shaped(expected: Expected, rewritten: onnx.ModelProto) -> Expected:
@@ -270,12 +284,30 @@ def _shaped(expected: Expected, rewritten: onnx.ModelProto) -> Expected:
     return replace(expected, float32=shaped)
 
 
-def _judge(
+def _judge_whole(
     asked: Expectations,
-    one: CaseExpectation,
+    case: Case,
     expected: Expected,
+    got: Mapping[str, Array],
+    *,
+    declared: Mapping[str, DeclaredShape],
+    saturated: Collection[str],
+) -> Judgement:
+    """Judge by the whole original, whose answer in float64 came from its parts."""
+    return judge_by_spread(
+        got,
+        replace(expected, names=None, saturated=saturated),
+        partial(asked.spreads, case),
+        profile=PROFILES["strict"],
+        declared=declared,
+    )
+
+
+def _cell(
+    one: CaseExpectation,
     got: tuple[Array, ...] | Rejected,
     rewritten: Graph,
+    judge: Callable[..., Judgement],
 ) -> Cell:
     """Judge what the rewritten graph answers for a case, in the order of its outputs."""
     if one.rejection is not None:
@@ -284,12 +316,10 @@ def _judge(
         judgement = Judgement(Verdict.ERROR, got.reason)
     else:
         names = [output.name for output in rewritten.model.graph.output]
-        judgement = judge_by_spread(
+        judgement = judge(
             dict(zip(names, got, strict=False)),
-            replace(expected, names=None, saturated=saturated_outputs(rewritten)),
-            partial(asked.spreads, one.case),
-            profile=PROFILES["strict"],
             declared=declared_outputs(rewritten.model),
+            saturated=saturated_outputs(rewritten),
         )
     return as_cell(_RUNTIME, one.case, judgement)
 

@@ -28,8 +28,9 @@ class ValidationSpec:
     Attributes:
         runtimes: Names of `anysize.validators.runtimes.known_runtimes()`, each of which runs in a
             worker process; or runtimes of the caller's own, which run in this one.
-        sizes: Sizes of the images, or `auto`.
-        batches: Numbers of images.
+        sizes: Sizes of the images; `auto`, every kind around the training size; or `quick`, the
+            same kinds, fewer and smaller ones of them where the network is heavy.
+        batches: Numbers of images, all of them at each size; `quick` takes few of large ones.
         seed: What the images are drawn from.
         atol: With `rtol`, replaces the error budget by |y − ref| ≤ atol + rtol · |ref|, for all
             outputs or for those that are named; the name "" stands for all that are not.
@@ -52,7 +53,7 @@ class ValidationSpec:
     """
 
     runtimes: Sequence[str | Runtime] = ("ort-cpu",)
-    sizes: Sequence[Size] | Literal["auto"] = "auto"
+    sizes: Sequence[Size] | Literal["auto", "quick"] = "auto"
     batches: Sequence[int] | int = (1, 2)
     seed: int = 0
     # A job of a matrix is a key, and these may be dictionaries.

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anysize.errors import UnsupportedModelError, UsageError
-from anysize.heads import head_kind
+from anysize.errors import UsageError
 from anysize.sizes import Size, SizeRange
 from anysize.validators.inputs import (
     Case,
     GraphInputs,
-    auto_sizes,
     declared_outputs,
     float_outputs,
     given_case,
@@ -36,11 +34,19 @@ from anysize.validators.report import Cell, ReferenceRecord, Report
 from anysize.validators.run import (
     FLOAT32,
     FLOAT64,
+    IN_FLOAT32,
+    IN_FLOAT64,
+    REFERENCE,
     CaseExpectation,
     Expectations,
     FileUnderTest,
+    Progress,
     Spool,
+    Steps,
+    Work,
     answer_label,
+    ask_all,
+    chosen_cases,
     machine,
     open_session,
     package_versions,
@@ -56,14 +62,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Progress", "validate_model"]
 
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a validation stands: `done` of `total` runs, and what runs now."""
-
-    done: int
-    total: int
-    text: str
+# A phase; others have the names of runtimes.
+_LOADING = "loading"
 
 
 def validate_model(
@@ -108,18 +108,25 @@ def validate_model(
     signature = graph_inputs(file.model, spec.seed)
     threads = spec.threads or usable_cpus()
     training = trained_size(file.model) or own_training_size(reference)
+    work = Work.of(file.model, training)
     given: Mapping[str, NDArray[np.generic]] | None = None
     if spec.inputs is not None:
         case, given = given_case(spec.inputs, signature)
         cases: tuple[Case, ...] = (case,)
     else:
         signature.require_made()
-        sizes = _auto(file, training) if spec.sizes == "auto" else spec.sizes
-        cases = plan_cases(sizes, spec.batches)
+        cases = (
+            chosen_cases(
+                file, training, spec.batches, cost=work.cost, is_quick=spec.sizes == "quick"
+            )
+            if isinstance(spec.sizes, str)
+            else plan_cases(spec.sizes, spec.batches)
+        )
     is_half = _is_half(file, signature, is_asked_for=spec.half)
     is_amplified = spec.amplified and given is None and not is_half
-    # Each runtime loads, runs every case twice, and once on amplified images.
-    steps = _Steps(progress, total=len(cases) + len(runtimes) * (2 * len(cases) + 1 + is_amplified))
+    steps = _steps(
+        progress, cases, file.declared, training, runtimes, work, is_amplified=is_amplified
+    )
     notes = []
     if file.has_float16 and not is_half:
         notes.append("most weights are float16; --half judges the file as half precision")
@@ -138,18 +145,27 @@ def validate_model(
                 spool,
                 signature,
                 has_arbiter=spec.arbiter == "float64",
+                arbitrates_all=is_half or given is not None,
+                several={case.size for case in cases if case.batch > 1},
                 trusts_whole_numbers=is_amplified,
                 rounded=rounded,
                 given=given,
             )
-            found = _ask(asked, cases, file.declared, spec, note=notes.append, step=steps)
-            if is_amplified:
-                _amplify(asked, found, training, note=notes.append)
-            expectations = asked.settled(found) if is_amplified else tuple(found)
+            expectations = ask_all(
+                asked,
+                cases,
+                declared=file.declared,
+                training=training,
+                sizes=spec.sizes if isinstance(spec.sizes, str) else "",
+                is_amplified=is_amplified,
+                work=work,
+                step=steps,
+                note=notes.append,
+            )
         original.close()  # a cell that would fail asks it once more
         results = []
         for runtime in runtimes:
-            steps(f"{runtime.name}: loading")
+            steps(f"{runtime.name}: loading", _LOADING, work.loading)
             profile = "float16" if is_half else ""
             opened = open_session(runtime, file.path, threads=threads, profile=profile)
             results.append(
@@ -161,6 +177,7 @@ def validate_model(
                     declared=declared_outputs(file.model),
                     saturated=saturated_outputs(file.model),
                     step=steps,
+                    work=work,
                 )
             )
         file.require_unchanged()
@@ -216,66 +233,6 @@ def _runtimes(spec: ValidationSpec) -> list[Runtime]:
     ]
 
 
-def _ask(
-    asked: Expectations,
-    cases: Sequence[Case],
-    declared: SizeRange | None,
-    spec: ValidationSpec,
-    *,
-    note: Callable[[str], None],
-    step: Callable[[str], None],
-) -> list[CaseExpectation]:
-    """Ask about every case; a size outside what the file declares counts as rejected.
-
-    The bounds are part of the file's promise. Somebody who named the sizes is told which of them
-    the file alone rejects.
-    """
-    found = []
-    taken: dict[Size, None] = {}
-    for case in cases:
-        step(f"reference at {case}")
-        if declared is None or case.size in declared:
-            # Another file rejects no more than its layers do: the size is at fault, not its kind.
-            promised = declared is not None and case.batch == 1 and asked.reference.kind == "onnx"
-            found.append(replace(asked.ask(case), is_promised=promised))
-            continue
-        found.append(asked.ask_outside(case, declared))
-        if spec.sizes != "auto" and asked.takes(case):
-            taken[case.size] = None
-    if taken:
-        note(
-            f"the file declares sizes {declared}, so that it must reject "
-            f"{', '.join(map(str, taken))}; the reference takes them"
-        )
-    return found
-
-
-def _amplify(
-    asked: Expectations,
-    found: list[CaseExpectation],
-    training: Size | None,
-    *,
-    note: Callable[[str], None],
-) -> None:
-    """Add a case of brighter images behind its twin, where the reference takes any case.
-
-    The twin has the training size, or one of the smaller ones: a larger size would tell no more,
-    and take longer.
-    """
-    taken = [one for one in found if one.is_answered]
-    batch = min((one.case.batch for one in taken), default=0)
-    taken = [one for one in taken if one.case.batch == batch]
-    if not taken:
-        return
-    trained = [one for one in taken if one.case.size == training]
-    twin = trained[0] if trained else taken[len(taken) // 3]
-    amplified = asked.ask_amplified(twin.case)
-    if isinstance(amplified, CaseExpectation):
-        found.insert(found.index(twin) + 1, amplified)
-    else:
-        note(f"no case has brighter images: {amplified}")
-
-
 def _notes(expectations: Sequence[CaseExpectation], outputs: Mapping[str, bool]) -> tuple[str, ...]:
     """Say what the reader of the verdicts has to know."""
     notes = []
@@ -289,18 +246,29 @@ def _notes(expectations: Sequence[CaseExpectation], outputs: Mapping[str, bool])
     return tuple(notes)
 
 
-class _Steps:
-    """Counts runs and passes them on to the caller's progress."""
-
-    def __init__(self, progress: Callable[[Progress], None] | None, *, total: int) -> None:
-        self._progress = progress
-        self._total = total
-        self._done = 0
-
-    def __call__(self, text: str) -> None:
-        if self._progress is not None:
-            self._progress(Progress(self._done, self._total, text))
-        self._done += 1
+def _steps(
+    progress: Callable[[Progress], None] | None,
+    cases: Sequence[Case],
+    declared: SizeRange | None,
+    training: Size | None,
+    runtimes: Sequence[Runtime],
+    work: Work,
+    *,
+    is_amplified: bool,
+) -> Steps:
+    """Plan all runs: each runtime loads, runs every case twice, and once on amplified images."""
+    asked = [case for case in cases if declared is None or case.size in declared]
+    usual = [case for case in asked if case.size == training][:1] or asked[:1]
+    usual *= 1 + is_amplified
+    up_and_down = 2 * sum(work.run(case) for case in cases)
+    amounts = {
+        REFERENCE: sum(work.run(case, IN_FLOAT32) for case in asked),
+        FLOAT64: sum(work.run(case, IN_FLOAT64) for case in usual),
+        _LOADING: len(runtimes) * work.loading,
+        **{runtime.name: up_and_down for runtime in runtimes},
+    }
+    total = len(cases) + len(usual) + len(runtimes) * (2 * len(cases) + 1 + is_amplified)
+    return Steps(progress, total=total, work=amounts)
 
 
 def _rounded(
@@ -323,37 +291,3 @@ def _is_half(file: FileUnderTest, spec: GraphInputs, *, is_asked_for: bool) -> b
         raise UsageError(f"half: most weights of {file.path} are float32; leave it out")
     says_so = "float16" in (file.metadata.precision, spec.dtype)
     return file.has_float16 and (is_asked_for or says_so)
-
-
-def _auto(file: FileUnderTest, training: Size | None) -> tuple[Size, ...]:
-    if training is None:
-        raise UsageError(
-            "sizes auto: neither the file nor the reference says its training size; give --sizes"
-        )
-    return auto_sizes(
-        training,
-        legal=file.declared,
-        stride=file.metadata.map_stride,
-        is_interval=head_kind(file.metadata.head).fixes_size,
-        folding=_folding_size(file, training),
-    )
-
-
-def _folding_size(file: FileUnderTest, training: Size) -> Size | None:
-    """Return the size at which the map that an FC head flattens is twice as high, if there is one.
-
-    Heights of the interval lead to the same map, so the interval is as long as the map's stride.
-    """
-    from anysize.surgery import find_head, legal_interval
-    from anysize.surgery.graph import Graph
-
-    graph = Graph(file.model)
-    try:
-        head = find_head(graph, training)
-        interval = legal_interval(graph, head.feature_map, head.image_size)
-    except UnsupportedModelError:
-        return None
-    if interval.maximum is None:
-        return None
-    stride = interval.maximum.height - interval.minimum.height + 1
-    return Size(training.height + stride * head.map_size.height, training.width)

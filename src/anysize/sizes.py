@@ -226,14 +226,17 @@ def parse_sizes(text: str) -> tuple[Size, ...]:
 
 def to_sizes(
     sizes: str | Sequence[Size | str | Sequence[int]],
-) -> tuple[Size, ...] | Literal["auto"]:
+) -> tuple[Size, ...] | Literal["auto", "quick"]:
     """Read sizes as callers give them: text as `parse_sizes` takes it, Size, or (height, width).
+
+    The words `auto` and `quick` stay what they are.
 
     Raises:
         UsageError: One is none of these.
     """
     if isinstance(sizes, str):
-        return "auto" if sizes.strip() == "auto" else parse_sizes(sizes)
+        chosen: dict[str, Literal["auto", "quick"]] = {"auto": "auto", "quick": "quick"}
+        return chosen.get(sizes.strip()) or parse_sizes(sizes)
     if isinstance(sizes, Size):
         return (sizes,)
     found: list[Size] = []

@@ -9,6 +9,7 @@ from anysize.surgery.shapes.intervals import (
     smallest_size,
     trained_size,
 )
+from anysize.surgery.shapes.multiply_adds import multiply_adds
 from anysize.surgery.shapes.rules import SHAPE_KEEPING, Shape, output_shape
 from anysize.surgery.shapes.size_set import Sides, legal_sizes, sides_taken
 from anysize.surgery.shapes.walk import (
@@ -36,6 +37,7 @@ __all__ = [
     "infer_shapes",
     "legal_interval",
     "legal_sizes",
+    "multiply_adds",
     "output_shape",
     "refuse_oversized",
     "shape_walk",

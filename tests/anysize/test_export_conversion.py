@@ -169,7 +169,7 @@ def test_a_conversion_is_proved_before_the_file_appears(nets, run, tmp_path):
     path = tmp_path / "out.onnx"
     done = run("export", f"{nets}:Net", "--size", "16x16", "--head", "fcn", "-o", path)
     assert (done.code, done.errors) == (0, [])
-    assert "verified on ort-cpu: " in done.out
+    assert "verified on ort-cpu at " in done.out
 
 
 def test_a_wrong_conversion_is_not_written(nets, run, tmp_path, monkeypatch):

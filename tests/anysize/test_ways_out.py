@@ -17,9 +17,8 @@ import anysize
 import anysize.validators
 from anysize.errors import NotRunError, SourceError
 from anysize.sizes import Size
-from anysize.validators import Verdict
+from anysize.validators import RewriteProof, Verdict
 from anysize.validators.judging import VERDICTS
-from anysize.validators.proof import RewriteProof
 from anysize.validators.report import Cell
 from anysize.words import WITHOUT_ARBITER
 
@@ -65,8 +64,8 @@ def test_no_verify_is_offered_only_where_it_writes_the_file(run, tmp_path):
         if done.code == 0:
             continue
         refused += 1
-        again = run("rewrite", path, "-o", out, "--to", to, "--no-verify")
-        assert ("--no-verify" in done.err) is (again.code == 0), done.err
+        again = run("rewrite", path, "-o", out, "--to", to, "--verify", "off")
+        assert ("--verify off" in done.err) is (again.code == 0), done.err
     assert refused
 
 
@@ -81,8 +80,8 @@ def test_rewrite_names_no_option_of_validate(run, tmp_path, monkeypatch, error):
     assert done.code == 3
     assert "cannot be evaluated in float64" in done.err
     assert "--arbiter" not in done.err
-    assert "--no-verify writes the file without a proof" in done.err
-    assert run("rewrite", path, "-o", out, "--no-verify").code == 0
+    assert "--verify off writes the file without a proof" in done.err
+    assert run("rewrite", path, "-o", out, "--verify", "off").code == 0
 
 
 class OnlyFloat32(nn.Module):
@@ -105,8 +104,8 @@ def test_export_names_no_option_of_validate(run, tmp_path):
     assert done.code == 2
     assert "runs in float32 but not in float64" in done.err
     assert "--arbiter" not in done.err
-    assert "--no-verify writes the file without a proof" in done.err
-    assert run(*words, "--no-verify").code == 0
+    assert "--verify off writes the file without a proof" in done.err
+    assert run(*words, "--verify", "off").code == 0
     words = ("--reference", f"{__name__}:OnlyFloat32", "--sizes", "16x16")
     assert "give --arbiter none" in run("validate", out, *words).err
     assert run("validate", out, *words, "--arbiter", "none").code == 0

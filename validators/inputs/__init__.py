@@ -12,7 +12,9 @@ from anysize.lazy import lazy_names
 if TYPE_CHECKING:
     from anysize.validators.inputs.auto import auto_sizes
     from anysize.validators.inputs.cases import MAX_BATCH, Case, plan_cases
+    from anysize.validators.inputs.cost import cost_of
     from anysize.validators.inputs.images import AMPLIFICATION, make_images
+    from anysize.validators.inputs.quick import RewritePlan, is_heavy, quick_cases, rewrite_plan
     from anysize.validators.inputs.saturation import saturated_outputs
     from anysize.validators.inputs.signature import (
         GraphInputs,
@@ -28,14 +30,19 @@ __all__ = [
     "MAX_BATCH",
     "Case",
     "GraphInputs",
+    "RewritePlan",
     "auto_sizes",
+    "cost_of",
     "declared_outputs",
     "float_outputs",
     "given_case",
     "graph_inputs",
+    "is_heavy",
     "make_images",
     "make_inputs",
     "plan_cases",
+    "quick_cases",
+    "rewrite_plan",
     "saturated_outputs",
 ]
 
@@ -44,7 +51,9 @@ __getattr__ = lazy_names(
     {
         "auto": ("auto_sizes",),
         "cases": ("Case", "MAX_BATCH", "plan_cases"),
+        "cost": ("cost_of",),
         "images": ("AMPLIFICATION", "make_images"),
+        "quick": ("RewritePlan", "is_heavy", "quick_cases", "rewrite_plan"),
         "saturation": ("saturated_outputs",),
         "signature": (
             "GraphInputs",

@@ -15,6 +15,7 @@ from anysize.validators.judging.budget import (
     float_deviation,
     float_error,
 )
+from anysize.validators.judging.nearness import is_plain, is_telling, judge_near
 from anysize.validators.judging.parity import (
     STRICTEST_LIMIT,
     DeclaredShape,
@@ -48,7 +49,10 @@ __all__ = [
     "fill_values",
     "float_deviation",
     "float_error",
+    "is_plain",
+    "is_telling",
     "judge",
+    "judge_near",
     "rounded_up",
     "variation",
 ]

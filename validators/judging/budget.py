@@ -61,6 +61,7 @@ __all__ = [
     "ALL_OUTPUTS",
     "EPS16",
     "EPS32",
+    "MOST_SPREAD",
     "PROFILES",
     "Deviation",
     "PerOutput",
@@ -83,7 +84,7 @@ _LEAST_FILL, _FILL_RATIO = 1e4, 1024.0
 
 # A single number's own error is less than a 64th of what such errors are on the average once in a
 # hundred times, and hardly ever where the floor is less than that, too.
-_MOST_SPREAD = 64.0
+MOST_SPREAD = 64.0
 
 Array = NDArray[np.generic]
 
@@ -282,7 +283,7 @@ def float_deviation(
     reference = float32.astype(np.float64)
     truth = _Truth.of(float32, None if tolerance else float64)
     own = max(truth.error(reference), 0.0 if rounded is None else truth.error(rounded))
-    own = max(own, min(spread, _MOST_SPREAD * max(own, profile.floor)))
+    own = max(own, min(spread, MOST_SPREAD * max(own, profile.floor)))
     allowed_error = profile.budget(own, part_of_one=truth.scale if saturates else 0.0)
     with np.errstate(all="ignore"):  # Inf − Inf: such elements are in `alien` or left out
         distance = np.where(truth.compared, np.abs(answer - truth.values), 0.0)

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from anysize.validators.run.asking import REFERENCE, ask_all
 from anysize.validators.run.expectation import CaseExpectation, Expectations
 from anysize.validators.run.file_under_test import FileUnderTest
 from anysize.validators.run.host import machine, package_versions, usable_cpus
 from anysize.validators.run.open_session import open_session
+from anysize.validators.run.plan import chosen_cases
 from anysize.validators.run.spool import FLOAT32, FLOAT64, Spool, answer_label
 from anysize.validators.run.spread import judge_by_spread
+from anysize.validators.run.steps import IN_FLOAT32, IN_FLOAT64, Progress, Steps, Work
 from anysize.validators.run.sweeps import as_cell, run_sweeps
 
 __all__ = [
     "FLOAT32",
     "FLOAT64",
+    "IN_FLOAT32",
+    "IN_FLOAT64",
+    "REFERENCE",
     "CaseExpectation",
     "Expectations",
     "FileUnderTest",
+    "Progress",
     "Spool",
+    "Steps",
+    "Work",
     "answer_label",
     "as_cell",
+    "ask_all",
+    "chosen_cases",
     "judge_by_spread",
     "machine",
     "open_session",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +13,26 @@ from numpy.typing import NDArray
 from anysize.errors import NotRunError, WorkerCrashedError, WorkerTimeoutError
 from anysize.sizes import Size, SizeRange
 from anysize.validators.inputs import Case, GraphInputs, make_inputs
-from anysize.validators.judging import Expected, Judgement, Verdict
+from anysize.validators.judging import (
+    DeclaredShape,
+    Expected,
+    Judgement,
+    Profile,
+    Tolerances,
+    Verdict,
+    float_error,
+    is_plain,
+    is_telling,
+)
 from anysize.validators.references import Reference, Rejected
 from anysize.validators.run.amplified import amplify, is_less_sure, overflows
 from anysize.validators.run.arbiter import arbitrate, refuse_random
 from anysize.validators.run.spool import FLOAT32, FLOAT64, ROUNDED, Spool
-from anysize.validators.run.spread import Draws
+from anysize.validators.run.spread import Draws, judge_by_spread
 from anysize.validators.run.vacuity import WholeNumbers, vary
 from anysize.words import one_line
 
-__all__ = ["CaseExpectation", "Expectations"]
+__all__ = ["CaseExpectation", "Expectations", "failed"]
 
 Array = NDArray[np.generic]
 
@@ -67,13 +78,18 @@ class Expectations:
     """Asks a reference about one case after the other, from the smallest size on.
 
     Images and answers go to the spool. Each size is run once more in float32 on images of another
-    seed, and the first case is repeated, to find a reference that proves nothing.
+    seed, unless several images are asked about, and the first case is repeated, to find a reference
+    that proves nothing.
 
     Attributes:
         reference: The original.
         spool: Receives images and outputs.
         signature: What the graph under test takes.
-        has_arbiter: Run the reference in float64, too.
+        has_arbiter: Run the reference in float64, too: at the case that `measure` is told, and
+            wherever its word may change a verdict.
+        arbitrates_all: Run it in float64 at every case.
+        several: Sizes at which several images will be asked about.
+        is_repeatable: It is known to answer alike each time.
         trusts_whole_numbers: Outputs of whole numbers count as varying until `settled` says how
             they do over all cases.
         rounded: The original with float16 weights, for a file in half precision.
@@ -85,12 +101,16 @@ class Expectations:
     signature: GraphInputs
     _: KW_ONLY
     has_arbiter: bool = True
+    arbitrates_all: bool = True
+    several: Collection[Size] = ()
+    is_repeatable: bool = False
     trusts_whole_numbers: bool = False
     rounded: Reference | None = None
     given: Mapping[str, Array] | None = None
     _varies: dict[Size, tuple[float, ...]] = field(default_factory=dict, init=False)
     _whole: WholeNumbers = field(default_factory=WholeNumbers, init=False)
     _draws: dict[Case, Draws] = field(default_factory=dict, init=False)
+    _own_error: float = field(default=0.0, init=False)
 
     def ask(self, case: Case) -> CaseExpectation:
         """Make the images of a case, and let the reference answer.
@@ -103,18 +123,27 @@ class Expectations:
         try:
             return self._answered(case)
         except (WorkerCrashedError, WorkerTimeoutError) as exc:
-            return _failed(case, exc)
+            return CaseExpectation(case, None, failure=failed(exc))
 
     def _answered(self, case: Case) -> CaseExpectation:
         inputs = self._made(case)
         answer = self.reference.run(inputs, "float32")
         if isinstance(answer, Rejected):
             return CaseExpectation(case, answer.reason)
-        if not self._varies:
+        if not self.is_repeatable:
             refuse_random(self.reference, inputs, answer)
-        precise = arbitrate(self.reference, inputs, answer) if self.has_arbiter else None
+            self.is_repeatable = True
+        is_precise = self.has_arbiter and (self.arbitrates_all or not is_plain(answer))
+        precise = arbitrate(self.reference, inputs, answer) if is_precise else None
         coarse = self.rounded.run(inputs, "float32") if self.rounded is not None else None
         self._store(case, answer, precise, coarse)
+        if case.batch > 1 or case.size not in self.several:
+            self._vary(case, answer, precise)
+        return self._taken(case, self._varies.get(case.size, ()))
+
+    def _vary(
+        self, case: Case, answer: tuple[Array, ...], precise: tuple[Array, ...] | None
+    ) -> None:
         if case.size not in self._varies:
             self._varies[case.size] = vary(
                 self.reference,
@@ -124,17 +153,100 @@ class Expectations:
                 batch=case.batch,
                 seed=self.signature.vacuity_seed,
                 whole=np.inf if self.trusts_whole_numbers else None,
+                single=self.spool.read(replace(case, batch=1), FLOAT32),
             )
-        return self._taken(case, self._varies[case.size])
 
     def arbitrate(self, case: Case) -> None:
-        """Ask in float64 about a case that has been asked about in float32.
+        """Ask in float64 about a case that has been asked about in float32, once.
 
         Raises:
             SourceError: The reference does not answer in float64.
         """
-        inputs, float32 = self.spool.inputs(case), self.spool.read(case, FLOAT32)
-        self.spool.write(case, FLOAT64, arbitrate(self.reference, inputs, float32))
+        if not self.spool.files(case, FLOAT64):
+            inputs, float32 = self.spool.inputs(case), self.spool.read(case, FLOAT32)
+            self.spool.write(case, FLOAT64, arbitrate(self.reference, inputs, float32))
+
+    def arbitrated(self, one: CaseExpectation) -> CaseExpectation:
+        """Ask in float64 about a case; a reference that ends its process fails at it alone.
+
+        Raises:
+            SourceError: The reference does not answer in float64.
+        """
+        try:
+            self.arbitrate(one.case)
+        except (WorkerCrashedError, WorkerTimeoutError) as exc:
+            return replace(one, failure=failed(exc))
+        return one
+
+    def measure(self, one: CaseExpectation) -> CaseExpectation:
+        """Ask in float64 about a case that tells what the reference loses to float32.
+
+        Raises:
+            SourceError: The reference does not answer in float64.
+        """
+        if not self.has_arbiter:
+            return one
+        one = self.arbitrated(one)
+        if one.failure is not None:
+            return one
+        answers = (self.spool.read(one.case, label) for label in (FLOAT32, FLOAT64))
+        errors = (
+            float_error(narrow, narrow, wide)
+            for narrow, wide in zip(*answers, strict=True)
+            if np.issubdtype(narrow.dtype, np.floating)
+        )
+        self._own_error = max(errors, default=0.0)
+        return one
+
+    def is_undecided(self, one: CaseExpectation, profile: Profile) -> bool:
+        """Whether float64 has to say of a case whether agreement tells anything there."""
+        is_due = self.has_arbiter and one.is_answered
+        if not is_due or is_telling(one.variations, self._own_error, profile=profile):
+            return False
+        return not self.spool.files(one.case, FLOAT64)
+
+    def judge(
+        self,
+        one: CaseExpectation,
+        got: Mapping[str, Array],
+        *,
+        profile: Profile,
+        tolerances: Tolerances | None = None,
+        declared: Mapping[str, DeclaredShape] = MappingProxyType({}),
+        saturated: Collection[str] = (),
+    ) -> Judgement:
+        """Judge an answer; the reference is asked once more where it is not near enough.
+
+        Args:
+            one: What has been asked about.
+            got: The runtime's answer, by the names of the outputs.
+            profile: The error profile of the runtime.
+            tolerances: The user's own, in the place of the budget.
+            declared: The shapes of the outputs, as the file declares them.
+            saturated: Outputs that saturate at 1.
+
+        Raises:
+            SourceError: The reference does not answer in float64.
+            WorkerCrashedError: It ends its process there.
+            WorkerTimeoutError: It takes too long.
+        """
+        expected = replace(one.read(self.spool), saturated=saturated)
+
+        def arbitrated() -> Expected:
+            self.arbitrate(one.case)
+            return replace(one.read(self.spool), saturated=saturated)
+
+        is_due = self.has_arbiter and expected.float64 is None
+        return judge_by_spread(
+            got,
+            expected,
+            partial(self.spreads, one.case),
+            profile=profile,
+            tolerances=tolerances,
+            declared=declared,
+            own_error=self._own_error,
+            arbitrated=arbitrated if is_due else None,
+        )
 
     def ask_outside(self, case: Case, declared: SizeRange) -> CaseExpectation:
         """Make the images of a case that the file itself declares illegal: it has to reject it."""
@@ -168,7 +280,7 @@ class Expectations:
         try:
             return self._answered_amplified(case, twin)
         except (WorkerCrashedError, WorkerTimeoutError) as exc:
-            return _failed(case, exc)
+            return CaseExpectation(case, None, failure=failed(exc))
 
     def _answered_amplified(self, case: Case, twin: Case) -> CaseExpectation | str:
         inputs, answer = amplify(case, self.reference, self.signature, self._whole)
@@ -179,6 +291,7 @@ class Expectations:
             return "the reference overflows on them"
         precise = None
         if self.has_arbiter:
+            self.arbitrate(twin)
             precise = arbitrate(self.reference, inputs, answer)
             if is_less_sure(answer, precise, usual, self.spool.read(twin, FLOAT64)):
                 return "the reference itself is less sure of its numbers there"
@@ -196,18 +309,28 @@ class Expectations:
             return ()
 
     def settled(self, found: Sequence[CaseExpectation]) -> tuple[CaseExpectation, ...]:
-        """Say of all cases which whole numbers have been the same ones for every image."""
-        constant = self._whole.constant
+        """Say of all cases how they vary, once all of them have been asked about.
+
+        Whole numbers that have been the same ones for every image do not.
+        """
+        constant = self._whole.constant if self.trusts_whole_numbers else ()
         return tuple(
             replace(
                 one,
                 variations=tuple(
                     0.0 if place in constant else varies
-                    for place, varies in enumerate(one.variations)
+                    for place, varies in enumerate(self._variations(one))
                 ),
             )
             for one in found
         )
+
+    def _variations(self, one: CaseExpectation) -> tuple[float, ...]:
+        if one.variations or not one.is_answered:
+            return one.variations
+        answer, precise = (self.spool.read(one.case, label) for label in (FLOAT32, FLOAT64))
+        self._vary(one.case, answer, precise or None)  # unless several images said it
+        return self._varies[one.case.size]
 
     def _made(self, case: Case) -> Mapping[str, Array]:
         inputs = self.given or make_inputs(case, self.signature, self.signature.seed)
@@ -232,7 +355,7 @@ class Expectations:
         return CaseExpectation(case, None, self.reference.output_names, variations)
 
 
-def _failed(case: Case, exc: NotRunError) -> CaseExpectation:
+def failed(exc: NotRunError) -> Judgement:
     """Say of a case that the reference ended its process, or took too long."""
     verdict = Verdict.TIMEOUT if isinstance(exc, WorkerTimeoutError) else Verdict.CRASHED
-    return CaseExpectation(case, None, failure=Judgement(verdict, one_line(exc)))
+    return Judgement(verdict, one_line(exc))

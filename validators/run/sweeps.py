@@ -16,7 +16,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from anysize.errors import NoAnswerError
+from anysize.errors import NoAnswerError, WorkerCrashedError, WorkerTimeoutError
 from anysize.validators.inputs import AMPLIFICATION, Case
 from anysize.validators.judging import (
     PROFILES,
@@ -26,16 +26,18 @@ from anysize.validators.judging import (
     Verdict,
 )
 from anysize.validators.report import Cell, RuntimeRecord
-from anysize.validators.run.expectation import CaseExpectation, Expectations
+from anysize.validators.run.expectation import CaseExpectation, Expectations, failed
 from anysize.validators.run.open_session import Opened, failure
 from anysize.validators.run.spool import Spool, answer_label
-from anysize.validators.run.spread import judge_by_spread
+from anysize.validators.run.steps import Work
 from anysize.validators.runtimes import FileSession, Session, TimedSession, as_numbers
 from anysize.words import cleaned, one_line
 
 __all__ = ["RuntimeResult", "as_cell", "run_sweeps"]
 
 Array = NDArray[np.generic]
+
+Step = Callable[[str, str, float], None]
 
 _DEAD = (Verdict.CRASHED, Verdict.TIMEOUT)
 
@@ -67,7 +69,8 @@ def run_sweeps(
     tolerances: Tolerances | None = None,
     declared: Mapping[str, DeclaredShape] = MappingProxyType({}),
     saturated: Collection[str] = (),
-    step: Callable[[str], None],
+    step: Step,
+    work: Work,
 ) -> RuntimeResult:
     """Run and judge all cases, and close the session; whatever happens becomes a verdict.
 
@@ -78,7 +81,8 @@ def run_sweeps(
         tolerances: Replace the error budget.
         declared: The shapes of the outputs, as the file declares them.
         saturated: Outputs that saturate at 1.
-        step: Called before each run with what is being done.
+        step: Called before each run with what is being done, the runtime's name and the work.
+        work: What runs take.
     """
     record, session = opened.record, opened.session
     if session is None:
@@ -89,7 +93,7 @@ def run_sweeps(
         )
         return RuntimeResult(record, cells)
     try:
-        sweep = _Sweep(session, record, asked, tolerances, declared, saturated, step)
+        sweep = _Sweep(session, record, asked, tolerances, declared, saturated, step, work)
         up = [sweep.run(expectation, repeats=None) for expectation in expectations]
         down: list[Cell] = []
         amplified: Cell | None = None
@@ -120,7 +124,8 @@ class _Sweep:
     tolerances: Tolerances | None
     declared: Mapping[str, DeclaredShape]
     saturated: Collection[str]
-    step: Callable[[str], None]
+    step: Step
+    work: Work
 
     @property
     def spool(self) -> Spool:
@@ -133,7 +138,7 @@ class _Sweep:
     def run(self, expectation: CaseExpectation, *, repeats: Cell | None) -> Cell:
         """Run one case; with `repeats`, the answer must be that cell's once more."""
         case = expectation.case
-        self.step(f"{self.record.name} at {case}")
+        self.step(f"{self.record.name} at {case}", self.record.name, self.work.run(case))
         if repeats is not None and repeats.verdict in _DEAD:
             return repeats  # once is enough to know, and a hang costs its whole limit again
         if expectation.failure is not None:
@@ -186,14 +191,17 @@ class _Sweep:
             return _judge_rejected(attempt, expectation)
         if attempt.outputs is None:
             return Judgement(attempt.failure, attempt.words)
-        return judge_by_spread(
-            attempt.outputs,
-            replace(expectation.read(self.spool), saturated=self.saturated),
-            partial(self.asked.spreads, expectation.case),
-            profile=PROFILES[self.record.profile],
-            tolerances=self.tolerances,
-            declared=self.declared,
-        )
+        try:
+            return self.asked.judge(
+                expectation,
+                attempt.outputs,
+                profile=PROFILES[self.record.profile],
+                tolerances=self.tolerances,
+                declared=self.declared,
+                saturated=self.saturated,
+            )
+        except (WorkerCrashedError, WorkerTimeoutError) as exc:  # the reference, asked once more
+            return failed(exc)
 
 
 def as_cell(runtime: str, case: Case, judgement: Judgement, *, run_s: float | None = None) -> Cell:

@@ -23,6 +23,9 @@ Array = NDArray[np.generic]
 # images.
 OTHER_SEEDS = range(0, 16, 2)
 
+# A change by so much of the largest value needs no other images.
+_PLAIN_TO_SEE = 0.05
+
 
 def _variations(
     answer: tuple[Array, ...],
@@ -41,7 +44,7 @@ def _variations(
     """
     if isinstance(other, Rejected) or len(other) != len(answer):
         return tuple(np.inf for _ in answer)  # what it answers depends on more than the size
-    fills = [None] * len(answer) if precise is None else map(fill_values, answer, precise)
+    fills = map(fill_values, answer, precise or [None] * len(answer))
     return tuple(
         whole if whole is not None and _is_whole(one) else variation(one, another, mask)
         for one, another, mask in zip(answer, other, fills, strict=True)
@@ -57,24 +60,28 @@ def vary(
     batch: int,
     seed: int,
     whole: float | None,
+    single: tuple[Array, ...] = (),
 ) -> tuple[float, ...]:
     """Measure how much each output varies, over more images where one does not show a change.
 
     The probabilities of a trained network are often the same for two images. The next image of a
-    batch is another one, too, which costs no run.
+    batch is another one, too, and so is a single one that has been answered: they cost no run.
     """
-    rolled = batch > 1 and all(one.ndim and len(one) == batch for one in answer)
     largest = tuple(0.0 for _ in answer)
-    for shift in (None, *OTHER_SEEDS) if rolled else OTHER_SEEDS:
-        other: tuple[Array, ...] | Rejected = (
-            tuple(np.roll(one, 1, axis=0) for one in answer)
-            if shift is None
-            else reference.run(inputs_of(seed + shift), "float32")
-        )
+
+    def show(other: tuple[Array, ...] | Rejected) -> None:
+        nonlocal largest
         found = _variations(answer, other, precise, whole=whole)
         largest = tuple(max(pair) for pair in zip(largest, found, strict=True))
-        if min(largest, default=np.inf) > STRICTEST_LIMIT:
+
+    if batch > 1 and all(one.ndim and len(one) == batch for one in answer):
+        show(tuple(np.roll(one, 1, axis=0) for one in answer))
+        if [one.shape for one in single] == [(1, *one.shape[1:]) for one in answer]:
+            show(single)
+    for shift in OTHER_SEEDS:
+        if min(largest, default=np.inf) > (STRICTEST_LIMIT if shift else _PLAIN_TO_SEE):
             break
+        show(reference.run(inputs_of(seed + shift), "float32"))
     return largest
 
 

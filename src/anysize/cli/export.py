@@ -10,6 +10,7 @@ from anysize.cli.console import note, progress, result
 from anysize.cli.options import (
     MaxSize,
     MinSize,
+    NoVerify,
     Output,
     Seed,
     TrainingSize,
@@ -68,7 +69,8 @@ def export(
         Literal["auto", "always", "never"],
         typer.Option(help="auto, always or never: weights beside the file instead of in it."),
     ] = "auto",
-    verify: Verify = True,
+    verify: Verify = "quick",
+    no_verify: NoVerify = False,
     levels: Annotated[
         str | None,
         typer.Option(metavar="N,N,…", help="spp of the zoo: bins along each axis, 4,2,1."),
@@ -108,7 +110,7 @@ def export(
             half=half,
             seed=seed,
             external_data=external_data,
-            verify=verify,
+            verify="off" if no_verify else verify,
             options=head_options(
                 levels=_levels(levels),
                 bins=bins,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,6 +11,7 @@ __all__ = [
     "JsonFlag",
     "MaxSize",
     "MinSize",
+    "NoVerify",
     "Output",
     "Seed",
     "TrainingSize",
@@ -37,7 +38,11 @@ MaxSize = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seeds random weights and inputs.")]
 Verify = Annotated[
-    bool,
-    typer.Option("--verify/--no-verify", help="Prove the file before it appears."),
+    Literal["quick", "full", "off"],
+    typer.Option(
+        help="Prove the file before it appears: full, at the sizes of auto; quick, at the same "
+        "kinds of sizes, chosen by what they cost; or off."
+    ),
 ]
+NoVerify = Annotated[bool, typer.Option("--no-verify", help="The same as --verify off.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]

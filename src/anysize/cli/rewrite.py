@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from anysize.cli.console import note, progress, result
-from anysize.cli.options import Output, TrainingSize, Verify, Weights
+from anysize.cli.options import NoVerify, Output, TrainingSize, Verify, Weights
 from anysize.cli.supervisor import writing
 from anysize.sizes import Size
 from anysize.verbs.rewrite import OutputKind
@@ -55,7 +55,8 @@ def rewrite(
         ),
     ] = None,
     weights: Weights = None,
-    verify: Verify = True,
+    verify: Verify = "quick",
+    no_verify: NoVerify = False,
 ) -> None:
     """Rewrite a fixed-size graph into one for any size, without its PyTorch model."""
     from anysize.verbs.rewrite import rewrite as run
@@ -71,7 +72,7 @@ def rewrite(
             keep=tuple(keep or ()),
             reference=reference,
             weights=weights,
-            verify=verify,
+            verify="off" if no_verify else verify,
             progress=show,
         )
     for line in done.notes:

@@ -60,7 +60,9 @@ def validate(
     runtimes: Annotated[
         str, typer.Option(help="Names from `anysize runtimes`, comma-separated, or all.")
     ] = "ort-cpu",
-    sizes: Annotated[str, typer.Option(help="HEIGHTxWIDTH, comma-separated, or auto.")] = _SIZES,
+    sizes: Annotated[
+        str, typer.Option(help="HEIGHTxWIDTH, comma-separated; auto, or quick.")
+    ] = _SIZES,
     batch: Annotated[str, typer.Option(help="Images in a batch, comma-separated.")] = _BATCH,
     seed: Seed = 0,
     atol: Annotated[

@@ -13,6 +13,7 @@ from anysize.heads import AS_IS, HEAD_KINDS, head_kind
 from anysize.sizes import Size, SizeRange
 from anysize.verbs.export_proof import unproved, verified, verify_export
 from anysize.verbs.progress import Progress, silent
+from anysize.verbs.verification import Verify, to_verify
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -78,7 +79,7 @@ def export(
     half: bool = False,
     seed: int = 0,
     external_data: Literal["auto", "always", "never"] = "auto",
-    verify: bool = True,
+    verify: Verify | bool = "quick",
     options: HeadOptions | None = None,
     inputs: Mapping[str, Sequence[int | str]] | None = None,
     example_inputs: Sequence[Tensor] | Mapping[str, Tensor] | None = None,
@@ -106,8 +107,9 @@ def export(
         half: Write weights and body in float16; inputs and outputs stay float32.
         seed: Seeds random weights.
         external_data: Whether weights lie beside the file: `auto` does so above 2 GB.
-        verify: Compare the file with the eager module, in float64 terms, at the sizes `auto`, on
-            ONNX Runtime's CPU provider, before it appears.
+        verify: Compare the file with the eager module on ONNX Runtime's CPU provider, before it
+            appears: `full`, at the sizes `auto`, for one and two images; `quick`, at the same kinds
+            of sizes, fewer and smaller ones of them where the network is heavy; or `off`.
         options: For a zoo name, choices within the head, such as the levels of a pyramid.
         inputs: The module's arguments beside the image: name → axes without the batch, which are
             numbers, `height` or `width`.
@@ -123,7 +125,7 @@ def export(
     from anysize.exporters import check_opset, narrowed
     from anysize.models import choose_head
 
-    output = Path(output)
+    output, verify = Path(output), to_verify(verify)
     size, low, top = (
         Size.parse(side) if isinstance(side, str) else side for side in (size, min_size, max_size)
     )
@@ -191,8 +193,9 @@ def export(
         batches = _BATCHES_COMPUTED if exported.is_computed else _BATCHES
         del exported  # the weights are on disk now
         report = None
-        if verify:
-            report = verify_export(staged, model, progress, batches=batches)
+        if verify != "off":
+            is_full = verify == "full"
+            report = verify_export(staged, model, progress, batches=batches, is_full=is_full)
             notes += unproved(report, model)
     return ExportResult(
         path=output,

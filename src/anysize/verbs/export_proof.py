@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anysize.errors import AnysizeError, VerificationError
 from anysize.verbs.progress import Progress, validation_progress
+from anysize.verbs.verification import UNPROVED
 from anysize.words import without_validate
 
 if TYPE_CHECKING:
     from anysize.models import ResolvedModel
+    from anysize.sizes import Size
     from anysize.validators import Cell, Report
 
 __all__ = ["unproved", "verified", "verify_export"]
 
 
 def verify_export(
-    path: Path, model: ResolvedModel, progress: Progress, *, batches: Sequence[int] = (1, 2)
+    path: Path,
+    model: ResolvedModel,
+    progress: Progress,
+    *,
+    batches: Sequence[int] = (1, 2),
+    is_full: bool = False,
 ) -> Report:
-    """Compare a file with its module at the sizes `auto`, on ONNX Runtime's CPU provider.
+    """Compare a file with its module on ONNX Runtime's CPU provider.
 
     Args:
         path: The file, under a temporary name perhaps.
         model: What it was exported from.
         progress: Told how far the comparison is.
         batches: Numbers of images.
+        is_full: At the sizes `auto`, and all numbers of images; what is worth its cost otherwise.
 
     Raises:
         VerificationError: A cell is bad, unless it is merely vacuous below the training size, or
@@ -39,12 +47,12 @@ def verify_export(
             path,
             model.module,
             name=model.name,
+            sizes="auto" if is_full else "quick",
             batches=batches,
             progress=validation_progress(progress, "verifying: "),
         )
     except AnysizeError as exc:
-        words = without_validate(str(exc))
-        raise type(exc)(f"{words}; --no-verify writes the file without a proof") from exc
+        raise type(exc)(f"{without_validate(str(exc))}; {UNPROVED}") from exc
     excused = _excused(report, model)
     bad = [cell for cell in report.cells if not cell.is_good and cell not in excused]
     if bad or all(cell.verdict != "pass" for cell in report.cells):
@@ -93,10 +101,19 @@ def unproved(report: Report, model: ResolvedModel) -> tuple[str, ...]:
 def verified(report: Report) -> str:
     """Say in a few words what a good report found."""
     ratios = [cell.ratio for cell in report.cells if cell.outputs]
-    passes = sum(cell.verdict == "pass" for cell in report.cells)
+    passed = [cell.size for cell in report.cells if cell.verdict == "pass"]
     rejected = sum(cell.verdict == "rejected" for cell in report.cells)
     worst = f", error at most {max(ratios):.2g} × budget" if ratios else ""
     vacuous = sum(cell.verdict == "vacuous" for cell in report.cells)
     also = f", {rejected} rejected on both sides" if rejected else ""
     also += f", {vacuous} vacuous" if vacuous else ""
-    return f"verified on {report.runtimes[0].name}: {passes} cells pass{also}{worst}"
+    where = f"verified on {report.runtimes[0].name} at {sizes_in_words(passed)}"
+    return f"{where}: {len(passed)} cells pass{also}{worst}"
+
+
+def sizes_in_words(sizes: Iterable[Size]) -> str:
+    """Say at how many sizes something was compared, and from which to which."""
+    ordered = sorted(set(sizes), key=lambda size: (size.area, size.height))
+    if len(ordered) < 2:
+        return str(*ordered) if ordered else "no size"
+    return f"{len(ordered)} sizes, {ordered[0]} to {ordered[-1]}"

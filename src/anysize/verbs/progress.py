@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Progress", "silent", "validation_progress"]
 
+_MINUTES_FROM_S = 100.0
+
 # Steps done, steps in total (0 where not known), and what is being done.
 Progress = Callable[[int, int, str], None]
 
@@ -22,5 +24,15 @@ def silent(done: int, total: int, text: str) -> None:
 def validation_progress(
     progress: Progress, prefix: str = ""
 ) -> Callable[[ValidationProgress], None]:
-    """Let a validation report to `progress`, its steps named with a prefix."""
-    return lambda step: progress(step.done, step.total, f"{prefix}{step.text}")
+    """Let a validation report to `progress`, its steps named with a prefix, and what is left."""
+    return lambda step: progress(
+        step.done, step.total, f"{prefix}{step.text}{_left(step.remaining_s)}"
+    )
+
+
+def _left(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    if seconds < _MINUTES_FROM_S:
+        return f", about {max(seconds, 1.0):.0f} s left"
+    return f", about {seconds / 60:.0f} min left"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -22,7 +23,8 @@ from anysize.files import check_output_path
 from anysize.heads import head_kind
 from anysize.sizes import Size, SizeRange
 from anysize.verbs.export_proof import verified
-from anysize.verbs.progress import Progress, silent
+from anysize.verbs.progress import Progress, silent, validation_progress
+from anysize.verbs.verification import UNPROVED, Verify, to_verify
 from anysize.words import and_list, without_validate
 
 if TYPE_CHECKING:
@@ -38,14 +40,11 @@ __all__ = ["OutputKind", "RewriteResult", "rewrite"]
 AUTO = "auto"
 OutputKind = Literal["map", "logits", "both"]
 
-# What a classifier's features shrink an image by, where the file does not tell.
-_DEFAULT_STRIDE = (32, 32)
 _WHAT = {"fcn": "fully convolutional"}
 _AXES = ("batch", "height", "width")
 # A file has no module behind it; "verified" is said against one alone.
 _COMPARED = "consistent with the file's own layers"
 _VERIFIED = "verified against the module"
-_UNPROVED = "--no-verify writes the file without a proof"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ def rewrite(
     keep: Collection[str] = (),
     reference: str | nn.Module | None = None,
     weights: Path | str | None = None,
-    verify: bool = True,
+    verify: Verify | bool = "quick",
     progress: Progress = silent,
 ) -> RewriteResult:
     """Rewrite the head of an ONNX file; weights are not touched.
@@ -128,13 +127,15 @@ def rewrite(
         keep: Nodes, by their name or that of what they make, whose numbers are constants of the
             network; where one could stem from the training size, the rewrite declines otherwise.
         reference: The module that the file was exported from, or its SOURCE. The new file is
-            compared with it at the sizes `auto`, which also settles what a number means that could
+            compared with it as an export is, which also settles what a number means that could
             stem from the training size.
         weights: A checkpoint for a SOURCE.
         verify: Prove, before the file appears, that the output at the training size equals the
             original's, and at other sizes what the original's own layers answer: for every window
             of the feature map (fcn, cam), for the pooled map, or for the resized image. What
-            `dynamic` answers at other sizes only the original module can tell.
+            `dynamic` answers at other sizes only the original module can tell. `quick` does so at
+            two other sizes, close to the training size for a heavy network; `full` at all sizes
+            `auto` that the new file takes; `off` not at all.
         progress: Told how far it is.
 
     Raises:
@@ -146,9 +147,9 @@ def rewrite(
     from anysize import surgery
     from anysize.surgery.graph import Graph, require_sides_together
 
-    model, output = Path(model), Path(output)
-    if reference is not None and not verify:
-        raise UsageError("reference: proves the file; leave out --no-verify")
+    model, output, verify = Path(model), Path(output), to_verify(verify)
+    if reference is not None and verify == "off":
+        raise UsageError("reference: proves the file; leave out --verify off")
     if reference is None and weights is not None:
         raise UsageError("weights: are for the module; give it with --reference")
     size = Size.parse(size) if isinstance(size, str) else size
@@ -156,7 +157,7 @@ def rewrite(
     original = Graph(surgery.load_model(model, weights="in_file"))
     _protect_weights(model, output, original.model)
     require_sides_together(original)  # which leaving out the proof would not help
-    unprovable = _unprovable(original) if verify and reference is None else ""
+    unprovable = _unprovable(original) if verify != "off" and reference is None else ""
     with surgery.staged_model(output) as staged:
         progress(0, 2, f"rewriting {model}")
         with _told_first(model, unprovable):
@@ -173,16 +174,14 @@ def rewrite(
         if not done.applied:
             _refuse_fixed_copy(original, model, done.reason)
         elif unprovable:
-            raise UnsupportedModelError(f"{model}: cannot be proved: {unprovable}; {_UNPROVED}")
+            raise UnsupportedModelError(f"{model}: cannot be proved: {unprovable}; {UNPROVED}")
         surgery.save_model(done.model, staged, source=model, target=output)
         recorded, size_bytes = surgery.read_metadata(original), staged.stat().st_size
         proof, report = None, None
         if reference is not None and done.applied:
-            progress(1, 2, "verifying it against the module")
-            report = _verify(model, staged, reference, weights, progress)
-        elif verify and done.applied:
-            progress(1, 2, "proving it against the original layers")
-            proof = _prove(original, model, staged, done, head, keep)
+            report = _verify(model, staged, reference, weights, progress, verify)
+        elif verify != "off" and done.applied:
+            proof = _prove(original, model, staged, done, head, keep, verify, progress)
     return RewriteResult(
         path=output,
         head=head,
@@ -203,12 +202,13 @@ def _verify(
     reference: str | nn.Module,
     weights: Path | str | None,
     progress: Progress,
+    verify: Verify,
 ) -> Report:
     """Compare a new file with the module that the original was exported from."""
     from anysize.validators import ValidationSpec
     from anysize.verbs.validate import validate_file
 
-    spec = ValidationSpec()
+    spec = ValidationSpec(sizes="auto" if verify == "full" else "quick")
     try:
         report = validate_file(rewritten, reference, spec, weights=weights, progress=progress)
     except AnysizeError as exc:
@@ -293,38 +293,57 @@ def _prove(
     done: Rewrite,
     head: str,
     keep: Collection[str],
+    verify: Verify,
+    progress: Progress,
 ) -> RewriteProof:
+    from anysize.surgery import multiply_adds
     from anysize.validators import prove_rewrite
+    from anysize.validators.inputs import rewrite_plan
     from anysize.validators.references.graph import GraphPair, reads_scores
+    from anysize.validators.run import usable_cpus
 
     assert done.size is not None  # both are known wherever a rewrite was applied
     assert done.sizes is not None
-    stride = done.geometry.stride if done.geometry else _DEFAULT_STRIDE
-    wanted = _larger_sizes(done.size, stride)
-    if head_kind(head).is_proved_below:
-        wanted = (*wanted, _between(done.sizes.minimum, done.size))
-    near = (done.sizes.near(size.height, size.width) for size in wanted)
-    sizes = tuple(dict.fromkeys(size for size in near if size is not None))
-    old = GraphPair.of_file(original, model=graph)
-    new = GraphPair.of_file(rewritten, name="rewritten")
+    threads = usable_cpus()
+    old = GraphPair.of_file(original, model=graph, threads=threads)
+    new = GraphPair.of_file(rewritten, name="rewritten", threads=threads)
+    plan = rewrite_plan(
+        done.size,
+        done.sizes,
+        cost=sum(multiply_adds(new.graph, done.size).values()),
+        stride=done.geometry.stride if done.geometry else None,
+        is_below=head_kind(head).is_proved_below,
+        is_full=verify == "full",
+    )
+    prove = partial(
+        prove_rewrite,
+        old,
+        new,
+        plan.sizes,
+        training=done.size,
+        trained_batch=plan.trained_batch,
+        batch=plan.batch,
+        keep=keep,
+        progress=validation_progress(progress, "proving: "),
+    )
     try:
-        proof = prove_rewrite(old, new, sizes, training=done.size, keep=keep)
+        proof = prove()
         if _is_vacuous(proof) and reads_scores(new.graph):
             # Labels and saturated probabilities agree; what they are read from varies.
-            proof = prove_rewrite(old, new, sizes, training=done.size, scores=True, keep=keep)
+            proof = prove(scores=True)
     except (ModelFileError, NotRunError, SourceError) as exc:  # no kernel: double, opset 6
         reason = without_validate(str(exc))
-        raise NotRunError(f"{original}: cannot be proved: {reason}; {_UNPROVED}") from exc
+        raise NotRunError(f"{original}: cannot be proved: {reason}; {UNPROVED}") from exc
     refused = next((cell for cell in proof.cells if cell.verdict == "rejected"), None)
     if refused is not None:
         raise NotRunError(
             f"{original}: cannot be proved: at {refused.size} batch {refused.batch} the original's "
-            f"own layers do not run: {refused.message}; {_UNPROVED}"
+            f"own layers do not run: {refused.message}; {UNPROVED}"
         )
     if _is_vacuous(proof):
         raise NotRunError(
             f"{original}: cannot be proved, since its answers hardly depend on the image: "
-            f"{without_validate(proof.message)}; {_UNPROVED}"
+            f"{without_validate(proof.message)}; {UNPROVED}"
         )
     if not proof.ok:
         raise VerificationError(
@@ -336,16 +355,3 @@ def _prove(
 def _is_vacuous(proof: RewriteProof) -> bool:
     """Whether nothing is wrong but that too little was compared."""
     return {cell.verdict for cell in proof.cells if not cell.is_good} == {"vacuous"}
-
-
-def _larger_sizes(size: Size, stride: tuple[int, int]) -> tuple[Size, ...]:
-    """Choose two larger sizes, neither square: one is wider, one higher and off the stride grid."""
-    down, across = stride
-    return (
-        Size(size.height + down, size.width + 2 * across),
-        Size(size.height + 2 * down + 1, size.width + across + 1),
-    )
-
-
-def _between(smallest: Size, size: Size) -> Size:
-    return Size((smallest.height + size.height) // 2, (2 * smallest.width + size.width) // 3)

@@ -138,7 +138,9 @@ class Bench:
             self._reports[name, sizes] = self._validate(made.path, made, self.runtime, sizes)
         return self._reports[name, sizes]
 
-    def wrong(self, entry: Sabotage, sizes: tuple[Size, ...] | Literal["auto"] = ()) -> Report:
+    def wrong(
+        self, entry: Sabotage, sizes: tuple[Size, ...] | Literal["auto", "quick"] = ()
+    ) -> Report:
         """Validate what an entry makes of its twin, at its own sizes unless others are given."""
         made = self.twin(entry.twin)
         sizes = sizes or entry.sizes or TWINS[entry.twin].sizes

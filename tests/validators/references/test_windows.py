@@ -10,9 +10,10 @@ from onnx import numpy_helper
 from torch import nn
 
 from anysize.errors import DeclinedError, SourceError
-from anysize.sizes import Size
+from anysize.sizes import Size, SizeRange
 from anysize.surgery import load_model, rewrite, save_model
 from anysize.validators import Verdict, validate_model
+from anysize.validators.inputs import rewrite_plan
 from anysize.validators.inputs.images import make_images
 from anysize.validators.proof import prove_rewrite
 from anysize.validators.references.composed.windows import WindowsReference, expected_maps
@@ -130,7 +131,7 @@ def test_the_proof_holds_for_a_right_rewrite(original, output):
     proof = prove_rewrite(model, rewrite(model, output=output).model, [LARGER])
     assert proof.ok, proof.message
     assert len(proof.cells) == 3
-    assert "answers equal; largest error" in proof.message
+    assert "answers equal at 2 sizes; largest error" in proof.message
 
 
 @pytest.mark.parametrize("sabotage", SABOTAGES)
@@ -139,6 +140,17 @@ def test_the_proof_fails_for_a_wrong_rewrite_and_tells_the_worst_cell(original, 
     assert not proof.ok
     assert "output 'logits' at [" in proof.message
     assert "x the budget" in proof.message
+
+
+@pytest.mark.parametrize("sabotage", SABOTAGES)
+def test_the_proof_of_a_heavy_network_fails_as_well(original, sabotage):
+    plan = rewrite_plan(
+        TRAINED, SizeRange(TRAINED), cost=10**12, stride=None, is_below=False, is_full=False
+    )
+    path = rewritten(original, sabotage=sabotage)
+    proof = prove_rewrite(original, path, plan.sizes, trained_batch=plan.trained_batch)
+    assert not proof.ok
+    assert {cell.verdict for cell in proof.cells} == {Verdict.MISMATCH}
 
 
 def test_the_proof_counts_every_window(original):

@@ -114,7 +114,7 @@ def test_the_table_shows_verdicts_numbers_and_a_legend(good):
         "rejected",
         "pass 0.",
         "strict",
-        "3.81e-06",
+        "2.86e-06",
         "CPUExecutionProvider",
         "pass: every output within the error budget",
         "12 of 12 cells good, 8 passed",

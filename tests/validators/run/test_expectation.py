@@ -1,0 +1,67 @@
+"""The arbiter is asked once, and where its word can change a verdict."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from anysize.sizes import Size
+from anysize.validators import Verdict, validate_model
+from anysize.validators.references.eager.module import ModuleReference
+
+SIZES = (Size(8, 8), Size(8, 9), Size(9, 9))
+
+
+class Counted(ModuleReference):
+    """Remembers what it was asked."""
+
+    def __init__(self, module):
+        super().__init__(module)
+        self.asked = []
+
+    def run(self, inputs, precision):
+        (images,) = inputs.values()
+        self.asked.append((precision, images.shape))
+        return super().run(inputs, precision)
+
+
+def in_float64(reference):
+    return [shape for precision, shape in reference.asked if precision == "float64"]
+
+
+def validated(tiny, path, **options):
+    reference = Counted(tiny.fc())
+    report = validate_model(path, reference, sizes=SIZES, **options)
+    return report, reference
+
+
+def test_a_right_file_has_one_case_in_float64_and_its_bright_twin(tiny):
+    report, reference = validated(tiny, tiny.fc_file(tiny.fc()))
+    assert report.ok
+    assert len(in_float64(reference)) == 2
+    assert len(set(in_float64(reference))) == 1
+
+
+def test_every_wrong_cell_is_judged_in_float64_terms(tiny):
+    def moved(graph, logits):
+        return graph.add("Mul", logits, graph.constant(np.float32(1 + 1e-5)))
+
+    report, reference = validated(tiny, tiny.fc_file(tiny.fc(), tail=moved))
+    assert {cell.verdict for cell in report.cells} == {Verdict.MISMATCH}
+    assert len({*in_float64(reference)}) == len(report.cells)
+    assert all(cell.outputs[0].deviation.reference_error > 0 for cell in report.cells)
+
+
+def test_several_images_say_how_a_size_varies(tiny):
+    path = tiny.fc_file(tiny.fc())
+    single, both = (validated(tiny, path, batches=b, amplified=False)[1] for b in ((1,), (1, 2)))
+    runs = [shape for precision, shape in both.asked if precision == "float32"]
+    assert len(runs) == 2 * len(SIZES) + 1  # the first case is repeated
+    assert len([p for p, _ in single.asked if p == "float32"]) == 2 * len(SIZES) + 1
+
+
+@pytest.mark.parametrize("sizes", [SIZES, SIZES[:1]])
+def test_without_an_arbiter_float64_is_never_asked(tiny, sizes):
+    reference = Counted(tiny.fc())
+    validate_model(tiny.fc_file(tiny.fc()), reference, sizes=sizes, arbiter="none")
+    assert not in_float64(reference)

@@ -1,0 +1,148 @@
+"""What the reference is asked, in which order: every case in float32, float64 where it matters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from anysize.sizes import Size, SizeRange
+from anysize.validators.inputs import Case, is_heavy
+from anysize.validators.judging import PROFILES
+from anysize.validators.run.expectation import CaseExpectation, Expectations
+from anysize.validators.run.spool import FLOAT64
+from anysize.validators.run.steps import IN_FLOAT32, IN_FLOAT64, Steps, Work
+
+__all__ = ["REFERENCE", "ask_all"]
+
+# The phase in which it answers in float32.
+REFERENCE = "reference"
+
+
+def ask_all(
+    asked: Expectations,
+    cases: Sequence[Case],
+    *,
+    declared: SizeRange | None,
+    training: Size | None,
+    sizes: str,
+    is_amplified: bool,
+    work: Work,
+    step: Steps,
+    note: Callable[[str], None],
+) -> tuple[CaseExpectation, ...]:
+    """Ask about all cases, and about one of brighter images.
+
+    Args:
+        asked: Asks the reference.
+        cases: From the smallest size on.
+        declared: The sizes that the file declares legal.
+        training: The training size.
+        sizes: `auto`, `quick`, or "" where somebody named the sizes.
+        is_amplified: Add a case of brighter images.
+        work: What runs take.
+        step: Told before each run.
+        note: Told what the reader of the report has to know.
+
+    Raises:
+        SourceError: The reference answers differently each time, or not in float64.
+    """
+    found = _ask(asked, cases, declared, is_named=not sizes, note=note, step=step, work=work)
+    twin = _usual(found, training, work.cost if sizes == "quick" else None)
+    if twin is not None:
+        usual, amount = found[twin].case, work.run(found[twin].case, IN_FLOAT64)
+        step(f"reference at {usual} in float64", FLOAT64, amount)
+        found[twin] = asked.measure(found[twin])
+        if is_amplified:
+            step(f"reference at {usual} bright", FLOAT64, amount)
+            _amplify(asked, found, twin, note=note)
+    return _decided(asked, asked.settled(found), work, step)
+
+
+def _ask(
+    asked: Expectations,
+    cases: Sequence[Case],
+    declared: SizeRange | None,
+    *,
+    is_named: bool,
+    note: Callable[[str], None],
+    step: Steps,
+    work: Work,
+) -> list[CaseExpectation]:
+    """Ask about every case; a size outside what the file declares counts as rejected.
+
+    The bounds are part of the file's promise. Somebody who named the sizes is told which of them
+    the file alone rejects.
+    """
+    found = []
+    taken: dict[Size, None] = {}
+    for case in cases:
+        step(f"reference at {case}", REFERENCE, work.run(case, IN_FLOAT32))
+        if declared is None or case.size in declared:
+            # Another file rejects no more than its layers do: the size is at fault, not its kind.
+            promised = declared is not None and case.batch == 1 and asked.reference.kind == "onnx"
+            found.append(replace(asked.ask(case), is_promised=promised))
+            continue
+        found.append(asked.ask_outside(case, declared))
+        if is_named and asked.takes(case):
+            taken[case.size] = None
+    if taken:
+        note(
+            f"the file declares sizes {declared}, so that it must reject "
+            f"{', '.join(map(str, taken))}; the reference takes them"
+        )
+    return found
+
+
+def _usual(
+    found: Sequence[CaseExpectation],
+    training: Size | None,
+    cost: Callable[[Size], int] | None,
+) -> int | None:
+    """Choose the case that stands for the others: of the training size, or of a smaller one.
+
+    A larger size would tell no more, and take longer. None where the reference takes none of them.
+    With `cost`, of a heavy network the largest case that costs a quarter of it, if there is one.
+    """
+    taken = [place for place, one in enumerate(found) if one.is_answered]
+    batch = min((found[place].case.batch for place in taken), default=0)
+    single = [place for place in taken if found[place].case.batch == batch]
+    if not single:
+        return None
+    trained = [place for place in single if found[place].case.size == training]
+    usual = trained[0] if trained else single[len(single) // 3]
+    if cost is None:
+        return usual
+    prices = {place: found[place].case.batch * cost(found[place].case.size) for place in taken}
+    if not is_heavy(prices[usual]):
+        return usual
+    cheap = (place for place in taken if 4 * prices[place] <= prices[usual])
+    return max(cheap, key=prices.__getitem__, default=usual)
+
+
+def _decided(
+    asked: Expectations, found: Sequence[CaseExpectation], work: Work, step: Steps
+) -> tuple[CaseExpectation, ...]:
+    """Ask in float64 about the cases that hardly vary, which every runtime would do one by one."""
+    due = [one.case for one in found if asked.is_undecided(one, PROFILES["strict"])]
+    step.add(len(due), FLOAT64, sum(work.run(case, IN_FLOAT64) for case in due))
+    decided = []
+    for one in found:
+        if one.case in due:
+            step(f"reference at {one.case} in float64", FLOAT64, work.run(one.case, IN_FLOAT64))
+            decided.append(asked.arbitrated(one))
+        else:
+            decided.append(one)
+    return tuple(decided)
+
+
+def _amplify(
+    asked: Expectations, found: list[CaseExpectation], twin: int, *, note: Callable[[str], None]
+) -> None:
+    """Add a case of brighter images behind its twin, where the reference takes them."""
+    if not found[twin].is_answered:
+        return
+    amplified = asked.ask_amplified(found[twin].case)
+    if isinstance(amplified, CaseExpectation):
+        found.insert(twin + 1, amplified)
+    else:
+        note(f"no case has brighter images: {amplified}")
