@@ -122,8 +122,8 @@ def families() -> Iterator[tuple[str, str, int]]:
                     yield f"{library}:{family}", f"{library}:{name}", parameters
 
 
-def built(source: str) -> tuple[nn.Module, list[Size]]:
-    """Build a network with seeded weights, and find the sizes that it is compared at."""
+def built(source: str) -> tuple[nn.Module, list[Size], list[Size]]:
+    """Build a network with seeded weights; return the sizes to compare at, and those it takes."""
     import torch
     from architectures.seeded import seeded
 
@@ -150,8 +150,9 @@ def built(source: str) -> tuple[nn.Module, list[Size]]:
         tried = [Size(first.height + down, first.width + right) for down, right in steps]
         taken = next(filter(takes, (one for one in tried if one not in sizes)), tried[0])
         sizes.append(taken)
-    images = torch.from_numpy(make_images(first, 8, channels=3, seed=1))
-    return seeded(module, images=[images]), sizes
+    accepted = list(filter(takes, sizes))
+    images = [torch.from_numpy(make_images(one, 4, channels=3, seed=1)) for one in accepted]
+    return seeded(module, images=images), sizes, accepted
 
 
 def write(module: nn.Module, size: Size, way: str, path: Path) -> dict[str, Any]:
@@ -213,8 +214,8 @@ def child(source: str, way: str) -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     torch.set_num_threads(1)
-    module, sizes = built(source)
-    print(json.dumps({"sizes": [str(size) for size in sizes]}), flush=True)
+    module, sizes, accepted = built(source)
+    print(json.dumps({"sizes": list(map(str, sizes))}), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         done = write(module, sizes[0], way, path)
@@ -225,6 +226,10 @@ def child(source: str, way: str) -> None:
         report = validate_model(path, module, spec)
     cells = {f"{cell.batch}×{cell.size}": str(cell.verdict) for cell in report.cells}
     bad = [f"{cell}: {cell.message}" for cell in report.cells if not cell.is_good]
+    for cell in report.cells:  # a file may declare fewer sizes than its module takes
+        if cell.verdict == "rejected" and cell.size in accepted:
+            cells[f"{cell.batch}×{cell.size}"] = "error"
+            bad.append(f"{cell}: the module takes it, and the file declares that it does not")
     told = {"message": bad[0][:600]} if bad else {}
     print(json.dumps({"cells": cells} | told), flush=True)
 
@@ -268,7 +273,7 @@ def verdict(found: dict[str, Any], is_crashed: bool) -> str:
         return PARTLY
     if set(words) - {"pass", "rejected"}:
         return UNJUDGED
-    return HELD if words["pass"] <= len(BATCHES) else RIGHT
+    return HELD if words["rejected"] == len(cells) - len(BATCHES) else RIGHT
 
 
 def table(found: dict[str, dict[str, Any]], where: dict[str, str]) -> str:

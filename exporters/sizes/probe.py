@@ -8,6 +8,8 @@ translation of one size holds for the other. Everything else needs a second trac
 
 from __future__ import annotations
 
+import itertools
+import re
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +47,16 @@ _SIZE_FREE = frozenset(
 _SHAPED = frozenset({"_unsafe_view", "view"})
 
 
+# Lay a tensor out, as its strides ask for.
+_LAYOUT = frozenset({"_unsafe_view", "clone", "expand", "view"})
+# May fill a map up to a multiple, or not.
+_FILLING = frozenset({"constant_pad_nd", "upsample_bilinear2d"})
+
+_NUMBER = re.compile(r"\d+")
 _MAX_WORDS = 200
+
+# How much larger the images are among which two are sought that take the same path.
+_PATHS = ((-53, 75), (13, 139), (101, -29), (64, 128), (128, 64))
 
 # A tensor that is neither the image, nor a parameter, nor made from them: it may hold a size.
 _OWN = "a tensor of unknown origin"
@@ -182,6 +193,45 @@ class Probe:
             height, width = int(height / 2), int(width / 2)  # both at once is too far
         return _larger(size, height, width)
 
+    def alike(self, size: Size, other: Size) -> tuple[Size, Size]:
+        """Find two sizes, different both ways, at which the module runs the same operators.
+
+        A module that pads or resizes a map to a multiple runs more operators where it does, and
+        they change nothing where it does not: of several paths the longest is the one for all. Of
+        its sizes two are taken that tell the most lengths apart.
+
+        Returns:
+            The two that are given where they are such sizes, or where none are found.
+        """
+        self._known.pop((2, size), None)  # what a module computes once it has in its first run
+        paths: dict[tuple[str, ...], list[Size]] = {}
+        for one in (size, other):
+            paths.setdefault(self._operators(one), []).append(one)
+        if len(paths) == 1 and _FILLING.isdisjoint(*paths):
+            return size, other
+        for height, width in _PATHS:
+            one = Size(max(size.height + height, 1), max(size.width + width, 1))
+            paths.setdefault(self._operators(one), []).append(one)
+        paths.pop((), None)
+        for path in sorted(paths, key=len, reverse=True):
+            pairs = filter(_differ, itertools.combinations(paths[path], 2))
+            best = max(pairs, key=self._told, default=None)
+            if best is not None:
+                return best
+        return size, other
+
+    def _told(self, sizes: tuple[Size, Size]) -> int:
+        """Count the different pairs of numbers, in which alone two lengths are told apart."""
+        runs = [self._on_meta(2, size) for size in sizes]
+        calls = (run.calls if run is not None else () for run in runs)
+        numbers = (_NUMBER.findall(" ".join(call.numbers for call in run)) for run in calls)
+        return len({(one, other) for one, other in zip(*numbers, strict=False) if one != other})
+
+    def _operators(self, size: Size) -> tuple[str, ...]:
+        run = self._on_meta(2, size)
+        calls = run.calls if run is not None else ()
+        return tuple(call.operator for call in calls if call.operator not in _LAYOUT)
+
     def _last(self, size: Size, step: tuple[int, int], limit: int) -> int:
         """Return how far one side can grow, or, where it cannot, how far it can shrink."""
 
@@ -248,6 +298,11 @@ def _place(error: Exception) -> str:
 def _odd_multiple(step: int, least: int) -> int:
     """Return the first odd multiple of a step that is not below `least`."""
     return step * (-(-least // step) | 1)
+
+
+def _differ(sizes: tuple[Size, Size]) -> bool:
+    one, other = sizes
+    return one.height != other.height and one.width != other.width
 
 
 def _larger(size: Size, height: int, width: int) -> Size:
