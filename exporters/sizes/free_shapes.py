@@ -42,7 +42,9 @@ def free_shapes(model: onnx.ModelProto, first: Trace, second: Trace) -> None:
     edits = Edits()
     for index, node in enumerate(model.graph.node):
         spreads, numbers = twins.spread(node), twins.numbers(node)
-        shaped = SHAPE_INPUTS.get(node.op_type, ())
+        shaped = [
+            place for place in SHAPE_INPUTS.get(node.op_type, ()) if twins.differs(node, place)
+        ]
         if not (node.domain == DOMAIN or shaped or spreads or numbers):
             continue
         emitter, freed = Emitter(model, node.output[0]), onnx.NodeProto()
@@ -61,8 +63,6 @@ def free_shapes(model: onnx.ModelProto, first: Trace, second: Trace) -> None:
 
 def _free_shape_input(emitter: Emitter, node: onnx.NodeProto, place: int, twins: Twins) -> None:
     one, other = twins.shape_input(node, place)
-    if one == other or len(one) != len(other):
-        return
     pieces: list[int | None] = [a if a == b else None for a, b in zip(one, other, strict=True)]
     if node.op_type == "Reshape":
         _copy_axes(node, pieces, (one, other), twins)

@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_map
 
 from anysize.bisection import highest
 from anysize.exporters.inputs import InputSpec, example_inputs
-from anysize.exporters.tracing import WholeLocalResponseNorm
+from anysize.exporters.tracing import WholeLocalResponseNorm, on_meta
 from anysize.sizes import Size
 
 __all__ = ["STEPS", "Probe"]
@@ -49,14 +49,16 @@ _SHAPED = frozenset({"_unsafe_view", "view"})
 
 # Lay a tensor out, as its strides ask for.
 _LAYOUT = frozenset({"_unsafe_view", "clone", "expand", "view"})
-# May fill a map up to a multiple, or not.
+# May fill a map up to a multiple, or not; what else is done for windows, and is undone again.
 _FILLING = frozenset({"constant_pad_nd", "upsample_bilinear2d"})
+_WINDOWS = frozenset({"permute", "slice"})
 
 _NUMBER = re.compile(r"\d+")
 _MAX_WORDS = 200
 
 # How much larger the images are among which two are sought that take the same path.
-_PATHS = ((-53, 75), (13, 139), (101, -29), (64, 128), (128, 64))
+_ODD = (13, 139)
+_PATHS = ((-53, 75), (101, -29), (64, 128), (128, 64))
 
 # A tensor that is neither the image, nor a parameter, nor made from them: it may hold a size.
 _OWN = "a tensor of unknown origin"
@@ -115,9 +117,8 @@ class Probe:
         self._module = module
         self._channels = channels
         self._extra_inputs = tuple(extra_inputs)
-        tensors = [*module.named_parameters(), *module.named_buffers()]
         self._dtype = next((p.dtype for p in module.parameters()), torch.float32)
-        self._state = {name: tensor.detach().to("meta") for name, tensor in tensors}
+        self._meta = on_meta(module)
         self._runs_on_meta = True
         self._known: dict[tuple[int, Size], _Run | None] = {}
 
@@ -197,23 +198,27 @@ class Probe:
         """Find two sizes, different both ways, at which the module runs the same operators.
 
         A module that pads or resizes a map to a multiple runs more operators where it does, and
-        they change nothing where it does not: of several paths the longest is the one for all. Of
-        its sizes two are taken that tell the most lengths apart.
+        they change nothing where it does not: of paths that differ in no other operator the longest
+        is the one for all. Of its sizes two are taken that tell the most lengths apart.
 
         Returns:
             The two that are given where they are such sizes, or where none are found.
         """
         self._known.pop((2, size), None)  # what a module computes once it has in its first run
         paths: dict[tuple[str, ...], list[Size]] = {}
-        for one in (size, other):
+        odd = _larger(size, *_ODD)
+        for one in (size, other, odd):
             paths.setdefault(self._operators(one), []).append(one)
+        paths.pop((), None)
         if len(paths) == 1 and _FILLING.isdisjoint(*paths):
             return size, other
         for height, width in _PATHS:
-            one = Size(max(size.height + height, 1), max(size.width + width, 1))
+            sides = ((size.height, height), (size.width, width))
+            one = Size(*(max(side + by, side // 2 | 1) for side, by in sides))
             paths.setdefault(self._operators(one), []).append(one)
-        paths.pop((), None)
-        for path in sorted(paths, key=len, reverse=True):
+        core = _core(self._operators(size))
+        alike = (path for path in paths if _core(path) == core and not _FILLING.isdisjoint(path))
+        for path in sorted(alike, key=len, reverse=True):
             pairs = filter(_differ, itertools.combinations(paths[path], 2))
             best = max(pairs, key=self._told, default=None)
             if best is not None:
@@ -267,7 +272,7 @@ class Probe:
 
     def _run(self, inputs: tuple[torch.Tensor, ...]) -> object:
         with torch.no_grad(), torch.device("meta"), WholeLocalResponseNorm():
-            return torch.func.functional_call(self._module, self._state, inputs)
+            return self._meta(*inputs)
 
     def _on_cpu(self, batch: int, size: Size) -> _Run | None:
         try:
@@ -298,6 +303,10 @@ def _place(error: Exception) -> str:
 def _odd_multiple(step: int, least: int) -> int:
     """Return the first odd multiple of a step that is not below `least`."""
     return step * (-(-least // step) | 1)
+
+
+def _core(path: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(one for one in path if one not in _FILLING | _WINDOWS)
 
 
 def _differ(sizes: tuple[Size, Size]) -> bool:

@@ -71,10 +71,9 @@ class Twins:
             for place, pair in enumerate(zip(node.inputs, twin.inputs, strict=True)):
                 self._add_constants(node.outputs[0].name or "", place, *pair)
             for place in SHAPE_INPUTS.get(node.op_type, ()):
-                pair = (_integers(one.inputs[place : place + 1]) for one in (node, twin))
-                one_shape, other_shape = pair
-                if one_shape and other_shape:
-                    self._constants[node.outputs[0].name or "", place] = one_shape, other_shape
+                shapes = [_integers(each.inputs[place : place + 1]) for each in (node, twin)]
+                if all(shapes):
+                    self._constants[node.outputs[0].name or "", place] = shapes[0], shapes[1]
             if "output_size" in node.attributes:
                 sizes = (n.attributes["output_size"].as_ints() for n in (node, twin))
                 one_size, other_size = (tuple(size) for size in sizes)
@@ -103,6 +102,11 @@ class Twins:
     def shape_input(self, node: onnx.NodeProto, place: int) -> tuple[Sides, Sides]:
         """Return the lengths that a node was given in either trace, or nothing where unknown."""
         return self._constants.get((node.output[0], place), ((), ()))
+
+    def differs(self, node: onnx.NodeProto, place: int) -> bool:
+        """Say whether a node was given other lengths in the other trace, and as many."""
+        one, other = self.shape_input(node, place)
+        return one != other and len(one) == len(other)
 
     def spread(self, node: onnx.NodeProto) -> dict[int, Spread]:
         """Return the inputs of a node that are one constant, laid out to different lengths."""

@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 from anysize.exporters.tracing.held_size import HeldSizeError
 from anysize.exporters.tracing.initializers import add_initializer
+from anysize.exporters.tracing.meta_module import on_meta
 from anysize.exporters.tracing.origin import origin
 from anysize.exporters.tracing.placeholder import is_placeholder, placeholder
 
@@ -31,7 +32,10 @@ __all__ = ["WholePadding", "translate_pad", "write_padding"]
 _PAD = "Pad2d"
 # How much larger, both ways, the images are at which the module is watched. A map at stride 32 must
 # meet odd and even sides, too.
-_LARGER = ((1, 33), (2, 17), (3, 9), (17, 1), (33, 2), (9, 5), (49, 20))
+_LARGER = (
+    *((1, 33), (2, 17), (3, 9), (17, 1), (33, 2), (9, 5), (49, 20)),
+    *((5, 11), (22, 44), (97, 161), (163, 98)),
+)
 # ONNX Runtime 1.31 fuses padding by 0 into a MaxPool behind it, which pads by the lowest number.
 # One that is not 0, and far below the rounding of anything else, it leaves alone. In half precision
 # the Pad stays in float32, because float16 cannot hold the number.
@@ -51,7 +55,8 @@ def _pad2d(maps: Tensor, pads: Sequence[int], value: float, number: int) -> Tens
 def _(maps: Tensor, pads: Sequence[int], value: float, number: int) -> Tensor:
     del value, number
     starts, ends = _by_axis(pads)
-    return maps.new_empty(sum(added) for added in zip(maps.shape, starts, ends, strict=True))
+    sides = zip(maps.shape, starts, ends, strict=True)
+    return maps.new_empty([side + before + behind for side, before, behind in sides])
 
 
 def _by_axis(pads: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -143,15 +148,14 @@ def write_padding(
 def _watched(module: nn.Module, examples: Sequence[Tensor], place: int) -> Iterator[list[_Padded]]:
     """Yield what is padded at the traced size and, where the module takes them, at larger ones."""
     inputs = [example.to("meta") for example in examples]
-    tensors = [*module.named_parameters(), *module.named_buffers()]
-    state = {name: tensor.detach().to("meta") for name, tensor in tensors}
+    watched = on_meta(module)
     height, width = inputs[place].shape[2:]
     for down, across in ((0, 0), *_LARGER):
         larger = [_grown(one, (height, width), (down, across)) for one in inputs]
         watch = WholePadding()
         try:
             with torch.no_grad(), torch.device("meta"), watch:
-                torch.func.functional_call(module, state, tuple(larger))
+                watched(*larger)
         except Exception:  # noqa: S112 - the module's own code raises what it likes
             continue
         yield watch.calls
