@@ -278,19 +278,26 @@ def verdict(found: dict[str, Any], is_crashed: bool) -> str:
 
 def table(found: dict[str, dict[str, Any]], where: dict[str, str]) -> str:
     """Draw the summary and one row a family as Markdown."""
-    rows = {name: one for name, one in sorted(found.items()) if all(way in one for way in WAYS)}
+    none = {"verdict": "not run", "axes": "", "traced": "", "seconds": 0.0, "message": ""}
+    none["cells"] = {}
+    rows = {
+        name: dict.fromkeys(WAYS, none) | one
+        for name, one in sorted(found.items())
+        if any(way in one for way in WAYS)
+    }
     counts = {way: Counter(one[way]["verdict"] for one in rows.values()) for way in WAYS}
     good = {way: {n for n, one in rows.items() if one[way]["verdict"] in GOOD} for way in WAYS}
-    behind = sorted(good["bare"] - good["anysize"])
+    behind = sorted(n for n in good["bare"] - good["anysize"] if rows[n]["anysize"] is not none)
     seconds = {
         way: sum(one[way]["seconds"] for one in rows.values() if all_written(one)) for way in WAYS
     }
     lines = ["# Families of networks", "", (__doc__ or "").split("\n\n")[2], ""]
-    lines += [f"| {len(rows)} families | bare | anysize |", "|---|---|---|"]
-    words = (RIGHT, HELD, PARTLY, REFUSED, WRONG, CRASHED, UNJUDGED)
+    lines += [f"| {len(rows)} of {len(found)} families | bare | anysize |", "|---|---|---|"]
+    words = (RIGHT, HELD, PARTLY, REFUSED, WRONG, CRASHED, UNJUDGED, "not run")
     lines += [f"| {word} | {counts['bare'][word]} | {counts['anysize'][word]} |" for word in words]
-    share = [f"{len(good[way]) / max(len(rows), 1):.0%}" for way in WAYS]
-    lines.append(f"| right in all | {share[0]} | {share[1]} |")
+    run = {way: max(len(rows) - counts[way]["not run"], 1) for way in WAYS}
+    share = [f"{len(good[way]) / run[way]:.0%}" for way in WAYS]
+    lines.append(f"| right, of those run | {share[0]} | {share[1]} |")
     lines.append(f"| seconds where both write | {seconds['bare']:.0f} | {seconds['anysize']:.0f} |")
     lines += ["", f"The bare exporter right and ours not: {', '.join(behind) or 'none'}.", ""]
     columns = ("family", "network", "sizes", "bare", "s", "anysize", "s", "traced", "ours says")
