@@ -44,8 +44,9 @@ from anysize.surgery.storage import LARGE_BYTES
 
 __all__ = ["BATCHES", "SizelessGraph", "sizeless_graph"]
 
-# Batches of the two traces: neither is 1, which broadcasts, and they share no factor.
-BATCHES = (2, 3)
+# Batches of the two traces: neither is 1, which broadcasts, they share no factor, and no side of a
+# map grows by as much from the one size to the other.
+BATCHES = (2, 7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,26 +85,28 @@ def sizeless_graph(module: nn.Module, probe: Probe, spec: ExportSpec, other: Siz
         output_names=spec.output_names,
         extra_inputs=spec.extra_inputs,
     )
+    sizes = probe.alike(spec.size, other)
     try:
-        return _static(trace_at, probe, spec, other)
+        return _static(trace_at, probe, spec, sizes)
     except HeldSizeError as error:
         try:
-            return _symbolic(trace_at, spec, other)
+            return _symbolic(trace_at, spec, sizes)
         except AnysizeError as reason:
             also = "" if str(reason) == str(error) else f"; traced with symbols instead: {reason}"
             raise ExportError(f"{error}{also}") from error
 
 
 def _static(
-    trace_at: Callable[..., Trace], probe: Probe, spec: ExportSpec, other: Size
+    trace_at: Callable[..., Trace], probe: Probe, spec: ExportSpec, sizes: tuple[Size, Size]
 ) -> SizelessGraph:
     """Trace the module statically: once, where the probe or the graph shows that to be enough.
 
     Raises:
         HeldSizeError: Something that differs between two traces cannot be freed.
     """
-    first = trace_at(spec.size, batch=BATCHES[0])
-    if probe.is_size_free((BATCHES[0], spec.size), (BATCHES[1], other)):
+    size, other = sizes
+    first = trace_at(size, batch=BATCHES[0])
+    if probe.is_size_free((BATCHES[0], size), (BATCHES[1], other)):
         graph = _written(first, spec)
         traced = {node.name for node in first.model.graph}  # others are a lowering's
         if not any(n.op_type == "Reshape" and n.name in traced for n in graph.model.graph.node):
@@ -119,16 +122,19 @@ def _static(
     return _written(first, spec, free)
 
 
-def _symbolic(trace_at: Callable[..., Trace], spec: ExportSpec, other: Size) -> SizelessGraph:
+def _symbolic(
+    trace_at: Callable[..., Trace], spec: ExportSpec, sizes: tuple[Size, Size]
+) -> SizelessGraph:
     """Trace the module with symbols for the axes of which it takes other lengths.
 
     Raises:
         ExportError: torch.export cannot, or a number of the example's size is left.
     """
+    size, other = sizes
     free = {"batch"}
-    free |= {"height"} if other.height != spec.size.height else set()
-    free |= {"width"} if other.width != spec.size.width else set()
-    first = trace_at(spec.size, batch=BATCHES[0], free=free)
+    free |= {"height"} if other.height != size.height else set()
+    free |= {"width"} if other.width != size.width else set()
+    first = trace_at(size, batch=BATCHES[0], free=free)
     second = trace_at(other, batch=BATCHES[1], free=free)
     refuse_hard_coded(hard_coded_values(first, second), first, second)
     return _written(first, spec)

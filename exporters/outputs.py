@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from anysize.errors import ExportError
 from anysize.exporters.inputs import InputSpec, example_inputs
+from anysize.exporters.tracing import on_meta
 from anysize.sizes import Size
 
 __all__ = ["output_names"]
@@ -60,10 +61,9 @@ def output_names(
 
 def _answer(module: nn.Module, channels: int, size: Size, extra_inputs: Sequence[InputSpec]) -> Any:
     """Run the module; None where it refuses, which the tracing will explain."""
-    tensors = (*module.named_parameters(), *module.named_buffers())
-    for device in ("meta", "cpu"):  # a module that looks at numbers does not run on meta
-        state = {name: tensor.detach().to(device) for name, tensor in tensors}
+    # A module that looks at numbers does not run on meta.
+    for device, runs in (("meta", on_meta(module)), ("cpu", module)):
         inputs = example_inputs(channels, extra_inputs, 1, size, device=device)
         with contextlib.suppress(Exception), torch.no_grad(), torch.device(device):
-            return torch.func.functional_call(module, state, inputs)
+            return runs(*inputs)
     return None

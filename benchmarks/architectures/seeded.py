@@ -22,6 +22,7 @@ _Module = TypeVar("_Module", bound=nn.Module)
 _BIAS_STD = 0.1
 _LEAST_VARIANCE = 0.25  # relative to the mean of the layer's channels
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+_PRODUCTS = (nn.Conv2d, nn.Linear, nn.RNNBase, nn.MultiheadAttention)
 _AFFINE = (*_NORMS, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -33,6 +34,7 @@ def seeded(
     channels: int = 3,
     batch: int = 4,
     seed: int = 0,
+    images: Sequence[torch.Tensor] = (),
 ) -> _Module:
     """Fill the parameters and buffers of `module` and return it in evaluation mode.
 
@@ -42,6 +44,8 @@ def seeded(
         channels: Channels of the image.
         batch: Number of those images.
         seed: Equal seeds give equal weights.
+        images: What batch normalisation sees instead of noise. Attention averages noise away, and
+            would be amplified by what other images come to.
     """
     generator = torch.Generator().manual_seed(seed)
     for layer in module.modules():
@@ -50,7 +54,7 @@ def seeded(
                 tensor.normal_(0.0, _BIAS_STD, generator=generator)
             elif isinstance(layer, _AFFINE):
                 tensor.uniform_(0.8, 1.2, generator=generator)
-            elif tensor.dim() > 1 and isinstance(layer, (nn.Conv2d, nn.Linear)):
+            elif tensor.dim() > 1 and isinstance(layer, _PRODUCTS):
                 bound = math.sqrt(6 / tensor[0].numel())
                 tensor.uniform_(-bound, bound, generator=generator)
             else:  # a scale of a residual branch
@@ -62,11 +66,14 @@ def seeded(
             layer.reset_running_stats()
             layer.momentum = None  # the mean over the passes alone
             layer.train()
-        for size in sizes:
-            images = torch.randn(batch, channels, size, size, generator=generator)
-            images += torch.randn(batch, channels, 1, 1, generator=generator)
-            module(images)
+        for noise in images or (_noise(batch, channels, size, generator) for size in sizes):
+            module(noise)
         for layer in norms:
             layer.momentum = 0.1
             layer.running_var.clamp_(min=_LEAST_VARIANCE * float(layer.running_var.mean()))
     return module.eval()
+
+
+def _noise(batch: int, channels: int, size: int, generator: torch.Generator) -> torch.Tensor:
+    images = torch.randn(batch, channels, size, size, generator=generator)
+    return images + torch.randn(batch, channels, 1, 1, generator=generator)

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 import onnx
 from onnx import helper
 
-from anysize.exporters.sizes.twins import SHAPE_INPUT, Place, Sides, Spread, Twins
+from anysize.exporters.sizes.places import Place, Sides, Spread
+from anysize.exporters.sizes.twins import SHAPE_INPUTS, Twins
 from anysize.exporters.tracing import DOMAIN, Trace
 from anysize.surgery.graph import Edits, Graph
 from anysize.surgery.operators import Emitter
@@ -41,15 +42,17 @@ def free_shapes(model: onnx.ModelProto, first: Trace, second: Trace) -> None:
     edits = Edits()
     for index, node in enumerate(model.graph.node):
         spreads, numbers = twins.spread(node), twins.numbers(node)
-        is_shaped = node.domain == DOMAIN or node.op_type in SHAPE_INPUT
-        if not (is_shaped or spreads or numbers):
+        shaped = [
+            place for place in SHAPE_INPUTS.get(node.op_type, ()) if twins.differs(node, place)
+        ]
+        if not (node.domain == DOMAIN or shaped or spreads or numbers):
             continue
         emitter, freed = Emitter(model, node.output[0]), onnx.NodeProto()
         freed.CopyFrom(node)
         if node.domain == DOMAIN:
             _free_placeholder(emitter, freed, twins)
-        elif is_shaped:
-            _free_shape_input(emitter, freed, twins)
+        for place in shaped:
+            _free_shape_input(emitter, freed, place, twins)
         _free_spread(emitter, freed, spreads, twins)
         for place, number in numbers.items():
             freed.input[place] = number.emit(emitter)
@@ -58,16 +61,14 @@ def free_shapes(model: onnx.ModelProto, first: Trace, second: Trace) -> None:
     edits.apply(Graph(model))
 
 
-def _free_shape_input(emitter: Emitter, node: onnx.NodeProto, twins: Twins) -> None:
-    one, other = twins.shape_input(node)
-    if one == other or len(one) != len(other):
-        return
+def _free_shape_input(emitter: Emitter, node: onnx.NodeProto, place: int, twins: Twins) -> None:
+    one, other = twins.shape_input(node, place)
     pieces: list[int | None] = [a if a == b else None for a, b in zip(one, other, strict=True)]
     if node.op_type == "Reshape":
         _copy_axes(node, pieces, (one, other), twins)
     entries = _computed(emitter, node, pieces, (one, other), twins)
     if entries is not None:
-        node.input[SHAPE_INPUT[node.op_type]] = entries
+        node.input[place] = entries
 
 
 def _free_spread(
@@ -115,13 +116,7 @@ def _computed(
         if numbers:
             parts.append(numbers)
         else:
-            place = None
-            while place is None and end > axis:  # the longest run that stands in one tensor
-                place = twins.find(node, (wanted[0][axis:end], wanted[1][axis:end]))
-                end -= place is None
-            if place is None:
-                end = axis + 1
-                place = twins.find_scaled(node, (wanted[0][axis], wanted[1][axis]))
+            place, end = _found(node, axis, end, wanted, twins)
             if place is None:
                 return None
             parts.append(place)
@@ -130,6 +125,19 @@ def _computed(
         part.emit(emitter) if isinstance(part, Place) else emitter.constant(part) for part in parts
     ]
     return tensors[0] if len(tensors) == 1 else emitter.node("Concat", *tensors, axis=0)
+
+
+def _found(
+    node: onnx.NodeProto, axis: int, end: int, wanted: tuple[Sides, Sides], twins: Twins
+) -> tuple[Place | None, int]:
+    """Find where lengths come from, and at which axis those end that do."""
+    while end > axis:  # the longest run that stands in one tensor
+        place = twins.find(node, (wanted[0][axis:end], wanted[1][axis:end]))
+        if place is not None:
+            return place, end
+        end -= 1
+    one = wanted[0][axis], wanted[1][axis]
+    return twins.find_scaled(node, one) or twins.find_rounded(node, one), axis + 1
 
 
 def _run_end(pieces: Sequence[int | None], start: int) -> int:
@@ -146,8 +154,11 @@ def _free_placeholder(emitter: Emitter, node: onnx.NodeProto, twins: Twins) -> N
     if one == other:
         return
     freed, lengths = list(one), ["", ""]
+    filled = _filled(node, (one, other), twins)
     for axis in (0, 1):
-        if one[axis] == other[axis]:
+        if axis in filled:
+            lengths[axis], freed[axis] = filled[axis].emit(emitter), 0
+        if one[axis] == other[axis] or axis in filled:
             continue
         if node.op_type in _POOLING:
             if not _keeps(twins.shape(node.input[0]), axis + 2, one[axis], other[axis]):
@@ -164,6 +175,18 @@ def _free_placeholder(emitter: Emitter, node: onnx.NodeProto, twins: Twins) -> N
     attribute.CopyFrom(helper.make_attribute("output_size", freed))
 
 
+def _filled(node: onnx.NodeProto, sizes: tuple[Sides, Sides], twins: Twins) -> dict[int, Place]:
+    """Say of a map that it is resized to both sides rounded up."""
+    have = twins.shape(node.input[0])
+    if node.op_type in _POOLING or not have[0]:
+        return {}
+    added = {
+        axis: (sizes[0][axis - 2] - have[0][axis], sizes[1][axis - 2] - have[1][axis])
+        for axis in (2, 3)
+    }
+    return {axis - 2: place for axis, place in twins.find_filling(node, added).items()}
+
+
 def _keeps(shape: tuple[Sides, Sides], axis: int, one: int, other: int) -> bool:
     return bool(shape[0]) and (shape[0][axis], shape[1][axis]) == (one, other)
 
@@ -177,4 +200,5 @@ def _side_of_a_map(
         both = twins.find(node, sizes)
         if both is not None:
             return Place(both.tensor, both.start + axis, both.start + axis + 1)
-    return twins.find(node, (one[axis : axis + 1], other[axis : axis + 1]))
+    wanted = one[axis : axis + 1], other[axis : axis + 1]
+    return twins.find(node, wanted)

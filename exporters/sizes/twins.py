@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -19,13 +19,19 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
-from anysize.surgery.operators import Emitter, axis_length
+from anysize.exporters.sizes.places import Number, Place, Sides, Spread
 
-__all__ = ["SHAPE_INPUT", "Number", "Place", "Sides", "Spread", "Twins"]
+__all__ = ["SHAPE_INPUTS", "Twins"]
 
-# Operator → position of the input that is a shape.
-SHAPE_INPUT = {"Expand": 1, "Reshape": 1, "Resize": 3, "Split": 1}
-Sides = tuple[int, ...]
+# Operator → positions of the inputs that are lengths.
+SHAPE_INPUTS = {
+    "Expand": (1,),
+    "Reshape": (1,),
+    "Resize": (3,),
+    "Slice": (1, 2),
+    "Split": (1,),
+}
+Filling = Mapping[int, tuple[int, int]]
 # Elements of a constant that is looked at.
 _MOST_SPREAD = 1 << 24
 # How many neighbouring axes one length may be the product of: batch, heads, height and width.
@@ -46,76 +52,6 @@ _FEWEST_CELLS = 3
 _ROUNDING = 2.0**-22
 
 
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """A constant, and the shapes that it is laid out to in either trace."""
-
-    core: npt.NDArray[Any]
-    shapes: tuple[Sides, Sides]
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Axes `start` to `end` of a tensor; where they are scaled, one length made from them all."""
-
-    tensor: str
-    start: int
-    end: int
-    scale: Fraction | None = None
-
-    def emit(self, emitter: Emitter) -> str:
-        """Emit the lengths, as a tensor of rank 1."""
-        if self.scale is None:
-            return emitter.node("Shape", self.tensor, start=self.start, end=self.end)
-        product = self.product(emitter)
-        for op_type, by in (("Mul", self.scale.numerator), ("Div", self.scale.denominator)):
-            if by > 1:
-                product = emitter.node(op_type, product, emitter.constant([by]))
-        return product
-
-    def product(self, emitter: Emitter) -> str:
-        """Emit the product of the lengths, as a tensor of rank 1."""
-        product = ""
-        for axis in range(self.start, self.end):
-            length = axis_length(emitter, self.tensor, axis)
-            product = emitter.node("Mul", product, length) if product else length
-        return product
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A number that is a function of a number of cells.
-
-    Attributes:
-        cells: The axes whose lengths multiply to the number of cells.
-        operators: What is applied to it.
-        factor: What the result is multiplied by.
-        dtype: The number's own type.
-        rank: The number of its axes, each of length 1.
-    """
-
-    cells: Place
-    operators: tuple[str, ...]
-    factor: float
-    dtype: np.dtype[Any]
-    rank: int
-
-    def emit(self, emitter: Emitter) -> str:
-        """Emit the number, as a tensor of its type; one without axes gets one, which broadcasts."""
-        kind = onnx.helper.np_dtype_to_tensor_dtype(self.dtype)
-        value = emitter.node("Cast", self.cells.product(emitter), to=kind)
-        for operator in self.operators:
-            if operator == "Decrement":
-                value = emitter.node("Sub", value, emitter.constant([1], dtype=self.dtype))
-            else:
-                value = emitter.node(operator, value)
-        if self.factor != 1:
-            value = emitter.node("Mul", value, emitter.constant([self.factor], dtype=self.dtype))
-        if self.rank > 1:
-            value = emitter.node("Reshape", value, emitter.constant([1] * self.rank))
-        return value
-
-
 class Twins:
     """The tensors of two traces, side by side."""
 
@@ -123,7 +59,7 @@ class Twins:
         self._there = there  # a normalisation that was folded has left no tensor
         self._nodes = {node.outputs[0].name: node for node in first}
         self._pairs: dict[str, tuple[Sides, Sides]] = {}
-        self._constants: dict[str, tuple[Sides, Sides]] = {}
+        self._constants: dict[tuple[str, int], tuple[Sides, Sides]] = {}
         self._attributes: dict[str, tuple[Sides, Sides]] = {}
         self._spread: dict[tuple[str, int], Spread] = {}
         self._numbers: dict[tuple[str, int], tuple[npt.NDArray[Any], npt.NDArray[Any]]] = {}
@@ -134,11 +70,10 @@ class Twins:
                 self._add(one, other)
             for place, pair in enumerate(zip(node.inputs, twin.inputs, strict=True)):
                 self._add_constants(node.outputs[0].name or "", place, *pair)
-            position = SHAPE_INPUT.get(node.op_type)
-            if position is not None and len(node.inputs) > position:
-                shapes = _integers(node.inputs[position]), _integers(twin.inputs[position])
-                if shapes[0] and shapes[1]:
-                    self._constants[node.outputs[0].name or ""] = shapes[0], shapes[1]
+            for place in SHAPE_INPUTS.get(node.op_type, ()):
+                shapes = [_integers(each.inputs[place : place + 1]) for each in (node, twin)]
+                if all(shapes):
+                    self._constants[node.outputs[0].name or "", place] = shapes[0], shapes[1]
             if "output_size" in node.attributes:
                 sizes = (n.attributes["output_size"].as_ints() for n in (node, twin))
                 one_size, other_size = (tuple(size) for size in sizes)
@@ -164,9 +99,14 @@ class Twins:
             if numbers[0].dtype.kind == "f" and numbers[0].item() != numbers[1].item():
                 self._numbers[name, place] = numbers
 
-    def shape_input(self, node: onnx.NodeProto) -> tuple[Sides, Sides]:
-        """Return the shape that a node was given in either trace, or nothing where unknown."""
-        return self._constants.get(node.output[0], ((), ()))
+    def shape_input(self, node: onnx.NodeProto, place: int) -> tuple[Sides, Sides]:
+        """Return the lengths that a node was given in either trace, or nothing where unknown."""
+        return self._constants.get((node.output[0], place), ((), ()))
+
+    def differs(self, node: onnx.NodeProto, place: int) -> bool:
+        """Say whether a node was given other lengths in the other trace, and as many."""
+        one, other = self.shape_input(node, place)
+        return one != other and len(one) == len(other)
 
     def spread(self, node: onnx.NodeProto) -> dict[int, Spread]:
         """Return the inputs of a node that are one constant, laid out to different lengths."""
@@ -206,6 +146,29 @@ class Twins:
                     return replace(place, scale=scale)
         return None
 
+    def find_rounded(self, node: onnx.NodeProto, wanted: tuple[int, int]) -> Place | None:
+        """Find an axis whose length, rounded up to a multiple of something, is the one wanted."""
+        for place, one, other in self._products(node, most=1):
+            step = _step((one, other), (wanted[0] - one, wanted[1] - other))
+            if step:
+                return replace(place, step=step)
+        return None
+
+    def find_filling(self, node: onnx.NodeProto, axes: Filling) -> dict[int, Place]:
+        """Say of axes that all are filled up to the next multiple of something.
+
+        Args:
+            node: Fills its first input.
+            axes: Axis → what is added in either trace.
+        """
+        tensor = node.input[0]
+        shapes = self.shape(tensor)
+        if tensor not in self._there or not shapes[0]:
+            return {}
+        lengths = [shape[axis] for axis in axes for shape in shapes]
+        step = _step(lengths, [one for pair in axes.values() for one in pair])
+        return {a: Place(tensor, a, a + 1, step=step) for a in axes} if step else {}
+
     def _find_number(
         self, node: onnx.NodeProto, first: npt.NDArray[Any], second: npt.NDArray[Any]
     ) -> Number | None:
@@ -222,13 +185,15 @@ class Twins:
                 return Number(place, operators, factor, first.dtype, first.ndim)
         return None
 
-    def _products(self, node: onnx.NodeProto) -> Iterator[tuple[Place, int, int]]:
+    def _products(
+        self, node: onnx.NodeProto, most: int = _MOST_FACTORS
+    ) -> Iterator[tuple[Place, int, int]]:
         """Yield neighbouring axes before a node, and what they multiply to in either trace."""
         pairs = [
             (tensor, *self.shape(tensor))
             for tensor in filter(self._there.__contains__, self._before(node))
         ]
-        for length in range(1, _MOST_FACTORS + 1):
+        for length in range(1, most + 1):
             for tensor, one, other in pairs:
                 for start in range(len(one) - length + 1):
                     end = start + length
@@ -290,8 +255,17 @@ def _sides(value: ir.Value) -> Sides:
     return tuple(int(d) for d in dims if isinstance(d, int)) if value.shape else ()
 
 
-def _integers(value: ir.Value | None) -> Sides:
-    constant = None if value is None else value.const_value
+def _step(lengths: Sequence[int], missing: Sequence[int]) -> int:
+    """Return the least step of whose multiples lengths lack so much; 0 where there is none."""
+    most = max(missing)
+    if min(missing) < 0 or not most:
+        return 0
+    common = math.gcd(*map(sum, zip(lengths, missing, strict=True)))
+    return next((step for step in range(most + 1, common + 1) if common % step == 0), 0)
+
+
+def _integers(values: Sequence[ir.Value | None]) -> Sides:
+    constant = values[0].const_value if values and values[0] is not None else None
     if constant is None or constant.dtype != ir.DataType.INT64 or constant.size > 8:
         return ()
     return tuple(int(entry) for entry in constant.numpy().reshape(-1))

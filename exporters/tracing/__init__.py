@@ -6,6 +6,7 @@ from anysize.exporters.tracing.batch_norm import fold_batch_norm
 from anysize.exporters.tracing.gc_pause import gc_paused
 from anysize.exporters.tracing.held_size import HeldSizeError
 from anysize.exporters.tracing.local_response_norm import WholeLocalResponseNorm
+from anysize.exporters.tracing.meta_module import on_meta
 from anysize.exporters.tracing.origin import origin, shortened
 from anysize.exporters.tracing.placeholder import DOMAIN
 from anysize.exporters.tracing.trace import Trace, trace
@@ -17,6 +18,7 @@ __all__ = [
     "WholeLocalResponseNorm",
     "fold_batch_norm",
     "gc_paused",
+    "on_meta",
     "origin",
     "shortened",
     "trace",

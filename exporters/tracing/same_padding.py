@@ -4,8 +4,9 @@ A network that came from TensorFlow pads each map by as much as its size asks fo
 Python: `F.pad(x, …)` before a convolution or a pooling. A trace holds the numbers of one size, and
 a second size may well ask for the same ones. So each call is kept whole while tracing, and the
 module is then run on the meta device at several sizes: a call that always pads alike is a Pad, or
-belongs to the convolution behind it; one that pads as `auto_pad=SAME_UPPER` would at each of the
-sizes becomes that; any other is refused.
+belongs to the convolution behind it; one that fills each side up to a multiple, for windows, is
+computed from the map's shape; one that pads as `auto_pad=SAME_UPPER` would at each of the sizes
+becomes that; any other is refused.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 from anysize.exporters.tracing.held_size import HeldSizeError
 from anysize.exporters.tracing.initializers import add_initializer
+from anysize.exporters.tracing.meta_module import on_meta
 from anysize.exporters.tracing.origin import origin
 from anysize.exporters.tracing.placeholder import is_placeholder, placeholder
 
@@ -30,7 +32,10 @@ __all__ = ["WholePadding", "translate_pad", "write_padding"]
 _PAD = "Pad2d"
 # How much larger, both ways, the images are at which the module is watched. A map at stride 32 must
 # meet odd and even sides, too.
-_LARGER = ((1, 33), (2, 17), (3, 9), (17, 1), (33, 2), (9, 5), (49, 20))
+_LARGER = (
+    *((1, 33), (2, 17), (3, 9), (17, 1), (33, 2), (9, 5), (49, 20)),
+    *((5, 11), (22, 44), (97, 161), (163, 98)),
+)
 # ONNX Runtime 1.31 fuses padding by 0 into a MaxPool behind it, which pads by the lowest number.
 # One that is not 0, and far below the rounding of anything else, it leaves alone. In half precision
 # the Pad stays in float32, because float16 cannot hold the number.
@@ -41,7 +46,7 @@ _BEYOND = {"Conv": 0.0, "AveragePool": 0.0, "MaxPool": float("-inf")}
 
 @torch.library.custom_op("anysize::pad2d", mutates_args=())
 def _pad2d(maps: Tensor, pads: Sequence[int], value: float, number: int) -> Tensor:
-    """Pad `maps` (batch, channels, height, width) by (left, right, top, bottom)."""
+    """Pad `maps`, whose channels may be last, as `F.pad` does."""
     del number
     return F.pad(maps, pads, value=value)
 
@@ -49,9 +54,15 @@ def _pad2d(maps: Tensor, pads: Sequence[int], value: float, number: int) -> Tens
 @_pad2d.register_fake
 def _(maps: Tensor, pads: Sequence[int], value: float, number: int) -> Tensor:
     del value, number
-    left, right, top, bottom = pads
-    batch, channels, height, width = maps.shape
-    return maps.new_empty(batch, channels, height + top + bottom, width + left + right)
+    starts, ends = _by_axis(pads)
+    sides = zip(maps.shape, starts, ends, strict=True)
+    return maps.new_empty([side + before + behind for side, before, behind in sides])
+
+
+def _by_axis(pads: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Say of each of four axes what `F.pad` adds before and behind it; it begins with the last."""
+    whole = [*pads, *[0] * (8 - len(pads))]
+    return whole[-2::-2], whole[::-2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +101,11 @@ class WholePadding(TorchFunctionMode):
         value: float | None = None,
     ) -> Tensor:
         pads = [*pad, 0, 0][:4] if len(pad) == 2 else list(pad)
-        if mode != "constant" or input.dim() != 4 or len(pads) != 4:
+        is_map = len(pads) == 4 or (len(pads) == 6 and not any(pads[:2]))  # or channels are last
+        if mode != "constant" or input.dim() != 4 or not is_map:
             return F.pad(input, pad, mode, value)
-        left, right, top, bottom = pads
-        height, width = input.shape[2:]
+        left, right, top, bottom = pads[-4:]
+        height, width = input.shape[-len(pads) // 2 :][:2]
         self.calls.append(_Padded((height, width), (top, left), (bottom, right)))
         if not all(isinstance(side, int) and side >= 0 for side in pads):
             return F.pad(input, pad, mode, value)
@@ -129,26 +141,21 @@ def write_padding(
     runs = list(_watched(module, examples, image))
     for node in nodes:
         number = node.attributes.get_int("number", 0)
-        if any(len(calls) != len(runs[0]) for calls in runs):
-            raise HeldSizeError(
-                f"{origin(node)}: pads at some sizes of the image and not at others; a graph has "
-                "one path for all sizes: pad at every size, by 0 where nothing is missing"
-            )
-        _write(node, [calls[number] for calls in runs])
+        alike = [calls[number] for calls in runs if len(calls) == len(runs[0])]
+        _write(node, alike, is_everywhere=len(alike) == len(runs))
 
 
 def _watched(module: nn.Module, examples: Sequence[Tensor], place: int) -> Iterator[list[_Padded]]:
     """Yield what is padded at the traced size and, where the module takes them, at larger ones."""
     inputs = [example.to("meta") for example in examples]
-    tensors = [*module.named_parameters(), *module.named_buffers()]
-    state = {name: tensor.detach().to("meta") for name, tensor in tensors}
+    watched = on_meta(module)
     height, width = inputs[place].shape[2:]
     for down, across in ((0, 0), *_LARGER):
         larger = [_grown(one, (height, width), (down, across)) for one in inputs]
         watch = WholePadding()
         try:
             with torch.no_grad(), torch.device("meta"), watch:
-                torch.func.functional_call(module, state, tuple(larger))
+                watched(*larger)
         except Exception:  # noqa: S112 - the module's own code raises what it likes
             continue
         yield watch.calls
@@ -161,10 +168,19 @@ def _grown(value: Tensor, sides: tuple[int, int], by: tuple[int, int]) -> Tensor
     return value.new_empty(*value.shape[:-2], sides[0] + by[0], sides[1] + by[1])
 
 
-def _write(node: ir.Node, calls: Sequence[_Padded]) -> None:
-    if len({(call.before, call.after) for call in calls}) == 1:
+def _write(node: ir.Node, calls: Sequence[_Padded], *, is_everywhere: bool) -> None:
+    if is_everywhere and len({(call.before, call.after) for call in calls}) == 1:
         _pad_always(node)
         return
+    steps = [_step(calls, axis) for axis in (0, 1)]
+    if all(steps):
+        _fill_up(node, steps)
+        return
+    if not is_everywhere:
+        raise HeldSizeError(
+            f"{origin(node)}: pads at some sizes of the image and not at others; a graph has "
+            "one path for all sizes: pad at every size, by 0 where nothing is missing"
+        )
     windows = [use.node for use in node.outputs[0].uses()]
     value = node.attributes.get_float("value", 0.0)
     is_same = not node.outputs[0].is_graph_output() and all(
@@ -186,6 +202,44 @@ def _write(node: ir.Node, calls: Sequence[_Padded]) -> None:
         if window.op_type == "AveragePool":  # PyTorch counted what F.pad had added
             window.attributes.add(ir.AttrInt64("count_include_pad", 1))
     _remove(node)
+
+
+def _step(calls: Sequence[_Padded], axis: int) -> int:
+    """Return the step up to whose multiples every call fills an axis from behind, or 0."""
+    sides = [call.sides[axis] for call in calls]
+    missing = [call.after[axis] for call in calls]
+    if any(call.before[axis] for call in calls):
+        return 0
+    for step in range(max(missing) + 1, max(map(sum, zip(sides, missing, strict=True))) + 1):
+        if all(-side % step == part for side, part in zip(sides, missing, strict=True)):
+            return step
+    return 0
+
+
+def _fill_up(node: ir.Node, steps: Sequence[int]) -> None:
+    """Write a padding from behind up to multiples, of the axes that it pads."""
+    source, graph = node.inputs[0], node.graph
+    assert source is not None
+    assert isinstance(graph, ir.Graph)
+    first = 4 - len(node.attributes["pads"].as_ints()) // 2
+    whole = [1, 1, 1, 1]
+    whole[first : first + 2] = steps
+
+    def emitted(op_type: str, *inputs: ir.Value, **attributes: int) -> ir.Value:
+        made = ir.node(op_type, inputs, attributes)
+        made.outputs[0].name = f"{node.name}/{op_type.lower()}"
+        made.metadata_props.update(node.metadata_props)
+        graph.insert_before(node, made)
+        return made.outputs[0]
+
+    def constant(word: str, numbers: list[int]) -> ir.Value:
+        return add_initializer(graph, f"{node.name}/{word}", ir.tensor(numbers, ir.DataType.INT64))
+
+    shape, step = emitted("Shape", source), constant("step", whole)
+    further = emitted("Add", shape, constant("further", [one - 1 for one in whole]))
+    filled = emitted("Mul", emitted("Div", further, step), step)
+    missing = emitted("Sub", filled, shape)
+    _pad_by(node, emitted("Concat", constant("before", [0] * 4), missing, axis=0))
 
 
 def _amount(call: _Padded) -> tuple[int, ...]:
@@ -219,35 +273,41 @@ def _pads_like(window: ir.Node, calls: Sequence[_Padded]) -> bool:
 
 def _pad_always(node: ir.Node) -> None:
     """Write a padding as numbers: of the convolutions behind it, or of a node of its own."""
-    left, right, top, bottom = node.attributes["pads"].as_ints()
-    value, result = node.attributes.get_float("value", 0.0), node.outputs[0]
+    starts, ends = _by_axis(node.attributes["pads"].as_ints())
+    result, is_last = node.outputs[0], any(starts[:2] + ends[:2])
     readers = [use.node for use in result.uses()]
     if (
-        value == 0.0
+        node.attributes.get_float("value", 0.0) == 0.0
+        and not is_last
         and not result.is_graph_output()
         and all(reader.op_type == "Conv" and not reader.domain for reader in readers)
     ):
         for reader in readers:
             own = reader.attributes.get_ints("pads", (0, 0, 0, 0))
-            more = zip(own, (top, left, bottom, right), strict=True)
+            more = zip(own, starts[2:] + ends[2:], strict=True)
             reader.attributes.add(ir.AttrInt64s("pads", [a + b for a, b in more]))
             reader.replace_input_with(0, node.inputs[0])
         _remove(node)
         return
+    graph = node.graph
+    assert isinstance(graph, ir.Graph)
+    numbers = ir.tensor(starts + ends, ir.DataType.INT64)
+    _pad_by(node, add_initializer(graph, f"{node.name}/pads", numbers))
+
+
+def _pad_by(node: ir.Node, pads: ir.Value) -> None:
+    """Make a node a Pad by these numbers."""
+    readers = [use.node for use in node.outputs[0].uses()]
+    value = node.attributes.get_float("value", 0.0)
     if value == 0.0 and any(reader.op_type == "MaxPool" for reader in readers):
         value = _NEARLY_ZERO
     source, graph = node.inputs[0], node.graph
     assert source is not None
     assert isinstance(graph, ir.Graph)
-    dtype = source.dtype or ir.DataType.FLOAT
-    constants = (
-        ("pads", ir.tensor([0, 0, top, left, 0, 0, bottom, right], ir.DataType.INT64)),
-        ("value", ir.tensor(value, dtype)),
-    )
-    for place, (word, tensor) in enumerate(constants, 1):
-        constant = add_initializer(graph, f"{node.name}/{word}", tensor)
-        node.resize_inputs(place + 1)
-        node.replace_input_with(place, constant)
+    tensor = ir.tensor(value, source.dtype or ir.DataType.FLOAT)
+    node.resize_inputs(3)
+    node.replace_input_with(1, pads)
+    node.replace_input_with(2, add_initializer(graph, f"{node.name}/value", tensor))
     node.domain, node.op_type = "", "Pad"
     node.attributes.clear()
     node.attributes.add(ir.AttrString("mode", "constant"))

@@ -22,6 +22,7 @@ from anysize.exporters.tracing.constant_weights import fold_weights
 from anysize.exporters.tracing.layer_names import name_layers
 from anysize.exporters.tracing.local_response_norm import WholeLocalResponseNorm
 from anysize.exporters.tracing.placeholders import translation_table
+from anysize.exporters.tracing.plain_functions import PlainFunctions
 from anysize.exporters.tracing.same_padding import WholePadding, write_padding
 from anysize.exporters.tracing.symbolic_functions import SymbolicFunctions
 from anysize.exporters.tracing.translations import operators_listed_once
@@ -143,6 +144,7 @@ def trace(
             operators_listed_once(),
             torch.no_grad(),
             WholeLocalResponseNorm(),
+            PlainFunctions(),
             WholePadding(),
             SymbolicFunctions() if free else contextlib.nullcontext(),
         ):

@@ -159,6 +159,53 @@ def windows(x, layer):
     return cells.reshape(n, c, h, w).relu().mean((2, 3))
 
 
+def windows_where_needed(x, layer):
+    """Attend within windows of cells whose channels are last, padded and cropped where needed."""
+    x = x.permute(0, 2, 3, 1)
+    n, h, w, c = x.shape
+    down, across = -h % 3, -w % 3
+    if down or across:
+        x = F.pad(x, (0, 0, 0, across, 0, down))
+    rows, columns = x.shape[1] // 3, x.shape[2] // 3
+    cells = x.view(n, rows, 3, columns, 3, c).transpose(2, 3).reshape(n * rows * columns, 9, c)
+    cells = layer(cells) + cells.mean(1, keepdim=True)
+    x = cells.view(n, rows, columns, 3, 3, c).transpose(2, 3).reshape(n, 3 * rows, 3 * columns, c)
+    if down or across:
+        x = x[:, :h, :w].contiguous()
+    return x.relu().mean((1, 2))
+
+
+def patches(x, layer):
+    """Attend over cells of the same place in patches of 2×2; the map is resized to be even."""
+    n, c, h, w = x.shape
+    height, width = math.ceil(h / 2) * 2, math.ceil(w / 2) * 2
+    is_odd = (height, width) != (h, w)
+    if is_odd:
+        x = F.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)
+    rows, columns = height // 2, width // 2
+    x = x.reshape(n * c * rows, 2, columns, 2).transpose(1, 2)
+    x = x.reshape(n, c, rows * columns, 4).transpose(1, 3).reshape(n * 4, rows * columns, c)
+    x = (layer(x) + x.mean(1, keepdim=True)).view(n, 4, rows * columns, c).transpose(1, 3)
+    x = x.reshape(n * c * rows, columns, 2, 2).transpose(1, 2).reshape(n, c, height, width)
+    if is_odd:
+        x = F.interpolate(x, size=(h, w), mode="bilinear", align_corners=False)
+    return x.relu().mean((2, 3))
+
+
+def five_axes(x):
+    cells = F.adaptive_avg_pool2d(x, 4).view(x.shape[0], 2, 4, 2, 8).transpose(3, 4)
+    return F.scaled_dot_product_attention(cells, cells, cells).flatten(1)
+
+
+def unfolded(x):
+    return F.unfold(x, 3, padding=1, stride=2).view(x.shape[0], 8, 9, -1).amax(2).mean(2)
+
+
+def folded(x):
+    columns = F.unfold(x, 3, padding=1, stride=2)
+    return F.fold(columns.relu(), x.shape[2:], 3, padding=1, stride=2).mean((2, 3))
+
+
 def conv(*args, **kwargs):
     return nn.Conv2d(*args, **kwargs)
 
@@ -194,6 +241,11 @@ KINDS = {
     "logarithm": (logarithm, {}),
     "root": (root, {}),
     "windows": (windows, {"layer": nn.Linear(8, 8)}),
+    "windows where needed": (windows_where_needed, {"layer": nn.Linear(8, 8)}),
+    "patches": (patches, {"layer": nn.Linear(8, 8)}),
+    "attention over five axes": (five_axes, {}, 128),
+    "unfolded": (unfolded, {}),
+    "folded": (folded, {}),
     "view": (lambda x: F.adaptive_avg_pool2d(x, 1).view(x.size(0), -1), {}),
     "view of cells": (lambda x: x.view(x.size(0), 8, -1).amax(2), {}),
     "cells first": (lambda x: tokens(x).reshape(-1, 8).view(x.shape[0], -1, 8).mean(1), {}),
@@ -268,7 +320,18 @@ def test_what_differs_with_the_batch_alone_is_not_traced_with_symbols(monkeypatc
         raise AssertionError("traced with symbols")
 
     monkeypatch.setattr("anysize.exporters.graph._symbolic", fail)
-    for kind in ("lstm", "class token", "variance", "by size", "split sides"):
+    kinds = (
+        "lstm",
+        "class token",
+        "variance",
+        "by size",
+        "split sides",
+        "windows",
+        "windows where needed",
+        "patches",
+        "folded",
+    )
+    for kind in kinds:
         _, done = exported(kind)
         assert done.is_computed
 

@@ -1,0 +1,109 @@
+"""Functions that torch.onnx cannot translate, or only for one size, written with others.
+
+Each computes the same while a module is traced (torch 2.13, onnxscript 0.7):
+
+- fused attention on other than four axes is refused;
+- unfolding and folding become indices, which are laid out for the map that was traced. They are a
+  convolution, and a transposed one, with one window for each cell of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch program gives it
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["PlainFunctions"]
+
+
+class PlainFunctions(TorchFunctionMode):
+    """While active, these functions are replaced where they are called."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Replace the function where it is called."""
+        del types
+        return _REPLACED.get(func, func)(*args, **(kwargs or {}))
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> Tensor:
+    if query.dim() == key.dim() == value.dim() == 4 or len(args) > 1 or not _is_plain(options):
+        return F.scaled_dot_product_attention(query, key, value, *args, **options)
+    mask = args[0] if args else options.get("attn_mask")
+    scale = options.get("scale")
+    factor: float = query.shape[-1] ** -0.5 if scale is None else scale
+    scores: Tensor = query @ key.transpose(-2, -1) * factor
+    if mask is not None and mask.dtype == torch.bool:
+        scores = scores.masked_fill(mask.logical_not(), float("-inf"))
+    elif mask is not None:
+        scores = scores + mask
+    return scores.softmax(-1) @ value
+
+
+def _is_plain(options: dict[str, Any]) -> bool:
+    return not any(options.get(name) for name in ("dropout_p", "is_causal", "enable_gqa"))
+
+
+def _unfold(
+    input: Tensor,  # noqa: A002 - the signature of F.unfold
+    kernel_size: Any,
+    dilation: Any = 1,
+    padding: Any = 0,
+    stride: Any = 1,
+) -> Tensor:
+    if input.dim() != 4:
+        return F.unfold(input, kernel_size, dilation, padding, stride)
+    channels = input.shape[1]
+    windows = _windows(input, channels, kernel_size)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": channels}
+    return F.conv2d(input, windows, **options).flatten(2)
+
+
+def _fold(
+    input: Tensor,  # noqa: A002 - the signature of F.fold
+    output_size: Any,
+    kernel_size: Any,
+    dilation: Any = 1,
+    padding: Any = 0,
+    stride: Any = 1,
+) -> Tensor:
+    if input.dim() != 3:
+        return F.fold(input, output_size, kernel_size, dilation, padding, stride)
+    sides, kernel, dilated, padded, step = map(
+        _pair, (output_size, kernel_size, dilation, padding, stride)
+    )
+    counts = [
+        (sides[axis] + 2 * padded[axis] - dilated[axis] * (kernel[axis] - 1) - 1) // step[axis] + 1
+        for axis in (0, 1)
+    ]
+    channels = input.shape[1] // (kernel[0] * kernel[1])
+    folded = F.conv_transpose2d(
+        input.reshape(input.shape[0], input.shape[1], *counts),
+        _windows(input, channels, kernel),
+        stride=step,
+        output_padding=[one - 1 for one in step],
+        groups=channels,
+        dilation=dilated,
+    )
+    return folded[:, :, padded[0] :, padded[1] :][:, :, : sides[0], : sides[1]]
+
+
+def _windows(like: Tensor, channels: int, kernel_size: Any) -> Tensor:
+    """Make a window for each of its cells, 1 there, as weights (channels · cells, 1, …)."""
+    height, width = _pair(kernel_size)
+    ones = torch.eye(height * width, dtype=like.dtype, device=like.device)
+    return ones.view(-1, 1, height, width).repeat(channels, 1, 1, 1)
+
+
+def _pair(value: Any) -> tuple[Any, Any]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+
+
+_REPLACED: dict[Any, Callable[..., Any]] = {
+    F.scaled_dot_product_attention: _attention,
+    F.unfold: _unfold,
+    F.fold: _fold,
+}
