@@ -186,7 +186,7 @@ class Probe:
             A size that may equal `size` along an axis on which the module takes no other.
         """
         self._runs_on_meta = self._on_meta(2, size) is not None
-        if self.accepts(wanted, 3):  # the batch that it is compared at
+        if self.accepts(wanted, 3):
             return wanted
         height = self._last(size, (1, 0), wanted.height - size.height)
         width = self._last(size, (0, 1), wanted.width - size.width)
