@@ -267,6 +267,8 @@ def _metadata(
         state_sha256=spec.state_sha256,
         source=spec.source,
         precision="float16" if spec.float16 else None,
+        asked_min_size=spec.min_size,
+        asked_max_size=spec.max_size,
         map_stride=geometry.stride if geometry else None,
         map_offset=geometry.offset if geometry else None,
         receptive_field=geometry.receptive_field if geometry else None,

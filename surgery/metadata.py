@@ -19,7 +19,7 @@ MODULE_OBJECT = "module object"
 _PREFIX = "anysize."
 # The steps of heights and of widths.
 _STEPS = "size_steps"
-_SIZES = ("size", "min_size", "max_size")
+_SIZES = ("size", "min_size", "max_size", "asked_min_size", "asked_max_size")
 _COUNTS = ("classes", "seed")
 _LISTS = ("class_names", "kept")
 _PAIRS = ("map_stride", "map_offset", "receptive_field")
@@ -38,6 +38,8 @@ class FileMetadata:
         min_size: The smallest legal input.
         max_size: The largest legal input; None where there is no bound.
         size_steps: The remainders that legal heights and widths have; None for any.
+        asked_min_size: The smallest input that the user wanted it to take.
+        asked_max_size: The largest.
         classes: Number of classes.
         class_names: Their names, in order.
         map_stride: Pixels between neighbouring map cells, (height, width).
@@ -60,6 +62,8 @@ class FileMetadata:
     min_size: Size | None = None
     max_size: Size | None = None
     size_steps: tuple[Steps, Steps] | None = None
+    asked_min_size: Size | None = None
+    asked_max_size: Size | None = None
     classes: int | None = None
     class_names: tuple[str, ...] | None = None
     map_stride: tuple[int, int] | None = None
@@ -81,6 +85,11 @@ class FileMetadata:
         heights, widths = self.size_steps or (ANY_SIDE, ANY_SIDE)
         low = self.min_size or Size(heights.from_(1), widths.from_(1))
         return SizeRange(low, self.max_size, heights, widths)
+
+    @property
+    def asked_sizes(self) -> SizeRange:
+        """The sizes between the bounds that the user wanted; all where there are none."""
+        return SizeRange(self.asked_min_size or Size(1, 1), self.asked_max_size)
 
     def with_sizes(self, sizes: SizeRange) -> FileMetadata:
         """Return the same facts of a file that takes these sizes."""

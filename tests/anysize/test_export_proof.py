@@ -8,6 +8,7 @@ from torch import nn
 
 import anysize
 from anysize.errors import VerificationError
+from anysize.sizes import Size, SizeRange, Steps
 
 
 class Ring(nn.Module):
@@ -47,4 +48,13 @@ def test_a_file_that_is_vacuous_at_its_training_size_is_not_written(tmp_path):
     path = tmp_path / "ring.onnx"
     with pytest.raises(VerificationError, match=r"is not proved right and was not written: .*vacu"):
         anysize.export(Ring(around=1e-7).eval(), path, size="16x16")
+    assert not path.exists()
+
+
+def test_a_file_that_refuses_what_its_module_takes_is_not_written(tmp_path, monkeypatch):
+    path, even = tmp_path / "ring.onnx", SizeRange(Size(2, 2), None, Steps(2), Steps(2))
+    monkeypatch.setattr("anysize.exporters.export.legal_sizes", lambda *_: even)
+    words = r"wrong and was not written: .*: error: the reference takes 1x2, and the file declares"
+    with pytest.raises(VerificationError, match=words):
+        anysize.export(Ring().eval(), path, size="16x16")
     assert not path.exists()

@@ -66,6 +66,9 @@ def test_a_file_takes_what_it_declares(tmp_path, head, bounds, legal, illegal, o
     model = onnx.load(path)
     metadata = read_metadata(model)
     assert SizeRange(metadata.min_size, metadata.max_size) == done.sizes
+    assert (metadata.asked_min_size, metadata.asked_max_size) == tuple(
+        bound and Size.parse(bound) for bound in bounds
+    )
     runs = (
         ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run,
         ReferenceEvaluator(model).run,

@@ -53,8 +53,55 @@ def test_an_answer_outside_the_declared_sizes_is_accepted_even_if_pytorch_would_
     assert "the file declares sizes 8x8 to 9x9" in found["10x10"].message
 
 
+ONE_SIZE = {"anysize.size": "8x8", "anysize.min_size": "8x8", "anysize.max_size": "8x8"}
+
+
+@pytest.mark.parametrize("sizes", [(SIZE, Size(9, 8), Size(20, 20)), "auto", "quick"])
+def test_a_file_that_declares_fewer_sizes_than_its_module_takes_is_red(tiny, sizes):
+    path = tiny.fc_file(tiny.fc(), side=8, metadata=ONE_SIZE)
+    report = validate_model(path, tiny.fc(), sizes=sizes)
+    found = {str(cell.size): cell for cell in report.cells}
+    assert found["9x8"].verdict is Verdict.ERROR
+    words = "the reference takes 9x8, and the file declares sizes 8x8 to 8x8: "
+    assert found["9x8"].message.startswith(words)
+    others = {cell.verdict for cell in report.cells if max(cell.size.height, cell.size.width) > 11}
+    assert others <= {Verdict.REJECTED}
+    assert report.exit_code == 1
+    assert not report.notes
+
+
+@pytest.mark.parametrize(
+    ("bound", "expected"),
+    [
+        ({"anysize.asked_max_size": "8x8"}, Verdict.REJECTED),
+        ({"anysize.asked_max_size": "9x9"}, Verdict.ERROR),
+        ({"anysize.asked_min_size": "8x8"}, Verdict.ERROR),
+    ],
+)
+def test_a_bound_that_the_user_wanted_is_no_fault(tiny, bound, expected):
+    path = tiny.fc_file(tiny.fc(), side=8, metadata={**ONE_SIZE, **bound})
+    report = validate_model(path, tiny.fc())
+    assert {str(cell.size): cell.verdict for cell in report.cells}["9x8"] is expected
+
+
+def test_an_answer_that_is_not_one_for_each_image_takes_no_size(tiny):
+    class Folding(type(tiny.fc())):
+        def forward(self, images):
+            maps = self.pool(torch.relu(self.conv(images)))
+            return self.linear(maps.reshape(-1, self.linear.in_features))
+
+    module = Folding().eval()
+    path = tiny.fc_file(module, metadata={**BOUNDS, "anysize.max_size": "11x11"})
+    assert module(torch.zeros(1, 3, 16, 8)).shape[0] == 2
+    report = validate_model(path, module)
+    found = {str(cell.size): cell.verdict for cell in report.cells}
+    assert found["16x8"] is found["16x16"] is Verdict.REJECTED
+    assert report.ok
+
+
 def test_a_report_says_which_sizes_the_file_alone_rejects(tiny):
-    metadata = {"anysize.size": "8x8", "anysize.min_size": "8x8", "anysize.max_size": "8x8"}
+    original = tiny.fc_file(tiny.fc()).rename(tiny.folder / "original.onnx")
+    metadata = {**ONE_SIZE, "anysize.asked_max_size": "8x8"}
     path = tiny.fc_file(tiny.fc(), side=8, metadata=metadata)
     report = validate_model(path, tiny.fc(), sizes=(SIZE, Size(9, 9), Size(20, 20)))
     found = {str(cell.size): cell for cell in report.cells if cell.batch == 1}
@@ -64,6 +111,8 @@ def test_a_report_says_which_sizes_the_file_alone_rejects(tiny):
     (note,) = report.notes
     assert note.endswith("so that it must reject 9x9; the reference takes them")
     assert not validate_model(path, tiny.fc()).notes  # auto asks for some on purpose
+    (note,) = validate_model(path, original, sizes=(SIZE, Size(9, 9))).notes
+    assert note.endswith("so that it must reject 9x9; the reference takes them")
 
 
 def test_a_reference_that_takes_nothing_is_named(tiny):

@@ -23,6 +23,7 @@ def ask_all(
     cases: Sequence[Case],
     *,
     declared: SizeRange | None,
+    wanted: SizeRange | None,
     training: Size | None,
     sizes: str,
     is_amplified: bool,
@@ -36,6 +37,7 @@ def ask_all(
         asked: Asks the reference.
         cases: From the smallest size on.
         declared: The sizes that the file declares legal.
+        wanted: Where the file has to take what the reference takes; None for where it declares to.
         training: The training size.
         sizes: `auto`, `quick`, or "" where somebody named the sizes.
         is_amplified: Add a case of brighter images.
@@ -46,7 +48,9 @@ def ask_all(
     Raises:
         SourceError: The reference answers differently each time, or not in float64.
     """
-    found = _ask(asked, cases, declared, is_named=not sizes, note=note, step=step, work=work)
+    found = _ask(
+        asked, cases, declared, wanted, is_named=not sizes, note=note, step=step, work=work
+    )
     twin = _usual(found, training, work.cost if sizes == "quick" else None)
     if twin is not None:
         usual, amount = found[twin].case, work.run(found[twin].case, IN_FLOAT64)
@@ -62,19 +66,20 @@ def _ask(
     asked: Expectations,
     cases: Sequence[Case],
     declared: SizeRange | None,
+    wanted: SizeRange | None,
     *,
     is_named: bool,
     note: Callable[[str], None],
     step: Steps,
     work: Work,
 ) -> list[CaseExpectation]:
-    """Ask about every case; a size outside what the file declares counts as rejected.
+    """Ask about every case; a size outside what the file declares has to be rejected.
 
-    The bounds are part of the file's promise. Somebody who named the sizes is told which of them
-    the file alone rejects.
+    Bounds that the user wanted are part of the file's promise, and somebody who named the sizes is
+    told which of them the file alone rejects. Within these bounds the reference is asked, too.
     """
     found = []
-    taken: dict[Size, None] = {}
+    taken: dict[Size, bool] = {}
     for case in cases:
         step(f"reference at {case}", REFERENCE, work.run(case, IN_FLOAT32))
         if declared is None or case.size in declared:
@@ -82,13 +87,18 @@ def _ask(
             promised = declared is not None and case.batch == 1 and asked.reference.kind == "onnx"
             found.append(replace(asked.ask(case), is_promised=promised))
             continue
-        found.append(asked.ask_outside(case, declared))
-        if is_named and asked.takes(case):
-            taken[case.size] = None
-    if taken:
+        outside = asked.ask_outside(case, declared)
+        is_wanted = wanted is not None and case.size in wanted
+        if (is_named or is_wanted) and case.size not in taken:
+            taken[case.size] = asked.takes(case)
+        found.append(replace(outside, is_taken=is_wanted and taken[case.size]))
+    noted = dict.fromkeys(
+        str(one.case.size) for one in found if taken.get(one.case.size) and not one.is_taken
+    )
+    if noted:
         note(
-            f"the file declares sizes {declared}, so that it must reject "
-            f"{', '.join(map(str, taken))}; the reference takes them"
+            f"the file declares sizes {declared}, so that it must reject {', '.join(noted)}; "
+            "the reference takes them"
         )
     return found
 

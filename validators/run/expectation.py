@@ -48,6 +48,8 @@ class CaseExpectation:
         variations: How much each output varies with the input.
         failure: The verdict of all its cells, where the reference did not run.
         is_promised: The file says that it takes an image of this size.
+        is_taken: The file declares the size illegal, though the reference takes it and nobody
+            asked for such a bound.
     """
 
     case: Case
@@ -56,6 +58,7 @@ class CaseExpectation:
     variations: tuple[float, ...] = ()
     failure: Judgement | None = None
     is_promised: bool = False
+    is_taken: bool = False
 
     @property
     def is_answered(self) -> bool:
@@ -254,12 +257,18 @@ class Expectations:
         return CaseExpectation(case, f"the file declares sizes {declared}")
 
     def takes(self, case: Case) -> bool:
-        """Whether the reference answers a case whose images have been made."""
+        """Whether the reference answers a case whose images have been made, image by image.
+
+        A flatten that folds a larger map into the batch has more answers than images.
+        """
+        inputs = self.spool.inputs(case)
         try:
-            answer = self.reference.run(self.spool.inputs(case), "float32")
+            answer = self.reference.run(inputs, "float32")
         except (WorkerCrashedError, WorkerTimeoutError):
             return False
-        return not isinstance(answer, Rejected)
+        if isinstance(answer, Rejected):
+            return False
+        return {one.shape[:1] for one in answer} <= {one.shape[:1] for one in inputs.values()}
 
     def ask_amplified(self, twin: Case) -> CaseExpectation | str:
         """Make other, brighter images of a size and a batch, and let the reference answer.

@@ -228,6 +228,9 @@ def _judge_rejected(attempt: _Attempt, expectation: CaseExpectation) -> Judgemen
     if attempt.failure in _DEAD or not attempt.is_refusal:  # that is no way to say no
         failure = attempt.failure if attempt.failure in _DEAD else Verdict.CRASHED
         return Judgement(failure, f"{reference}; runtime: {words}")
+    if expectation.is_taken:
+        words = f"the reference takes {expectation.case.size}, and {expectation.rejection}: {words}"
+        return Judgement(Verdict.ERROR, words)
     if expectation.is_promised:
         words = f"the file says that it takes this size, and does not: {words}"
         return Judgement(Verdict.ERROR, f"{reference}; {words}")

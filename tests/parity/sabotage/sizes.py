@@ -8,7 +8,8 @@ import numpy as np
 from sabotage.entry import Sabotage
 from sabotage.graph import Graph
 
-from anysize.sizes import Size
+from anysize.sizes import Size, SizeRange, Steps
+from anysize.surgery import guard_steps, read_metadata, write_metadata
 from anysize.validators import Verdict
 
 __all__ = ["SIZES"]
@@ -40,6 +41,13 @@ def guarded_from(side: int) -> Callable[[Graph], None]:
         graph.replace(f"{GUARD}_twice", np.asarray([2 * side, 2 * side]))
 
     return spoil
+
+
+def even_alone(graph: Graph) -> None:
+    """Refuse odd sides, and say so."""
+    few = SizeRange(SMALLEST, None, Steps(2), Steps(2))
+    guard_steps(graph.model, few)
+    write_metadata(graph.model, read_metadata(graph.model).with_sizes(few))
 
 
 def fixed(graph: Graph) -> None:
@@ -117,6 +125,15 @@ SIZES = (
         Verdict.ERROR,
         guarded_from(17),
         at=lambda size, _: size == SMALLEST,
+    ),
+    Sabotage(
+        "too few sizes declared",
+        "lenet-gap",
+        "refuses odd sides, and says so",
+        Verdict.ERROR,
+        even_alone,
+        at=lambda size, _: size.width % 2 == 1,
+        words=("the reference takes 40x29", "the file declares sizes 16x16 and up, multiples of 2"),
     ),
     Sabotage(
         "fixed size",
