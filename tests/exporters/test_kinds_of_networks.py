@@ -213,6 +213,12 @@ def conv(*args, **kwargs):
 KINDS = {
     "gru": (recurrent, {"rnn": nn.GRU(8, 8, batch_first=True)}),
     "lstm": (recurrent, {"rnn": nn.LSTM(8, 8, batch_first=True)}),
+    "rnn": (recurrent, {"rnn": nn.RNN(8, 8, batch_first=True)}),
+    "rnn of rectifiers": (
+        lambda x, rnn: rnn(x.mean(3).permute(2, 0, 1))[1].transpose(0, 1).flatten(1),
+        {"rnn": nn.RNN(8, 4, 2, nonlinearity="relu", bias=False, bidirectional=True)},
+        16,
+    ),
     "two layers": (recurrent, {"rnn": nn.GRU(8, 8, num_layers=2, batch_first=True)}),
     "bidirectional": (recurrent, {"rnn": nn.LSTM(8, 8, batch_first=True, bidirectional=True)}, 16),
     "last state": (last_state, {"rnn": nn.LSTM(8, 8)}),
