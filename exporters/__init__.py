@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from anysize.exporters.export import Exported, export_module
     from anysize.exporters.inputs import ROIS, InputSpec, described, input_shape, named_inputs
     from anysize.exporters.opset_range import DEFAULT_OPSET, check_opset
-    from anysize.exporters.outputs import output_names
+    from anysize.exporters.outputs import image_channels, output_names
     from anysize.exporters.sides import refuse_other_sides
     from anysize.exporters.spec import ExportSpec
 
@@ -27,6 +27,7 @@ __all__ = [
     "check_opset",
     "described",
     "export_module",
+    "image_channels",
     "input_shape",
     "named_inputs",
     "narrowed",
@@ -41,7 +42,7 @@ __getattr__ = lazy_names(
         "export": ("Exported", "export_module"),
         "inputs": ("ROIS", "InputSpec", "described", "input_shape", "named_inputs"),
         "opset_range": ("DEFAULT_OPSET", "check_opset"),
-        "outputs": ("output_names",),
+        "outputs": ("image_channels", "output_names"),
         "sides": ("refuse_other_sides",),
         "spec": ("ExportSpec",),
     },

@@ -92,8 +92,9 @@ def sizeless_graph(module: nn.Module, probe: Probe, spec: ExportSpec, other: Siz
         try:
             return _symbolic(trace_at, spec, sizes)
         except AnysizeError as reason:
-            also = "" if str(reason) == str(error) else f"; traced with symbols instead: {reason}"
-            raise ExportError(f"{error}{also}") from error
+            is_held = isinstance(reason, HeldSizeError)
+            also = "a trace with symbols holds such a number, too" if is_held else reason
+            raise ExportError(f"{error}; {also}") from error
 
 
 def _static(

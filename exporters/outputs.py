@@ -14,9 +14,40 @@ from anysize.exporters.inputs import InputSpec, example_inputs
 from anysize.exporters.tracing import on_meta
 from anysize.sizes import Size
 
-__all__ = ["output_names"]
+__all__ = ["image_channels", "output_names"]
 
 _LOGITS = "logits"
+_COLOURS = 3
+
+
+def image_channels(
+    module: nn.Module,
+    guessed: int | None,
+    *,
+    size: Size,
+    extra_inputs: Sequence[InputSpec] = (),
+) -> int | None:
+    """Return the channels of the images that a module takes.
+
+    Args:
+        module: Run without numbers, unless colours are guessed.
+        guessed: Channels of its first convolution; None where it has none. That may stand behind
+            something that makes more channels of the image's: space to depth, a cosine transform.
+        size: An image size that it takes.
+        extra_inputs: What it takes beside the image.
+
+    Returns:
+        The guess where the module takes it, or else the one of 3 and 1 that it takes alone; the
+        guess where there is none.
+    """
+
+    def takes(channels: int) -> bool:
+        return _answer(module, channels, size, extra_inputs) is not None
+
+    if guessed == _COLOURS or (guessed is not None and takes(guessed)):
+        return guessed
+    taken = list(filter(takes, (_COLOURS, 1)))
+    return taken[0] if len(taken) == 1 else guessed
 
 
 def output_names(

@@ -96,8 +96,14 @@ def _copy_axes(
         same = piece is None and axis < len(have[0])
         if same and all(h[axis] == w[axis] for h, w in zip(have, wanted, strict=True)):
             pieces[axis] = 0
-    if pieces.count(None) == 1 and -1 not in pieces:
-        pieces[pieces.index(None)] = -1
+    if -1 in pieces:
+        return
+    gaps = [axis for axis, piece in enumerate(pieces) if piece is None]
+    one, other = wanted
+    if len(gaps) > 1:  # a product of the batch and a side is no axis of any tensor
+        gaps = [a for a in gaps if twins.find(node, (one[a : a + 1], other[a : a + 1])) is None]
+    if len(gaps) == 1:
+        pieces[gaps[0]] = -1
 
 
 def _computed(

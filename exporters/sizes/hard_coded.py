@@ -169,11 +169,12 @@ def refuse_hard_coded(hard_coded: tuple[HardCodedValue, ...], first: Trace, seco
     """
     for value in hard_coded:
         what = value.attribute or "an input"
+        is_random = value.operator.startswith("Random")
+        advice = "; what is drawn at random has no place in evaluation" if is_random else ""
         raise HeldSizeError(
             f"{value.origin}: {value.operator} has {what} {value.values[0]} for images of "
             f"{first.batch}×{first.size} and {value.values[1]} for {second.batch}×{second.size}, "
-            "and what it is of the image's batch, height and width is not known; what is drawn at "
-            "random has no place in evaluation"
+            f"and what it is of the image's batch, height and width is not known{advice}"
         )
 
 

@@ -51,7 +51,7 @@ _SHAPED = frozenset({"_unsafe_view", "view"})
 _LAYOUT = frozenset({"_unsafe_view", "clone", "expand", "view"})
 # May fill a map up to a multiple, or not; what else is done for windows, and is undone again.
 _FILLING = frozenset({"constant_pad_nd", "upsample_bilinear2d"})
-_WINDOWS = frozenset({"permute", "slice"})
+_WINDOWS = frozenset({"alias", "permute", "slice"})
 
 _NUMBER = re.compile(r"\d+")
 _MAX_WORDS = 200

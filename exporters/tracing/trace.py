@@ -23,6 +23,7 @@ from anysize.exporters.tracing.layer_names import name_layers
 from anysize.exporters.tracing.local_response_norm import WholeLocalResponseNorm
 from anysize.exporters.tracing.placeholders import translation_table
 from anysize.exporters.tracing.plain_functions import PlainFunctions
+from anysize.exporters.tracing.recurrent import recurrent_translations
 from anysize.exporters.tracing.same_padding import WholePadding, write_padding
 from anysize.exporters.tracing.symbolic_functions import SymbolicFunctions
 from anysize.exporters.tracing.translations import operators_listed_once
@@ -134,7 +135,9 @@ def trace(
         "opset_version": opset,
         "input_names": list(in_order("input", extra_inputs, lambda spec: spec.name)),
         "output_names": list(output_names),
-        "custom_translation_table": translation_table() | batch_norm_translations(),
+        "custom_translation_table": translation_table()
+        | batch_norm_translations()
+        | recurrent_translations(),
     }
     if free:
         arguments["dynamic_shapes"] = _dynamic_shapes(extra_inputs, free)

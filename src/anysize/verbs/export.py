@@ -148,8 +148,8 @@ def export(
             inputs, image, own = described(example_inputs, model.module, image)
             model = replace(model, training_size=size or own)
         progress(1, 2, f"tracing {model.name}")
-        channels = _image_channels(model)
         extra = _extra_inputs(model.module, inputs or {}, image)
+        channels = _image_channels(model, extra)
         if extra and to is not None:
             raise UsageError(
                 f"head {to}: converts modules that take an image alone, and this one takes "
@@ -278,16 +278,20 @@ def _resolve(
     )
 
 
-def _image_channels(model: ResolvedModel) -> int:
-    if model.channels is None:
-        from anysize.exporters import refuse_other_sides
+def _image_channels(model: ResolvedModel, extra_inputs: tuple[InputSpec, ...]) -> int:
+    from anysize.exporters import image_channels, refuse_other_sides
 
+    channels = model.channels
+    if not isinstance(getattr(model.module, "channels", None), int):
+        size = model.training_size
+        channels = image_channels(model.module, channels, size=size, extra_inputs=extra_inputs)
+    if channels is None:
         refuse_other_sides(model.module)
         raise UsageError(
             f"{type(model.module).__name__}: has no Conv2d, so its channels are not known; give "
             "the module an attribute `channels`"
         )
-    return model.channels
+    return channels
 
 
 def _extra_inputs(

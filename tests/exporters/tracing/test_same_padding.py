@@ -61,6 +61,14 @@ def to_a_multiple(_net, x):
     return F.pad(x, (0, -x.shape[3] % 2, 0, -x.shape[2] % 2)).relu()
 
 
+def where_needed_and_always(net, x):
+    """Average windows of a map that is padded where they do not fill it; then pad by constants."""
+    down, across = -x.shape[2] % 3, -x.shape[3] % 3
+    filled = F.pad(x, (0, across, 0, down)) if down or across else x
+    coarse = F.interpolate(F.avg_pool2d(filled, 3), scale_factor=3.0)
+    return net.conv(F.pad(x + coarse[:, :, : x.shape[2], : x.shape[3]], (1, 0, 1, 0)))
+
+
 FOLLOWS = {
     "convolution": lambda net, x: net.conv(same(x, 5, 2)),
     "maximum": lambda net, x: F.max_pool2d(same(x, 3, 2, value=-math.inf), 3, 2),
@@ -68,6 +76,7 @@ FOLLOWS = {
     "average of what is there and what is not": lambda net, x: F.avg_pool2d(
         same(x, 3, 2), 3, 2, count_include_pad=False
     ),
+    "where needed, and always elsewhere": where_needed_and_always,
     "two readers": lambda net, x: net.conv(same(x, 5, 2)) + net.conv(same(x, 5, 2)).relu(),
     "constants": lambda net, x: net.conv(F.pad(x, (1, 2, 3, 0))),
     "zeros before a maximum of what is below": lambda _, x: F.max_pool2d(
