@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from anysize.sizes import Size, SizeRange
+from anysize.sizes import MAX_SIDE, Size, SizeRange
 from anysize.validators.inputs import Case, is_heavy
 from anysize.validators.judging import PROFILES
 from anysize.validators.run.expectation import CaseExpectation, Expectations
@@ -16,6 +16,8 @@ __all__ = ["REFERENCE", "ask_all"]
 
 # The phase in which it answers in float32.
 REFERENCE = "reference"
+# Pixels from a size to a larger one of the same remainders.
+_FURTHER = 256
 
 
 def ask_all(
@@ -88,9 +90,15 @@ def _ask(
             found.append(replace(asked.ask(case), is_promised=promised))
             continue
         outside = asked.ask_outside(case, declared)
-        is_wanted = wanted is not None and case.size in wanted
+        low = declared.minimum
+        is_below = case.size.height < low.height or case.size.width < low.width
+        # Below the least size PyTorch may go on with empty maps, which no runtime has to.
+        is_wanted = wanted is not None and case.size in wanted and not is_below
         if (is_named or is_wanted) and case.size not in taken:
-            taken[case.size] = asked.takes(case)
+            further = _further(case.size, declared)
+            taken[case.size] = asked.takes(case) and (
+                further is None or asked.takes(replace(case, size=further))
+            )
         found.append(replace(outside, is_taken=is_wanted and taken[case.size]))
     noted = dict.fromkeys(
         str(one.case.size) for one in found if taken.get(one.case.size) and not one.is_taken
@@ -101,6 +109,20 @@ def _ask(
             "the reference takes them"
         )
     return found
+
+
+def _further(size: Size, declared: SizeRange) -> Size | None:
+    """Return a larger size of the same remainders, where remainders are what excludes `size`.
+
+    A map of few cells may broadcast by chance, or be empty, where a larger one does not fit.
+    """
+    if size.height in declared.heights and size.width in declared.widths:
+        return None
+    height, width = (
+        side + _FURTHER // steps.step * steps.step
+        for side, steps in ((size.height, declared.heights), (size.width, declared.widths))
+    )
+    return Size(min(height, MAX_SIDE), min(width, MAX_SIDE))
 
 
 def _usual(
