@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import os
 import pickle
 import signal
@@ -112,6 +113,7 @@ def _end(process: int, pipe: Connection) -> int:
 def _serve(start: Callable[[], Callable[[Any], Any]], pipe: Connection, memory_bytes: int) -> None:
     """Answer questions until the pipe ends, and then end; it never returns."""
     try:
+        gc.freeze()  # to end a session of the parent is to wait for threads that are not here
         faulthandler.disable()  # the frames are those of the parent
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
         limit_this_process(memory_bytes + _mapped_bytes() if memory_bytes else 0)

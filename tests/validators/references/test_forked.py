@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import time
 from pathlib import Path
@@ -157,3 +158,25 @@ def test_an_exception_that_cannot_be_sent_keeps_its_words():
     worker.close()
     with pytest.raises((WorkerCrashedError, ValueError, OSError)):
         worker.ask(None)
+
+
+class Session:
+    """Stands for one with threads: they are not in the copy, so it must not be ended there."""
+
+    def __init__(self):
+        self.itself, self.made_in = self, os.getpid()
+
+    def __del__(self):
+        if os.getpid() != self.made_in:
+            os._exit(17)
+
+
+def test_what_the_parent_left_to_be_collected_is_not_ended_in_the_copy():
+    gc.disable()
+    try:
+        Session()  # only the collector can find it
+        worker = ForkedWorker(lambda: lambda _: gc.collect(), limits=Limits())
+        assert worker.ask(None) >= 0
+        worker.close()
+    finally:
+        gc.enable()
