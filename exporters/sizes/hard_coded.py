@@ -169,7 +169,8 @@ def refuse_hard_coded(hard_coded: tuple[HardCodedValue, ...], first: Trace, seco
     """
     for value in hard_coded:
         what = value.attribute or "an input"
-        is_random = value.operator.startswith("Random")
+        is_array = value.values[0].startswith("[") and "." in value.values[0]
+        is_random = value.operator.startswith("Random") or is_array
         advice = "; what is drawn at random has no place in evaluation" if is_random else ""
         raise HeldSizeError(
             f"{value.origin}: {value.operator} has {what} {value.values[0]} for images of "

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from anysize.surgery.graph import Graph, attribute
+from anysize.surgery.graph import Graph, attribute, image_layout
 from anysize.surgery.shapes import POOLING, ShapeRun, SlidingWindow, sliding_windows
 
 __all__ = ["Padding", "computed_paddings", "filling_pads", "is_open", "paddings"]
@@ -156,6 +156,7 @@ def filling_pads(
     Yields:
         The node, what it adds before and after one axis, and the cells between.
     """
+    is_last = not image_layout(graph).is_channels_first
     needed: dict[int, set[tuple[int, tuple[int, int]]]] = {}
     longer = {one.place: one.cells for one in paddings(graph, nodes, larger)}
     for one in paddings(graph, nodes, trained):
@@ -175,6 +176,8 @@ def filling_pads(
         for axis, sides in enumerate(zip(pads[: len(shape)], pads[len(shape) :], strict=True)):
             is_needed = (shape[axis], sides) in needed.get(index, ())
             if sides[0] == sides[1] or shape[axis] == other[axis] or is_needed:
+                continue
+            if is_last and all(sides):  # Keras's ZeroPadding2D, which is given what it pads
                 continue
             if _before_slice(graph, node.input[0], axis, trained) != shape[axis] + sum(sides):
                 yield index, sides, shape[axis]

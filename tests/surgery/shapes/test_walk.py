@@ -209,7 +209,7 @@ def test_local_functions_are_followed(kit):
 def test_a_graph_without_image_is_unsupported(kit):
     model = kit.plain()
     del model.graph.input[0].type.tensor_type.shape.dim[3:]
-    with pytest.raises(UnsupportedModelError, match=r"got 'image', expected an image"):
+    with pytest.raises(UnsupportedModelError, match=r"expected an image, which has two sides"):
         infer_shapes(model, Size(32, 32))
 
 
