@@ -68,6 +68,11 @@ ENTRIES: dict[tuple[str, str], Elsewhere] = {
     ),
     ("tract", "no size guard"): _PANICS,
     ("tract", "guard off by one"): _PANICS,
+    ("tract", "too few sizes declared"): Elsewhere(
+        (Verdict.UNSUPPORTED,),
+        "Expand to what a table gives: 'shape input is variable'",
+        everywhere,
+    ),
     ("tract", "NaN at one size"): Elsewhere(
         (Verdict.PASS,), "it takes a symbolic height for unequal to every number, before it runs"
     ),

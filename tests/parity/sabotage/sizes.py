@@ -134,6 +134,7 @@ SIZES = (
         even_alone,
         at=lambda size, _: size.width % 2 == 1,
         words=("the reference takes 40x29", "the file declares sizes 16x16 and up, multiples of 2"),
+        sizes=(SMALLEST, Size(32, 32), Size(40, 29)),
     ),
     Sabotage(
         "fixed size",
