@@ -148,7 +148,7 @@ def prove_rewrite(
         cases.insert(0, Case(training, trained_batch))
     signature = graph_inputs(old.graph, seed)
     has_whole, has_arbiter = training is not None and not is_kept, arbiter == "float64"
-    work, first = Work.of(new.model, training), cases[0]
+    work, first = Work.of(new.graph, training), cases[0]
     amount = (3 + has_whole) * work.loading + sum(map(work.run, cases))
     amount += sum(work.run(case, IN_FLOAT32) for case in (*cases[:has_whole], *cases))
     amount += work.run(first, IN_FLOAT64)

@@ -74,6 +74,13 @@ def find_hard_coded(
         DeclinedError: A shape can mean different things, or nothing; the node is named.
         IllegalSizeError: The graph does not take images of `size`.
     """
+    what = ("hard coded", size, tuple(tensors), follows)
+    return graph.found(what, lambda: _find_hard_coded(graph, size, tensors, follows))
+
+
+def _find_hard_coded(
+    graph: Graph, size: Size, tensors: Sequence[str], follows: Follows
+) -> Found | str:
     trial = without_guards(graph, "min", "max", "map", "steps")
     image = image_input(trial.model).name
     made = {name for node in trial.nodes for name in node.output}

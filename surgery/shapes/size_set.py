@@ -46,6 +46,7 @@ def legal_sizes(
     *,
     tensors: Iterable[str] = (),
     fixed: Iterable[str] = (),
+    least: Size | None = None,
     accepts: Callable[[ShapeRun], bool] | None = None,
 ) -> SizeRange:
     """Find the sizes that a graph takes, by PyTorch's arithmetic.
@@ -55,6 +56,7 @@ def legal_sizes(
         near: A size that it takes.
         tensors: Look only at what these are computed from; at the whole graph where empty.
         fixed: The sides, height or width, that are to stay as they are in `near`.
+        least: Leave out what is smaller: `near` itself, for whoever asks for larger ones.
         accepts: Says of what is known at a size that the graph takes whether to count it.
 
     Raises:
@@ -62,10 +64,12 @@ def legal_sizes(
         IllegalSizeError: The graph does not take `near`.
     """
     graph, names, sides = Graph.of(model), tuple(tensors), tuple(fixed)
+    least = least or Size(1, 1)
     if accepts is not None:
-        return _legal_sizes(graph, near, names, sides, accepts)
+        return _legal_sizes(graph, near, names, sides, least, accepts)
     return graph.found(
-        ("legal sizes", near, names, sides), lambda: _legal_sizes(graph, near, names, sides)
+        ("legal sizes", near, names, sides, least),
+        lambda: _legal_sizes(graph, near, names, sides, least),
     )
 
 
@@ -74,6 +78,7 @@ def _legal_sizes(
     near: Size,
     tensors: tuple[str, ...],
     fixed: tuple[str, ...],
+    least: Size,
     accepts: Callable[[ShapeRun], bool] | None = None,
 ) -> SizeRange:
     walk = shape_walk(graph, tensors)
@@ -88,11 +93,16 @@ def _legal_sizes(
             count = 0
     height, width = (Sides(side, side, ANY_SIDE) for side in (near.height, near.width))
     if "height" not in fixed:
-        height = sides_taken(lambda side: takes(Size(side, near.width)), near.height, count)
+        height = sides_taken(
+            lambda side: takes(Size(side, near.width)), near.height, count, least=least.height
+        )
     if "width" not in fixed:
-        width = sides_taken(lambda side: takes(Size(near.height, side)), near.width, count)
+        width = sides_taken(
+            lambda side: takes(Size(near.height, side)), near.width, count, least=least.width
+        )
     low = Size(height.least, width.least)
-    if not takes(low):  # what counts cells takes a narrow image and a flat one, and none of both
+    # What counts cells takes a narrow image and a flat one, and none of both.
+    if low != near and not takes(low):
         low = Size(
             low.height,
             _least(

@@ -40,8 +40,8 @@ def to_fcn(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNe
         DeclinedError: The rewrite would have to guess; the message names the node.
         IllegalSizeError: The graph does not take images of `size`.
     """
-    drop_guards(graph, "max")
     free_backbone(graph, size)
+    drop_guards(graph, "max")
     found = _found(graph, size)
     if isinstance(found, NotNeeded):
         return found
@@ -56,7 +56,7 @@ def to_fcn(graph: Graph, size: Size | None, output: Output) -> Rewritten | NotNe
         for head in found.heads:
             guard_min_size(graph, head.map_size, tensor=head.feature_map)
     # A guard would have every side walked; what it refuses is known.
-    taken = legal_sizes(without_guards(graph, "min"), found.image_size)
+    taken = legal_sizes(without_guards(graph, "min"), found.image_size, least=found.image_size)
     sizes = SizeRange(found.interval.minimum, None, taken.heights, taken.widths)
     guard_steps(graph, sizes)
     return Rewritten(

@@ -9,20 +9,17 @@ from anysize.errors import UnsupportedModelError
 from anysize.sizes import Size
 
 if TYPE_CHECKING:
-    from anysize.surgery.graph import Model
+    from anysize.surgery.graph import Graph
 
 __all__ = ["cost_of"]
 
 
-def cost_of(model: Model, training: Size | None) -> Callable[[Size], int]:
+def cost_of(graph: Graph, training: Size | None) -> Callable[[Size], int]:
     """Return what counts the multiply-adds for one image of a size.
 
     One that the graph does not take counts as one of the training size, by its area.
     """
     from anysize.surgery import multiply_adds
-    from anysize.surgery.graph import Graph
-
-    graph = Graph.of(model)
 
     def at(size: Size) -> int:
         try:

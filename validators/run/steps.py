@@ -12,7 +12,7 @@ from anysize.sizes import Size
 from anysize.validators.inputs import Case, cost_of
 
 if TYPE_CHECKING:
-    import onnx
+    from anysize.surgery.graph import Model
 
 __all__ = ["IN_FLOAT32", "IN_FLOAT64", "Progress", "Steps", "Work"]
 
@@ -39,10 +39,13 @@ class Work:
     weights: int
 
     @classmethod
-    def of(cls, model: onnx.ModelProto, training: Size | None) -> Self:
+    def of(cls, model: Model, training: Size | None) -> Self:
         """Count what a graph takes."""
-        weights = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
-        return cls(cost_of(model, training), weights)
+        from anysize.surgery.graph import Graph
+
+        graph = Graph.of(model)
+        weights = sum(math.prod(tensor.dims) for tensor in graph.model.graph.initializer)
+        return cls(cost_of(graph, training), weights)
 
     @property
     def loading(self) -> float:

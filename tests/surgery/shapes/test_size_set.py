@@ -15,6 +15,7 @@ from anysize.sizes import Size, SizeRange, Steps
 from anysize.surgery import read_metadata, rewrite
 from anysize.surgery.shapes import legal_sizes
 from anysize.surgery.shapes.size_set import _repeated
+from anysize.surgery.shapes.walk import ShapeWalk
 
 POOLED = "pooled = GlobalAveragePool (joined) scores = Flatten <axis = 1> (pooled)"
 # A pooling that rounds up beside a strided convolution that rounds down: even sides only.
@@ -52,6 +53,17 @@ def test_the_remainders_are_those_at_which_maps_fit_each_other(case):
     sizes = legal_sizes(model, Size(32, 32))
     assert (sizes.heights, sizes.widths) == (steps, steps)
     assert sizes.maximum is None
+
+
+def test_whoever_asks_for_larger_sizes_has_no_smaller_one_walked(case, monkeypatch):
+    walked = []
+    run = ShapeWalk.run
+    monkeypatch.setattr(
+        ShapeWalk, "run", lambda s, size, *a, **k: walked.append(size) or run(s, size, *a, **k)
+    )
+    sizes = legal_sizes(case[0], Size(32, 32), least=Size(32, 32))
+    assert sizes == SizeRange(Size(32, 32), None, case[1], case[1])
+    assert all(size.height >= 32 and size.width >= 32 for size in walked)
 
 
 def test_a_freed_file_takes_the_sizes_that_it_says_and_no_other(case, kit):

@@ -116,7 +116,7 @@ def _free_numbers(features: Graph, size: Size | None, keep: Collection[str]) -> 
     if size is None:
         return
     try:
-        sizes = legal_sizes(features, size)
+        sizes = legal_sizes(features, size, least=size)
     except (DeclinedError, IllegalSizeError):  # for the comparison to find
         return
     free_numbers(features, size, sizes, keep=keep, declines=False)
