@@ -107,13 +107,15 @@ def _info(name: str) -> RuntimeInfo:
         version=runtime.version() if availability.is_available else "",
         is_available=availability.is_available,
         reason=availability.reason,
-        install="" if availability.is_available else _install_command(entry),
+        install="" if availability.is_available else _install_command(name, entry),
     )
     if isinstance(runtime, IsolatedRuntime):
         runtime.close()
     return info
 
 
-def _install_command(entry: RuntimeEntry) -> str:
+def _install_command(name: str, entry: RuntimeEntry) -> str:
+    if entry.is_set_up:
+        return f"anysize runtimes --setup {name}"
     words = [f"'{word}'" if "[" in word else shlex.quote(word) for word in entry.install.split()]
     return f"pip install {' '.join(words)}"

@@ -15,7 +15,7 @@ from typing import IO, Any, Final
 import numpy as np
 
 from anysize.lazy import load
-from anysize.validators.runtimes import Runtime, Session, as_numbers
+from anysize.validators.runtimes import Runtime, RuntimeDiedError, Session, as_numbers
 from anysize.validators.worker.limits import limit_this_process
 from anysize.words import one_line
 
@@ -62,7 +62,7 @@ class _GarbageError(Exception):
 def _is_fatal(exc: Exception) -> bool:
     """Whether nothing can be asked of this process any more; it is no way to refuse an input."""
     is_full = isinstance(exc, MemoryError) or "bad_alloc" in str(exc)
-    return is_full or isinstance(exc, _GarbageError)
+    return is_full or isinstance(exc, (RuntimeDiedError, _GarbageError))
 
 
 def _read(pipe: IO[bytes], commands: queue.SimpleQueue[bytes | None]) -> None:

@@ -1,0 +1,1 @@
+"""ONNX Runtime in JavaScript, in Node and in a browser, asked over loopback."""
