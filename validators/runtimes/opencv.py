@@ -16,11 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anysize.validators.runtimes.importable import importable
+from anysize.validators.runtimes.overheard import overheard
 from anysize.validators.runtimes.protocol import Availability, Provenance, ProviderUse
 
 __all__ = ["OpenCv", "OpenCvSession"]
 
 _ENGINE: Final = "ENGINE_NEW"
+# What it warns of before it takes the classic engine all the same, and no error tells.
+_OTHER_ENGINE: Final = "Trying the older parser."
 # Where in its own sources an error was raised.
 _PLACE: Final = re.compile(r"OpenCV\([\d.\w-]+\) \S+:\d+: ")
 
@@ -64,13 +67,16 @@ class OpenCvSession:
         self._outputs = [value.name for value in described.output]
         self._cv: Any = importlib.import_module("cv2")
         self._cv.setNumThreads(threads)
-        self._cv.utils.logging.setLogLevel(self._cv.utils.logging.LOG_LEVEL_SILENT)
-        try:
-            self._net: Any = self._cv.dnn.readNetFromONNX(
-                str(model_path), getattr(self._cv.dnn, _ENGINE)
-            )
-        except self._cv.error as exc:
-            raise _readable(exc) from exc
+        engine = getattr(self._cv.dnn, _ENGINE)
+        with overheard() as said:
+            try:
+                self._net: Any = self._cv.dnn.readNetFromONNX(str(model_path), engine)
+            except self._cv.error as exc:
+                raise _readable(exc) from exc
+            said.seek(0)
+            words = said.read().decode(errors="replace")
+        if _OTHER_ENGINE in words or self._net.empty():
+            raise RuntimeError(words.rpartition(_OTHER_ENGINE)[2] or "OpenCV made nothing of it")
 
     def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> Mapping[str, NDArray[np.generic]]:
         """Compute all outputs, in the graph's order."""

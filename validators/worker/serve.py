@@ -48,6 +48,7 @@ def serve(target: str, memory_bytes: int) -> None:
             encoded = json.dumps({**reply, "number": command["number"]})
         except Exception as exc:  # each runtime has exceptions of its own
             kind = "fatal" if _is_fatal(exc) else "error"
+            kind = "died" if isinstance(exc, RuntimeDiedError) else kind
             encoded = json.dumps({kind: one_line(exc), "number": command["number"]})
         replies.write(encoded.encode() + b"\n")
         replies.flush()
@@ -62,7 +63,7 @@ class _GarbageError(Exception):
 def _is_fatal(exc: Exception) -> bool:
     """Whether nothing can be asked of this process any more; it is no way to refuse an input."""
     is_full = isinstance(exc, MemoryError) or "bad_alloc" in str(exc)
-    return is_full or isinstance(exc, (RuntimeDiedError, _GarbageError))
+    return is_full or isinstance(exc, _GarbageError)
 
 
 def _read(pipe: IO[bytes], commands: queue.SimpleQueue[bytes | None]) -> None:

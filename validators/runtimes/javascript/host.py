@@ -89,11 +89,11 @@ class JavaScriptHost:
                 raise RuntimeDiedError(f"{command}: {self._post_mortem()}")
         if "error" in header:
             raise RuntimeError(str(header["error"]))
+        if "garbage" in header:
+            raise RuntimeDiedError(f"{command}: it answered with garbage: {header['garbage']}")
         return header, data
 
-    def run(
-        self, session: int, inputs: Mapping[str, Array]
-    ) -> tuple[dict[str, Array], float]:
+    def run(self, session: int, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], float]:
         """Run a session; return its outputs by name, and the seconds that it took.
 
         Raises:
@@ -107,15 +107,10 @@ class JavaScriptHost:
         ]
         files = {file: array.tobytes() for file, array in arrays.items()}
         header, data = self.ask("run", files, session=session, inputs=described)
-        outputs, start = {}, 0
-        for one in header["outputs"]:
-            dtype, shape = np.dtype(one["type"]), tuple(map(int, one["dims"]))
-            if math.prod(shape) * dtype.itemsize != one["size"]:
-                raise RuntimeError(f"output {one['name']!r}: {one['size']} bytes for {shape}")
-            array = np.frombuffer(data, dtype, math.prod(shape), start).reshape(shape)
-            outputs[str(one["name"])] = array
-            start += int(one["size"])
-        return outputs, float(header["seconds"])
+        try:
+            return _outputs(header["outputs"], data), float(header["seconds"])
+        except (LookupError, TypeError, ValueError) as exc:
+            raise RuntimeDiedError(f"run: it answered with garbage: {exc}") from exc
 
     def close(self) -> None:
         """End the process and the server."""
@@ -139,6 +134,31 @@ class JavaScriptHost:
         how = "its page ended" if code is None else f"it ended with exit code {code}"
         words = self.words()[-_LAST_WORDS:]
         return f"{how}; its last words: {words}" if words else how
+
+
+def _answer(body: bytes) -> tuple[dict[str, Any], bytes]:
+    """Split an answer into its line of JSON and the bytes behind it."""
+    line, _, data = body.partition(b"\n")
+    try:
+        header = json.loads(line)
+    except (ValueError, RecursionError):
+        header = None
+    is_whole = isinstance(header, dict)
+    return (header, data) if is_whole else ({"garbage": repr(line[:_LAST_WORDS])}, b"")
+
+
+def _outputs(described: list[dict[str, Any]], data: bytes) -> dict[str, Array]:
+    """Read the arrays that stand one behind the other."""
+    outputs: dict[str, Array] = {}
+    start = 0
+    for one in described:
+        dtype, shape = np.dtype(one["type"]), tuple(map(int, one["dims"]))
+        count = math.prod(shape)
+        if count * dtype.itemsize != one["size"]:
+            raise ValueError(f"output {one['name']!r} of {one['size']} bytes has shape {shape}")
+        outputs[str(one["name"])] = np.frombuffer(data, dtype, count, start).reshape(shape)
+        start += count * dtype.itemsize
+    return outputs
 
 
 def _handler(host: JavaScriptHost) -> type[BaseHTTPRequestHandler]:
@@ -167,8 +187,7 @@ def _handler(host: JavaScriptHost) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             match self._parts():
                 case ["answer"]:
-                    line, _, data = body.partition(b"\n")
-                    host.answers.put((json.loads(line), data))
+                    host.answers.put(_answer(body))
                 case _:
                     self.send_error(404)
                     return

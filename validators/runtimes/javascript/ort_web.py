@@ -78,9 +78,7 @@ class OrtWeb:
     def load(self, model_path: Path, *, threads: int) -> JavaScriptSession:
         """Load a file; ONNX Runtime's own exception tells what it does not support."""
         number, host = next(self._numbers), self._started(threads)
-        return JavaScriptSession(
-            host, number, model_path, provider=self.provider, threads=threads
-        )
+        return JavaScriptSession(host, number, model_path, provider=self.provider, threads=threads)
 
     def _started(self, threads: int) -> JavaScriptHost:
         """Return a page with so many threads, which are the same for all its sessions."""
@@ -116,7 +114,14 @@ def _start(
     folder = tempfile.mkdtemp(prefix="anysize-browser-")
     sandbox = ("--no-sandbox",) if hasattr(os, "geteuid") and os.geteuid() == 0 else ()
     return subprocess.Popen(  # noqa: S603
-        [browser, *_FLAGS, *flags, *sandbox, f"--user-data-dir={folder}", f"{base}/page.html?{query}"],
+        [
+            browser,
+            *_FLAGS,
+            *flags,
+            *sandbox,
+            f"--user-data-dir={folder}",
+            f"{base}/page.html?{query}",
+        ],
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,

@@ -1,4 +1,4 @@
-"""Where packages of JavaScript lie: where Node looks, or where `anysize runtimes --setup` put them."""
+"""Where packages of JavaScript lie: where Node looks, or where `anysize runtimes` put them."""
 
 from __future__ import annotations
 
