@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from anysize.verbs.export import ExportResult, export
     from anysize.verbs.heatmap import HeatmapResult, heatmap
     from anysize.verbs.inspect import Inspection, inspect
+    from anysize.verbs.profile import OptimizationProfile, profile
     from anysize.verbs.rewrite import RewriteResult, rewrite
     from anysize.verbs.validate import validate
 
@@ -28,6 +29,7 @@ __all__ = [
     "ExportResult",
     "HeatmapResult",
     "Inspection",
+    "OptimizationProfile",
     "Report",
     "RewriteResult",
     "Size",
@@ -36,6 +38,7 @@ __all__ = [
     "export",
     "heatmap",
     "inspect",
+    "profile",
     "rewrite",
     "validate",
 ]
@@ -48,6 +51,7 @@ __getattr__ = lazy_names(
         "verbs.export": ("ExportResult", "export"),
         "verbs.heatmap": ("HeatmapResult", "heatmap"),
         "verbs.inspect": ("Inspection", "inspect"),
+        "verbs.profile": ("OptimizationProfile", "profile"),
         "verbs.rewrite": ("RewriteResult", "rewrite"),
         "verbs.validate": ("validate",),
     },

@@ -65,6 +65,7 @@ def test_the_public_names_are_exactly_these():
         "ExportResult",
         "HeatmapResult",
         "Inspection",
+        "OptimizationProfile",
         "Report",
         "RewriteResult",
         "Size",
@@ -73,6 +74,7 @@ def test_the_public_names_are_exactly_these():
         "export",
         "heatmap",
         "inspect",
+        "profile",
         "rewrite",
         "validate",
     ]

@@ -106,6 +106,7 @@ def test_the_wheel_holds_every_module_and_data_file_and_nothing_else(wheel):
         f"{package_of(ROOT / folder).replace('.', '/')}/{path.relative_to(ROOT / folder)}"
         for folder in HOMES
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in {".safetensors", ".png", ".json", ".typed", ".css", ".j2"}
+        if path.suffix
+        in {".safetensors", ".png", ".json", ".typed", ".css", ".html", ".j2", ".mjs"}
     }
     assert names == expected | data

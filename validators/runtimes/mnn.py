@@ -10,13 +10,11 @@ the hint below it takes the small tiles, and is as close as the others.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import re
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any, Final
@@ -25,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anysize.validators.runtimes.importable import importable
+from anysize.validators.runtimes.overheard import overheard
 from anysize.validators.runtimes.protocol import Availability, Provenance, ProviderUse
 
 __all__ = ["Mnn", "MnnSession"]
@@ -76,7 +75,7 @@ class MnnSession:
         self._outputs = [value.name for value in described.output]
         self._nodes = len(described.node)
         self._threads = threads
-        with tempfile.TemporaryDirectory(prefix="anysize-mnn-") as folder, _overheard() as said:
+        with tempfile.TemporaryDirectory(prefix="anysize-mnn-") as folder, overheard() as said:
             converted = Path(folder) / "graph.mnn"
             _convert(model_path, converted)
             if not converted.exists():
@@ -100,7 +99,7 @@ class MnnSession:
             variable = expr.placeholder(list(array.shape), expr.NCHW, expr.float)
             variable.write(array)
             variables.append(variable)
-        with _overheard() as said:
+        with overheard() as said:
             answers = self._module.onForward(variables)
             if not answers:  # it prints what went wrong and returns nothing
                 raise RuntimeError(_last_words(said) or "MNN returned no output")
@@ -123,23 +122,6 @@ def _convert(source: Path, target: Path) -> None:
     # The business code is stored in the file and sent nowhere.
     files = ("--modelFile", str(source), "--MNNModel", str(target))
     converter.mnnconvert(["mnnconvert", "-f", "ONNX", *files, "--bizCode", "anysize"])
-
-
-@contextlib.contextmanager
-def _overheard() -> Iterator[IO[bytes]]:
-    """Catch what native code prints meanwhile: MNN raises nothing, and says why on stdout."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as said:
-        kept = os.dup(1), os.dup(2)
-        os.dup2(said.fileno(), 1)
-        os.dup2(said.fileno(), 2)
-        try:
-            yield said
-        finally:
-            for place, descriptor in enumerate(kept, start=1):
-                os.dup2(descriptor, place)
-                os.close(descriptor)
 
 
 def _last_words(said: IO[bytes]) -> str:

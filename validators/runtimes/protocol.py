@@ -16,10 +16,15 @@ __all__ = [
     "Provenance",
     "ProviderUse",
     "Runtime",
+    "RuntimeDiedError",
     "Session",
     "TimedSession",
     "as_numbers",
 ]
+
+
+class RuntimeDiedError(Exception):
+    """What computes is a process of its own, and that has ended."""
 
 
 @dataclass(frozen=True, slots=True)

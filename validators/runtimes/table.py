@@ -29,11 +29,12 @@ class RuntimeEntry:
 
     Attributes:
         target: `module:Class`, imported only in the runtime's worker.
-        install: What `pip install` takes.
+        install: What `pip install` takes, or npm's package.
         text: What it is, in a few words.
         device: What it computes on.
         profile: Its error profile, a key of `anysize.validators.judging.budget.PROFILES`.
         tf32: `module:Class` of the same with TF32 allowed; "" where it has none.
+        is_set_up: Whether `anysize runtimes --setup NAME` installs it, and not pip.
     """
 
     target: str
@@ -42,6 +43,7 @@ class RuntimeEntry:
     device: str = "cpu"
     profile: str = "strict"
     tf32: str = ""
+    is_set_up: bool = False
 
 
 RUNTIMES: Final[dict[str, RuntimeEntry]] = {
@@ -76,6 +78,29 @@ RUNTIMES: Final[dict[str, RuntimeEntry]] = {
         f"{_MODULES}.iree:Iree", "anysize[iree]", "IREE, compiled for this CPU, one thread"
     ),
     "mnn": RuntimeEntry(f"{_MODULES}.mnn:Mnn", "anysize[mnn]", "MNN, CPU backend, float32"),
+    "opencv": RuntimeEntry(
+        f"{_MODULES}.opencv:OpenCv", "anysize[opencv]", "OpenCV's dnn module, CPU, float32"
+    ),
+    "ort-node": RuntimeEntry(
+        f"{_MODULES}.javascript.ort_node:OrtNode",
+        "onnxruntime-node",
+        "ONNX Runtime in Node, CPU provider only",
+        is_set_up=True,
+    ),
+    "ort-web": RuntimeEntry(
+        f"{_MODULES}.javascript.ort_web:OrtWeb",
+        "onnxruntime-web",
+        "ONNX Runtime Web in headless Chromium, WebAssembly",
+        device="wasm",
+        is_set_up=True,
+    ),
+    "ort-webgpu": RuntimeEntry(
+        f"{_MODULES}.javascript.ort_web:OrtWebGpu",
+        "onnxruntime-web",
+        "ONNX Runtime Web in headless Chromium, WebGPU",
+        device="webgpu",
+        is_set_up=True,
+    ),
 }
 
 

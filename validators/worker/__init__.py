@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from anysize.validators.worker.forked import ForkedWorker, can_fork
 from anysize.validators.worker.isolated import IsolatedRuntime, IsolatedSession
-from anysize.validators.worker.known import RuntimeInfo, get_runtime, list_runtimes, parse_runtimes
+from anysize.validators.worker.known import (
+    RuntimeInfo,
+    get_runtime,
+    list_runtimes,
+    parse_runtimes,
+    set_up_runtime,
+)
 from anysize.validators.worker.limits import Limits, default_limits
 from anysize.validators.worker.process import Worker
 from anysize.validators.worker.shared import SharedWorker
@@ -22,4 +28,5 @@ __all__ = [
     "get_runtime",
     "list_runtimes",
     "parse_runtimes",
+    "set_up_runtime",
 ]

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from anysize.errors import UsageError
@@ -13,7 +14,7 @@ from anysize.validators.runtimes import Runtime, RuntimeEntry, known_runtimes
 from anysize.validators.worker.isolated import IsolatedRuntime
 from anysize.validators.worker.limits import Limits
 
-__all__ = ["RuntimeInfo", "get_runtime", "list_runtimes", "parse_runtimes"]
+__all__ = ["RuntimeInfo", "get_runtime", "list_runtimes", "parse_runtimes", "set_up_runtime"]
 
 _ASKED_AT_ONCE: Final = 4  # a worker that imports its runtime keeps one core busy
 
@@ -95,6 +96,23 @@ def list_runtimes(names: Iterable[str] | None = None) -> tuple[RuntimeInfo, ...]
         return tuple(pool.map(_info, known_runtimes() if names is None else names))
 
 
+def set_up_runtime(name: str) -> Path:
+    """Install what a runtime needs that is no Python package, and return its folder.
+
+    Raises:
+        UsageError: There is no runtime of that name, or pip installs it.
+        NotRunError: It cannot be installed; the message has npm's words.
+    """
+    from anysize.validators.runtimes.javascript import set_up
+
+    known = known_runtimes()
+    ways = [one for one, entry in known.items() if entry.is_set_up]
+    if name not in ways:
+        how = f"; install it with: {_install_command(name, known[name])}" if name in known else ""
+        raise UsageError(f"runtime {name!r} is not set up here, but {', '.join(ways)}{how}")
+    return set_up(known[name].install)
+
+
 def _info(name: str) -> RuntimeInfo:
     runtime = get_runtime(name)
     availability = runtime.availability()
@@ -107,13 +125,15 @@ def _info(name: str) -> RuntimeInfo:
         version=runtime.version() if availability.is_available else "",
         is_available=availability.is_available,
         reason=availability.reason,
-        install="" if availability.is_available else _install_command(entry),
+        install="" if availability.is_available else _install_command(name, entry),
     )
     if isinstance(runtime, IsolatedRuntime):
         runtime.close()
     return info
 
 
-def _install_command(entry: RuntimeEntry) -> str:
+def _install_command(name: str, entry: RuntimeEntry) -> str:
+    if entry.is_set_up:
+        return f"anysize runtimes --setup {name}"
     words = [f"'{word}'" if "[" in word else shlex.quote(word) for word in entry.install.split()]
     return f"pip install {' '.join(words)}"

@@ -100,7 +100,7 @@ class Worker:
         Raises:
             RuntimeFailedError: The runtime raised an exception; the message is its words.
             NoAnswerError: It ran out of memory, or what it answers is of no use.
-            WorkerCrashedError: The process ended, by itself or by a signal.
+            WorkerCrashedError: The process ended, by itself or by a signal, or one that it asks.
             WorkerTimeoutError: There was no reply in time.
         """
         self._log_start = os.fstat(self._log.fileno()).st_size
@@ -122,6 +122,9 @@ class Worker:
             self.kill()
             words = repr(answer[:_QUOTED_BYTES].decode(errors="replace"))
             raise WorkerCrashedError(f"{command}: the worker answered with garbage: {words}")
+        if "died" in reply:
+            self.kill()
+            raise WorkerCrashedError(cleaned(reply["died"]))
         if "fatal" in reply:
             self.kill()
             raise NoAnswerError(cleaned(reply["fatal"]))

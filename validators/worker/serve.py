@@ -15,7 +15,7 @@ from typing import IO, Any, Final
 import numpy as np
 
 from anysize.lazy import load
-from anysize.validators.runtimes import Runtime, Session, as_numbers
+from anysize.validators.runtimes import Runtime, RuntimeDiedError, Session, as_numbers
 from anysize.validators.worker.limits import limit_this_process
 from anysize.words import one_line
 
@@ -48,6 +48,7 @@ def serve(target: str, memory_bytes: int) -> None:
             encoded = json.dumps({**reply, "number": command["number"]})
         except Exception as exc:  # each runtime has exceptions of its own
             kind = "fatal" if _is_fatal(exc) else "error"
+            kind = "died" if isinstance(exc, RuntimeDiedError) else kind
             encoded = json.dumps({kind: one_line(exc), "number": command["number"]})
         replies.write(encoded.encode() + b"\n")
         replies.flush()

@@ -13,6 +13,7 @@ from anysize.cli.export import export
 from anysize.cli.heatmap import heatmap
 from anysize.cli.inspect import inspect
 from anysize.cli.matrix import matrix
+from anysize.cli.profile import profile
 from anysize.cli.report import report
 from anysize.cli.rewrite import rewrite
 from anysize.cli.runtimes import runtimes
@@ -21,7 +22,7 @@ from anysize.version import VERSION
 
 __all__ = ["app", "run"]
 
-_COMMANDS = (inspect, export, rewrite, validate, matrix, report, heatmap, runtimes, demo)
+_COMMANDS = (inspect, export, rewrite, validate, matrix, report, heatmap, profile, runtimes, demo)
 _DEBUG = "--debug"
 
 app = typer.Typer(

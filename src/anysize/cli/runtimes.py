@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import json as json_format
+from typing import Annotated
 
-from anysize.cli.console import result, results_console
+import typer
+
+from anysize.cli.console import note, result, results_console
 from anysize.cli.options import JsonFlag
 
 __all__ = ["runtimes"]
 
+_SetUp = Annotated[
+    str | None,
+    typer.Option(metavar="RUNTIME", help="Install what it needs from npm's registry first."),
+]
 
-def runtimes(json: JsonFlag = False) -> None:
+
+def runtimes(json: JsonFlag = False, setup: _SetUp = None) -> None:
     """List the runtimes that a graph can be validated on, and what those missing need."""
+    if setup is not None:
+        from anysize.validators.worker import set_up_runtime
+
+        note(f"{setup}: installed in {set_up_runtime(setup)}")
     from anysize.validators.worker import list_runtimes
 
     known = list_runtimes()

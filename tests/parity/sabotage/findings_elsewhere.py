@@ -16,6 +16,10 @@ _REFUSES = Elsewhere(
     (Verdict.REJECTED,), "its max pooling refuses a map smaller than its window, guard or no guard"
 )
 
+_GELU = Elsewhere(
+    (Verdict.CRASHED,), "OpenCV 5.0, of a GELU as x · (½ · (1 + erf)): SIGSEGV while loading"
+)
+
 # By runtime and twin: a twin that is not green there serves no sabotage.
 TWINS_UNFIT: dict[tuple[str, str], Elsewhere] = {
     ("onnx-reference", "response"): Elsewhere(
@@ -27,6 +31,7 @@ TWINS_UNFIT: dict[tuple[str, str], Elsewhere] = {
         (Verdict.UNSUPPORTED,), "IREE 3.13, of a convolution: 'expected sizes to be non-negative'"
     ),
     ("mnn", "labels"): Elsewhere((Verdict.SHAPE,), "MNN 3.6: ArgMax gives int32"),
+    **{("opencv", twin): _GELU for twin in ("photo", "response", "masked", "labels")},
     ("tract", "lenet-fc"): Elsewhere(
         (Verdict.UNSUPPORTED,), "Flatten: 'Can not compute a shape with square of symbols'"
     ),
@@ -38,6 +43,7 @@ ENTRIES: dict[tuple[str, str], Elsewhere] = {
     ("mnn", "float16 inside"): _NO_FLOAT16,
     ("onnx-reference", "fixed size"): _UNCHECKED,
     ("mnn", "fixed size"): _UNCHECKED,
+    ("opencv", "fixed size"): _UNCHECKED,
     ("mnn", "float64 output"): Elsewhere((Verdict.PASS,), "it gives float32 whatever is declared"),
     ("mnn", "local average"): Elsewhere(
         (Verdict.CRASHED,), "it divides by zero where a pooling has no strides", everywhere

@@ -246,7 +246,9 @@ def test_importing_the_validators_loads_no_runtime_and_no_torch():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", ["openvino", "tract", "iree", "mnn"])
+@pytest.mark.parametrize(
+    "name", ["openvino", "tract", "iree", "mnn", "opencv", "ort-node", "ort-web"]
+)
 def test_an_optional_runtime_tells_what_executed_and_leaves_the_home_folder_alone(
     tiny, tmp_path, monkeypatch, name
 ):
@@ -270,10 +272,13 @@ def test_an_optional_runtime_tells_what_executed_and_leaves_the_home_folder_alon
             "tract": "tract cpu",
             "iree": "IREE llvm-cpu local-sync",
             "mnn": "MNN CPU",
+            "opencv": "OpenCV dnn CPU",
+            "ort-node": "CPUExecutionProvider",
+            "ort-web": "CPUExecutionProvider",
         }[name]
     )
     assert use.nodes >= 4
-    assert record.provenance.threads == (report.threads if name in ("openvino", "mnn") else 1)
+    assert record.provenance.threads == (1 if name in ("tract", "iree") else report.threads)
     assert list(home.iterdir()) == []
 
 
@@ -285,6 +290,7 @@ def test_an_optional_runtime_tells_what_executed_and_leaves_the_home_folder_alon
         ("tract", "tract"),
         ("iree", "iree.compiler.extras.onnx_importer"),
         ("mnn", "MNN"),
+        ("opencv", "cv2"),
     ],
 )
 def test_a_runtime_that_is_missing_says_what_installs_it(tmp_path, monkeypatch, name, module):
