@@ -46,11 +46,11 @@ def found(path, reference=None):
 
 
 def test_the_network_that_a_file_names_is_built_with_its_head_and_weights(good):
-    module, name = found(good)
-    assert name == "lenet"
+    module = found(good).model
+    assert found(good).name == "lenet"
     assert module.head == "spp"
     images = torch.rand(1, 1, 40, 36, generator=torch.Generator().manual_seed(0))
-    again, _ = found(good)
+    again = found(good).model
     assert torch.equal(module(images), again(images))
 
 

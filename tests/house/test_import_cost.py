@@ -41,7 +41,7 @@ REFUSED = {
     "opset": ["export", "lenet", "-o", "x.onnx", "--opset", "99"],
     "network": ["export", "lenot", "-o", "x.onnx"],
     "head": ["export", "lenet", "-o", "x.onnx", "--head", "rio"],
-    "size": ["export", "lenet", "-o", "x.onnx", "--size", "12"],
+    "size": ["export", "lenet", "-o", "x.onnx", "--size", "12x"],
     "bounds": ["export", "lenet", "-o", "x.onnx", "--min-size", "9x9", "--max-size", "8x8"],
     "folder": ["export", "lenet", "-o", "no/such/folder/x.onnx"],
 }

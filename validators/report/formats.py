@@ -14,7 +14,7 @@ _ROOM = "anysize.validators.report"
 # Each takes one report or several in one.
 FORMATS: Mapping[str, str] = MappingProxyType(
     {
-        "json": f"{_ROOM}.json_format:report_to_json",
+        "json": "anysize.as_json:as_json",
         "junit": f"{_ROOM}.junit:to_junit",
         "markdown": f"{_ROOM}.markdown:to_markdown",
         "html": f"{_ROOM}.page:to_html",

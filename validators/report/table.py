@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -55,9 +57,35 @@ def joined_table(joined: JoinedReport, width: int) -> RenderableType:
         else:
             parts.append(_text(f"{entry.name}: {entry.error}", _STYLES[Outcome.FAILED]))
     if len(joined.entries) > 1:
+        parts.append(_jobs(joined))
         words = f"{len(joined.entries)} jobs: {joined.headline()}; {joined.reason()}"
         parts.append(_text(words, "green" if joined.ok else "bold red"))
     return Group(*parts)
+
+
+def _jobs(joined: JoinedReport) -> Table:
+    """Draw jobs down, runtimes across, and in each cell how many of its verdicts there are."""
+    runtimes = dict.fromkeys(one.name for report in joined.reports for one in report.runtimes)
+    table = Table(title="jobs")
+    for heading in ("job", *runtimes):
+        table.add_column(_text(heading), overflow="fold")
+    for entry in joined.entries:
+        cells = entry.report.cells if entry.report is not None else ()
+        counted = [_counted([c for c in cells if c.runtime == name]) for name in runtimes]
+        if entry.report is None:
+            counted = [_text("did not run", _STYLES[Outcome.NOT_RUN])] * len(runtimes)
+        table.add_row(_text(entry.name), *counted)
+    return table
+
+
+def _counted(cells: Sequence[Cell]) -> Text:
+    found = Counter(cell.verdict for cell in cells)
+    words = [
+        (f"{found[verdict]} {verdict.value}", _STYLES[VERDICTS[verdict].outcome])
+        for verdict in Verdict
+        if found[verdict]
+    ]
+    return Text(", ").join(Text(text, style) for text, style in words)
 
 
 def _text(words: str, style: str = "") -> Text:

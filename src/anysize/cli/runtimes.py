@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json as json_format
-
+from anysize.as_json import as_json
 from anysize.cli.console import result, results_console
 from anysize.cli.options import JsonFlag
 
@@ -17,8 +15,7 @@ def runtimes(json: JsonFlag = False) -> None:
 
     known = list_runtimes()
     if json:
-        entries = [dataclasses.asdict(runtime) for runtime in known]
-        result(json_format.dumps(entries, indent=2, sort_keys=True))
+        result(as_json(known))
         return
     from rich.table import Table
     from rich.text import Text

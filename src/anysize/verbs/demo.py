@@ -48,6 +48,7 @@ class DemoResult:
         found: The digits that the rewritten graph found on the page.
         correct: How many of them are on the page, with that label, at that place.
         on_page: How many digits are on the page.
+        notes: What the user should know about it.
     """
 
     folder: Path
@@ -55,6 +56,7 @@ class DemoResult:
     found: tuple[Detection, ...]
     correct: int
     on_page: int
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -101,20 +103,20 @@ def _row(report: Report) -> list[str]:
     return cells
 
 
-def demo(output: Path | str = "anysize-demo", *, progress: Progress = silent) -> DemoResult:
+def demo(out: Path | str = "anysize-demo", *, progress: Progress = silent) -> DemoResult:
     """Export the digits classifier with four heads, rewrite its FC file, validate all, read a page.
 
     Writes `digits-HEAD.onnx`, the rewritten `digits-any.onnx`, a JSON report for each, the picture
     `page-heatmap.png` and `report.md`.
 
     Args:
-        output: The folder; made if it does not exist.
+        out: The folder; made if it does not exist.
         progress: Told how far it is.
 
     Raises:
         AnysizeError: A subclass says what cannot be used.
     """
-    folder = Path(output)
+    folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
