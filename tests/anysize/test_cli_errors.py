@@ -168,7 +168,10 @@ WRONG = [
     Bad("export lenet -o out.onnx --opset x", "Invalid value for '--opset'"),
     Bad("export lenet -o out.onnx --seed -1", "Invalid value for '--seed'"),
     Bad("export lenet -o out.onnx --external-data maybe", "'auto', 'always', 'never'"),
-    Bad("rewrite good.onnx -o out.onnx --output heat", "'map', 'logits', 'both'"),
+    Bad(
+        "rewrite good.onnx -o out.onnx --output heat",
+        "expected map, logits, both, what the file hands out",
+    ),
     Bad("runtimes extra", "unexpected extra argument"),
     # sizes
     Bad("export lenet -o out.onnx --size 32x", "expected HEIGHTxWIDTH"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from io import StringIO
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -17,7 +18,7 @@ from anysize.validators.report.report import Cell, Report, RuntimeRecord
 from anysize.validators.report.story import FailingGroup, group_failing, needed_atol
 from anysize.words import printable, shortened
 
-__all__ = ["joined_table", "report_table"]
+__all__ = ["joined_table", "report_table", "table_text"]
 
 # Below this the last column of the numbers does not fit.
 _WIDE = 110
@@ -44,6 +45,14 @@ def report_table(report: Report, width: int = 160) -> RenderableType:
         parts.append(_text(f"and {left} more stories, which --html and --json tell"))
     parts.append(_conclusion(report))
     return Group(*parts)
+
+
+def table_text(report: Report | JoinedReport, width: int = 160) -> str:
+    """Draw a report as plain text."""
+    console = Console(width=width, record=True, file=StringIO(), color_system=None)
+    console.print(joined_table(join((report,)), width))
+    lines = console.export_text().splitlines()
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def joined_table(joined: JoinedReport, width: int) -> RenderableType:

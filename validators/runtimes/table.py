@@ -34,6 +34,8 @@ class RuntimeEntry:
         device: What it computes on.
         profile: Its error profile, a key of `anysize.validators.judging.budget.PROFILES`.
         tf32: `module:Class` of the same with TF32 allowed; "" where it has none.
+        package: The Python package that several distributions hold, of which one may be installed;
+            "" where there is but one.
     """
 
     target: str
@@ -42,11 +44,15 @@ class RuntimeEntry:
     device: str = "cpu"
     profile: str = "strict"
     tf32: str = ""
+    package: str = ""
 
 
 RUNTIMES: Final[dict[str, RuntimeEntry]] = {
     "ort-cpu": RuntimeEntry(
-        f"{_MODULES}.ort_cpu:OrtCpu", "anysize", "ONNX Runtime, CPU provider only"
+        f"{_MODULES}.ort_cpu:OrtCpu",
+        "anysize",
+        "ONNX Runtime, CPU provider only",
+        package="onnxruntime",
     ),
     "ort-cuda": RuntimeEntry(
         f"{_MODULES}.ort_cuda:OrtCuda",

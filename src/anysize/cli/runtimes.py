@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anysize.as_json import as_json
-from anysize.cli.console import result, results_console
+from anysize.cli.console import note, result, results_console
 from anysize.cli.options import JsonFlag
 
 __all__ = ["runtimes"]
@@ -11,9 +11,11 @@ __all__ = ["runtimes"]
 
 def runtimes(json: JsonFlag = False) -> None:
     """List the runtimes that a graph can be validated on, and what those missing need."""
-    from anysize.validators.worker import list_runtimes
+    from anysize.verbs.runtimes import runtimes as run
 
-    known = list_runtimes()
+    known = run()
+    for warning in dict.fromkeys(runtime.warning for runtime in known if runtime.warning):
+        note(warning)
     if json:
         result(as_json(known))
         return
