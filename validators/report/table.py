@@ -49,7 +49,7 @@ def report_table(report: Report, width: int = 160) -> RenderableType:
 
 def table_text(report: Report | JoinedReport, width: int = 160) -> str:
     """Draw a report as plain text."""
-    console = Console(width=width, record=True, file=StringIO(), color_system=None)
+    console = Console(width=width, soft_wrap=True, record=True, file=StringIO())
     console.print(joined_table(join((report,)), width))
     lines = console.export_text().splitlines()
     return "\n".join(line.rstrip() for line in lines)
@@ -158,6 +158,8 @@ def _legend(report: Report) -> Text:
     legend = Text("× is the largest error as a multiple of its budget", style="dim")
     requested = printable(report.tolerance)
     legend.append(f", which is {requested} by request\n" if requested else "\n")
+    if any(cell.worst is not None for cell in report.cells):
+        legend.append("needed is the required tolerance: the least atol that would pass\n", "dim")
     for verdict in Verdict:
         if any(cell.verdict is verdict for cell in report.cells):
             meaning = VERDICTS[verdict]
