@@ -7,7 +7,8 @@ import re
 import onnx
 
 from anysize.errors import DeclinedError, ExportError
-from anysize.heads import head_kind
+from anysize.exporters.writing import rename
+from anysize.heads import Output, head_kind
 from anysize.sizes import Size
 from anysize.surgery import HeldWeights, rewrite
 
@@ -16,7 +17,15 @@ __all__ = ["convert"]
 _MAP = "map"
 
 
-def convert(model: onnx.ModelProto, weights: HeldWeights, *, name: str, to: str, size: Size) -> str:
+def convert(
+    model: onnx.ModelProto,
+    weights: HeldWeights,
+    *,
+    name: str,
+    to: str,
+    size: Size,
+    output: Output = "map",
+) -> str:
     """Rewrite the head of `model`, in place; a single map is called `map`.
 
     Args:
@@ -25,6 +34,7 @@ def convert(model: onnx.ModelProto, weights: HeldWeights, *, name: str, to: str,
         name: How messages call the module.
         to: A head that modules can be converted to.
         size: The training size.
+        output: What the graph shall hand out, as `surgery.rewrite` takes it.
 
     Returns:
         Why there was nothing to convert; "" where the head was converted.
@@ -34,7 +44,7 @@ def convert(model: onnx.ModelProto, weights: HeldWeights, *, name: str, to: str,
         ExportError: The graph takes any size already and has no FC head for `to` to slide.
     """
     try:
-        done = rewrite(model, to=to, size=size, source=weights, in_place=True)
+        done = rewrite(model, to=to, size=size, output=output, source=weights, in_place=True)
     except DeclinedError as error:
         words = _of_export(str(error))
         raise DeclinedError(f"{name}: --head {to}: {words}", node=error.node) from error
@@ -43,8 +53,8 @@ def convert(model: onnx.ModelProto, weights: HeldWeights, *, name: str, to: str,
         raise ExportError(
             f"{name}: --head {to}: {done.reason}; give --head as-is, or cam for a class map"
         )
-    if done.applied and is_map and len(model.graph.output) == 1:
-        _rename(model.graph, model.graph.output[0].name, _MAP)
+    if done.applied and is_map and output == "map" and len(model.graph.output) == 1:
+        rename(model.graph, {model.graph.output[0].name: _MAP})
     return done.reason
 
 
@@ -54,14 +64,3 @@ def _of_export(words: str) -> str:
     return re.sub(r"--to (?:gap or dynamic|gap|dynamic)\b", "--head as-is", words).replace(
         "--to ", "--head "
     )
-
-
-def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
-    """Give a tensor a new name; one that has it already moves out of the way."""
-    names = {old: new, new: f"{new}/inner"}
-    for node in graph.node:
-        for places in (node.input, node.output):
-            for place, name in enumerate(places):
-                places[place] = names.get(name, name)
-    for value in (*graph.output, *graph.value_info, *graph.initializer):
-        value.name = names.get(value.name, value.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx
 from torch import nn
@@ -27,6 +27,8 @@ from anysize.exporters.writing import (
     clean_graph,
     convert_opset,
     drop_unused,
+    new_names,
+    rename,
     to_float16,
 )
 from anysize.heads import AS_IS, FC, head_kind
@@ -131,7 +133,9 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
         is_resized = head_kind(spec.to).elsewhere == "resizes"
         is_open = is_resized or bool(fixed_maps)
         write_metadata(model, metadata.with_sizes(SizeRange(Size(1, 1))) if is_open else metadata)
-        reason = convert(model, weights, name=spec.name, to=spec.to, size=spec.size)
+        reason = convert(
+            model, weights, name=spec.name, to=spec.to, size=spec.size, output=spec.output
+        )
         if not reason:
             metadata = read_metadata(model)
             taken = metadata.sizes or SizeRange(Size(1, 1))
@@ -154,6 +158,7 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
         to_float16(model, weights)
     convert_opset(model, spec.opset)
     clean_graph(model)
+    metadata = _rename(model, spec, metadata)
     write_metadata(model, metadata)
     model.producer_name, model.producer_version = "anysize", metadata.version or ""
     is_kept = spec.to is None or bool(reason)
@@ -166,6 +171,17 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
         not_converted=reason,
         held=held if is_kept else {},
     )
+
+
+def _rename(model: onnx.ModelProto, spec: ExportSpec, metadata: FileMetadata) -> FileMetadata:
+    """Give inputs and outputs the names that the user wants, and record those that outputs had."""
+    graph = model.graph
+    inputs = new_names("input", graph.input, spec.file_inputs)
+    outputs = new_names("output", graph.output, spec.file_outputs)
+    if shared := {*inputs.values()} & {*outputs.values()}:
+        raise UsageError(f"--output-names: {min(shared)} is the name of an input, too")
+    rename(graph, {**inputs, **outputs})
+    return replace(metadata, output_names=tuple(outputs) or None)
 
 
 def _larger(size: Size) -> Size:
@@ -260,6 +276,7 @@ def _metadata(
         model=spec.name,
         head=spec.head or (FC if is_fixed else AS_IS),
         options=spec.options,
+        model_args=spec.model_args,
         size=spec.size,
         classes=spec.classes,
         seed=spec.seed,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from anysize.exporters.inputs import InputSpec
 from anysize.exporters.opset_range import DEFAULT_OPSET
+from anysize.heads import Output
 from anysize.sizes import Size
 
 __all__ = ["ExportSpec"]
@@ -19,10 +20,13 @@ class ExportSpec:
         name: The source's name, for the file's metadata.
         head: The head as the zoo calls it; None for a module that is exported as it stands.
         to: The head to convert it to, with the surgery that rewrites a file; None for none.
+        output: What it shall hand out then, as `surgery.rewrite` takes it.
         channels: Channels of the image.
         classes: Number of classes; None where it is not known.
         size: The training size.
         output_names: Names of the module's outputs, in order.
+        file_inputs: What the file shall call its inputs; as the module does, if left out.
+        file_outputs: The same of its outputs.
         extra_inputs: The module's arguments behind the image, in order.
         opset: ONNX operator set to write.
         min_size: The smallest image that the file shall take; the network's own by default.
@@ -33,6 +37,7 @@ class ExportSpec:
         state_sha256: Hash of the weights themselves.
         source: `surgery.MODULE_OBJECT` where no SOURCE named the module.
         options: Choices within the head, as JSON.
+        model_args: What the source was called with, as JSON.
     """
 
     name: str
@@ -41,7 +46,10 @@ class ExportSpec:
     classes: int | None
     size: Size
     to: str | None = None
+    output: Output = "map"
     output_names: tuple[str, ...] = ("logits",)
+    file_inputs: tuple[str, ...] = ()
+    file_outputs: tuple[str, ...] = ()
     extra_inputs: tuple[InputSpec, ...] = ()
     opset: int = DEFAULT_OPSET
     min_size: Size | None = None
@@ -52,3 +60,4 @@ class ExportSpec:
     state_sha256: str | None = None
     source: str | None = None
     options: str | None = None
+    model_args: str | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from anysize.models.backbones import Backbone
 from anysize.models.classifier import Classifier, RegionClassifier
 from anysize.models.heads import HeadOptions, HeadRequest, attach_head
 from anysize.models.seeded_weights import fill_seeded
-from anysize.models.weights import load_tensors, read_tensors
+from anysize.models.weights import Checkpoint, load_tensors, read_checkpoint
 from anysize.models.zoo import choose_head, find_entry
 from anysize.sizes import Size
 
@@ -34,7 +33,7 @@ def build(
     size: Size | None = None,
     classes: int | None = None,
     seed: int = 0,
-    weights: Path | None = None,
+    weights: Path | Checkpoint | None = None,
     options: HeadOptions | None = None,
 ) -> Classifier:
     """Build a classifier of the zoo in eval mode, float32, on the CPU.
@@ -49,7 +48,8 @@ def build(
         classes: Number of classes; if None, that of the checkpoint's last layer, or the zoo's.
         seed: Seeds the weights; equal seeds give equal weights, and heads with the same layers
             get the same ones.
-        weights: A checkpoint: safetensors, or a torch file without code in it.
+        weights: A checkpoint: safetensors, or a torch file without code in it; or one that was
+            read.
         options: Choices within the head.
 
     Raises:
@@ -57,18 +57,18 @@ def build(
         UsageError: The network does not offer the head, or the size is below its smallest.
         WeightsError: The checkpoint cannot be read safely or does not fit.
     """
-    path = weights or shipped_weights(name, head=head, size=size, classes=classes, options=options)
-    tensors = None if path is None else read_tensors(path)
+    given = weights or shipped_weights(name, head=head, size=size, classes=classes, options=options)
+    checkpoint = read_checkpoint(given) if isinstance(given, Path) else given
     module = construct(name, head=head, size=size, classes=classes, options=options)
-    if classes is None and tensors is not None:
-        found = _count_classes(module, tensors)
+    if classes is None and checkpoint is not None:
+        found = _count_classes(module, checkpoint)
         if found not in {None, module.classes}:
             module = construct(name, head=head, size=size, classes=found, options=options)
     module.to_empty(device="cpu")
-    if tensors is None or path is None:
+    if checkpoint is None:
         fill_seeded(module, seed)
     else:
-        load_tensors(module, tensors, path)
+        load_tensors(module, checkpoint)
     return module
 
 
@@ -183,9 +183,10 @@ def _trunk_shape(backbone: Backbone, channels: int, size: Size) -> tuple[int, ..
     return tuple(hidden.shape)
 
 
-def _count_classes(module: Classifier, tensors: Mapping[str, Tensor]) -> int | None:
+def _count_classes(module: Classifier, checkpoint: Checkpoint) -> int | None:
     """Units of the checkpoint's last layer; None where it has no such layer."""
     prefix = f"{module.classifier_name}."
-    last = [key for key in module.state_dict() if key.startswith(prefix)][-1]
-    tensor = tensors.get(last)
+    keys = module.state_dict().keys()
+    last = [key for key in keys if key.startswith(prefix)][-1]
+    tensor = checkpoint.named_as(keys).get(last)
     return int(tensor.shape[0]) if tensor is not None and tensor.ndim else None

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import operator
-import sys
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +15,10 @@ from anysize.heads import AS_IS
 from anysize.lazy import load
 from anysize.models.assemble import build, shipped_weights
 from anysize.models.heads import HeadOptions
-from anysize.models.weights import load_weights
+from anysize.models.user_code import checked_module, from_user_code, why
+from anysize.models.weights import load_tensors, read_checkpoint
 from anysize.sizes import Size
+from anysize.sources import canonical_source, is_of_zoo
 
 __all__ = ["LIBRARIES", "ResolvedModel", "image_channels", "resolve"]
 
@@ -30,6 +28,8 @@ LIBRARIES: dict[str, tuple[str, dict[str, object]]] = {
     "torchvision": ("torchvision.models:get_model", {"weights": None}),
     "timm": ("timm:create_model", {"pretrained": False}),
 }
+# timm reads such a file itself, and perhaps unpickles it.
+_FILE_ARGUMENT = "checkpoint_path"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class ResolvedModel:
         seed: What the weights were drawn from, where they were drawn.
         weights_sha256: SHA-256 of the weights file that was loaded; None without one.
         options: Choices within the zoo head; None for a model that comes as it is.
+        notes: What the user should know of its weights.
     """
 
     module: nn.Module
@@ -57,6 +58,7 @@ class ResolvedModel:
     seed: int
     weights_sha256: str | None
     options: HeadOptions | None = None
+    notes: tuple[str, ...] = ()
 
 
 def resolve(
@@ -68,35 +70,39 @@ def resolve(
     seed: int = 0,
     weights: Path | None = None,
     options: HeadOptions | None = None,
+    arguments: Mapping[str, object] | None = None,
 ) -> ResolvedModel:
     """Turn a SOURCE into a module.
 
     Args:
-        source: A zoo name, `torchvision:NAME`, `timm:NAME`, or `package.module:callable`, where
-            the callable takes no arguments and returns an `nn.Module`. The working folder is on
-            `sys.path` while that module is imported and the callable runs.
+        source: A zoo name, `torchvision:NAME`, `timm:NAME`, or a name in your own code:
+            `package.module:name`, `package.module.name` or `folder/file.py:name`, an `nn.Module` or
+            what returns one. The working folder is on `sys.path` while that code runs.
         head: A head of the zoo network; `as-is` or None for any other source.
         size: The training size; if None the zoo's, or 224x224.
         classes: Number of classes of a zoo network; see `build`.
         seed: Seeds the weights; the global random state is left as it was.
         weights: A checkpoint to load.
         options: Choices within the head of a zoo network.
+        arguments: What the network is built with, `{"num_classes": 12}`; of a zoo network, that.
 
     Raises:
         SourceError: The source names nothing that can be built.
         UsageError: The head is not offered, or the size is too small.
         WeightsError: The checkpoint cannot be read safely or does not fit.
     """
-    prefix, colon, name = source.partition(":")
-    if not colon:
+    arguments = dict(arguments or {})
+    checkpoint = None if weights is None else read_checkpoint(weights)
+    if is_of_zoo(source):
         options = options or HeadOptions()
+        classes = _class_count(source, arguments) or classes
         classifier = build(
             source,
             head=head,
             size=size,
             classes=classes,
             seed=seed,
-            weights=weights,
+            weights=checkpoint,
             options=options,
         )
         path = weights or shipped_weights(
@@ -112,6 +118,7 @@ def resolve(
             seed=seed,
             weights_sha256=None if path is None else file_sha256(path),
             options=options,
+            notes=checkpoint.notes if checkpoint else (),
         )
     if options is not None:
         raise UsageError(f"{source}: options are choices within a zoo head; leave them out here")
@@ -119,19 +126,11 @@ def resolve(
         raise UsageError(
             f"{source}: head {head!r} is chosen for zoo networks only; leave it out here"
         )
-    if not prefix or not name:
-        raise SourceError(
-            f"model {source!r}: expected a zoo name, torchvision:NAME, timm:NAME or "
-            "package.module:callable"
-        )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        if prefix in LIBRARIES:
-            module = _from_library(prefix, name)
-        else:
-            module = _from_callable(prefix, name, seed=seed)
-    if weights is not None:
-        load_weights(module, weights)
+        module = _made(canonical_source(source), arguments, seed=seed)
+    if checkpoint is not None:
+        load_tensors(module, checkpoint)
     return ResolvedModel(
         module=module.eval(),
         name=source,
@@ -141,7 +140,32 @@ def resolve(
         training_size=size or _DEFAULT_SIZE,
         seed=seed,
         weights_sha256=None if weights is None else file_sha256(weights),
+        notes=checkpoint.notes if checkpoint else (),
     )
+
+
+def _class_count(source: str, arguments: Mapping[str, object]) -> int | None:
+    """Read the one argument that a network of the zoo has."""
+    count = arguments.get("num_classes")
+    if set(arguments) - {"num_classes"} or (arguments and type(count) is not int):
+        raise UsageError(
+            f"{source}: model args {dict(arguments)!r}: expected a number of num_classes, and no "
+            "others for a network of the zoo"
+        )
+    return count if isinstance(count, int) else None
+
+
+def _made(source: str, arguments: Mapping[str, object], *, seed: int) -> nn.Module:
+    library, _, network = source.partition(":")
+    home, _, name = source.rpartition(":")
+    if not home or not name:
+        raise SourceError(
+            f"model {source!r}: expected a zoo name, torchvision:NAME, timm:NAME, "
+            "package.module:NAME or file.py:NAME"
+        )
+    if library in LIBRARIES:
+        return _from_library(library, network, arguments)
+    return from_user_code(home, name, arguments, seed=seed)
 
 
 def image_channels(module: nn.Module) -> int | None:
@@ -154,9 +178,13 @@ def image_channels(module: nn.Module) -> int | None:
     return said if isinstance(said, int) else next(first, None)
 
 
-def _from_library(library: str, name: str) -> nn.Module:
+def _from_library(library: str, name: str, arguments: Mapping[str, object]) -> nn.Module:
     source = f"{library}:{name}"
     path, options = LIBRARIES[library]
+    if taken := arguments.keys() & {*options, _FILE_ARGUMENT}:
+        raise UsageError(
+            f"{source}: model args {min(taken)!r} loads weights; give a file with --weights FILE"
+        )
     try:
         create = load(path)
     # A library built for another torch fails with whatever its extension raises.
@@ -166,70 +194,11 @@ def _from_library(library: str, name: str) -> nn.Module:
                 f'model {source}: {library} is not installed; pip install "anysize[vision]"'
             ) from exc
         raise SourceError(
-            f"model {source}: {library} cannot be imported: {_one_line(exc)}; pip install "
+            f"model {source}: {library} cannot be imported: {why(exc)}; pip install "
             '"anysize[vision]"'
         ) from exc
     try:
-        module = create(name, **options)
+        module = create(name, **options, **arguments)
     except Exception as exc:
-        raise SourceError(f"model {source}: {_one_line(exc)}") from exc
-    return _checked(module, source)
-
-
-def _from_callable(package: str, attribute: str, *, seed: int) -> nn.Module:
-    source = f"{package}:{attribute}"
-    with _working_folder_on_path():
-        try:
-            found = importlib.import_module(package)
-        # The user's module may raise anything, SystemExit included.
-        except (Exception, SystemExit) as exc:
-            raise SourceError(
-                f"model {source}: importing {package} failed: {_one_line(exc)}"
-            ) from exc
-        try:
-            make = operator.attrgetter(attribute)(found)
-        except AttributeError as exc:
-            raise SourceError(
-                f"model {source}: module {package} has no attribute {attribute!r}"
-            ) from exc
-        if isinstance(make, nn.Module):
-            return make
-        if not callable(make):
-            raise SourceError(
-                f"model {source}: is a {type(make).__name__}, expected a callable that returns "
-                "an nn.Module"
-            )
-        # A module draws numbers when it is first imported, perhaps; the model starts afresh.
-        torch.default_generator.manual_seed(seed)
-        try:
-            module = make()
-        except (Exception, SystemExit) as exc:
-            raise SourceError(
-                f"model {source}: calling it without arguments failed: {_one_line(exc)}"
-            ) from exc
-    return _checked(module, source)
-
-
-def _checked(module: object, source: str) -> nn.Module:
-    if not isinstance(module, nn.Module):
-        raise SourceError(
-            f"model {source}: returned a {type(module).__name__}, expected an nn.Module"
-        )
-    return module
-
-
-@contextlib.contextmanager
-def _working_folder_on_path() -> Iterator[None]:
-    folder = str(Path.cwd())
-    sys.path.insert(0, folder)
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):  # the user's module may have taken it off itself
-            sys.path.remove(folder)
-
-
-def _one_line(exc: BaseException) -> str:
-    lines = str(exc).strip().splitlines()
-    return f"{type(exc).__name__}: {lines[0]}" if lines else type(exc).__name__
+        raise SourceError(f"model {source}: {why(exc)}") from exc
+    return checked_module(module, source)

@@ -11,7 +11,8 @@ import hashlib
 import math
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
@@ -21,17 +22,48 @@ import torch
 from torch import Tensor, nn
 
 from anysize.errors import WeightsError
-from anysize.words import cleaned
+from anysize.words import cleaned, or_list
 
-__all__ = ["load_tensors", "load_weights", "read_tensors", "state_sha256"]
+__all__ = ["Checkpoint", "load_tensors", "load_weights", "read_checkpoint", "state_sha256"]
 
-# Where training scripts keep the state dict among optimiser state and epochs.
-_WRAPPERS = ("state_dict", "model")
+# Where training scripts keep the state dict among optimiser state and epochs; the first that is
+# there is taken, and the average over the training only where there is nothing else.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "ema")
+# What DataParallel, Lightning and torch.compile put before the keys.
+_PREFIXES = ("module.", "model.", "_orig_mod.")
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _NAMED_PROBLEMS = 3
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The tensors of a file, by their names in it.
+
+    Attributes:
+        path: The file.
+        tensors: On the CPU.
+        notes: Which entry of the file they are, where they are one.
+    """
+
+    path: Path
+    tensors: Mapping[str, Tensor]
+    notes: tuple[str, ...] = ()
+
+    def named_as(self, keys: Collection[str]) -> dict[str, Tensor]:
+        """Return the tensors without what wrappers of a module put before every key.
+
+        A prefix stays where a module's own `keys` begin with it.
+        """
+        tensors = dict(self.tensors)
+        while keys and not tensors.keys() & keys:
+            prefix = next((one for one in _PREFIXES if _is_before_all(one, tensors)), None)
+            if prefix is None:
+                break
+            tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
+        return tensors
+
+
+def load_weights(module: nn.Module, path: Path) -> tuple[str, ...]:
     """Load a checkpoint into `module`, in place and strictly.
 
     An fc checkpoint fits the fcn, adaptive and resize heads, a gap checkpoint the cam head.
@@ -42,11 +74,16 @@ def load_weights(module: nn.Module, path: Path) -> None:
         module: On the CPU, allocated.
         path: safetensors or a torch file.
 
+    Returns:
+        What the user should know: which entry of the file was taken.
+
     Raises:
         WeightsError: The file is missing, damaged, holds anything but tensors, or does not fit:
             the first keys are named with got and expected, the others counted.
     """
-    load_tensors(module, read_tensors(path), path)
+    checkpoint = read_checkpoint(path)
+    load_tensors(module, checkpoint)
+    return checkpoint.notes
 
 
 def state_sha256(module: nn.Module) -> str:
@@ -66,11 +103,10 @@ def state_sha256(module: nn.Module) -> str:
     return whole.hexdigest()
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_checkpoint(path: Path) -> Checkpoint:
     """Read the tensors of a checkpoint by name, on the CPU; nothing in the file is executed.
 
-    A `{"state_dict": …}` around the tensors is taken off, and so is the `module.` that
-    DataParallel puts before every key.
+    What training scripts save around them, `{"model_state_dict": …, "epoch": 3}`, is taken off.
 
     Raises:
         WeightsError: The file is missing, damaged or holds no tensors.
@@ -87,7 +123,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except OSError as exc:
         reason = exc.strerror or _first_line(exc)
         raise WeightsError(f"weights {path}: cannot be read: {reason}") from exc
-    tensors = _unwrap(tensors)
+    tensors, taken, left = _unwrap(tensors)
     if not isinstance(tensors, Mapping) or not tensors:
         kind = type(tensors).__name__ if not isinstance(tensors, Mapping) else "nothing"
         raise WeightsError(
@@ -101,14 +137,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
                 "expected a tensor; save module.state_dict()"
             )
         checked[key] = value.detach()
-    if all(key.startswith("module.") for key in checked):
-        checked = {key.removeprefix("module."): value for key, value in checked.items()}
-    return checked
+    if not taken:
+        return Checkpoint(path, checked)
+    others = f"; {or_list(left)} has other weights, which are not used" if left else ""
+    return Checkpoint(path, checked, (f"weights {path}: taken from its entry {taken}{others}",))
 
 
 @torch.no_grad()
-def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Copy `tensors` into `module`, in place and strictly; see `load_weights`.
+def load_tensors(module: nn.Module, checkpoint: Checkpoint) -> None:
+    """Copy the tensors of a checkpoint into `module`, in place and strictly; see `load_weights`.
 
     Raises:
         WeightsError: A key is missing, unexpected, misshapen, not floating, or not finite.
@@ -116,6 +153,7 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -
     # A user's module may keep extra state that is no tensor; it is not in a checkpoint of weights.
     state: Mapping[str, object] = module.state_dict()
     targets = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    tensors, path = checkpoint.named_as(targets.keys()), checkpoint.path
     problems: list[str] = []
     for key, target in targets.items():
         value = tensors.get(key)
@@ -183,11 +221,20 @@ def _refuse_compressed(path: Path) -> None:
         )
 
 
-def _unwrap(content: object) -> object:
-    for wrapper in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    return content
+def _unwrap(content: object) -> tuple[object, str, list[str]]:
+    """Return the state dict within what was saved, the entry that it is, and others of its kind."""
+    taken, left = "", list[str]()
+    while isinstance(content, Mapping):
+        found = [name for name in _WRAPPERS if isinstance(content.get(name), Mapping)]
+        if not found:
+            break
+        content, taken = content[found[0]], f"{taken}[{found[0]!r}]"
+        left += map(repr, found[1:])
+    return content, taken, left
+
+
+def _is_before_all(prefix: str, keys: Collection[str]) -> bool:
+    return bool(keys) and all(key.startswith(prefix) for key in keys)
 
 
 def _find_problems(key: str, value: Tensor, target: Tensor) -> list[str]:

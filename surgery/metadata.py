@@ -21,7 +21,7 @@ _PREFIX = "anysize."
 _STEPS = "size_steps"
 _SIZES = ("size", "min_size", "max_size", "asked_min_size", "asked_max_size")
 _COUNTS = ("classes", "seed")
-_LISTS = ("class_names", "kept")
+_LISTS = ("class_names", "kept", "output_names")
 _PAIRS = ("map_stride", "map_offset", "receptive_field")
 
 
@@ -52,6 +52,8 @@ class FileMetadata:
         source: `MODULE_OBJECT` where no SOURCE named what was exported.
         precision: `float16` where weights and body are in half precision.
         kept: Nodes whose numbers are constants of the network, as the user of a rewrite said.
+        model_args: What the source was called with, as JSON.
+        output_names: What the outputs were called before the user gave them other names.
     """
 
     version: str | None = None
@@ -76,6 +78,8 @@ class FileMetadata:
     source: str | None = None
     precision: str | None = None
     kept: tuple[str, ...] | None = None
+    model_args: str | None = None
+    output_names: tuple[str, ...] | None = None
 
     @property
     def sizes(self) -> SizeRange | None:

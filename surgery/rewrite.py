@@ -11,6 +11,7 @@ import onnx
 
 from anysize.errors import DeclinedError, ModelFileError, UsageError
 from anysize.files import file_sha256
+from anysize.heads import check_output
 from anysize.sizes import Size, SizeRange
 from anysize.surgery.axes import free_axes
 from anysize.surgery.geometry import MapGeometry, map_geometry
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Rewrite", "rewrite"]
 
-_OUTPUTS = ("map", "logits", "both")
 _OTHER_BATCH = 3
 _SIDES = ("map_height", "map_width")
 # What the file records of its head, where that is not what it was rewritten to.
@@ -119,8 +119,7 @@ def rewrite(
     """
     if to not in TARGETS:
         raise UsageError(f"rewrite to {to!r}: expected {', '.join(TARGETS)}")
-    if output not in _OUTPUTS:
-        raise UsageError(f"output {output!r}: expected {', '.join(_OUTPUTS)}")
+    check_output(output)
     place = source.parent if isinstance(source, Path) else source
     if is_graphsurgeon(model):
         theirs = from_graphsurgeon(model)

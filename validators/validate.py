@@ -34,9 +34,7 @@ from anysize.validators.report import Cell, ReferenceRecord, Report
 from anysize.validators.run import (
     FLOAT32,
     FLOAT64,
-    IN_FLOAT32,
-    IN_FLOAT64,
-    REFERENCE,
+    LOADING,
     CaseExpectation,
     Expectations,
     FileUnderTest,
@@ -50,8 +48,10 @@ from anysize.validators.run import (
     machine,
     open_session,
     package_versions,
+    phase_work,
     run_sweeps,
     usable_cpus,
+    usual_cases,
 )
 from anysize.validators.runtimes import Runtime
 from anysize.validators.spec import ValidationSpec
@@ -61,9 +61,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["Progress", "validate_model"]
-
-# A phase; others have the names of runtimes.
-_LOADING = "loading"
 
 
 def validate_model(
@@ -152,6 +149,7 @@ def validate_model(
                 trusts_whole_numbers=is_amplified,
                 rounded=rounded,
                 given=given,
+                renamed=file.metadata.output_names,
             )
             expectations = ask_all(
                 asked,
@@ -168,7 +166,7 @@ def validate_model(
         original.close()  # a cell that would fail asks it once more
         results = []
         for runtime in runtimes:
-            steps(f"{runtime.name}: loading", _LOADING, work.loading)
+            steps(f"{runtime.name}: loading", LOADING, work.loading)
             profile = "float16" if is_half else ""
             opened = open_session(runtime, file.path, threads=threads, profile=profile)
             results.append(
@@ -259,18 +257,11 @@ def _steps(
     *,
     is_amplified: bool,
 ) -> Steps:
-    """Plan all runs: each runtime loads, runs every case twice, and once on amplified images."""
-    asked = [case for case in cases if declared is None or case.size in declared]
-    usual = [case for case in asked if case.size == training][:1] or asked[:1]
-    usual *= 1 + is_amplified
-    up_and_down = 2 * sum(work.run(case) for case in cases)
-    amounts = {
-        REFERENCE: sum(work.run(case, IN_FLOAT32) for case in asked),
-        FLOAT64: sum(work.run(case, IN_FLOAT64) for case in usual),
-        _LOADING: len(runtimes) * work.loading,
-        **{runtime.name: up_and_down for runtime in runtimes},
-    }
-    total = len(cases) + len(usual) + len(runtimes) * (2 * len(cases) + 1 + is_amplified)
+    """Plan all runs, and what they take."""
+    names = [runtime.name for runtime in runtimes]
+    amounts = phase_work(cases, declared, training, names, work, is_amplified=is_amplified)
+    usual = len(usual_cases(cases, declared, training)) * (1 + is_amplified)
+    total = len(cases) + usual + len(runtimes) * (2 * len(cases) + 1 + is_amplified)
     return Steps(progress, total=total, work=amounts)
 
 

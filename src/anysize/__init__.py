@@ -14,12 +14,15 @@ from anysize.sizes import Size, SizeRange
 from anysize.version import VERSION
 
 if TYPE_CHECKING:
-    from anysize.validators import Report
+    from anysize.validators import JoinedReport, Report, RuntimeInfo
     from anysize.verbs.export import ExportResult, export
     from anysize.verbs.heatmap import HeatmapResult, heatmap
     from anysize.verbs.inspect import Inspection, inspect
+    from anysize.verbs.matrix import matrix, plan_matrix
     from anysize.verbs.profile import OptimizationProfile, profile
+    from anysize.verbs.report import report
     from anysize.verbs.rewrite import RewriteResult, rewrite
+    from anysize.verbs.runtimes import runtimes
     from anysize.verbs.validate import validate
 
 __version__ = VERSION
@@ -29,17 +32,23 @@ __all__ = [
     "ExportResult",
     "HeatmapResult",
     "Inspection",
+    "JoinedReport",
     "OptimizationProfile",
     "Report",
     "RewriteResult",
+    "RuntimeInfo",
     "Size",
     "SizeRange",
     "__version__",
     "export",
     "heatmap",
     "inspect",
+    "matrix",
+    "plan_matrix",
     "profile",
+    "report",
     "rewrite",
+    "runtimes",
     "validate",
 ]
 
@@ -47,12 +56,15 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "validators": ("Report",),
+        "validators": ("JoinedReport", "Report", "RuntimeInfo"),
         "verbs.export": ("ExportResult", "export"),
         "verbs.heatmap": ("HeatmapResult", "heatmap"),
         "verbs.inspect": ("Inspection", "inspect"),
+        "verbs.matrix": ("matrix", "plan_matrix"),
         "verbs.profile": ("OptimizationProfile", "profile"),
+        "verbs.report": ("report",),
         "verbs.rewrite": ("RewriteResult", "rewrite"),
+        "verbs.runtimes": ("runtimes",),
         "verbs.validate": ("validate",),
     },
 )

@@ -5,9 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Final, Literal, TypeAlias, get_args
 
-__all__ = ["AS_IS", "FC", "GAP", "HEAD_KINDS", "HeadKind", "head_kind"]
+from anysize.errors import UsageError
+
+__all__ = [
+    "AS_IS",
+    "FC",
+    "GAP",
+    "HEAD_KINDS",
+    "HeadKind",
+    "Output",
+    "check_output",
+    "head_kind",
+]
+
+# What a file hands out: the class map, its mean, or both, the mean first.
+Output: TypeAlias = Literal["map", "logits", "both"]
+OUTPUTS: Final[tuple[str, ...]] = get_args(Output)
 
 FC, GAP, AS_IS = "fc", "gap", "as-is"
 
@@ -57,6 +72,13 @@ class HeadKind:
     def has_map(self) -> bool:
         """Whether it answers with a class map."""
         return "map" in self.outputs
+
+    @property
+    def output(self) -> Output:
+        """What it hands out where nothing else is asked for."""
+        if self.has_map:
+            return "both" if "logits" in self.outputs else "map"
+        return "logits"
 
     @property
     def is_fully_convolutional(self) -> bool:
@@ -120,3 +142,16 @@ _UNKNOWN = HeadKind(elsewhere="pools")
 def head_kind(recorded: str | None) -> HeadKind:
     """Return the facts about a head as a file records it; None is for a file that says nothing."""
     return _UNSAID if recorded is None else HEAD_KINDS.get(recorded, _UNKNOWN)
+
+
+def check_output(output: str) -> None:
+    """Refuse what is no kind of output.
+
+    Raises:
+        UsageError: It is none; perhaps it is the file to write.
+    """
+    if output not in OUTPUTS:
+        raise UsageError(
+            f"--output {output!r}: expected {', '.join(OUTPUTS)}, what the file hands out; the "
+            "file to write is given with -o FILE"
+        )

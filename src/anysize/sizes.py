@@ -6,17 +6,23 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from anysize.errors import UsageError
 
-__all__ = ["ANY_SIDE", "MAX_SIDE", "Size", "SizeRange", "Steps", "parse_sizes", "to_sizes"]
+__all__ = ["ANY_SIDE", "MAX_SIDE", "AnySize", "Size", "SizeRange", "Steps", "to_sizes"]
 
 # A side beyond this is a typo or an attack: one float32 RGB image of 65536×65536 is 48 GiB.
 MAX_SIDE = 65536
 
+# A size as callers write it.
+AnySize: TypeAlias = "Size | str | int | Sequence[int]"
+
 _STEPS = re.compile(r"([0-9]{1,5}):([0-9]{1,5}(?:,[0-9]{1,5}){0,4095})")
-_SIZE = re.compile(r"([0-9]{1,9})[xX×]([0-9]{1,9})")
+_SIDE = "([0-9]{1,9})"
+_SIZE = re.compile(rf"{_SIDE}(?: *[xX×] *{_SIDE})?|(?:Size *)?[(\[] *{_SIDE} *, *{_SIDE} *[)\]]")
+_BETWEEN_SIZES = re.compile(r",(?![^(\[]*[)\]])")
+_FORMS = "HEIGHTxWIDTH such as 224x320, or one number for a square"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -35,15 +41,33 @@ class Size:
 
     @classmethod
     def parse(cls, text: str) -> Size:
-        """Read `HEIGHTxWIDTH`, for example `224x320`.
+        """Read `224x320` or `(224, 320)`, height first, or `224`, which is a square.
 
         Raises:
-            UsageError: The text is not two whole numbers joined by an x, or one is out of range.
+            UsageError: The text is none of them, or a side is out of range.
         """
         match = _SIZE.fullmatch(text.strip())
         if match is None:
-            raise UsageError(f"size {text!r}: expected HEIGHTxWIDTH in pixels, for example 224x320")
-        return cls(int(match[1]), int(match[2]))
+            raise UsageError(f"size {text!r}: expected {_FORMS}")
+        height, width = match[1] or match[3], match[2] or match[4] or match[1]
+        return cls(int(height), int(width))
+
+    @classmethod
+    def of(cls, value: AnySize) -> Size:
+        """Read a size as callers give it: a Size, text, (height, width), or the side of a square.
+
+        Raises:
+            UsageError: It is none of them.
+        """
+        if isinstance(value, Size):
+            return value
+        if isinstance(value, str):
+            return cls.parse(value)
+        if type(value) is int:
+            return cls(value, value)
+        if [type(side) for side in _listed(value)] == [int, int]:
+            return cls(*_listed(value))  # type: ignore[arg-type]  # two whole numbers, as just seen
+        raise UsageError(f"size {value!r}: expected {_FORMS}, (height, width), or a Size")
 
     @property
     def area(self) -> int:
@@ -212,44 +236,30 @@ def _sides(least: int, most: int, steps: Steps) -> str:
     return text if steps.is_any else f"{text} in {steps}"
 
 
-def parse_sizes(text: str) -> tuple[Size, ...]:
-    """Read a comma-separated list of sizes, in its order and without repeats.
-
-    Raises:
-        UsageError: The list is empty or an entry is not a size.
-    """
-    entries = [entry for entry in text.split(",") if entry.strip()]
-    if not entries:
-        raise UsageError(f"sizes {text!r}: expected a list such as 224x224,256x320")
-    return tuple(dict.fromkeys(Size.parse(entry) for entry in entries))
-
-
 def to_sizes(
-    sizes: str | Sequence[Size | str | Sequence[int]],
+    sizes: AnySize | Sequence[AnySize],
 ) -> tuple[Size, ...] | Literal["auto", "quick"]:
-    """Read sizes as callers give them: text as `parse_sizes` takes it, Size, or (height, width).
+    """Read several sizes as callers give them, in their order and without repeats.
 
-    The words `auto` and `quick` stay what they are.
+    Args:
+        sizes: Text, in which commas separate sizes, a Size, or a sequence of what `Size.of` takes;
+            a whole number is a square, in a sequence too: `[224, 320]` are two of them. The words
+            `auto` and `quick` stay what they are.
 
     Raises:
-        UsageError: One is none of these.
+        UsageError: There is none, or one is no size.
     """
     if isinstance(sizes, str):
         chosen: dict[str, Literal["auto", "quick"]] = {"auto": "auto", "quick": "quick"}
-        return chosen.get(sizes.strip()) or parse_sizes(sizes)
-    if isinstance(sizes, Size):
-        return (sizes,)
-    found: list[Size] = []
-    for size in sizes:
-        if isinstance(size, Size):
-            found.append(size)
-        elif isinstance(size, str):
-            found.append(Size.parse(size))
-        elif [type(side) for side in _listed(size)] == [int, int]:
-            found.append(Size(*size))
-        else:
-            raise UsageError(f"size {size!r}: expected a Size, HEIGHTxWIDTH, or (height, width)")
-    return tuple(found)
+        word = chosen.get(sizes.strip())
+        if word is not None:
+            return word
+        sizes = [entry for entry in _BETWEEN_SIZES.split(sizes) if entry.strip()]
+        if not sizes:
+            raise UsageError("sizes: got none, expected a list such as 224x224,256x320")
+    if isinstance(sizes, (Size, int)):
+        sizes = [sizes]
+    return tuple(dict.fromkeys(Size.of(size) for size in sizes))
 
 
 def _listed(value: object) -> tuple[object, ...]:

@@ -9,6 +9,7 @@ __all__ = [
     "WITHOUT_ARBITER",
     "and_list",
     "cleaned",
+    "duration_text",
     "one_line",
     "or_list",
     "printable",
@@ -18,10 +19,11 @@ __all__ = [
 ]
 
 _MOST = 400
+_MINUTES_FROM_S = 100.0
 WITHOUT_ARBITER = "; give --arbiter none"
 # Ways out that `anysize validate` has; a command that compares, too, and lacks them cuts them off.
 _OF_VALIDATE = re.compile(
-    r"; give (?:smaller |arrays with )?--(?:arbiter|batch|inputs|reference|sizes)\b.*?(?= \(|;|$)"
+    r"; give (?:smaller |arrays with )?--(?:arbiter|batches|inputs|reference|sizes)\b.*?(?= \(|;|$)"
 )
 
 
@@ -64,6 +66,13 @@ def one_line(exc: BaseException) -> str:
 def and_list(names: Sequence[str]) -> str:
     """Write names as `batch, height and width`."""
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def duration_text(seconds: float) -> str:
+    """Write a duration that is not exact, as `about 12 s` or `about 3 min`."""
+    if seconds < _MINUTES_FROM_S:
+        return f"about {max(seconds, 1.0):.0f} s"
+    return f"about {seconds / 60:.0f} min"
 
 
 def or_list(names: Sequence[str]) -> str:

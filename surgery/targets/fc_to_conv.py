@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import onnx
 import onnx.numpy_helper
 
+from anysize.heads import Output
 from anysize.surgery.graph import Edits, Graph, NameMaker, element_type, set_attributes
 from anysize.surgery.heads import (
     AxisMove,
@@ -30,8 +30,6 @@ from anysize.surgery.heads import (
 from anysize.surgery.targets.weight_forms import WeightForms
 
 __all__ = ["MAP_OUTPUT", "Converted", "Output", "plan_fc_to_conv"]
-
-Output = Literal["map", "logits", "both"]
 
 # Name of the output that `both` adds.
 MAP_OUTPUT = "map"

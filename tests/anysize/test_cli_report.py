@@ -18,7 +18,7 @@ def reports(digits_files, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reports")
     for head in ("gap", "fcn"):
         path = folder / f"{head}.json"
-        arguments = [str(digits_files[head]), "--sizes", "32x32,40x36", "--batch", "1"]
+        arguments = [str(digits_files[head]), "--sizes", "32x32,40x36", "--batches", "1"]
         assert main(["validate", *arguments, "--json", str(path)]) == 0
     spoiled = json.loads((folder / "gap.json").read_text())
     spoiled["cells"][0]["verdict"] = "error"

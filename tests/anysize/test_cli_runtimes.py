@@ -39,7 +39,7 @@ def test_a_gpu_provider_that_does_not_run_exits_3_in_its_own_words(run, tmp_path
         pytest.skip("CUDA runs here")
     monkeypatch.chdir(tmp_path)
     run("export", "lenet", "--head", "gap", "--no-verify", "-o", "gap.onnx")
-    command = "validate gap.onnx --runtimes ort-cuda,ort-cpu --sizes 32x32 --batch 1"
+    command = "validate gap.onnx --runtimes ort-cuda,ort-cpu --sizes 32x32 --batches 1"
     for words, profile in (((), "strict"), (("--tf32",), "tf32")):
         done = run(*command.split(), *words, "--json", "-")
         assert done.code == 3

@@ -109,7 +109,7 @@ def test_the_tolerance_can_be_replaced(digits_files, run):
 def test_the_tolerance_of_one_output_can_be_replaced(run, tmp_path):
     path = tmp_path / "cam.onnx"
     anysize.export("lenet", path, head="cam", verify=False)
-    options = ("--sizes", "32x32", "--batch", "1", "--json", "-")
+    options = ("--sizes", "32x32", "--batches", "1", "--json", "-")
     done = run("validate", path, "--atol", "map:0", *options)
     assert done.code == 1
     (cell,) = json.loads(done.out)["cells"]
@@ -166,7 +166,7 @@ def test_an_onnx_reference_has_no_device(digits_files, run):
 
 
 def test_sizes_auto_is_the_default(digits_files, run):
-    done = run("validate", digits_files["gap"], "--batch", "1", "--json", "-")
+    done = run("validate", digits_files["gap"], "--batches", "1", "--json", "-")
     assert done.code == 0
     sizes = {cell["size"]: cell["verdict"] for cell in json.loads(done.out)["cells"]}
     assert {"32x32", "33x33", "64x64", "20x20"} <= sizes.keys()

@@ -108,3 +108,11 @@ def test_the_command_prints_the_table_and_the_digits(done, run, monkeypatch):
     assert finished.code == 0
     assert "digits-any.onnx" in finished.out
     assert f"{done.correct} of {done.on_page} right" in finished.out
+    assert f"open {done.folder / 'report.html'} in a browser" in finished.out
+
+
+def test_the_page_of_the_demo_has_every_file_and_is_left_out_where_it_cannot_be_made(done):
+    page = (done.folder / "report.html").read_text()
+    assert all(f"{name}.onnx" in page for name in MODELS)
+    without = replace(done, has_page=False)
+    assert "report.html" not in (*without.files, without.summary())

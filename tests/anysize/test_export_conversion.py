@@ -128,7 +128,7 @@ def test_heads_on_several_maps_are_each_compared_with_their_own_layers(head, net
     weight = next(t for t in model.graph.initializer if t.name == "side.weight")
     weight.raw_data = (onnx.numpy_helper.to_array(weight) * np.float32(1.01)).tobytes()
     onnx.save(model, path)
-    code, found = verdicts(run, path, "--sizes", "16x16,20x24", "--batch", "1")
+    code, found = verdicts(run, path, "--sizes", "16x16,20x24", "--batches", "1")
     assert code == 1
     assert set(found.values()) == {"mismatch"}
 
@@ -196,7 +196,7 @@ def test_alexnet_is_slid_over_a_larger_image(nets, run, tmp_path):
     done = run("export", f"{nets}:alexnet", "--head", "fcn", "-o", path, "--no-verify")
     assert done.code == 0
     assert "AdaptiveAveragePool2d" not in {node.op_type for node in onnx.load(path).graph.node}
-    code, found = verdicts(run, path, "--sizes", "224x224,260x291", "--batch", "2")
+    code, found = verdicts(run, path, "--sizes", "224x224,260x291", "--batches", "2")
     assert (code, found) == (0, {"224x224": "pass", "260x291": "pass"})
 
 

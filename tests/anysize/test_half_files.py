@@ -19,7 +19,7 @@ half (float16[1, 3, 16, 16] image) => (float16[1, 5] scores) {
     scores = Gemm <transB = 1> (flat, w, b)
 }"""
 SHAPES = {"k": (6, 3, 3, 3), "w": (5, 6 * 8 * 8), "b": (5,)}
-SIZES = ("--sizes", "16x16,20x26", "--batch", "2")
+SIZES = ("--sizes", "16x16,20x26", "--batches", "2")
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_it_is_compared_with_an_original_in_float32(half, run):
         tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     original = half.with_name("wide.onnx")
     onnx.save(wide, original)
-    options = ("--reference", original, "--sizes", "16x16", "--batch", "1", "--json", "-")
+    options = ("--reference", original, "--sizes", "16x16", "--batches", "1", "--json", "-")
     done = run("validate", half, *options)
     assert done.code == 0, done.out
 
@@ -92,7 +92,7 @@ def test_float16_inside_is_half_precision_where_somebody_says_so(half, run, says
         if node.op_type == "Cast":
             node.attribute[0].i = onnx.TensorProto.FLOAT
     onnx.save(model, original)
-    options = ("--reference", original, "--sizes", "16x16", "--batch", "1", "--json", "-")
+    options = ("--reference", original, "--sizes", "16x16", "--batches", "1", "--json", "-")
     done = run("validate", path, *options, *(["--half"] if says else []))
     report = json.loads(done.out)
     assert done.code == (0 if says else 1)

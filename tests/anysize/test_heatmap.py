@@ -86,7 +86,7 @@ def test_an_image_below_the_smallest_size_is_refused_before_the_runtime_sees_it(
 
 def test_a_graph_that_puts_out_logits_alone_has_no_map(small_exports, run, tmp_path):
     path = tmp_path / "logits.onnx"
-    anysize.rewrite(small_exports["dynamo"], path, output_kind="logits", verify=False)
+    anysize.rewrite(small_exports["dynamo"], path, output="logits", verify=False)
     Image.new("RGB", (40, 40)).save(tmp_path / "image.png")
     done = run("heatmap", path, tmp_path / "image.png", "-o", tmp_path / "out.png")
     assert done.code == 2

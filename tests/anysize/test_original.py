@@ -46,11 +46,11 @@ def found(path, reference=None):
 
 
 def test_the_network_that_a_file_names_is_built_with_its_head_and_weights(good):
-    module, name = found(good)
-    assert name == "lenet"
+    module = found(good).model
+    assert found(good).name == "lenet"
     assert module.head == "spp"
     images = torch.rand(1, 1, 40, 36, generator=torch.Generator().manual_seed(0))
-    again, _ = found(good)
+    again = found(good).model
     assert torch.equal(module(images), again(images))
 
 
@@ -179,5 +179,6 @@ def test_a_network_far_larger_than_its_file_is_not_built(claiming, claims):
 
 def test_a_file_without_weights_is_still_compared_with_what_it_says_it_is(claiming):
     """A wrong graph must turn red, and not be refused for what it lacks."""
-    module, _ = found(claiming(model="alexnet", head="fc", size="224x224", state_sha256=None))
+    path = claiming(model="alexnet", head="fc", size="224x224", state_sha256=None)
+    module = found(path).model
     assert sum(parameter.numel() for parameter in module.parameters()) > 50e6

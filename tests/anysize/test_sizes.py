@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anysize.errors import UsageError
-from anysize.sizes import MAX_SIDE, Size, SizeRange, Steps, parse_sizes, to_sizes
+from anysize.sizes import MAX_SIDE, Size, SizeRange, Steps, to_sizes
 
 SIDES = st.integers(1, MAX_SIDE)
 SIZES = st.builds(Size, SIDES, SIDES)
@@ -20,7 +20,22 @@ def test_a_size_reads_back_as_it_was_written(size):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "224", "224x", "x224", "0x5", "-3x4", "1.5x2", "224*224", "99999x3", "٣x٣", "3x4x5"],
+    [
+        "",
+        "224x",
+        "x224",
+        "(3)",
+        "(3, 4",
+        "3, 4",
+        "(3, 4, 5)",
+        "0x5",
+        "-3x4",
+        "1.5x2",
+        "224*224",
+        "99999x3",
+        "٣x٣",
+        "3x4x5",
+    ],
 )
 def test_what_is_not_a_size_is_refused_in_one_line(text):
     with pytest.raises(UsageError) as error:
@@ -49,6 +64,23 @@ def test_a_range_that_ends_before_it_begins_is_refused():
 
 
 @pytest.mark.parametrize(
+    "size", ["8x9", "8 x 9", "(8, 9)", "[8,9]", "Size(8, 9)", (8, 9), [8, 9], Size(8, 9)], ids=repr
+)
+def test_a_size_is_written_as_its_caller_likes(size):
+    assert Size.of(size) == Size(8, 9)
+    assert to_sizes([size, 10]) == (Size(8, 9), Size(10, 10))
+    if isinstance(size, str):
+        assert to_sizes(f"10,{size},(7, 6)") == (Size(10, 10), Size(8, 9), Size(7, 6))
+
+
+@pytest.mark.parametrize("side", ["8", 8])
+def test_one_number_is_the_side_of_a_square(side):
+    assert Size.of(side) == Size(8, 8)
+    assert to_sizes(side) == (Size(8, 8),)
+    assert to_sizes([side, 9]) == (Size(8, 8), Size(9, 9))
+
+
+@pytest.mark.parametrize(
     "sizes",
     ["8x9,10x11", ["8x9", (10, 11)], (Size(8, 9), [10, 11])],
     ids=str,
@@ -60,20 +92,20 @@ def test_callers_give_sizes_as_they_like(sizes):
 def test_what_is_no_size_is_said():
     assert to_sizes("auto") == "auto"
     assert to_sizes(Size(8, 9)) == (Size(8, 9),)
-    for wrong in ([8, 9], [(8, 9, 10)], [(8.0, 9.0)], [None]):
-        with pytest.raises(UsageError, match=r"expected a Size, HEIGHTxWIDTH, or \("):
+    for wrong in ([(8, 9, 10)], [(8.0, 9.0)], [None], [True], [8.0]):
+        with pytest.raises(UsageError, match=r"one number for a square, \(height, width\), or"):
             to_sizes(wrong)
 
 
 def test_a_list_of_sizes_keeps_its_order_and_drops_repeats():
-    sizes = parse_sizes("5x4, 3x2,5x4,")
+    sizes = to_sizes("5x4, 3x2,5x4,")
     assert [str(size) for size in sizes] == ["5x4", "3x2"]
 
 
 @pytest.mark.parametrize("text", ["", ",", " , "])
 def test_an_empty_list_of_sizes_is_refused(text):
     with pytest.raises(UsageError, match="expected a list"):
-        parse_sizes(text)
+        to_sizes(text)
 
 
 STEPS = st.integers(1, 12).flatmap(

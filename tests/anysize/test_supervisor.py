@@ -115,7 +115,7 @@ def test_a_model_whose_building_has_no_end_is_given_up(folder):
 
 def test_a_command_that_ends_by_itself_keeps_its_exit_code(folder, file):
     for source, code in (("leaves:right", 0), ("leaves:other", 1), ("leaves:none", 2)):
-        words = ("--reference", source, "--sizes", "16x16", "--batch", "1")
+        words = ("--reference", source, "--sizes", "16x16", "--batches", "1")
         assert program(folder, "validate", file, *words)[0] == code
 
 

@@ -297,8 +297,8 @@ def test_the_bounds_that_are_named_are_taken(run, tmp_path):
 @pytest.mark.parametrize(
     "words",
     [
-        "reference x: out of memory at [2, 3]; give smaller --sizes or --batch (bad_alloc)",
-        "reference x: takes one image; give --batch 1",
+        "reference x: out of memory at [2, 3]; give smaller --sizes or --batches (bad_alloc)",
+        "reference x: takes one image; give --batches 1",
         "reference x: cannot be followed; give --reference ORIGINAL.onnx",
         "input 'i': is int64; give arrays with --inputs FILE.npz",
         f"reference x: runs not in float64{WITHOUT_ARBITER}",

@@ -5,7 +5,10 @@ What stands before a block says how it is taken, as an HTML comment that a reade
 - nothing: a `bash` or `python` block is executed and must exit 0
 - `<!-- exit 2 -->`: it must exit 2
 - `<!-- not executed: REASON -->`: it is left out, and `test_pages.py` must list it
-- `<!-- file NAME -->`: a `python` block is written to NAME and imported
+- `<!-- needs TOOL -->`: it is executed where that program or Python package is installed; the test
+  of the page says so where it is not
+- `<!-- file NAME -->`: a `python` block is written to NAME and imported, one of another language is
+  written there for the blocks behind it
 - `<!-- output -->`: a `text` block is all that the block before it printed
 - `<!-- stderr -->`: the lines of a `text` block stand on its stderr, in this order, among others
 - `<!-- figure -->`: a `text` block is a drawing
@@ -15,8 +18,10 @@ A line `…` in an output stands for any number of lines.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,16 +34,21 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = (
     REPOSITORY / "README.md",
     REPOSITORY / "CONTRIBUTING.md",
+    REPOSITORY / "SECURITY.md",
     *sorted((REPOSITORY / "docs").glob("**/*.md")),
 )
 _FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>```+|~~~+)(?P<language>[^\n`]*)$")
 _COMMENT = re.compile(r"^\s*<!-- (?P<text>.*) -->\s*$")
 _MARKERS = {
-    "bash": r"(exit \d+)?|not executed: .+",
-    "python": r"(exit \d+)?|not executed: .+|file \w+\.py",
+    "bash": r"(exit \d+)?|not executed: .+|needs [\w+]+",
+    "python": r"(exit \d+)?|not executed: .+|file \w+\.py|needs \w+",
+    "cpp": r"file \w+\.cpp|not executed: .+",
+    "javascript": r"file \w+\.mjs|not executed: .+",
+    "html": r"not executed: .+",
+    "toml": r"file \w+\.toml",
     "text": r"output|stderr|figure",
 }
-_TIMEOUT_S = 120
+_TIMEOUT_S = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,18 @@ class Block:
     @property
     def is_executed(self) -> bool:
         return self.language != "text" and not self.marker.startswith("not executed")
+
+    @property
+    def is_written(self) -> bool:
+        """It is a file for the blocks behind it, and is not run by itself."""
+        return self.marker.startswith("file ") and self.language != "python"
+
+    @property
+    def is_lacking(self) -> str:
+        """What it needs and is not installed here; "" where nothing is missing."""
+        tool = self.marker.removeprefix("needs ") if self.marker.startswith("needs ") else ""
+        is_there = not tool or shutil.which(tool) or importlib.util.find_spec(tool)
+        return "" if is_there else tool
 
     @property
     def expected_exit(self) -> int:
@@ -106,16 +128,24 @@ def _check_marker(block: Block) -> None:
 
 
 def execute_page(path: Path, folder: Path) -> int:
-    """Execute the blocks of a page in `folder`, in order; returns how many were executed."""
+    """Execute the blocks of a page in `folder`, in order; returns how many were executed.
+
+    Blocks that need what is not installed are passed over, with the outputs behind them.
+    """
     done: subprocess.CompletedProcess[str] | None = None
-    count = 0
+    count, is_passed_over = 0, False
     for block in read_blocks(path):
-        if block.is_executed:
+        if block.is_written:
+            (folder / block.marker.removeprefix("file ")).write_text(block.text, encoding="utf-8")
+        elif block.is_lacking:
+            done, is_passed_over = None, True
+        elif block.is_executed:
+            is_passed_over = False
             done = _execute(block, folder)
             count += 1
         elif block.language != "text":
-            done = None
-        elif block.marker != "figure":
+            done, is_passed_over = None, False
+        elif block.marker != "figure" and not is_passed_over:
             if done is None:
                 raise PageError(f"{block.place}: output of a block that is not executed")
             _compare(block, done)

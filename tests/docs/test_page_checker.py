@@ -163,3 +163,19 @@ def test_a_module_that_cannot_be_imported_is_noticed(check, page_error):
 def test_indented_blocks_are_found(blocks_of, write):
     (block,) = blocks_of(write("- an item\n\n  ```bash\n  true\n  ```\n"))
     assert (block.text, block.line) == ("true\n", 3)
+
+
+def test_a_block_whose_tool_is_missing_is_passed_over_with_its_output(check):
+    page = "<!-- needs no_such_tool -->\n```bash\nfalse\n```\n\n<!-- output -->\n```text\na\n```\n"
+    assert check(f"{page}\n```bash\ntrue\n```\n") == 1
+
+
+@pytest.mark.parametrize("tool", ["bash", "json"])
+def test_a_block_whose_tool_is_there_is_executed(check, page_error, tool):
+    with pytest.raises(page_error, match="exit 1, expected 0"):
+        check(f"<!-- needs {tool} -->\n```bash\nfalse\n```\n")
+
+
+def test_a_file_of_another_language_is_written_and_not_run(check):
+    page = "<!-- file x.mjs -->\n```javascript\nno javascript\n```\n\n```bash\ngrep no x.mjs\n```\n"
+    assert check(page) == 1

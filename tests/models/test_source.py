@@ -161,3 +161,70 @@ def test_torchvision_model_is_built_without_downloading(monkeypatch):
 def test_head_is_refused_for_a_model_that_comes_as_it_is(user_folder):
     with pytest.raises(UsageError, match="head 'fcn' is chosen for zoo networks only"):
         resolve("user_nets:tiny", head="fcn")
+
+
+@pytest.mark.parametrize(
+    "source", ["user_nets.tiny", "user_nets.py:tiny", "./user_nets.py:Nets.tiny"]
+)
+def test_a_source_of_ones_own_is_written_as_its_owner_likes(user_folder, source):
+    found = resolve(source, seed=1)
+    assert found.name == source
+    same = resolve("user_nets:tiny", seed=1).module
+    assert torch.equal(found.module[0].weight, same[0].weight)
+
+
+def test_a_file_may_lie_anywhere_and_be_called_as_an_installed_module(user_folder, monkeypatch):
+    folder = user_folder / "nets"
+    folder.mkdir()
+    (folder / "beside.py").write_text("WIDTH = 6\n")
+    (folder / "types.py").write_text(
+        "import beside\nfrom torch import nn\ndef make(width=beside.WIDTH):\n"
+        "    return nn.Conv2d(width, 1, 1)\n"
+    )
+    path = list(sys.path)
+    assert resolve("nets/types.py:make").channels == 6
+    assert resolve(f"{folder}/types.py:make", arguments={"width": 2}).channels == 2
+    assert sys.path == path
+    sys.modules.pop("beside")
+
+
+def test_a_file_without_a_name_is_told_what_is_missing(user_folder):
+    with pytest.raises(UsageError, match=r"say which model in it is meant, user_nets\.py:NAME"):
+        resolve("user_nets.py")
+    assert "file gone.py has no" not in refusal("gone.py:make")
+    assert "FileNotFoundError" in refusal("gone.py:make")
+    assert "user_nets.py has no attribute 'other'" in refusal("user_nets.py:other")
+
+
+def test_arguments_reach_what_makes_the_model(user_folder):
+    (user_folder / "user_args.py").write_text(
+        "from torch import nn\ndef make(num_classes):\n    return nn.Conv2d(3, num_classes, 1)\n"
+        "ready = make(1)\n"
+    )
+    found = resolve("user_args.py:make", arguments={"num_classes": 12})
+    assert found.module.out_channels == 12
+    assert "give --model-args" in refusal("user_args.py:make")
+    assert "calling it with other failed" in refusal("user_args.py:make", arguments={"other": 1})
+    assert "arguments are given" in refusal("user_args.py:ready", arguments={"num_classes": 1})
+
+
+def test_classes_of_a_zoo_network_are_an_argument():
+    assert resolve("lenet", arguments={"num_classes": 12}).classes == 12
+    for wrong in ({"width": 2}, {"num_classes": "12"}, {"num_classes": 12, "x": 1}):
+        with pytest.raises(UsageError, match="expected a number of num_classes"):
+            resolve("lenet", arguments=wrong)
+
+
+def test_arguments_of_a_library_load_no_weights(monkeypatch):
+    class Models:
+        @staticmethod
+        def get_model(name, *, weights, num_classes):
+            return torch.nn.Conv2d(4, num_classes, 1)
+
+    monkeypatch.setitem(sys.modules, "torchvision", Models)
+    monkeypatch.setitem(sys.modules, "torchvision.models", Models)
+    found = resolve("torchvision:net", arguments={"num_classes": 12})
+    assert found.module.out_channels == 12
+    for name in ("weights", "checkpoint_path"):
+        with pytest.raises(UsageError, match="give a file with --weights FILE"):
+            resolve("torchvision:net", arguments={name: "x"})

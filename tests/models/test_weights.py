@@ -223,3 +223,39 @@ def test_whole_module_is_refused_with_the_way_out(tmp_path):
     path = tmp_path / "module.pth"
     torch.save(build("lenet"), path)
     assert "save module.state_dict()" in refusal(path)
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "model_state_dict", "model", "net", "ema"])
+def test_the_entry_that_weights_are_taken_from_is_named(tmp_path, checkpoint, wrapper):
+    path = save(tmp_path / "w.pth", {"epoch": 3, wrapper: checkpoint, "optimizer": {"lr": 1}})
+    module = build("lenet")
+    assert load_weights(module, path) == (f"weights {path}: taken from its entry [{wrapper!r}]",)
+    assert torch.equal(module.state_dict()["features.0.bias"], checkpoint["features.0.bias"])
+
+
+def test_an_average_is_never_taken_in_silence_nor_left_in_silence(tmp_path, checkpoint):
+    average = {key: tensor + 1 for key, tensor in checkpoint.items()}
+    path = save(tmp_path / "w.pth", {"ema": average, "model": {"state_dict": checkpoint}})
+    module = build("lenet")
+    (note,) = load_weights(module, path)
+    assert note.endswith(
+        "entry ['model']['state_dict']; 'ema' has other weights, which are not used"
+    )
+    assert torch.equal(module.state_dict()["features.0.bias"], checkpoint["features.0.bias"])
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "model.", "_orig_mod.", "_orig_mod.module.", "model._orig_mod."]
+)
+def test_what_wrappers_put_before_every_key_is_taken_off(tmp_path, checkpoint, prefix):
+    prefixed = {f"{prefix}{key}": tensor for key, tensor in checkpoint.items()}
+    module = build("lenet", weights=save(tmp_path / "w.safetensors", prefixed))
+    assert torch.equal(module.state_dict()["features.0.bias"], checkpoint["features.0.bias"])
+
+
+def test_a_prefix_that_the_module_has_itself_stays(tmp_path):
+    module = torch.nn.Sequential()
+    module.add_module("module", torch.nn.Linear(2, 1))
+    weights = {"module.weight": torch.ones(1, 2), "module.bias": torch.zeros(1)}
+    load_weights(module, save(tmp_path / "w.safetensors", weights))
+    assert module(torch.ones(1, 2)).item() == 2.0

@@ -173,7 +173,7 @@ def attack(path, out, rng):
         anysize.inspect(path)
         target = rng.choice(list(TARGETS))
         kind = rng.choice(["map", "logits"])
-        is_applied = anysize.rewrite(path, out, to=target, output_kind=kind, verify=False).applied
+        is_applied = anysize.rewrite(path, out, to=target, output=kind, verify=False).applied
     except AnysizeError as error:
         message = str(error)
     assert time.perf_counter() - start < BOUND_S

@@ -64,7 +64,7 @@ VERDICTS: dict[Verdict, Meaning] = {
     ),
     Verdict.ACCEPTED: Meaning(
         Outcome.FAILED,
-        "the reference rejects this size and the runtime answers all the same",
+        "unexpected acceptance: the reference rejects this size and the runtime answers",
         "nothing says that the answer is right: let the graph guard its sizes, or compare it with "
         "an original that takes them",
     ),
@@ -76,7 +76,7 @@ VERDICTS: dict[Verdict, Meaning] = {
     ),
     Verdict.VACUOUS: Meaning(
         Outcome.FAILED,
-        "the reference hardly depends on its input, so agreement proves nothing",
+        "insensitive reference: it hardly depends on its input, so agreement proves nothing",
         "use trained weights, another --seed, or a tighter tolerance",
     ),
     Verdict.UNSUPPORTED: Meaning(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
+from anysize.errors import UsageError
 from anysize.lazy import load
+
+if TYPE_CHECKING:
+    DataFrame: TypeAlias = Any  # pandas.DataFrame, where pandas is installed
 
 __all__ = ["FORMATS", "Written"]
 
@@ -14,12 +19,14 @@ _ROOM = "anysize.validators.report"
 # Each takes one report or several in one.
 FORMATS: Mapping[str, str] = MappingProxyType(
     {
-        "json": f"{_ROOM}.json_format:report_to_json",
+        "json": "anysize.as_json:as_json",
         "junit": f"{_ROOM}.junit:to_junit",
         "markdown": f"{_ROOM}.markdown:to_markdown",
         "html": f"{_ROOM}.page:to_html",
     }
 )
+_TABLE, _DATAFRAME = f"{_ROOM}.table:table_text", f"{_ROOM}.dataframe:to_dataframe"
+_FRAME = 'style="width: 100%; height: 60em; border: 0"'
 _READER = f"{_ROOM}.json_format:report_from_json"
 
 
@@ -60,3 +67,28 @@ class Written:
 
     def _written(self, form: str) -> str:
         return str(load(FORMATS[form])(self))
+
+    def __str__(self) -> str:
+        """Return the table of the command line, without colours."""
+        return str(load(_TABLE)(self))
+
+    def _repr_html_(self) -> str:
+        """Return the page of `to_html`, for a notebook; the table where jinja2 is missing."""
+        try:
+            page = self.to_html()
+        except UsageError:
+            return f"<pre>{html.escape(str(self))}</pre>"
+        # A frame keeps the page's styles off the notebook.
+        return f'<iframe srcdoc="{html.escape(page)}" {_FRAME}></iframe>'
+
+    def to_dataframe(self) -> DataFrame:
+        """Return a pandas table with a row for each cell and output.
+
+        Columns: `job`, `runtime`, `height`, `width`, `batch`, `bright`, `verdict`, `message`,
+        `run_s` in seconds, `output`, and `error` and `budget` relative to the largest output.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        frame: DataFrame = load(_DATAFRAME)(self)
+        return frame

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from anysize.validators.judging import VERDICTS, Outcome, Verdict
 from anysize.validators.report.formats import Written
@@ -27,12 +28,16 @@ class Entry:
         error: Why, in one line; "" where there is a report.
         exit_code: What the job by itself exits with; 0 where all that its report has against it
             is known and expected.
+        run_s: How long it took, in seconds; 0 where that is not known.
+        key: A hash of what it depends on; "" outside of a matrix.
     """
 
     name: str
     report: Report | None
     error: str = ""
     exit_code: int = 0
+    run_s: float = 0.0
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,8 @@ class JoinedReport(Written):
         entries: One for each job.
         schema_version: Version of the JSON form.
     """
+
+    JSON_ADDS: ClassVar = ("ok", "exit_code")
 
     entries: tuple[Entry, ...]
     schema_version: int = SCHEMA_VERSION

@@ -1,8 +1,6 @@
-"""The JSON form of a report: sorted keys, nothing but measured times changes between two runs.
+"""Reading the JSON form of a report, which `anysize.as_json` writes.
 
-Records are objects with the names of their fields, sizes are `"HEIGHTxWIDTH"`, and numbers that
-JSON does not have are the strings `"NaN"`, `"Infinity"` and `"-Infinity"`. `ok` and `exit_code` are
-written for the reader's convenience; they follow from the cells.
+`ok` and `exit_code` are written for the reader's convenience; they follow from the cells.
 
 A field that is added later has a default, so that reports without it stay readable; any other
 change is a new schema version.
@@ -11,8 +9,6 @@ change is a new schema version.
 from __future__ import annotations
 
 import json
-import math
-import re
 import types
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
@@ -25,24 +21,13 @@ from anysize.sizes import Size
 from anysize.validators.report.joined import Entry, JoinedReport, join
 from anysize.validators.report.report import SCHEMA_VERSION, Report
 
-__all__ = ["read_report", "report_from_json", "report_to_json"]
+__all__ = ["read_report", "report_from_json"]
 
 # A report of ten thousand cells has a tenth of it.
 _MAX_BYTES = 256 << 20
 _EXIT_CODES = (0, 1, 2, 3)
-# A terminal obeys them, and JSON does not escape them by itself: control characters of eight bits,
-# and marks that turn the direction of writing.
-_UNSAFE = re.compile("[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 _Record = TypeVar("_Record", Report, JoinedReport)
-
-
-def report_to_json(report: Report | JoinedReport) -> str:
-    """Write a report, or several in one."""
-    text = json.dumps(
-        _encode(report), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False
-    )
-    return _UNSAFE.sub(lambda letter: f"\\u{ord(letter[0]):04x}", text)
 
 
 def report_from_json(text: str, kind: type[_Record]) -> _Record:
@@ -102,23 +87,6 @@ def _check_exit_code(entry: Entry) -> None:
         raise UsageError(f"job {entry.name!r}: exit code {entry.exit_code}, expected 0, 1, 2 or 3")
     if entry.report is None and entry.exit_code == 0:
         raise UsageError(f"job {entry.name!r}: exit code 0 without a report, expected 1, 2 or 3")
-
-
-def _encode(value: Any) -> Any:
-    if isinstance(value, Size):
-        return str(value)
-    if is_dataclass(value):
-        content = {field.name: _encode(getattr(value, field.name)) for field in fields(value)}
-        if isinstance(value, (Report, JoinedReport)):
-            content |= {"ok": value.ok, "exit_code": value.exit_code}
-        return content
-    if isinstance(value, tuple):
-        return [_encode(entry) for entry in value]
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
 
 
 def _decode(kind: Any, value: Any) -> Any:

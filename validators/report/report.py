@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from anysize.sizes import Size
 from anysize.validators.judging import VERDICTS, Outcome, OutputResult, Verdict, exit_code
@@ -57,6 +58,7 @@ class ReferenceRecord:
             itself, None where it was an object in Python.
         weights: The checkpoint that was given for it; "" for none.
         device: What it computed on: `cpu`, or `cuda`, where TF32 is off.
+        model_args: What its SOURCE was called with, as JSON; "" for nothing.
     """
 
     name: str
@@ -65,6 +67,7 @@ class ReferenceRecord:
     argument: str | None = None
     weights: str = ""
     device: str = "cpu"
+    model_args: str = ""
 
     @property
     def title(self) -> str:
@@ -178,6 +181,8 @@ class Report(Written):
         notes: What is not checked, or proves less than it seems.
         machine: System, architecture and processor that it ran on; "" where that is not known.
     """
+
+    JSON_ADDS: ClassVar = ("ok", "exit_code")
 
     model: ModelRecord
     reference: ReferenceRecord

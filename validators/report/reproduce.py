@@ -26,6 +26,8 @@ def reproduce(report: Report, cell: Cell) -> str:
         words += ["--reference", report.reference.argument]
     if report.reference.weights:
         words += ["--weights", report.reference.weights]
+    if report.reference.model_args:
+        words += ["--model-args", report.reference.model_args]
     if report.reference.device != "cpu":
         words += ["--reference-device", report.reference.device]
     diagnosis = cell.diagnosis
@@ -34,11 +36,11 @@ def reproduce(report: Report, cell: Cell) -> str:
     if diagnosis is not None and diagnosis.culprit is Culprit.STATE:
         # What ran before is the cause: all of it has to run again.
         words += ["--sizes", ",".join(dict.fromkeys(str(one.size) for one in report.cells))]
-        words += ["--batch", ",".join(dict.fromkeys(str(one.batch) for one in report.cells))]
+        words += ["--batches", ",".join(dict.fromkeys(str(one.batch) for one in report.cells))]
     elif diagnosis is not None and diagnosis.inputs:
         words += ["--inputs", diagnosis.inputs]
     else:
-        words += ["--sizes", str(cell.size), "--batch", str(cell.batch)]
+        words += ["--sizes", str(cell.size), "--batches", str(cell.batch)]
     if report.seed:
         words += ["--seed", str(report.seed)]
     if report.reference.arbiter != "float64":

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
+from io import StringIO
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +18,7 @@ from anysize.validators.report.report import Cell, Report, RuntimeRecord
 from anysize.validators.report.story import FailingGroup, group_failing, needed_atol
 from anysize.words import printable, shortened
 
-__all__ = ["joined_table", "report_table"]
+__all__ = ["joined_table", "report_table", "table_text"]
 
 # Below this the last column of the numbers does not fit.
 _WIDE = 110
@@ -44,6 +47,14 @@ def report_table(report: Report, width: int = 160) -> RenderableType:
     return Group(*parts)
 
 
+def table_text(report: Report | JoinedReport, width: int = 160) -> str:
+    """Draw a report as plain text."""
+    console = Console(width=width, soft_wrap=True, record=True, file=StringIO())
+    console.print(joined_table(join((report,)), width))
+    lines = console.export_text().splitlines()
+    return "\n".join(line.rstrip() for line in lines)
+
+
 def joined_table(joined: JoinedReport, width: int) -> RenderableType:
     """Draw each report, and what they add up to."""
     parts: list[RenderableType] = []
@@ -55,9 +66,35 @@ def joined_table(joined: JoinedReport, width: int) -> RenderableType:
         else:
             parts.append(_text(f"{entry.name}: {entry.error}", _STYLES[Outcome.FAILED]))
     if len(joined.entries) > 1:
+        parts.append(_jobs(joined))
         words = f"{len(joined.entries)} jobs: {joined.headline()}; {joined.reason()}"
         parts.append(_text(words, "green" if joined.ok else "bold red"))
     return Group(*parts)
+
+
+def _jobs(joined: JoinedReport) -> Table:
+    """Draw jobs down, runtimes across, and in each cell how many of its verdicts there are."""
+    runtimes = dict.fromkeys(one.name for report in joined.reports for one in report.runtimes)
+    table = Table(title="jobs")
+    for heading in ("job", *runtimes):
+        table.add_column(_text(heading), overflow="fold")
+    for entry in joined.entries:
+        cells = entry.report.cells if entry.report is not None else ()
+        counted = [_counted([c for c in cells if c.runtime == name]) for name in runtimes]
+        if entry.report is None:
+            counted = [_text("did not run", _STYLES[Outcome.NOT_RUN])] * len(runtimes)
+        table.add_row(_text(entry.name), *counted)
+    return table
+
+
+def _counted(cells: Sequence[Cell]) -> Text:
+    found = Counter(cell.verdict for cell in cells)
+    words = [
+        (f"{found[verdict]} {verdict.value}", _STYLES[VERDICTS[verdict].outcome])
+        for verdict in Verdict
+        if found[verdict]
+    ]
+    return Text(", ").join(Text(text, style) for text, style in words)
 
 
 def _text(words: str, style: str = "") -> Text:
@@ -121,6 +158,8 @@ def _legend(report: Report) -> Text:
     legend = Text("× is the largest error as a multiple of its budget", style="dim")
     requested = printable(report.tolerance)
     legend.append(f", which is {requested} by request\n" if requested else "\n")
+    if any(cell.worst is not None for cell in report.cells):
+        legend.append("needed is the required tolerance: the least atol that would pass\n", "dim")
     for verdict in Verdict:
         if any(cell.verdict is verdict for cell in report.cells):
             meaning = VERDICTS[verdict]

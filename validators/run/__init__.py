@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from anysize.validators.run.asking import REFERENCE, ask_all
+from anysize.validators.run.estimate import estimated_s, phase_work, usual_cases
 from anysize.validators.run.expectation import CaseExpectation, Expectations
 from anysize.validators.run.file_under_test import FileUnderTest
 from anysize.validators.run.host import machine, package_versions, usable_cpus
@@ -10,7 +11,7 @@ from anysize.validators.run.open_session import open_session
 from anysize.validators.run.plan import chosen_cases
 from anysize.validators.run.spool import FLOAT32, FLOAT64, Spool, answer_label
 from anysize.validators.run.spread import judge_by_spread
-from anysize.validators.run.steps import IN_FLOAT32, IN_FLOAT64, Progress, Steps, Work
+from anysize.validators.run.steps import IN_FLOAT32, IN_FLOAT64, LOADING, Progress, Steps, Work
 from anysize.validators.run.sweeps import as_cell, run_sweeps
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "FLOAT64",
     "IN_FLOAT32",
     "IN_FLOAT64",
+    "LOADING",
     "REFERENCE",
     "CaseExpectation",
     "Expectations",
@@ -30,10 +32,13 @@ __all__ = [
     "as_cell",
     "ask_all",
     "chosen_cases",
+    "estimated_s",
     "judge_by_spread",
     "machine",
     "open_session",
     "package_versions",
+    "phase_work",
     "run_sweeps",
     "usable_cpus",
+    "usual_cases",
 ]

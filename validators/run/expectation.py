@@ -97,6 +97,7 @@ class Expectations:
             they do over all cases.
         rounded: The original with float16 weights, for a file in half precision.
         given: Inputs that stand in for the seeded ones of the only case.
+        renamed: What the outputs were called before the user gave them other names.
     """
 
     reference: Reference
@@ -110,6 +111,7 @@ class Expectations:
     trusts_whole_numbers: bool = False
     rounded: Reference | None = None
     given: Mapping[str, Array] | None = None
+    renamed: tuple[str, ...] | None = None
     _varies: dict[Size, tuple[float, ...]] = field(default_factory=dict, init=False)
     _whole: WholeNumbers = field(default_factory=WholeNumbers, init=False)
     _draws: dict[Case, Draws] = field(default_factory=dict, init=False)
@@ -361,7 +363,8 @@ class Expectations:
             self.spool.write(case, ROUNDED, rounded)
 
     def _taken(self, case: Case, variations: tuple[float, ...]) -> CaseExpectation:
-        return CaseExpectation(case, None, self.reference.output_names, variations)
+        names = self.reference.output_names
+        return CaseExpectation(case, None, None if names == self.renamed else names, variations)
 
 
 def failed(exc: NotRunError) -> Judgement:

@@ -14,7 +14,7 @@ from anysize.validators.inputs import Case, cost_of
 if TYPE_CHECKING:
     from anysize.surgery.graph import Model
 
-__all__ = ["IN_FLOAT32", "IN_FLOAT64", "Progress", "Steps", "Work"]
+__all__ = ["IN_FLOAT32", "IN_FLOAT64", "LOADING", "Progress", "Steps", "Work"]
 
 # An estimate needs something measured: seconds, and a share of the work.
 _LEAST_S, _LEAST_SHARE = 1.0, 0.05
@@ -24,6 +24,8 @@ _FIXED = 1e8
 _START, _WEIGHT = 1e10, 500.0
 # An answer of the reference, in runs: in float32 of two images, in float64 by slower kernels.
 IN_FLOAT32, IN_FLOAT64 = 2.0, 8.0
+# A phase; others have the names of runtimes.
+LOADING = "loading"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,9 @@ class Steps:
             before.done += amount
             before.seconds += now - start
         self._running = (self._phases[phase], work, now) if phase in self._phases else None
+        self._total = max(
+            self._total, self._count + 1
+        )  # what turns out to be needed was not planned
         if self._progress is not None:
             self._progress(Progress(self._count, self._total, text, self._remaining_s()))
         self._count += 1

@@ -35,6 +35,8 @@ class RuntimeEntry:
         profile: Its error profile, a key of `anysize.validators.judging.budget.PROFILES`.
         tf32: `module:Class` of the same with TF32 allowed; "" where it has none.
         is_set_up: Whether `anysize runtimes --setup NAME` installs it, and not pip.
+        package: The Python package that several distributions hold, of which one may be installed;
+            "" where there is but one.
     """
 
     target: str
@@ -44,11 +46,15 @@ class RuntimeEntry:
     profile: str = "strict"
     tf32: str = ""
     is_set_up: bool = False
+    package: str = ""
 
 
 RUNTIMES: Final[dict[str, RuntimeEntry]] = {
     "ort-cpu": RuntimeEntry(
-        f"{_MODULES}.ort_cpu:OrtCpu", "anysize", "ONNX Runtime, CPU provider only"
+        f"{_MODULES}.ort_cpu:OrtCpu",
+        "anysize",
+        "ONNX Runtime, CPU provider only",
+        package="onnxruntime",
     ),
     "ort-cuda": RuntimeEntry(
         f"{_MODULES}.ort_cuda:OrtCuda",

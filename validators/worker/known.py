@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from anysize.errors import UsageError
 from anysize.validators.runtimes import Runtime, RuntimeEntry, known_runtimes
 from anysize.validators.worker.isolated import IsolatedRuntime
 from anysize.validators.worker.limits import Limits
+from anysize.words import and_list
 
 __all__ = ["RuntimeInfo", "get_runtime", "list_runtimes", "parse_runtimes", "set_up_runtime"]
 
@@ -32,6 +34,7 @@ class RuntimeInfo:
         is_available: Whether it can run here.
         reason: Why not.
         install: The command that installs it; "" where it is available.
+        warning: What may make it another runtime than it seems, and how to mend it.
     """
 
     name: str
@@ -42,6 +45,7 @@ class RuntimeInfo:
     is_available: bool
     reason: str
     install: str
+    warning: str = ""
 
 
 def get_runtime(name: str, *, limits: Limits | None = None, tf32: bool = False) -> Runtime:
@@ -126,10 +130,27 @@ def _info(name: str) -> RuntimeInfo:
         is_available=availability.is_available,
         reason=availability.reason,
         install="" if availability.is_available else _install_command(name, entry),
+        warning=overwritten(entry.package) if entry.package else "",
     )
     if isinstance(runtime, IsolatedRuntime):
         runtime.close()
     return info
+
+
+def overwritten(package: str) -> str:
+    """Say that several installed distributions hold one Python package; "" where only one does.
+
+    pip lets them overwrite each other's files: which of them runs is left to chance, and removing
+    one breaks the other.
+    """
+    found = sorted(set(metadata.packages_distributions().get(package, ())), key=len)
+    if len(found) < 2:
+        return ""
+    names = " ".join(found)
+    return (
+        f"{and_list(found)} are both installed and overwrite each other's files; keep one: "
+        f"pip uninstall -y {names}, then pip install {found[-1]}"
+    )
 
 
 def _install_command(name: str, entry: RuntimeEntry) -> str:

@@ -7,19 +7,34 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from time import monotonic
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING, Protocol, TextIO, cast
 
+from anysize.as_json import as_json
 from anysize.cli.supervisor import doing
 from anysize.words import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Progress", "note", "progress", "result", "results_console"]
+__all__ = [
+    "Progress",
+    "complain",
+    "finish",
+    "note",
+    "progress",
+    "result",
+    "results_console",
+    "verbosity",
+]
 
 # done, total, what is being done; total 0 where it is not known.
 Progress = Callable[[int, int, str], None]
+
+# What is said beside results and errors: −1 nothing, 0 notes and progress, 1 each step, with the
+# seconds since the first.
+verbosity: ContextVar[int] = ContextVar("verbosity", default=0)
 
 # Work of many short steps says a line this often where there is no terminal, not one a step.
 _SECONDS_BETWEEN_LINES = 2.0
@@ -47,8 +62,37 @@ def result(text: str) -> None:
         sys.stdout.write(_encodable(f"{text}\n", sys.stdout.encoding, likes={}))
 
 
+class Finished(Protocol):
+    """What a verb comes to."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know beside it."""
+        ...
+
+    def summary(self) -> str:
+        """Return it in a few lines."""
+        ...
+
+
+def finish(done: Finished, *, json: bool) -> None:
+    """Print what a verb comes to, as text behind its notes, or as JSON that has them in it."""
+    if json:
+        result(as_json(done))
+        return
+    for line in done.notes:
+        note(line)
+    result(done.summary())
+
+
 def note(text: str) -> None:
-    """Print one line that is not a result; what is not printable in it becomes a question mark."""
+    """Print one line that is neither a result nor an error, unless nothing is to be said."""
+    if verbosity.get() >= 0:
+        complain(text)
+
+
+def complain(text: str) -> None:
+    """Print one line to stderr; what is not printable in it becomes a question mark."""
     if sys.stderr is not None:
         line = printable(" ".join(text.split()))
         with contextlib.suppress(OSError):  # nobody is left to tell
@@ -96,11 +140,18 @@ def progress() -> Iterator[Progress]:
     is for results.
     """
     with _stdout_to_stderr():
-        if sys.stderr is not None and sys.stderr.isatty():
+        if verbosity.get() < 0:
+            yield _supervised(_silent)
+        elif verbosity.get() == 0 and sys.stderr is not None and sys.stderr.isatty():
             with _bar() as show:
                 yield _supervised(show)
         else:
             yield _supervised(_lines())
+
+
+def _silent(done: int, total: int, text: str) -> None:
+    """Show nothing."""
+    del done, total, text
 
 
 def _supervised(show: Progress) -> Progress:
@@ -114,15 +165,18 @@ def _supervised(show: Progress) -> Progress:
 def _lines() -> Progress:
     """Return a callback that writes a line for a new kind of work, and then now and again."""
     last_total, last_text, last_time = -1, "", 0.0
+    begun = monotonic()
 
     def show(done: int, total: int, text: str) -> None:
         nonlocal last_total, last_text, last_time
         now = monotonic()
-        is_due = now - last_time >= _SECONDS_BETWEEN_LINES
+        is_verbose = verbosity.get() > 0
+        is_due = is_verbose or now - last_time >= _SECONDS_BETWEEN_LINES
         is_new = total != last_total or (total <= _FEW_STEPS and text != last_text)
         if is_new or is_due:
             last_total, last_text, last_time = total, text, now
-            note(f"[{done}/{total}] {text}" if total else text)
+            since = f"{now - begun:.1f} s " if is_verbose else ""
+            note(f"{since}[{done}/{total}] {text}" if total else f"{since}{text}")
 
     return show
 

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from typer.exceptions import Abort, TyperException
 
-from anysize.cli.console import note
+from anysize.cli.console import complain
 from anysize.errors import AnysizeError
 
 __all__ = ["exit_code_of"]
@@ -47,7 +47,7 @@ def exit_code_of(command: Callable[[], object], *, debug: bool = False) -> int:
             traceback.print_exc()
         line, code = _explain(error)
         if line:
-            note(line)
+            complain(line)
     return code if isinstance(code, int) else 0
 
 

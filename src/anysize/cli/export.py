@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from anysize.cli.console import note, progress, result
+from anysize.cli.console import finish, progress
 from anysize.cli.options import (
+    FILE,
+    MODEL,
+    HandedOut,
+    JsonFlag,
     MaxSize,
     MinSize,
+    ModelArgs,
     NoVerify,
-    Output,
+    Out,
     Seed,
     TrainingSize,
     Verify,
     Weights,
+    listed,
 )
 from anysize.cli.supervisor import writing
 from anysize.errors import UsageError
-from anysize.sizes import Size
+from anysize.sources import model_args as parsed_args
+
+_ZOO = "Heads of the zoo"
+
+if TYPE_CHECKING:
+    from anysize.heads import Output
 
 __all__ = ["export"]
 
@@ -30,18 +41,23 @@ def export(
         typer.Argument(
             metavar="SOURCE",
             help="A zoo name (alexnet, vgg16, resnet18, nin, lenet, digits, …), torchvision:NAME, "
-            "timm:NAME, or package.module:callable.",
+            "timm:NAME, package.module:NAME or file.py:NAME.",
         ),
     ],
-    output: Output,
+    out: Out,
     head: Annotated[
         str | None,
         typer.Option(
+            "--head",
+            "--to",
+            rich_help_panel=MODEL,
             help="fc, fcn, gap, cam, spp, roi, adaptive or resize; the network's own if left out. "
-            "A model that is not in the zoo: as-is, or converted to fcn, cam, adaptive or resize."
+            "A model that is not in the zoo: as-is, or converted to fcn, cam, adaptive or resize.",
         ),
     ] = None,
+    output: HandedOut | None = None,
     weights: Weights = None,
+    model_args: ModelArgs = None,
     size: TrainingSize = None,
     min_size: MinSize = None,
     max_size: MaxSize = None,
@@ -49,6 +65,7 @@ def export(
         list[str] | None,
         typer.Option(
             "--input",
+            rich_help_panel=MODEL,
             metavar="NAME:SHAPE",
             help="An input beside the image, its axes without the batch: facts:4, or "
             "right:3,height,width. Once for each.",
@@ -57,55 +74,89 @@ def export(
     image: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="The argument that is the image; the first one by default."
+            metavar="NAME",
+            help="The argument that is the image; the first one by default.",
+            rich_help_panel=MODEL,
         ),
     ] = None,
-    opset: Annotated[int, typer.Option(help="ONNX operator set to write, 13 to 24.")] = 18,
+    input_names: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME",
+            help="What the file calls its inputs; input if left out.",
+            rich_help_panel=FILE,
+        ),
+    ] = None,
+    output_names: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME",
+            help="What the file calls its outputs; logits and map if left out.",
+            rich_help_panel=FILE,
+        ),
+    ] = None,
+    opset: Annotated[
+        int, typer.Option(help="ONNX operator set to write, 13 to 24.", rich_help_panel=FILE)
+    ] = 18,
     half: Annotated[
-        bool, typer.Option("--half", help="Weights and body in float16; input and output float32.")
+        bool,
+        typer.Option(
+            "--half",
+            help="Weights and body in float16; input and output float32.",
+            rich_help_panel=FILE,
+        ),
     ] = False,
     seed: Seed = 0,
     external_data: Annotated[
         Literal["auto", "always", "never"],
-        typer.Option(help="auto, always or never: weights beside the file instead of in it."),
+        typer.Option(help="Weights beside the file instead of in it.", rich_help_panel=FILE),
     ] = "auto",
     verify: Verify = "quick",
     no_verify: NoVerify = False,
     levels: Annotated[
         str | None,
-        typer.Option(metavar="N,N,…", help="spp of the zoo: bins along each axis, 4,2,1."),
+        typer.Option(
+            metavar="N,N,…", help="spp: bins along each axis, 4,2,1.", rich_help_panel=_ZOO
+        ),
     ] = None,
     bins: Annotated[
         Literal["adaptive", "paper"] | None,
-        typer.Option(help="spp of the zoo: adaptive, n bins from any map, or paper."),
+        typer.Option(help="spp: adaptive, n bins from any map, or paper.", rich_help_panel=_ZOO),
     ] = None,
     pooling: Annotated[
         Literal["average", "max"] | None,
-        typer.Option(help="adaptive of the zoo: how a bin is reduced, average or max."),
+        typer.Option(help="adaptive: how a bin is reduced, average or max.", rich_help_panel=_ZOO),
     ] = None,
     roi: Annotated[
         Literal["align", "max"] | None,
-        typer.Option(help="roi of the zoo: align, RoIAlign, or max, the pooling of Fast R-CNN."),
+        typer.Option(
+            help="roi: align, RoIAlign, or max, the pooling of Fast R-CNN.", rich_help_panel=_ZOO
+        ),
     ] = None,
     sampling_ratio: Annotated[
         int | None,
-        typer.Option(help="roi of the zoo: samples in a bin along each axis; 0 as many as cells."),
+        typer.Option(
+            help="roi: samples in a bin along each axis; 0 as many as cells.", rich_help_panel=_ZOO
+        ),
     ] = None,
+    json: JsonFlag = False,
 ) -> None:
     """Export a classifier with dynamic batch, height and width, and prove it right."""
     from anysize.verbs.export import export as run
     from anysize.verbs.export import head_options, input_shapes
 
-    writing(output)
+    writing(out)
     with progress() as show:
         done = run(
             source,
-            output,
+            out,
             head=head,
+            output=cast("Output | None", output),  # what is none is refused there
             weights=weights,
-            size=Size.parse(size) if size else None,
-            min_size=Size.parse(min_size) if min_size else None,
-            max_size=Size.parse(max_size) if max_size else None,
+            model_args=parsed_args(model_args),
+            size=size,
+            min_size=min_size,
+            max_size=max_size,
             opset=opset,
             half=half,
             seed=seed,
@@ -120,11 +171,11 @@ def export(
             ),
             inputs=input_shapes(inputs or []),
             image=image,
+            input_names=listed(input_names),
+            output_names=listed(output_names),
             progress=show,
         )
-    for line in done.notes:
-        note(line)
-    result(done.summary())
+    finish(done, json=json)
 
 
 def _levels(text: str | None) -> tuple[int, ...] | None:

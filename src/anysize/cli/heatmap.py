@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from anysize.cli.console import result
+from anysize.cli.console import finish
+from anysize.cli.options import JsonFlag
 
 __all__ = ["heatmap"]
 
@@ -15,13 +16,14 @@ __all__ = ["heatmap"]
 def heatmap(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A graph with a map.")],
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="PNG or JPEG, of any size.")],
-    output: Annotated[Path, typer.Option("-o", "--out", help="The PNG to write.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The PNG to write.")],
     class_: Annotated[
         str | None, typer.Option("--class", metavar="NAME|INDEX", help="Draw this class only.")
     ] = None,
     top: Annotated[int, typer.Option(help="How many of the strongest classes to draw.")] = 3,
+    json: JsonFlag = False,
 ) -> None:
     """Draw where in an image a fully convolutional graph sees its classes."""
     from anysize.verbs.heatmap import heatmap as run
 
-    result(run(model, image, output, class_=class_, top=top).summary())
+    finish(run(model, image, out, class_=class_, top=top), json=json)

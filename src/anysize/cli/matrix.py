@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from anysize.cli.console import progress
+from anysize.cli.console import progress, result
 from anysize.cli.report_files import Html, Json, Junit, Markdown, ReportFiles
+from anysize.errors import UsageError
 
 __all__ = ["matrix"]
 
@@ -27,6 +28,10 @@ def matrix(
         Path | None,
         typer.Option(metavar="DIR", help="Keeps each job's report; CONFIG.reports by default."),
     ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="List the jobs, what stands in their way, and their time."),
+    ] = False,
     json: Json = None,
     junit: Junit = None,
     markdown: Markdown = None,
@@ -37,6 +42,8 @@ def matrix(
 
     files = ReportFiles(json, junit, markdown, html)
     files.check([config])
+    if plan:
+        _show_plan(config, files, resume=resume, folder=folder)
     with progress() as show:
         joined = run(
             config,
@@ -48,3 +55,14 @@ def matrix(
             progress=show,
         )
     files.finish(joined)
+
+
+def _show_plan(config: Path, files: ReportFiles, *, resume: bool, folder: Path | None) -> NoReturn:
+    """Print the plan, as JSON for `--json -`, and exit with 2 where a job cannot be used."""
+    from anysize.verbs.matrix import plan_matrix
+
+    if files.names_any:
+        raise UsageError("--plan: runs nothing that a report could be of; it takes --json - alone")
+    planned = plan_matrix(config, resume=resume, folder=folder)
+    result(planned.to_json() if files.is_json_on_stdout else planned.to_text())
+    raise typer.Exit(planned.exit_code)

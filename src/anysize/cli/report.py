@@ -38,8 +38,8 @@ def report(
         return
     if not reports:
         raise UsageError("no report to draw; give files that `anysize validate --json` wrote")
-    from anysize.validators.report import join, read_report
+    from anysize.verbs.report import report as run
 
     files = ReportFiles(json, junit, markdown, html)
     files.check(reports)
-    files.finish(join([read_report(path) for path in reports]))
+    files.finish(run(*reports))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from anysize.cli.console import result, results_console
+from anysize.cli.options import REPORT
 from anysize.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,15 +19,26 @@ if TYPE_CHECKING:
 __all__ = ["Html", "Json", "Junit", "Markdown", "ReportFiles"]
 
 Json = Annotated[
-    str | None, typer.Option(metavar="FILE|-", help="Write the report as JSON; - is stdout.")
+    str | None,
+    typer.Option(
+        metavar="FILE|-", help="Write the report as JSON; - is stdout.", rich_help_panel=REPORT
+    ),
 ]
-Junit = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as JUnit XML.")]
+Junit = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write the report as JUnit XML.", rich_help_panel=REPORT),
+]
 Markdown = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Write the report as Markdown.")
+    Path | None,
+    typer.Option(metavar="FILE", help="Write the report as Markdown.", rich_help_panel=REPORT),
 ]
 Html = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Write the report as one self-contained HTML page."),
+    typer.Option(
+        metavar="FILE",
+        help="Write the report as one self-contained HTML page.",
+        rich_help_panel=REPORT,
+    ),
 ]
 
 

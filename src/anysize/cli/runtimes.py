@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json as json_format
 from typing import Annotated
 
 import typer
 
+from anysize.as_json import as_json
 from anysize.cli.console import note, result, results_console
 from anysize.cli.options import JsonFlag
 
@@ -21,16 +20,18 @@ _SetUp = Annotated[
 
 def runtimes(json: JsonFlag = False, setup: _SetUp = None) -> None:
     """List the runtimes that a graph can be validated on, and what those missing need."""
+    from anysize.verbs.runtimes import runtimes as run
+
     if setup is not None:
         from anysize.validators.worker import set_up_runtime
 
         note(f"{setup}: installed in {set_up_runtime(setup)}")
-    from anysize.validators.worker import list_runtimes
 
-    known = list_runtimes()
+    known = run()
+    for warning in dict.fromkeys(runtime.warning for runtime in known if runtime.warning):
+        note(warning)
     if json:
-        entries = [dataclasses.asdict(runtime) for runtime in known]
-        result(json_format.dumps(entries, indent=2, sort_keys=True))
+        result(as_json(known))
         return
     from rich.table import Table
     from rich.text import Text

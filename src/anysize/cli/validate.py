@@ -8,14 +8,15 @@ from typing import Annotated, Literal
 import typer
 
 from anysize.cli.console import progress
-from anysize.cli.options import Seed, Weights
+from anysize.cli.options import COMPARISON, MODEL, REPORT, Batches, ModelArgs, Seed, Weights
 from anysize.cli.report_files import Html, Json, Junit, Markdown, ReportFiles
 from anysize.errors import UsageError
 from anysize.sizes import to_sizes
+from anysize.sources import model_args as parsed_args
 
 __all__ = ["validate"]
 
-_SIZES, _BATCH = "auto", "1,2"
+_SIZES, _BATCHES = "auto", "1,2"
 
 
 def _batches(text: str) -> tuple[int, ...]:
@@ -24,10 +25,10 @@ def _batches(text: str) -> tuple[int, ...]:
     try:
         batches = tuple(dict.fromkeys(int(entry) for entry in text.split(",") if entry.strip()))
     except ValueError as error:
-        raise UsageError(f"batch {text!r}: expected whole numbers such as 1,2") from error
+        raise UsageError(f"batches {text!r}: expected whole numbers such as 1,2") from error
     if not batches or not all(1 <= batch <= MAX_BATCH for batch in batches):
         raise UsageError(
-            f"batch {text!r}: expected whole numbers from 1 to {MAX_BATCH}, such as 1,2"
+            f"batches {text!r}: expected whole numbers from 1 to {MAX_BATCH}, such as 1,2"
         )
     return batches
 
@@ -53,60 +54,93 @@ def validate(
     reference: Annotated[
         str | None,
         typer.Option(
-            help="SOURCE or another .onnx file; left out, the model that the file says it is."
+            rich_help_panel=MODEL,
+            help="SOURCE or another .onnx file; left out, the model that the file says it is.",
         ),
     ] = None,
     weights: Weights = None,
+    model_args: ModelArgs = None,
     runtimes: Annotated[
-        str, typer.Option(help="Names from `anysize runtimes`, comma-separated, or all.")
+        str,
+        typer.Option(
+            metavar="NAME,NAME",
+            help="Names from `anysize runtimes`, or all.",
+            rich_help_panel=COMPARISON,
+        ),
     ] = "ort-cpu",
     sizes: Annotated[
-        str, typer.Option(help="HEIGHTxWIDTH, comma-separated; auto, or quick.")
+        str,
+        typer.Option(
+            metavar="SIZE,SIZE",
+            help="Sizes such as 224 or 224x320, height first; auto, or quick.",
+            rich_help_panel=COMPARISON,
+        ),
     ] = _SIZES,
-    batch: Annotated[str, typer.Option(help="Images in a batch, comma-separated.")] = _BATCH,
+    batches: Batches = _BATCHES,
     seed: Seed = 0,
     atol: Annotated[
         list[str] | None,
         typer.Option(
             metavar="[OUTPUT:]A",
+            rich_help_panel=COMPARISON,
             help="With --rtol, replaces the error budget; with OUTPUT: that of one output "
             "(may be repeated).",
         ),
     ] = None,
     rtol: Annotated[
-        list[str] | None, typer.Option(metavar="[OUTPUT:]R", help="See --atol.")
+        list[str] | None,
+        typer.Option(metavar="[OUTPUT:]R", help="See --atol.", rich_help_panel=COMPARISON),
     ] = None,
     arbiter: Annotated[
         Literal["float64", "none"],
-        typer.Option(help="float64, or none: judge by the float32 reference alone."),
+        typer.Option(
+            help="float64, or none: judge by the float32 reference alone.",
+            rich_help_panel=COMPARISON,
+        ),
     ] = "float64",
     reference_device: Annotated[
         Literal["cpu", "cuda"],
-        typer.Option(help="Where PyTorch computes the reference, with TF32 off."),
+        typer.Option(
+            help="Where PyTorch computes the reference, with TF32 off.", rich_help_panel=MODEL
+        ),
     ] = "cpu",
     tf32: Annotated[
-        bool, typer.Option("--tf32", help="Allow TF32 on a GPU; judged by a profile of its own.")
+        bool,
+        typer.Option(
+            "--tf32",
+            help="Allow TF32 on a GPU; judged by a profile of its own.",
+            rich_help_panel=COMPARISON,
+        ),
     ] = False,
     half: Annotated[
         bool,
-        typer.Option("--half", help="Judge a file with float16 weights as half precision."),
+        typer.Option(
+            "--half",
+            help="Judge a file with float16 weights as half precision.",
+            rich_help_panel=COMPARISON,
+        ),
     ] = False,
     bright: Annotated[
         bool,
         typer.Option(
-            "--bright/--no-bright", help="Add a case of other images, eight times as bright."
+            "--bright/--no-bright",
+            help="Add a case of other images, eight times as bright.",
+            rich_help_panel=COMPARISON,
         ),
     ] = True,
     inputs: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.npz", help="Arrays for the graph's inputs; replaces --sizes and --batch."
+            metavar="FILE.npz",
+            help="Arrays for the graph's inputs; replaces --sizes and --batches.",
+            rich_help_panel=COMPARISON,
         ),
     ] = None,
     bisect: Annotated[
         bool,
         typer.Option(
             "--bisect",
+            rich_help_panel=REPORT,
             help="Find the first wrong tensor of the first failing cell, and save its images here.",
         ),
     ] = False,
@@ -120,8 +154,8 @@ def validate(
     from anysize.validators.diagnosis import load_inputs
     from anysize.verbs.validate import files_of, validate_file
 
-    if inputs is not None and (sizes, batch) != (_SIZES, _BATCH):
-        raise UsageError("--inputs says size and batch itself; leave out --sizes and --batch")
+    if inputs is not None and (sizes, batches) != (_SIZES, _BATCHES):
+        raise UsageError("--inputs says size and batch itself; leave out --sizes and --batches")
     files = ReportFiles(json, junit, markdown, html)
     given = [path for path in (weights, inputs) if path is not None]
     models = [model, Path(reference)] if reference else [model]
@@ -129,7 +163,7 @@ def validate(
     spec = ValidationSpec(
         runtimes=parse_runtimes(runtimes),
         sizes=to_sizes(sizes),
-        batches=_batches(batch),
+        batches=_batches(batches),
         seed=seed,
         atol=_per_output("atol", atol),
         rtol=_per_output("rtol", rtol),
@@ -142,6 +176,12 @@ def validate(
     )
     with progress() as show:
         report = validate_file(
-            model, reference, spec, weights=weights, device=reference_device, progress=show
+            model,
+            reference,
+            spec,
+            weights=weights,
+            model_args=parsed_args(model_args),
+            device=reference_device,
+            progress=show,
         )
     files.finish(report)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,7 @@ _BACKGROUND = 10
 _REACH_PIXELS = 8.0
 _BOX_PIXELS = 32.0
 _PICTURE = "page-heatmap.png"
-_REPORT = "report.md"
+_REPORT, _PAGE = "report.md", "report.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,8 @@ class DemoResult:
         found: The digits that the rewritten graph found on the page.
         correct: How many of them are on the page, with that label, at that place.
         on_page: How many digits are on the page.
+        has_page: The page of all reports was written, too.
+        notes: What the user should know about it.
     """
 
     folder: Path
@@ -55,6 +57,8 @@ class DemoResult:
     found: tuple[Detection, ...]
     correct: int
     on_page: int
+    has_page: bool = True
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -68,7 +72,8 @@ class DemoResult:
     def files(self) -> tuple[str, ...]:
         """Names of everything that was written to the folder."""
         models = [name for name, _ in self.reports]
-        return (*models, *(_report_name(name) for name in models), _PICTURE, _REPORT)
+        page = (_PAGE,) if self.has_page else ()
+        return (*models, *(_report_name(name) for name in models), _PICTURE, _REPORT, *page)
 
     def print(self, console: Console) -> None:
         """Print the files × sizes table."""
@@ -87,6 +92,7 @@ class DemoResult:
             f"page: {len(self.found)} digits found ({digits}), {self.correct} of {self.on_page} "
             f"right\nwritten to {self.folder}: {_PICTURE}, {_REPORT}, "
             f"{len(self.reports)} ONNX files and what their validation found"
+            + (f"\nopen {self.folder / _PAGE} in a browser to see it" if self.has_page else "")
         )
 
 
@@ -101,20 +107,22 @@ def _row(report: Report) -> list[str]:
     return cells
 
 
-def demo(output: Path | str = "anysize-demo", *, progress: Progress = silent) -> DemoResult:
+def demo(out: Path | str = "anysize-demo", *, progress: Progress = silent) -> DemoResult:
     """Export the digits classifier with four heads, rewrite its FC file, validate all, read a page.
 
     Writes `digits-HEAD.onnx`, the rewritten `digits-any.onnx`, a JSON report for each, the picture
-    `page-heatmap.png` and `report.md`.
+    `page-heatmap.png`, `report.md`, and, where jinja2 is installed, the page `report.html`.
 
     Args:
-        output: The folder; made if it does not exist.
+        out: The folder; made if it does not exist.
         progress: Told how far it is.
 
     Raises:
         AnysizeError: A subclass says what cannot be used.
     """
-    folder = Path(output)
+    from anysize.validators.report import join
+
+    folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -137,6 +145,11 @@ def demo(output: Path | str = "anysize-demo", *, progress: Progress = silent) ->
         reports.append((path.name, report))
     progress(steps - 1, steps, "reading the page")
     result = _read_page(folder, rewritten, tuple(reports))
+    try:
+        _write_text(folder / _PAGE, join([report for _, report in reports]).to_html())
+    except UsageError as error:  # jinja2 is an extra
+        notes = (f"{_PAGE} was not written: {error}",)
+        result = replace(result, has_page=False, notes=notes)
     _write_text(folder / _REPORT, _markdown(result))
     return result
 

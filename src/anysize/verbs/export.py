@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Literal
 
 from anysize.errors import UsageError
 from anysize.files import check_output_path
-from anysize.heads import AS_IS, HEAD_KINDS, head_kind
-from anysize.sizes import Size, SizeRange
+from anysize.heads import AS_IS, HEAD_KINDS, Output, check_output, head_kind
+from anysize.sizes import AnySize, Size, SizeRange
+from anysize.sources import is_of_zoo
 from anysize.verbs.export_proof import unproved, verified, verify_export
 from anysize.verbs.progress import Progress, silent
 from anysize.verbs.verification import Verify, to_verify
@@ -68,13 +70,15 @@ class ExportResult:
 
 def export(
     source: str | nn.Module,
-    output: Path | str,
+    out: Path | str,
     *,
     head: str | None = None,
+    output: Output | None = None,
     weights: Path | str | None = None,
-    size: Size | str | None = None,
-    min_size: Size | str | None = None,
-    max_size: Size | str | None = None,
+    model_args: Mapping[str, object] | None = None,
+    size: AnySize | None = None,
+    min_size: AnySize | None = None,
+    max_size: AnySize | None = None,
     opset: int = 18,
     half: bool = False,
     seed: int = 0,
@@ -84,20 +88,26 @@ def export(
     inputs: Mapping[str, Sequence[int | str]] | None = None,
     example_inputs: Sequence[Tensor] | Mapping[str, Tensor] | None = None,
     image: str | None = None,
+    input_names: Sequence[str] = (),
+    output_names: Sequence[str] = (),
     progress: Progress = silent,
 ) -> ExportResult:
     """Export a model to an ONNX file whose batch, height and width are symbolic.
 
     Args:
-        source: A SOURCE (zoo name, `torchvision:NAME`, `timm:NAME`, `package.module:callable`) or
-            a module in evaluation mode that maps images (batch, channels, height, width) to
-            logits; one that takes regions of them, too, says so by an attribute `input_names` of
-            ("input", "rois").
-        output: The file to write; it appears whole or not at all.
+        source: A SOURCE (zoo name, `torchvision:NAME`, `timm:NAME`, `package.module:NAME`,
+            `file.py:NAME`) or a module in evaluation mode that maps images (batch, channels,
+            height, width) to logits; one that takes regions of them, too, says so by an attribute
+            `input_names` of ("input", "rois").
+        out: The file to write; it appears whole or not at all.
         head: For a zoo name, the head to build. Otherwise `as-is`, or None for the same, or the
             head to convert the module to, as `anysize rewrite` does: `fcn`, `cam`, `adaptive`,
             `resize`.
+        output: What an `fcn` or `cam` head hands out: the class `map`, `logits`, the mean of its
+            cells, or `both`; what the head does by default.
         weights: A checkpoint: safetensors, or a torch file that holds only tensors.
+        model_args: What the callable or the library builds the network with, such as
+            `{"num_classes": 12}`.
         size: The training size.
         min_size: The smallest image that the file shall take; it fails below. The network's own
             smallest by default, which is computed.
@@ -116,6 +126,9 @@ def export(
         example_inputs: Tensors with the image among them instead, by position or by name; one with
             the image's height and width follows them. The image's size is the training size.
         image: The argument that is the image; the first one that is not in `inputs`, by default.
+        input_names: What the file calls its inputs, in order; `input` and the module's own names
+            for others by default.
+        output_names: What it calls its outputs.
         progress: Told how far it is.
 
     Raises:
@@ -125,25 +138,34 @@ def export(
     from anysize.exporters import check_opset, narrowed
     from anysize.models import choose_head
 
-    output, verify = Path(output), to_verify(verify)
+    out, verify = Path(out), to_verify(verify)
     size, low, top = (
-        Size.parse(side) if isinstance(side, str) else side for side in (size, min_size, max_size)
+        None if side is None else Size.of(side) for side in (size, min_size, max_size)
     )
-    check_output_path(output, inputs=() if weights is None else (Path(weights),))
+    check_output_path(out, inputs=() if weights is None else (Path(weights),))
     check_opset(opset)
     narrowed(SizeRange(Size(1, 1)), low, top)  # whatever the network takes
-    if isinstance(source, str) and ":" not in source:
-        choose_head(source, head)
+    if isinstance(source, str) and is_of_zoo(source):
+        head = choose_head(source, head)
+    head, to = _conversion(source, head, output)
     # What can be refused without torch, which takes seconds to load, has been by now.
-    from anysize.exporters import ExportSpec, described, export_module, output_names
+    from anysize.exporters import ExportSpec, described, export_module
+    from anysize.exporters import output_names as names_of_outputs
     from anysize.models import state_sha256
     from anysize.surgery import MODULE_OBJECT, save_model, staged_model
     from anysize.validators.references import own_output_names
 
-    head, to = _conversion(source, head)
-    with staged_model(output) as staged:
+    with staged_model(out) as staged:
         progress(0, 2, "building the model")
-        model = _resolve(source, head=head, weights=weights, size=size, seed=seed, options=options)
+        model = _resolve(
+            source,
+            head=head,
+            weights=weights,
+            size=size,
+            seed=seed,
+            options=options,
+            arguments=model_args or {},
+        )
         if example_inputs is not None:
             inputs, image, own = described(example_inputs, model.module, image)
             model = replace(model, training_size=size or own)
@@ -162,8 +184,11 @@ def export(
             classes=model.classes,
             size=model.training_size,
             to=to,
+            output=output or "map",
+            file_inputs=tuple(input_names),
+            file_outputs=tuple(output_names),
             output_names=own_output_names(model.module)
-            or output_names(
+            or names_of_outputs(
                 model.module, channels=channels, size=model.training_size, extra_inputs=extra
             ),
             opset=opset,
@@ -175,6 +200,7 @@ def export(
             state_sha256=state_sha256(model.module),
             source=None if isinstance(source, str) else MODULE_OBJECT,
             options=model.options.to_json() if model.options else None,
+            model_args=json.dumps(model_args) if model_args else None,
             extra_inputs=extra,
         )
         exported = export_module(model.module, spec)
@@ -183,13 +209,13 @@ def export(
             staged,
             source=exported.weights,
             external_data=external_data,
-            target=output,
+            target=out,
         )
         nodes, size_bytes = len(exported.model.graph.node), staged.stat().st_size
         sizes, kind = exported.sizes, exported.metadata.head or ""
         names = tuple(value.name for value in exported.model.graph.output)
         notes = _notes(model.name, kind, sizes, to, exported.not_converted)
-        notes += _axes_note(model.name, exported.held)
+        notes += (*_axes_note(model.name, exported.held), *model.notes)
         batches = _BATCHES_COMPUTED if exported.is_computed else _BATCHES
         del exported  # the weights are on disk now
         report = None
@@ -198,7 +224,7 @@ def export(
             report = verify_export(staged, model, progress, batches=batches, is_full=is_full)
             notes += unproved(report, model)
     return ExportResult(
-        path=output,
+        path=out,
         source=model.name,
         head=kind,
         sizes=sizes,
@@ -229,10 +255,18 @@ def input_shapes(texts: Sequence[str]) -> dict[str, tuple[int | str, ...]]:
     return dict(input_shape(text) for text in texts)
 
 
-def _conversion(source: str | nn.Module, head: str | None) -> tuple[str | None, str | None]:
+def _conversion(
+    source: str | nn.Module, head: str | None, output: Output | None
+) -> tuple[str | None, str | None]:
     """Tell the head that a network is built with from the one that it is converted to."""
-    if isinstance(source, str) and ":" not in source:
-        return head, None
+    head = AS_IS if head == HEAD_KINDS[AS_IS].target else head
+    if output is not None:
+        _check_output(head, output)
+    if isinstance(source, str) and is_of_zoo(source):
+        kind = head_kind(head)
+        # The network hands out what the head does by itself; anything else is surgery.
+        is_kept = output in (None, kind.output)
+        return (head, None) if is_kept else (kind.checkpoint, head)
     if head in (None, AS_IS, getattr(source, "head", None)):
         return None, None
     if not head_kind(head).converts_modules:
@@ -245,6 +279,18 @@ def _conversion(source: str | nn.Module, head: str | None) -> tuple[str | None, 
     return None, head
 
 
+def _check_output(head: str | None, output: Output) -> None:
+    """Refuse an output that a head cannot hand out."""
+    check_output(output)
+    kind = head_kind(head)
+    if head is not None and (kind.is_fully_convolutional or output == kind.output):
+        return
+    if kind.has_map:
+        raise UsageError(f"--output {output}: head {head} hands out both, logits first")
+    what = f"head {head} has no map" if head else "a model as it stands hands out its own"
+    raise UsageError(f"--output {output}: {what}; --head fcn has all of map, logits and both")
+
+
 def _resolve(
     source: str | nn.Module,
     *,
@@ -253,15 +299,26 @@ def _resolve(
     size: Size | None,
     seed: int,
     options: HeadOptions | None,
+    arguments: Mapping[str, object],
 ) -> ResolvedModel:
     from anysize.models import Classifier, ResolvedModel, image_channels, resolve
     from anysize.validators.references import own_training_size
 
     if isinstance(source, str):
         path = None if weights is None else Path(weights)
-        return resolve(source, head=head, size=size, seed=seed, weights=path, options=options)
+        return resolve(
+            source,
+            head=head,
+            size=size,
+            seed=seed,
+            weights=path,
+            options=options,
+            arguments=arguments,
+        )
     if options is not None:
         raise UsageError("options: are choices within a zoo head; leave them out for a module")
+    if arguments:
+        raise UsageError("model_args: are for a SOURCE; a module is made already")
     if weights is not None:
         raise UsageError("weights: load them into the module before you export it")
     classes = getattr(source, "classes", None)

@@ -52,12 +52,14 @@ class HeatmapResult:
         size: Height and width of the image.
         map_size: Cells of the class map.
         peaks: The classes drawn, strongest first.
+        notes: What the user should know about it.
     """
 
     path: Path
     size: Size
     map_size: Size
     peaks: tuple[ClassPeak, ...]
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """Return one line for the picture and one for each class."""
@@ -72,7 +74,7 @@ class HeatmapResult:
 def heatmap(
     model: Path | str,
     image: Path | str,
-    output: Path | str,
+    out: Path | str,
     *,
     class_: str | int | None = None,
     top: int = 3,
@@ -86,7 +88,7 @@ def heatmap(
         model: An ONNX file with a class map (batch, classes, map_height, map_width), such as
             `anysize rewrite` writes.
         image: A picture of any legal size.
-        output: The PNG to write.
+        out: The PNG to write.
         class_: Draw this class, by name or index; the strongest ones by default.
         top: How many of the strongest.
 
@@ -98,8 +100,8 @@ def heatmap(
     from anysize.surgery.graph import require_sides_together
     from anysize.verbs.panels import Panel, draw_panels
 
-    model, image, output = Path(model), Path(image), Path(output)
-    check_output_path(output, inputs=(model, image))
+    model, image, out = Path(model), Path(image), Path(out)
+    check_output_path(out, inputs=(model, image))
     if top < 1:
         raise UsageError(f"top {top}: expected at least 1")
     graph = load_model(model)
@@ -117,9 +119,9 @@ def heatmap(
         Panel(f"class {peak.name}, at most {peak.probability:.2f}", probabilities[peak.index])
         for peak in peaks
     ]
-    draw_panels(output, picture, panels, place)
+    draw_panels(out, picture, panels, place)
     height, width = picture.shape[:2]
-    return HeatmapResult(output, Size(height, width), Size(*scores.shape[1:]), peaks)
+    return HeatmapResult(out, Size(height, width), Size(*scores.shape[1:]), peaks)
 
 
 def run_map(

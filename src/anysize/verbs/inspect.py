@@ -6,49 +6,111 @@ import functools
 import math
 import operator
 import shlex
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anysize.errors import UnsupportedModelError
+from anysize.errors import UnsupportedModelError, UsageError
 from anysize.heads import head_kind
-from anysize.sizes import Size, SizeRange
+from anysize.sizes import AnySize, Size, SizeRange, to_sizes
+from anysize.verbs.costs import layer_facts, part_costs
 from anysize.verbs.inspection import HeadFacts, Inspection, SizeFacts
+from anysize.verbs.next_heads import next_heads
 from anysize.verbs.original import is_known_network
+from anysize.verbs.progress import Progress, silent
 
 if TYPE_CHECKING:
     import onnx
+    from torch import nn
 
     from anysize.surgery import Head
+    from anysize.surgery.graph import Graph
 
 __all__ = ["HeadFacts", "Inspection", "SizeFacts", "inspect"]
 
 
-def inspect(model: Path | str, sizes: Sequence[Size] = ()) -> Inspection:
+def inspect(
+    model: Path | str | nn.Module,
+    sizes: AnySize | Sequence[AnySize] = (),
+    *,
+    size: AnySize | None = None,
+    weights: Path | str | None = None,
+    model_args: Mapping[str, object] | None = None,
+    layers: bool = False,
+    progress: Progress = silent,
+) -> Inspection:
     """Read an ONNX file and work out its head and its sizes; nothing is run, no weight is read.
 
     Args:
-        model: The file.
+        model: The file; or a SOURCE or a module, which is exported first, as it stands and without
+            a proof, to a file that is removed again.
         sizes: Image sizes to try. Where the file does not tell what it was trained at, the head is
             looked for at the first of them.
+        size: The training size, where the file does not tell or for a SOURCE.
+        weights: A checkpoint for a SOURCE.
+        model_args: What a SOURCE is built with.
+        layers: Describe every node, too.
+        progress: Told how far an export is.
 
     Raises:
         AnysizeError: A subclass says what cannot be used.
     """
-    from anysize import surgery
-    from anysize.surgery.graph import image_layout, opset_version, required_inputs
+    asked = to_sizes(sizes) if sizes else ()
+    if isinstance(asked, str):
+        raise UsageError(f"sizes {asked!r}: expected sizes, such as 224,256x320")
+    training = None if size is None else Size.of(size)
+    if isinstance(model, (str, Path)) and _is_file(model):
+        if weights is not None or model_args:
+            raise UsageError(f"{model}: is a file; weights and model args are for a SOURCE")
+        return _inspect(Path(model), asked, training, layers=layers, source="")
+    from anysize.verbs.export import export
 
-    path = Path(model)
+    name = str(model) if isinstance(model, (str, Path)) else type(model).__qualname__
+    source = str(model) if isinstance(model, Path) else model
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "inspected.onnx"
+        export(
+            source,
+            file,
+            size=training,
+            weights=weights,
+            model_args=model_args,
+            verify=False,
+            progress=progress,
+        )
+        return _inspect(file, asked, training, layers=layers, source=name)
+
+
+def _is_file(model: Path | str) -> bool:
+    """Whether a name is one of a file; one with a colon, or that the zoo knows, is a SOURCE."""
+    from anysize.models import ZOO
+
+    text = str(model)
+    if text.endswith(".onnx") or Path(model).exists():
+        return True
+    return ":" not in text and text not in ZOO and "." not in text
+
+
+def _inspect(
+    path: Path, sizes: tuple[Size, ...], size: Size | None, *, layers: bool, source: str
+) -> Inspection:
+    from anysize import surgery
+    from anysize.surgery.graph import Graph, image_layout, opset_version, required_inputs
+
     graph = surgery.load_model(path, weights="in_file")
     metadata = surgery.read_metadata(graph)
-    training = surgery.trained_size(graph)
+    training = surgery.trained_size(graph) or size
     heads, why = _find_heads(graph, training or (sizes[0] if sizes else None))
+    known = Graph(graph)
+    costed = _taken(known, sizes or ((training,) if training else ()))
+    feature_map = _feature_map(known, heads, training)
     facts = tuple(_head_facts(head) for head in heads)
     layout = image_layout(graph)
     order = "" if layout.is_channels_first else f", {layout.words}"
     image = surgery.image_input(graph)
     return Inspection(
-        path=path,
+        path=Path(source) if source else path,
         opset=opset_version(graph),
         input=_describe(image) + order,
         outputs=tuple(_describe(output) for output in graph.graph.output),
@@ -63,12 +125,43 @@ def inspect(model: Path | str, sizes: Sequence[Size] = ()) -> Inspection:
         sizes=tuple(_try_size(graph, size) for size in sizes),
         advice=(
             _advise(path, graph, training, has_head=bool(heads), why=why)
-            if layout.has_sides_together
+            if not source and layout.has_sides_together
             else ()
         ),
         further_heads=facts[1:],
         further_inputs=tuple(_describe(one) for one in required_inputs(graph) if one != image),
+        heads=next_heads(
+            known,
+            training or (sizes[0] if sizes else None),
+            command=lambda head: _command(source or path, head, training, is_source=bool(source)),
+            describe=_describe,
+        ),
+        costs=tuple(cost for one in costed for cost in part_costs(known, one, feature_map)),
+        layers=layer_facts(known, costed[0]) if layers and costed else (),
     )
+
+
+def _command(model: Path | str, head: str, training: Size | None, *, is_source: bool) -> str:
+    size = "" if training else " --size HEIGHTxWIDTH"
+    verb, option = ("export", "head") if is_source else ("rewrite", "to")
+    return f"anysize {verb} {shlex.quote(str(model))} --{option} {head} -o {head}.onnx{size}"
+
+
+def _taken(graph: Graph, sizes: Sequence[Size]) -> tuple[Size, ...]:
+    """Return the sizes that a graph takes."""
+    return tuple(one for one in sizes if _try_size(graph.model, one).is_legal)
+
+
+def _feature_map(graph: Graph, heads: Sequence[Head], size: Size | None) -> str | None:
+    """Name what the head reads, an FC head or one that pools globally; None where none is known."""
+    from anysize.surgery import find_pooled_head
+
+    if heads:
+        return heads[0].feature_map
+    try:
+        return find_pooled_head(graph, size).feature_map
+    except UnsupportedModelError:
+        return None
 
 
 def _find_heads(graph: onnx.ModelProto, size: Size | None) -> tuple[tuple[Head, ...], str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from anysize.as_json import as_json
 from anysize.sizes import Size, SizeRange
+from anysize.verbs.costs import LayerFacts, PartCost
+from anysize.verbs.next_heads import NextHead
 
 __all__ = ["HeadFacts", "Inspection", "SizeFacts"]
 
@@ -72,6 +72,10 @@ class Inspection:
         advice: Command lines that go on from here.
         further_heads: FC heads on other feature maps.
         further_inputs: Name and shape of every input beside the image.
+        heads: The heads that it can get on the weights that it has, and what each means.
+        costs: Multiply-adds and activation memory of its parts, at each size asked about that it
+            takes; at the training size where none was.
+        layers: Every node, at the first of these sizes, where that was asked for.
     """
 
     path: Path
@@ -90,10 +94,13 @@ class Inspection:
     advice: tuple[str, ...]
     further_heads: tuple[HeadFacts, ...] = ()
     further_inputs: tuple[str, ...] = ()
+    heads: tuple[NextHead, ...] = ()
+    costs: tuple[PartCost, ...] = ()
+    layers: tuple[LayerFacts, ...] = ()
 
     def to_json(self) -> str:
         """Return the facts as JSON, sizes as HEIGHTxWIDTH."""
-        return json.dumps(self, default=_jsonable, indent=2, sort_keys=True)
+        return as_json(self)
 
     def to_text(self) -> str:
         """Return the facts for a terminal."""
@@ -115,6 +122,15 @@ class Inspection:
         for facts in self.sizes:
             shapes = ", ".join("×".join(map(str, shape)) or "?" for shape in facts.outputs)
             lines.append(f"  {facts.size}: {shapes if facts.is_legal else facts.reason}")
+        lines += [
+            f"  cost    {cost.size} {cost.part}: {cost.multiply_adds / 1e6:,.1f} million "
+            f"multiply-adds, {cost.activation_bytes / 2**20:,.1f} MiB of activations"
+            for cost in self.costs
+        ]
+        lines += [f"  layer   {_layer(layer)}" for layer in self.layers]
+        for head in self.heads:
+            lines.append(f"  can be  {head.head}: {head.meaning}; sizes {head.sizes}")
+            lines += [f"            {head.command}", f"            {', '.join(head.outputs)}"]
         lines += [f"  next    {command}" for command in self.advice]
         return "\n".join(lines)
 
@@ -136,11 +152,9 @@ class Inspection:
         return str(self.legal)
 
 
-def _jsonable(value: Any) -> object:
-    if isinstance(value, (Size, Path)):
-        return str(value)
-    if isinstance(value, SizeRange):
-        steps = {"heights": value.heights, "widths": value.widths}
-        some = {axis: one.written() for axis, one in steps.items() if not one.is_any}
-        return {"minimum": value.minimum, "maximum": value.maximum, **some}
-    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+def _layer(layer: LayerFacts) -> str:
+    shape = "×".join(map(str, layer.output)) or "?"
+    return (
+        f"{layer.operator:<20} {shape:<18} {layer.weights:>12,} {layer.multiply_adds:>15,}  "
+        f"{layer.name}"
+    )

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anysize.errors import UsageError
 from anysize.heads import FC, head_kind
+from anysize.sources import is_of_zoo
 
 if TYPE_CHECKING:
     import onnx
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
     from anysize.models import HeadOptions, ResolvedModel
     from anysize.surgery import FileMetadata
 
-__all__ = ["find_original", "is_known_network", "other_weights"]
+__all__ = ["Original", "find_original", "is_known_network", "other_weights"]
 
 # The name of a network in a library; timm's `timm:hf-hub:…` would ask the internet.
 _NETWORK = re.compile(r"[\w.-]+")
@@ -29,6 +33,22 @@ _NETWORK = re.compile(r"[\w.-]+")
 _SOURCE = re.compile(r"[\w.]+:[\w.]+")
 # Parameters that any file may ask for, whatever it holds; the zoo's largest has 144 million.
 _FREE_PARAMETERS = 1 << 28
+_MOST_CLASSES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """What a file is compared with.
+
+    Attributes:
+        model: A module, or another ONNX file.
+        name: What reports call a module.
+        notes: What the user should know of its weights.
+    """
+
+    model: nn.Module | Path
+    name: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def find_original(
@@ -36,14 +56,16 @@ def find_original(
     model: onnx.ModelProto,
     reference: str | Path | nn.Module | None,
     weights: Path | str | None,
-) -> tuple[nn.Module | Path, str]:
-    """Find the original of a file, and what reports call it.
+    model_args: Mapping[str, object] | None = None,
+) -> Original:
+    """Find the original of a file.
 
     Args:
         path: The file, for messages.
         model: What is in it; its weights are not read.
         reference: A SOURCE, another ONNX file, or a module; None for what the metadata name.
         weights: A checkpoint for it.
+        model_args: What a SOURCE is called with.
 
     Raises:
         SourceError: A source names nothing that can be built.
@@ -52,19 +74,24 @@ def find_original(
         WeightsError: The checkpoint cannot be read safely or does not fit.
     """
     checkpoint = None if weights is None else Path(weights)
+    is_source = isinstance(reference, (str, Path)) and not str(reference).endswith(".onnx")
+    if model_args and not is_source:
+        raise UsageError("model args: are for a reference that is a SOURCE")
     if reference is None:
-        resolved = _from_metadata(path, model, checkpoint)
-        return resolved.module, resolved.name
+        return _made(_from_metadata(path, model, checkpoint))
     if isinstance(reference, (str, Path)):
         if str(reference).endswith(".onnx"):
             if checkpoint is not None:
                 raise UsageError("weights: are for a PyTorch reference, not for an ONNX file")
-            return Path(reference), ""
-        resolved = _from_source(str(reference), path, model, checkpoint)
-        return resolved.module, resolved.name
+            return Original(Path(reference))
+        return _made(_from_source(str(reference), path, model, checkpoint, model_args or {}))
     if checkpoint is not None:
         raise UsageError("weights: load them into the module before you validate")
-    return reference, type(reference).__qualname__
+    return Original(reference, type(reference).__qualname__)
+
+
+def _made(resolved: ResolvedModel) -> Original:
+    return Original(resolved.module, resolved.name, resolved.notes)
 
 
 def _from_metadata(path: Path, model: onnx.ModelProto, weights: Path | None) -> ResolvedModel:
@@ -78,7 +105,9 @@ def _from_metadata(path: Path, model: onnx.ModelProto, weights: Path | None) -> 
         )
     if not is_known_network(metadata.model):
         raise UsageError(f"{path}: {_foreign(metadata)}")
-    resolved = _from_source(metadata.model, path, model, weights)
+    if metadata.model_args is not None and not is_of_zoo(metadata.model):
+        raise UsageError(f"{path}: {_with_arguments(metadata)}")
+    resolved = _from_source(metadata.model, path, model, weights, {})
     if not _is_reproduced(metadata, resolved):
         raise UsageError(f"{path}: {_unreproduced(metadata, resolved)}")
     return resolved
@@ -126,6 +155,15 @@ def _foreign(metadata: FileMetadata) -> str:
     )
 
 
+def _with_arguments(metadata: FileMetadata) -> str:
+    """Say that no file may choose what a function is called with, and what to give instead."""
+    source, arguments = metadata.model or "", shlex.quote(metadata.model_args or "")
+    return (
+        f"says that it is {source} called with {arguments}, and no file may choose that; if you "
+        f"trust it, give --reference {source} --model-args {arguments}"
+    )
+
+
 def _is_reproduced(metadata: FileMetadata, resolved: ResolvedModel) -> bool:
     """Whether a network that was built anew has the weights that the file was made of."""
     from anysize.models import state_sha256
@@ -155,26 +193,33 @@ def _from_source(
     path: Path,
     model: onnx.ModelProto,
     weights: Path | None,
+    arguments: Mapping[str, object],
 ) -> ResolvedModel:
     from anysize.models import ZOO, HeadOptions, find_entry, resolve
     from anysize.surgery import read_metadata
 
     metadata = read_metadata(model)
-    head, options = None, None
+    head, options, classes = None, None, None
     if source in ZOO:  # only a zoo network can be built with the head that the file has
         head = metadata.head if metadata.head in find_entry(source).heads else None
         if head_kind(head).is_fully_convolutional:
             # The strongest proof: each cell of the map against the FC layers on its window.
             head = FC
         options = HeadOptions.from_json(metadata.options)
-        _refuse_larger(source, path, model, metadata, head=head, options=options)
+        # A checkpoint says it itself.
+        said = metadata.classes or 0
+        is_free = weights is None and not arguments and 0 < said <= _MOST_CLASSES
+        classes = said if is_free else None
+        _refuse_larger(source, path, model, metadata, head=head, classes=classes, options=options)
     return resolve(
         source,
         head=head,
         size=metadata.size,
+        classes=classes,
         seed=metadata.seed or 0,
         weights=weights,
         options=options,
+        arguments=arguments,
     )
 
 
@@ -185,6 +230,7 @@ def _refuse_larger(
     metadata: FileMetadata,
     *,
     head: str | None,
+    classes: int | None,
     options: HeadOptions,
 ) -> None:
     """Refuse a size or options with which the network would be far larger than the file."""
@@ -192,7 +238,7 @@ def _refuse_larger(
     from anysize.surgery.storage import all_tensors
 
     held = sum(math.prod(tensor.dims) for tensor in all_tensors(model))
-    module = construct(source, head=head, size=metadata.size, options=options)
+    module = construct(source, head=head, size=metadata.size, classes=classes, options=options)
     needed = sum(parameter.numel() for parameter in module.parameters())
     if needed > max(2 * held, _FREE_PARAMETERS):
         chosen = f" and options {metadata.options}" if metadata.options else ""

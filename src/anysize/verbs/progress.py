@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from anysize.words import duration_text
+
 if TYPE_CHECKING:
     from anysize.validators import Progress as ValidationProgress
 
 __all__ = ["Progress", "silent", "validation_progress"]
-
-_MINUTES_FROM_S = 100.0
 
 # Steps done, steps in total (0 where not known), and what is being done.
 Progress = Callable[[int, int, str], None]
@@ -31,8 +31,4 @@ def validation_progress(
 
 
 def _left(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    if seconds < _MINUTES_FROM_S:
-        return f", about {max(seconds, 1.0):.0f} s left"
-    return f", about {seconds / 60:.0f} min left"
+    return "" if seconds is None else f", {duration_text(seconds)} left"

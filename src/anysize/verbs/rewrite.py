@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from anysize.errors import (
     AnysizeError,
@@ -20,8 +20,8 @@ from anysize.errors import (
     VerificationError,
 )
 from anysize.files import check_output_path
-from anysize.heads import head_kind
-from anysize.sizes import Size, SizeRange
+from anysize.heads import AS_IS, HEAD_KINDS, Output, check_output, head_kind
+from anysize.sizes import AnySize, Size, SizeRange
 from anysize.verbs.export_proof import verified
 from anysize.verbs.progress import Progress, silent, validation_progress
 from anysize.verbs.verification import UNPROVED, Verify, to_verify
@@ -35,10 +35,9 @@ if TYPE_CHECKING:
     from anysize.surgery.graph import Graph
     from anysize.validators import Report, RewriteProof
 
-__all__ = ["OutputKind", "RewriteResult", "rewrite"]
+__all__ = ["RewriteResult", "rewrite"]
 
 AUTO = "auto"
-OutputKind = Literal["map", "logits", "both"]
 
 _WHAT = {"fcn": "fully convolutional"}
 _AXES = ("batch", "height", "width")
@@ -99,14 +98,15 @@ class RewriteResult:
 
 def rewrite(
     model: Path | str,
-    output: Path | str,
+    out: Path | str,
     *,
     to: str = "auto",
-    size: Size | str | None = None,
-    output_kind: OutputKind = "map",
+    size: AnySize | None = None,
+    output: Output = "map",
     keep: Collection[str] = (),
     reference: str | nn.Module | None = None,
     weights: Path | str | None = None,
+    model_args: Mapping[str, object] | None = None,
     verify: Verify | bool = "quick",
     progress: Progress = silent,
 ) -> RewriteResult:
@@ -114,7 +114,7 @@ def rewrite(
 
     Args:
         model: The classifier's file, whoever exported it.
-        output: The file to write; it appears whole or not at all, and may be `model` itself.
+        out: The file to write; it appears whole or not at all, and may be `model` itself.
         to: The head to write: `auto`, the one of `fcn`, `gap` and `dynamic` that changes what is
             fixed and nothing else; `fcn`, convolutions in the place of FC layers; `cam`, the class
             map of a head that pools globally; `gap`, global pooling in the place of windows as
@@ -122,7 +122,7 @@ def rewrite(
             layers take; `resize`, the image resized to the training size; `dynamic`, no other
             layer, but batch, height and width free.
         size: The training size, where the file does not tell.
-        output_kind: What the graph puts out: the class `map`, its mean as `logits`, or `both`;
+        output: What the graph puts out: the class `map`, its mean as `logits`, or `both`;
             `gap`, `adaptive` and `resize` keep the outputs and take only the default.
         keep: Nodes, by their name or that of what they make, whose numbers are constants of the
             network; where one could stem from the training size, the rewrite declines otherwise.
@@ -130,6 +130,7 @@ def rewrite(
             compared with it as an export is, which also settles what a number means that could
             stem from the training size.
         weights: A checkpoint for a SOURCE.
+        model_args: What a SOURCE is called with.
         verify: Prove, before the file appears, that the output at the training size equals the
             original's, and at other sizes what the original's own layers answer: for every window
             of the feature map (fcn, cam), for the pooled map, or for the resized image. What
@@ -147,18 +148,21 @@ def rewrite(
     from anysize import surgery
     from anysize.surgery.graph import Graph, require_sides_together
 
-    model, output, verify = Path(model), Path(output), to_verify(verify)
+    check_output(output)
+    model, out, verify = Path(model), Path(out), to_verify(verify)
+    to = HEAD_KINDS[AS_IS].target or to if to == AS_IS else to
     if reference is not None and verify == "off":
         raise UsageError("reference: proves the file; leave out --verify off")
-    if reference is None and weights is not None:
-        raise UsageError("weights: are for the module; give it with --reference")
-    size = Size.parse(size) if isinstance(size, str) else size
+    if reference is None and (weights is not None or model_args):
+        what = "weights" if weights is not None else "model args"
+        raise UsageError(f"{what}: are for the module; give it with --reference")
+    size = None if size is None else Size.of(size)
     # Large weights stay in the file: what is read is light, and read once for rewrite and proof.
     original = Graph(surgery.load_model(model, weights="in_file"))
-    _protect_weights(model, output, original.model)
+    _protect_weights(model, out, original.model)
     require_sides_together(original)  # which leaving out the proof would not help
     unprovable = _unprovable(original) if verify != "off" and reference is None else ""
-    with surgery.staged_model(output) as staged:
+    with surgery.staged_model(out) as staged:
         progress(0, 2, f"rewriting {model}")
         with _told_first(model, unprovable):
             head = surgery.find_target(original, size) if to == AUTO else to
@@ -166,7 +170,7 @@ def rewrite(
                 original,
                 to=head,
                 size=size,
-                output=output_kind,
+                output=output,
                 keep=keep,
                 declines_numbers=reference is None,
                 source=model,
@@ -175,22 +179,22 @@ def rewrite(
             _refuse_fixed_copy(original, model, done.reason)
         elif unprovable:
             raise UnsupportedModelError(f"{model}: cannot be proved: {unprovable}; {UNPROVED}")
-        surgery.save_model(done.model, staged, source=model, target=output)
+        surgery.save_model(done.model, staged, source=model, target=out)
         recorded, size_bytes = surgery.read_metadata(original), staged.stat().st_size
         proof, report = None, None
         if reference is not None and done.applied:
-            report = _verify(model, staged, reference, weights, progress, verify)
+            report = _verify(model, staged, reference, weights, model_args, progress, verify)
         elif verify != "off" and done.applied:
             proof = _prove(original, model, staged, done, head, keep, verify, progress)
     return RewriteResult(
-        path=output,
+        path=out,
         head=head,
         applied=done.applied,
         size=done.size or recorded.size,
         sizes=done.sizes or recorded.sizes,
         size_bytes=size_bytes,
         proof=proof,
-        notes=_notes(model, output, done, proof),
+        notes=_notes(model, out, done, proof),
         was_found=to == AUTO,
         report=report,
     )
@@ -201,6 +205,7 @@ def _verify(
     rewritten: Path,
     reference: str | nn.Module,
     weights: Path | str | None,
+    model_args: Mapping[str, object] | None,
     progress: Progress,
     verify: Verify,
 ) -> Report:
@@ -210,7 +215,9 @@ def _verify(
 
     spec = ValidationSpec(sizes="auto" if verify == "full" else "quick")
     try:
-        report = validate_file(rewritten, reference, spec, weights=weights, progress=progress)
+        report = validate_file(
+            rewritten, reference, spec, weights=weights, model_args=model_args, progress=progress
+        )
     except AnysizeError as exc:
         raise type(exc)(without_validate(str(exc))) from exc
     bad = [cell for cell in report.cells if not cell.is_good]

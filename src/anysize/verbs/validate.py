@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from anysize.errors import NotRunError, UsageError
-from anysize.sizes import Size, to_sizes
+from anysize.sizes import AnySize, to_sizes
 from anysize.verbs.original import find_original, other_weights
 from anysize.verbs.progress import Progress, silent, validation_progress
 from anysize.words import one_line
@@ -30,8 +31,9 @@ def validate(
     reference: str | Path | nn.Module | None = None,
     *,
     weights: Path | str | None = None,
+    model_args: Mapping[str, object] | None = None,
     runtimes: str | Sequence[str] = "ort-cpu",
-    sizes: str | Sequence[Size | str | Sequence[int]] = "auto",
+    sizes: AnySize | Sequence[AnySize] = "auto",
     batches: Sequence[int] | int = (1, 2),
     seed: int = 0,
     atol: PerOutput | None = None,
@@ -52,9 +54,10 @@ def validate(
         reference: A SOURCE, another ONNX file, or a module in evaluation mode. Left out, the
             model that the file's metadata name is built anew.
         weights: A checkpoint for the reference.
+        model_args: What the reference is called with, such as `{"num_classes": 12}`.
         runtimes: Names as in `anysize runtimes`, a list or comma-separated, or `all`.
-        sizes: Image sizes: `auto`, a list such as `224x224,256x320`, or a sequence of Size, text
-            or (height, width).
+        sizes: Image sizes: `auto`, a list such as `224x224,256x320`, or a sequence of sizes; one
+            is a Size, text, (height, width), or a number for a square.
         batches: Numbers of images.
         seed: What the images are drawn from.
         atol: With `rtol`, replaces the error budget by |y − ref| ≤ atol + rtol·|ref|, for all
@@ -96,7 +99,13 @@ def validate(
         bisect=None if bisect is None else Path(bisect),
     )
     return validate_file(
-        model, reference, spec, weights=weights, device=reference_device, progress=progress
+        model,
+        reference,
+        spec,
+        weights=weights,
+        model_args=model_args,
+        device=reference_device,
+        progress=progress,
     )
 
 
@@ -106,6 +115,7 @@ def validate_file(
     spec: ValidationSpec,
     *,
     weights: Path | str | None = None,
+    model_args: Mapping[str, object] | None = None,
     device: str = "cpu",
     progress: Progress = silent,
 ) -> Report:
@@ -116,6 +126,7 @@ def validate_file(
         reference: The original, as `validate` takes it.
         spec: What to compare on, and how to judge.
         weights: A checkpoint for the reference.
+        model_args: What the reference is called with.
         device: Where PyTorch computes a reference that SOURCE names.
         progress: Told how far it is.
 
@@ -135,18 +146,23 @@ def validate_file(
     refuse_oversized(loaded, model)
     if reference is None or (isinstance(reference, str) and not reference.endswith(".onnx")):
         progress(0, 0, "building the reference")
-    original, name = find_original(model, loaded, reference, weights)
+    found = find_original(model, loaded, reference, weights, model_args)
+    original = found.model
     if device != "cpu":
         original = _moved(original, device)
     report = validate_model(
-        model, original, spec, name=name, progress=validation_progress(progress)
+        model, original, spec, name=found.name, progress=validation_progress(progress)
     )
+    report = replace(report, notes=(*report.notes, *found.notes))
     if reference is not None and not isinstance(reference, (str, Path)):
         return report  # no command line can name it
     if any(cell.verdict == "mismatch" for cell in report.cells):
         report = replace(report, notes=(*report.notes, *other_weights(loaded, original)))
     named = replace(
-        report.reference, argument=str(reference or ""), weights=str(weights) if weights else ""
+        report.reference,
+        argument=str(reference or ""),
+        weights=str(weights) if weights else "",
+        model_args=json.dumps(model_args) if model_args else "",
     )
     return replace(report, reference=named)
 

@@ -56,7 +56,7 @@ def test_models_heads_and_settings_become_jobs(config):
         (("[1]", "[0]"), r"model 1: batches is \[0\], expected a list of whole numbers from 1 to"),
         (("[1]", "[1, 1025]"), r"model 1: batches is \[1, 1025\], expected .* from 1 to 1024"),
         (("[1]", "1"), "batches is 1, expected a list of whole numbers"),
-        (('"32x32"', '"32"'), "model 1: size '32': expected HEIGHTxWIDTH"),
+        (('"32x32"', '"32x"'), "model 1: size '32x': expected HEIGHTxWIDTH"),
         (('"ort-cpu"', '"ort"'), "model 1: runtime 'ort': unknown"),
         (('source = "digits"', 'file = "x.onnx"'), "model 1: heads is for a source"),
         *(

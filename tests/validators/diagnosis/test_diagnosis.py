@@ -289,7 +289,7 @@ def test_the_command_of_a_diagnosis_really_reproduces_it(tmp_path, monkeypatch, 
     values = onnx.numpy_helper.to_array(tensor)[::-1].copy()
     tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
     onnx.save(model, "a file.onnx")
-    options = ["--sizes", "32x32", "--batch", "2"]
+    options = ["--sizes", "32x32", "--batches", "2"]
     assert main(["validate", "a file.onnx", *options, "--bisect", "--json", "report.json"]) == 1
     report = Report.from_json((tmp_path / "report.json").read_text())
     words = shlex.split(reproduce(report, report.cells[0]))
@@ -299,4 +299,4 @@ def test_the_command_of_a_diagnosis_really_reproduces_it(tmp_path, monkeypatch, 
     assert main([*words[1:], "--json", "-"]) == 1
     again = Report.from_json(capsys.readouterr().out)
     assert again.cells[0].outputs == report.cells[0].outputs
-    assert main([*words[1:], "--batch", "1"]) == 2
+    assert main([*words[1:], "--batches", "1"]) == 2

@@ -224,9 +224,9 @@ def test_a_graph_for_one_image_cannot_be_asked_for_more_where_something_has_no_b
     def regions(graph):
         graph.input.append(helper.make_tensor_value_info("rois", TensorProto.FLOAT, ["n", 5]))
 
-    with pytest.raises(SourceError, match="output whose axis 0 is no batch; give --batch 1"):
+    with pytest.raises(SourceError, match="output whose axis 0 is no batch; give --batches 1"):
         edited(scalar).run(IMAGES, "float32")
-    with pytest.raises(SourceError, match="reads beside it has no batch axis; give --batch 1"):
+    with pytest.raises(SourceError, match="reads beside it has no batch axis; give --batches 1"):
         edited(regions).run({**IMAGES, "rois": np.zeros((2, 5), np.float32)}, "float32")
 
 

@@ -62,3 +62,11 @@ def test_a_validation_names_each_run_and_plans_as_many(tiny):
     texts = [step.text for step in seen]
     assert "reference at 8x8 batch 1 in float64" in texts
     assert "ort-cpu at 9x9 batch 2" in texts
+
+
+def test_a_count_never_passes_its_total():
+    seen = []
+    steps = Steps(seen.append, total=2, work={})
+    for text in "abcd":  # two more than were planned
+        steps(text)
+    assert [(step.done, step.total) for step in seen] == [(0, 2), (1, 2), (2, 3), (3, 4)]

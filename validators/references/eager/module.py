@@ -90,7 +90,7 @@ class ModulePair:
             if _is_out_of_memory(exc):
                 raise NotRunError(
                     f"reference {self.name}: out of memory at {list(arrays[0].shape)}; give "
-                    f"smaller --sizes or --batch ({one_line(exc)})"
+                    f"smaller --sizes or --batches ({one_line(exc)})"
                 ) from exc
             return Rejected(one_line(exc))
 

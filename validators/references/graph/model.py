@@ -209,7 +209,7 @@ class GraphPair:
     def _exhausted(self, arrays: tuple[Array, ...], exc: Exception) -> NotRunError:
         return NotRunError(
             f"reference {self.name}: out of memory at {list(arrays[0].shape)}; give smaller "
-            f"--sizes or --batch ({one_line(exc)})"
+            f"--sizes or --batches ({one_line(exc)})"
         )
 
 
@@ -255,7 +255,7 @@ class OnnxReference:
         if 0 in self._declared:
             raise SourceError(
                 f"reference {self.name}: takes one image, and what it reads beside it has no batch "
-                "axis; give --batch 1"
+                "axis; give --batches 1"
             )
         items: list[tuple[Array, ...]] = []
         for item in range(batch):
@@ -270,7 +270,7 @@ class OnnxReference:
         if any(output.shape[:1] != (1,) for output in items[0]):
             raise SourceError(
                 f"reference {self.name}: takes one image, and has an output whose axis 0 is no "
-                "batch; give --batch 1"
+                "batch; give --batches 1"
             )
         return tuple(np.concatenate(parts) for parts in zip(*items, strict=True))
 
@@ -293,7 +293,7 @@ class OnnxReference:
             if any(output.ndim == 0 or len(output) != batch for output in answer):
                 raise SourceError(
                     f"reference {self.name}: takes {batch} images, and has an output without a "
-                    f"batch axis; give --batch {batch}"
+                    f"batch axis; give --batches {batch}"
                 )
             groups.append(answer)
         return tuple(np.concatenate(parts)[:count] for parts in zip(*groups, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anysize.verbs.matrix_runs.forecast import MatrixPlan, PlannedJob, plan_jobs, unusable
 from anysize.verbs.matrix_runs.job import died, run_job
 from anysize.verbs.matrix_runs.key import input_files, job_keys
 from anysize.verbs.matrix_runs.plan import Job, read_matrix
@@ -9,10 +10,14 @@ from anysize.verbs.matrix_runs.processes import run_in_processes
 
 __all__ = [
     "Job",
+    "MatrixPlan",
+    "PlannedJob",
     "died",
     "input_files",
     "job_keys",
+    "plan_jobs",
     "read_matrix",
     "run_in_processes",
     "run_job",
+    "unusable",
 ]

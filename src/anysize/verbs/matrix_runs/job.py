@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from anysize.errors import AnysizeError
@@ -18,8 +20,9 @@ def run_job(job: Job, folder: Path) -> Entry:
     """Run one job in this process; whatever goes wrong is its entry."""
     from anysize.validators.report import Entry
 
+    start = perf_counter()
     try:
-        return _run(job, folder)
+        return replace(_run(job, folder), run_s=perf_counter() - start)
     except AnysizeError as exc:
         return Entry(job.name, None, str(exc), exc.exit_code)
     except MemoryError:
@@ -55,11 +58,19 @@ def _run(job: Job, folder: Path) -> Entry:
             min_size=job.min_size or None,
             max_size=job.max_size or None,
             opset=DEFAULT_OPSET if job.opset is None else job.opset,
+            half=job.half,
+            model_args=job.arguments,
             seed=job.spec.seed,
             verify=False,
         )
     # A file may not choose code that is run; whoever wrote the configuration may.
-    is_own = job.source and not is_known_network(job.source)
+    is_own = job.source and (not is_known_network(job.source) or job.model_args)
     reference = job.reference or (job.source if is_own else None)
-    report = validate_file(file, reference, job.spec, weights=job.weights or None)
+    report = validate_file(
+        file,
+        reference,
+        job.spec,
+        weights=job.weights or None,
+        model_args=job.arguments if reference else None,
+    )
     return Entry(job.name, report, "", report.exit_code)

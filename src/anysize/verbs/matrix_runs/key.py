@@ -20,6 +20,7 @@ from pathlib import Path
 
 from anysize.errors import ModelFileError
 from anysize.files import file_sha256
+from anysize.sources import canonical_source, is_of_zoo
 from anysize.verbs.matrix_runs.plan import Job
 
 __all__ = ["input_files", "job_keys"]
@@ -85,16 +86,26 @@ def _named_source(job: Job) -> str:
 
 
 def _source_files(source: str) -> list[Path]:
-    package, colon, _ = source.partition(":")
-    if not colon or package in _LIBRARIES or source.endswith(".onnx"):
+    if not source or source.endswith(".onnx") or is_of_zoo(source):
         return []
-    return list(islice(_python_files(package.partition(".")[0]), _MOST_SOURCES + 1))
+    package, _, _ = canonical_source(source).rpartition(":")
+    if package.partition(":")[0] in _LIBRARIES:
+        return []
+    file = Path(package) if package.endswith(".py") else None
+    name = file.stem if file else package.partition(".")[0]
+    found = _python_files(name, [str(file.parent.absolute())] if file else [])
+    return list(islice(found, _MOST_SOURCES + 1))
 
 
-def _python_files(name: str) -> Iterator[Path]:
-    """Yield the files of a top-level module and of those it imports; nothing is imported here."""
+def _python_files(name: str, folders: Sequence[str]) -> Iterator[Path]:
+    """Yield the files of a top-level module and of those it imports; nothing is imported here.
+
+    Args:
+        name: Of the module.
+        folders: Where it is looked for first.
+    """
     importlib.invalidate_caches()
-    search = [str(Path.cwd()), *sys.path]
+    search = [*folders, str(Path.cwd()), *sys.path]
     waiting, seen = [name], {name}
     while waiting:
         module = waiting.pop()

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import json
 import math
 import re
 import reprlib
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from anysize.errors import UsageError
 from anysize.files import read_regular
 from anysize.sizes import Size, SizeRange, to_sizes
+from anysize.sources import model_args
 from anysize.validators import ValidationSpec, parse_runtimes
 from anysize.validators.inputs import MAX_BATCH
 from anysize.validators.judging import ALL_OUTPUTS
@@ -24,23 +26,28 @@ __all__ = ["Job", "read_matrix"]
 
 _MOST_BYTES = 1 << 20
 _MOST_LETTERS = 50  # of a name, which becomes a file's
-_LISTS = ("runtimes", "sizes", "batches", "heads")
+_MOST_LETTERS_OF_FILE = 120  # a system takes 255 bytes
+_LISTS = ("runtimes", "batches", "heads")
+_SIZE = "HEIGHTxWIDTH such as 224x320, or one number for a square"
 _PER_OUTPUT = "a number from 0 on, or a table of them by output"
 # Key → what it has to be, in words.
 _SETTINGS = {
     "runtimes": "a list of names as in `anysize runtimes`, or all",
-    "sizes": "a list of sizes such as 224x224, or auto",
+    "sizes": "a list of sizes such as 224 or 224x320, or auto",
     "batches": f"a list of whole numbers from 1 to {MAX_BATCH}",
     "seed": "a whole number from 0 on",
     "atol": _PER_OUTPUT,
     "rtol": _PER_OUTPUT,
     "arbiter": "float64 or none",
+    "half": "true or false",
+    "tf32": "true or false",
+    "bright": "true or false",
 }
 _EXPORT = {
     "heads": "a list of heads",
-    "size": "HEIGHTxWIDTH",
-    "min_size": "HEIGHTxWIDTH",
-    "max_size": "HEIGHTxWIDTH",
+    "size": _SIZE,
+    "min_size": _SIZE,
+    "max_size": _SIZE,
     "opset": "a whole number",
 }
 _MODEL = {
@@ -49,14 +56,19 @@ _MODEL = {
     "name": f"1 to {_MOST_LETTERS} printable letters",
     "reference": "a SOURCE or an ONNX file",
     "weights": "a checkpoint",
+    "model_args": "a table of what the source is built with",
     **_EXPORT,
     **_SETTINGS,
 }
 _TYPES: dict[str, tuple[type, ...]] = {
     "seed": (int,),
     "opset": (int,),
+    "sizes": (str, int, list),
     "atol": (int, float, dict),
     "rtol": (int, float, dict),
+    "model_args": (dict,),
+    **dict.fromkeys(("size", "min_size", "max_size"), (str, int, list)),
+    **dict.fromkeys(("half", "tf32", "bright"), (bool,)),
 }
 
 
@@ -73,8 +85,10 @@ class Job:
         min_size: The smallest size of the exported file; "" for the network's own smallest.
         max_size: The largest one; "" for none.
         opset: The operator set to export; None for the export's own.
+        half: Export in half precision.
         reference: A SOURCE or an ONNX file to compare with; "" for what the file says.
         weights: A checkpoint; "" for none.
+        model_args: What the source, or the reference, is built with, as JSON; "" for nothing.
         spec: What to compare on; its seed is that of random weights, too.
     """
 
@@ -86,14 +100,31 @@ class Job:
     min_size: str
     max_size: str
     opset: int | None
+    half: bool
     reference: str
     weights: str
+    model_args: str
     spec: ValidationSpec
 
     @property
     def exported_name(self) -> str:
         """The name of the file that a source is exported to; "" for a job that has a file."""
-        return re.sub(r"[^\w.-]", "-", self.name) + ".onnx" if self.source else ""
+        return f"{self._file_name}.onnx" if self.source else ""
+
+    @property
+    def report_name(self) -> str:
+        """The name of the file that keeps its report."""
+        return f"{self._file_name}.json"
+
+    @property
+    def arguments(self) -> Mapping[str, object]:
+        """What the source, or the reference, is built with."""
+        return model_args(self.model_args or None)
+
+    @property
+    def _file_name(self) -> str:
+        name = re.sub(r"[^\w.-]", "-", self.name)
+        return name[-_MOST_LETTERS_OF_FILE:]
 
 
 def read_matrix(path: Path) -> tuple[Job, ...]:
@@ -118,6 +149,7 @@ def read_matrix(path: Path) -> tuple[Job, ...]:
     with _named(f"matrix {path}"):
         _refuse_twice([job.name for job in jobs])
         _refuse_twice([job.exported_name for job in jobs if job.source])
+        _refuse_twice([job.report_name for job in jobs])
     return tuple(jobs)
 
 
@@ -153,7 +185,7 @@ def _check(content: dict[str, Any], known: dict[str, str]) -> None:
             hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
             raise UsageError(f"key {reprlib.repr(key)} is unknown; {hint}")
         kinds = _TYPES.get(key, (list, str) if key in _LISTS else (str,))
-        if isinstance(value, bool) or not isinstance(value, kinds):
+        if isinstance(value, bool) != (kinds == (bool,)) or not isinstance(value, kinds):
             raise _unexpected(key, value)
 
 
@@ -182,12 +214,16 @@ def _jobs(settings: dict[str, Any], folder: Path) -> list[Job]:
     heads = dict.fromkeys(_texts(settings, "heads", [""]))
     spec = ValidationSpec(
         runtimes=parse_runtimes(",".join(_texts(settings, "runtimes", ["ort-cpu"]))),
-        sizes=to_sizes(",".join(_texts(settings, "sizes", ["auto"]))),
+        sizes=_sizes(settings),
         batches=_batches(settings),
         seed=_seed(settings),
         atol=_numbers(settings, "atol"),
         rtol=_numbers(settings, "rtol"),
         arbiter=arbiter,
+        tf32=settings.get("tf32", False),
+        # A file that is exported so says it itself.
+        half=settings.get("half", False) and bool(file),
+        amplified=settings.get("bright", True),
     )
     return [
         Job(
@@ -199,8 +235,10 @@ def _jobs(settings: dict[str, Any], folder: Path) -> list[Job]:
             min_size=min_size,
             max_size=max_size,
             opset=settings.get("opset"),
+            half=bool(source) and settings.get("half", False),
             reference=str(folder / reference) if reference.endswith(".onnx") else reference,
             weights=str(folder / settings["weights"]) if settings.get("weights") else "",
+            model_args=json.dumps(settings["model_args"]) if "model_args" in settings else "",
             spec=spec,
         )
         for head in heads
@@ -223,10 +261,18 @@ def _export_sizes(settings: dict[str, Any]) -> tuple[str, str, str]:
     for key in ("size", "min_size", "max_size"):
         if key in settings:
             with _named(key):
-                found[key] = Size.parse(settings[key])
+                found[key] = Size.of(settings[key])
     SizeRange(found.get("min_size", Size(1, 1)), found.get("max_size"))
     size, low, top = (str(found.get(key, "")) for key in ("size", "min_size", "max_size"))
     return size, low, top
+
+
+def _sizes(settings: dict[str, Any]) -> tuple[Size, ...] | Literal["auto", "quick"]:
+    given = settings.get("sizes", "auto")
+    if not given:
+        raise _unexpected("sizes", given)
+    # A word in a list stands for itself.
+    return to_sizes(given[0] if given in (["auto"], ["quick"]) else given)
 
 
 def _batches(settings: dict[str, Any]) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
@@ -42,7 +42,7 @@ class _Running:
 
 
 def run_in_processes(
-    waiting: Sequence[Job], count: int, folder: Path
+    waiting: Sequence[Job], count: int, folder: Path, started: Callable[[Job], object]
 ) -> Generator[tuple[Job, Entry], None, None]:
     """Run jobs, `count` at once, and yield each as it ends; one that dies harms no other.
 
@@ -52,6 +52,7 @@ def run_in_processes(
         waiting: The jobs.
         count: Processes at once.
         folder: Where a job's exported file goes.
+        started: Called with each job as it begins.
     """
     queue = list(reversed(waiting))
     running: list[_Running] = []
@@ -60,6 +61,7 @@ def run_in_processes(
         while queue or running:
             while queue and len(running) < count:
                 _start(queue.pop(), folder, running)
+                started(running[-1].job)
             done = wait([one.receiver for one in running])
             for one in [one for one in running if one.receiver in done]:
                 entry = _entry(one)
