@@ -18,8 +18,10 @@ from anysize.files import file_sha256
 from anysize.heads import AS_IS
 from anysize.lazy import load
 from anysize.models.assemble import build, shipped_weights
+from anysize.models.configured import configured_preprocessing
 from anysize.models.heads import HeadOptions
 from anysize.models.weights import load_weights
+from anysize.preprocessing import Preprocessing
 from anysize.sizes import Size
 
 __all__ = ["LIBRARIES", "ResolvedModel", "image_channels", "resolve"]
@@ -46,6 +48,7 @@ class ResolvedModel:
         seed: What the weights were drawn from, where they were drawn.
         weights_sha256: SHA-256 of the weights file that was loaded; None without one.
         options: Choices within the zoo head; None for a model that comes as it is.
+        preprocessing: How its images are prepared, where its own configuration says so.
     """
 
     module: nn.Module
@@ -57,6 +60,7 @@ class ResolvedModel:
     seed: int
     weights_sha256: str | None
     options: HeadOptions | None = None
+    preprocessing: Preprocessing | None = None
 
 
 def resolve(
@@ -141,6 +145,7 @@ def resolve(
         training_size=size or _DEFAULT_SIZE,
         seed=seed,
         weights_sha256=None if weights is None else file_sha256(weights),
+        preprocessing=configured_preprocessing(module, source),
     )
 
 

@@ -9,7 +9,7 @@ from anysize.lazy import lazy_names
 if TYPE_CHECKING:
     from anysize.validators.report.diagnosis import Culprit, Diagnosis
     from anysize.validators.report.joined import Entry, JoinedReport, join
-    from anysize.validators.report.json_format import read_report
+    from anysize.validators.report.json_format import encoded, json_text, read_report
     from anysize.validators.report.page import require_jinja
     from anysize.validators.report.report import (
         SCHEMA_VERSION,
@@ -36,8 +36,10 @@ __all__ = [
     "ReferenceRecord",
     "Report",
     "RuntimeRecord",
+    "encoded",
     "join",
     "joined_table",
+    "json_text",
     "needed_atol",
     "read_report",
     "report_schema",
@@ -59,7 +61,7 @@ __getattr__ = lazy_names(
             "RuntimeRecord",
         ),
         "joined": ("Entry", "JoinedReport", "join"),
-        "json_format": ("read_report",),
+        "json_format": ("encoded", "json_text", "read_report"),
         "page": ("require_jinja",),
         "schema": ("report_schema",),
         "story": ("needed_atol", "tolerance_text"),

@@ -25,7 +25,7 @@ from anysize.sizes import Size
 from anysize.validators.report.joined import Entry, JoinedReport, join
 from anysize.validators.report.report import SCHEMA_VERSION, Report
 
-__all__ = ["read_report", "report_from_json", "report_to_json"]
+__all__ = ["encoded", "json_text", "read_report", "report_from_json", "report_to_json"]
 
 # A report of ten thousand cells has a tenth of it.
 _MAX_BYTES = 256 << 20
@@ -39,9 +39,12 @@ _Record = TypeVar("_Record", Report, JoinedReport)
 
 def report_to_json(report: Report | JoinedReport) -> str:
     """Write a report, or several in one."""
-    text = json.dumps(
-        _encode(report), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False
-    )
+    return json_text(encoded(report))
+
+
+def json_text(content: object) -> str:
+    """Write what `encoded` returned, without what a terminal could trip over."""
+    text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     return _UNSAFE.sub(lambda letter: f"\\u{ord(letter[0]):04x}", text)
 
 
@@ -104,16 +107,17 @@ def _check_exit_code(entry: Entry) -> None:
         raise UsageError(f"job {entry.name!r}: exit code 0 without a report, expected 1, 2 or 3")
 
 
-def _encode(value: Any) -> Any:
+def encoded(value: Any) -> Any:
+    """Turn records into what JSON has: objects, arrays, texts and numbers."""
     if isinstance(value, Size):
         return str(value)
     if is_dataclass(value):
-        content = {field.name: _encode(getattr(value, field.name)) for field in fields(value)}
+        content = {field.name: encoded(getattr(value, field.name)) for field in fields(value)}
         if isinstance(value, (Report, JoinedReport)):
             content |= {"ok": value.ok, "exit_code": value.exit_code}
         return content
     if isinstance(value, tuple):
-        return [_encode(entry) for entry in value]
+        return [encoded(entry) for entry in value]
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, float) and not math.isfinite(value):

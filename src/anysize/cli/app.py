@@ -8,6 +8,7 @@ import typer
 
 from anysize.cli.console import result
 from anysize.cli.demo import demo
+from anysize.cli.evaluate import benchmark, evaluate
 from anysize.cli.exit_codes import exit_code_of
 from anysize.cli.export import export
 from anysize.cli.heatmap import heatmap
@@ -21,7 +22,10 @@ from anysize.version import VERSION
 
 __all__ = ["app", "run"]
 
-_COMMANDS = (inspect, export, rewrite, validate, matrix, report, heatmap, runtimes, demo)
+_COMMANDS = (
+    *(inspect, export, rewrite, validate, evaluate, benchmark),
+    *(matrix, report, heatmap, runtimes, demo),
+)
 _DEBUG = "--debug"
 
 app = typer.Typer(

@@ -6,19 +6,27 @@ from typing import Annotated, Literal
 
 import typer
 
+from anysize.class_names import read_class_names
 from anysize.cli.console import note, progress, result
 from anysize.cli.options import (
+    Bgr,
+    Classes,
+    Crop,
     MaxSize,
+    Mean,
     MinSize,
     NoVerify,
     Output,
+    Scale,
     Seed,
+    Std,
     TrainingSize,
     Verify,
     Weights,
 )
 from anysize.cli.supervisor import writing
 from anysize.errors import UsageError
+from anysize.preprocessing import preprocessing_of_texts
 from anysize.sizes import Size
 
 __all__ = ["export"]
@@ -71,6 +79,12 @@ def export(
     ] = "auto",
     verify: Verify = "quick",
     no_verify: NoVerify = False,
+    mean: Mean = None,
+    std: Std = None,
+    scale: Scale = None,
+    bgr: Bgr = False,
+    crop: Crop = None,
+    classes: Classes = None,
     levels: Annotated[
         str | None,
         typer.Option(metavar="N,N,…", help="spp of the zoo: bins along each axis, 4,2,1."),
@@ -120,6 +134,10 @@ def export(
             ),
             inputs=input_shapes(inputs or []),
             image=image,
+            preprocessing=preprocessing_of_texts(
+                mean=mean, std=std, scale=scale, bgr=bgr, crop=crop
+            ),
+            class_names=read_class_names(classes) if classes else None,
             progress=show,
         )
     for line in done.notes:

@@ -7,9 +7,23 @@ from typing import Annotated
 
 import typer
 
+from anysize.class_names import read_class_names
 from anysize.cli.console import note, progress, result
-from anysize.cli.options import NoVerify, Output, TrainingSize, Verify, Weights
+from anysize.cli.options import (
+    Bgr,
+    Classes,
+    Crop,
+    Mean,
+    NoVerify,
+    Output,
+    Scale,
+    Std,
+    TrainingSize,
+    Verify,
+    Weights,
+)
 from anysize.cli.supervisor import writing
+from anysize.preprocessing import preprocessing_of_texts
 from anysize.sizes import Size
 from anysize.verbs.rewrite import OutputKind
 
@@ -57,6 +71,12 @@ def rewrite(
     weights: Weights = None,
     verify: Verify = "quick",
     no_verify: NoVerify = False,
+    mean: Mean = None,
+    std: Std = None,
+    scale: Scale = None,
+    bgr: Bgr = False,
+    crop: Crop = None,
+    classes: Classes = None,
 ) -> None:
     """Rewrite a fixed-size graph into one for any size, without its PyTorch model."""
     from anysize.verbs.rewrite import rewrite as run
@@ -73,6 +93,10 @@ def rewrite(
             reference=reference,
             weights=weights,
             verify="off" if no_verify else verify,
+            preprocessing=preprocessing_of_texts(
+                mean=mean, std=std, scale=scale, bgr=bgr, crop=crop
+            ),
+            class_names=read_class_names(classes) if classes else None,
             progress=show,
         )
     for line in done.notes:

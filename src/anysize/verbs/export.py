@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Literal
 from anysize.errors import UsageError
 from anysize.files import check_output_path
 from anysize.heads import AS_IS, HEAD_KINDS, head_kind
+from anysize.preprocessing import Preprocessing
 from anysize.sizes import Size, SizeRange
+from anysize.verbs.description import describe
 from anysize.verbs.export_proof import unproved, verified, verify_export
 from anysize.verbs.progress import Progress, silent
 from anysize.verbs.verification import Verify, to_verify
@@ -84,6 +86,8 @@ def export(
     inputs: Mapping[str, Sequence[int | str]] | None = None,
     example_inputs: Sequence[Tensor] | Mapping[str, Tensor] | None = None,
     image: str | None = None,
+    preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] | None = None,
     progress: Progress = silent,
 ) -> ExportResult:
     """Export a model to an ONNX file whose batch, height and width are symbolic.
@@ -116,6 +120,9 @@ def export(
         example_inputs: Tensors with the image among them instead, by position or by name; one with
             the image's height and width follows them. The image's size is the training size.
         image: The argument that is the image; the first one that is not in `inputs`, by default.
+        preprocessing: How images are prepared for it, recorded in the file; what is not said is
+            taken from timm's or torchvision's configuration of the network.
+        class_names: Names of the classes, in order, recorded likewise.
         progress: Told how far it is.
 
     Raises:
@@ -178,6 +185,8 @@ def export(
             extra_inputs=extra,
         )
         exported = export_module(model.module, spec)
+        known = (preprocessing or Preprocessing()).over(model.preprocessing)
+        describe(exported.model, known, class_names)
         save_model(
             exported.model,
             staged,
@@ -254,7 +263,13 @@ def _resolve(
     seed: int,
     options: HeadOptions | None,
 ) -> ResolvedModel:
-    from anysize.models import Classifier, ResolvedModel, image_channels, resolve
+    from anysize.models import (
+        Classifier,
+        ResolvedModel,
+        configured_preprocessing,
+        image_channels,
+        resolve,
+    )
     from anysize.validators.references import own_training_size
 
     if isinstance(source, str):
@@ -275,6 +290,7 @@ def _resolve(
         training_size=size or own_training_size(source) or _DEFAULT_SIZE,
         seed=seed,
         weights_sha256=None,
+        preprocessing=configured_preprocessing(source),
     )
 
 

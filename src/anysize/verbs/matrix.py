@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from anysize.errors import UsageError
-from anysize.files import check_output_path
+from anysize.files import check_output_path, made_folder
 from anysize.verbs.matrix_runs import died, run_in_processes, run_job
 from anysize.verbs.progress import Progress, silent
 
@@ -63,7 +63,7 @@ def matrix(
         _require_ray()
         config = config.absolute()  # other machines have other working folders
         planned = read_matrix(config)
-    folder = _made(Path(folder) if folder is not None else config.with_suffix(".reports"))
+    folder = made_folder(Path(folder) if folder is not None else config.with_suffix(".reports"))
     _refuse_overwriting(planned, folder, inputs)
     keys = job_keys(planned)
     entries: dict[Job, Entry] = {}
@@ -82,14 +82,6 @@ def matrix(
                 _keep(folder, keys[job], entry)
             progress(len(entries), len(planned), f"{job.name}: exit {entry.exit_code}")
     return JoinedReport(tuple(entries[job] for job in planned))
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as exc:
-        raise UsageError(f"folder {folder}: cannot be made: {exc.strerror}") from exc
-    return folder
 
 
 def _refuse_overwriting(planned: Sequence[Job], folder: Path, inputs: Sequence[Path]) -> None:
