@@ -62,14 +62,18 @@ def test_the_public_names_are_exactly_these():
 
     assert sorted(anysize.__all__) == [
         "AnysizeError",
+        "Evaluation",
         "ExportResult",
         "HeatmapResult",
         "Inspection",
+        "Preprocessing",
         "Report",
         "RewriteResult",
         "Size",
         "SizeRange",
         "__version__",
+        "benchmark",
+        "evaluate",
         "export",
         "heatmap",
         "inspect",

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
+from anysize.lazy import load
 from anysize.sizes import Size
-from anysize.validators.report import PackageVersion
+from anysize.validators.report import PackageVersion, encoded, json_text
 
 __all__ = ["Accuracy", "Confusion", "Evaluation", "EvaluationRow", "ModelFacts", "Timing"]
 
-_WIDTH = 160
+_ROOM = "anysize.validators.evaluation"
+_FORMS: Mapping[str, str] = MappingProxyType(
+    {
+        "text": f"{_ROOM}.table:text_table",
+        "notebook": f"{_ROOM}.table:html_table",
+        "page": f"{_ROOM}.page:evaluation_page",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,16 +180,12 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, object]:
         """Return everything as dicts, lists, texts and numbers."""
-        from anysize.validators.report import encoded
-
         found: dict[str, object] = encoded(self)
         told = {"ok": self.ok, "exit_code": self.exit_code}
         return {"schema": "anysize.evaluation", "schema_version": 1, **told, **found}
 
     def to_json(self) -> str:
         """Return `to_dict` as JSON."""
-        from anysize.validators.report import json_text
-
         return json_text(self.to_dict())
 
     def to_html(self) -> str:
@@ -189,21 +194,14 @@ class Evaluation:
         Raises:
             UsageError: jinja2, of the extra `report`, is not installed.
         """
-        from anysize.validators.evaluation.page import evaluation_page
-
-        return evaluation_page(self)
+        return self._written("page")
 
     def __str__(self) -> str:
-        from rich.console import Console
-
-        from anysize.validators.evaluation.table import evaluation_table
-
-        stream = io.StringIO()
-        Console(file=stream, width=_WIDTH).print(evaluation_table(self))
-        return stream.getvalue().rstrip()
+        return self._written("text")
 
     def _repr_html_(self) -> str:
         """Return the table for a notebook."""
-        from anysize.validators.evaluation.table import html_table
+        return self._written("notebook")
 
-        return html_table(self)
+    def _written(self, form: str) -> str:
+        return str(load(_FORMS[form])(self))

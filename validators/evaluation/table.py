@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import html
+import io
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from anysize.validators.evaluation.evaluation import Evaluation, EvaluationRow, Timing
 from anysize.words import printable
 
-__all__ = ["Grid", "evaluation_table", "facts", "grid", "html_table", "title"]
+__all__ = ["Grid", "evaluation_table", "facts", "grid", "html_table", "text_table", "title"]
 
 _SHOWN_CONFUSIONS = 3
+_MOST_MISTAKES = 8
+_WIDTH = 160
 _SAID = {
     "flags": "as it was given",
     "file": "as the file says",
-    "assumed": "assumed, since nothing says it; --mean, --std and --scale do",
+    "assumed": "assumed: neither the file nor a flag says it",
 }
 _FITS = {
     "crop": "crop: resized with their proportions kept, and cropped",
@@ -77,8 +80,15 @@ def evaluation_table(evaluation: Evaluation) -> RenderableType:
         table.add_column(heading, justify="right" if is_number else "left")
     for row, cells in zip(evaluation.rows, drawn.cells, strict=True):
         table.add_row(*(Text(printable(cell), _STYLES[row.status]) for cell in cells))
-    lines = [Text(printable(f"{name}: {text}")) for name, text in facts(evaluation)]
+    lines = [Text(printable(": ".join(filter(None, fact)))) for fact in facts(evaluation)]
     return Group(table, *lines)
+
+
+def text_table(evaluation: Evaluation) -> str:
+    """Draw it as plain text."""
+    stream = io.StringIO()
+    Console(file=stream, width=_WIDTH).print(evaluation_table(evaluation))
+    return stream.getvalue().rstrip()
 
 
 def title(evaluation: Evaluation) -> str:
@@ -92,14 +102,17 @@ def title(evaluation: Evaluation) -> str:
 
 def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Return what is to be known beside the numbers, each with its name."""
-    found = [(row.label, f"{row.status}: {row.reason}") for row in evaluation.rows if row.reason]
+    found = _not_run(evaluation)
     if evaluation.data:
         found += _preprocessing(evaluation)
         found.append(("fit", _FITS[evaluation.fit]))
     if evaluation.reference:
         found.append(("agrees", f"its strongest class is that of {evaluation.reference}"))
-    for row in evaluation.rows:
-        found += _mistakes(row)
+    mistakes = [mistake for row in evaluation.rows for mistake in _mistakes(row)]
+    found += mistakes[:_MOST_MISTAKES]
+    if mistakes[_MOST_MISTAKES:]:
+        left = len(mistakes) - _MOST_MISTAKES
+        found.append(("", f"and {left} more lines of what is taken for what, in --html and --json"))
     if evaluation.broken_count:
         more = " …" if evaluation.broken_count > len(evaluation.broken) else ""
         words = f"{evaluation.broken_count}, which count nowhere: {', '.join(evaluation.broken)}"
@@ -108,6 +121,16 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
     runs = f"median and quartiles of runs, batch {', '.join(map(str, batches)) or 'unknown'}"
     found.append(("ms", f"{runs}, {evaluation.threads} threads, {evaluation.machine}"))
     return [*found, *(("note", note) for note in evaluation.notes)]
+
+
+def _not_run(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Say each reason once, with the sizes that it is of."""
+    sizes: dict[tuple[str, str], list[str]] = {}
+    for row in evaluation.rows:
+        if row.reason:
+            name = " ".join(filter(None, (row.model, row.head, row.runtime)))
+            sizes.setdefault((name, f"{row.status}: {row.reason}"), []).append(str(row.size or ""))
+    return [(f"{name} at {', '.join(at)}", why) for (name, why), at in sizes.items()]
 
 
 def _preprocessing(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
@@ -157,6 +180,6 @@ def _times(timing: Timing) -> tuple[str, ...]:
     return (
         f"{timing.latency_ms:.3g}",
         f"{timing.low_ms:.3g}–{timing.high_ms:.3g}",
-        f"{timing.images_per_s:.3g}",
+        f"{timing.images_per_s:.{0 if timing.images_per_s >= 100 else 1}f}",
         "" if peak is None else f"{peak / 2**20:.0f}",
     )

@@ -8,6 +8,7 @@ from anysize.lazy import lazy_names
 
 if TYPE_CHECKING:
     from anysize.validators.report.diagnosis import Culprit, Diagnosis
+    from anysize.validators.report.drawing import Plot, line_plot
     from anysize.validators.report.joined import Entry, JoinedReport, join
     from anysize.validators.report.json_format import encoded, json_text, read_report
     from anysize.validators.report.page import require_jinja
@@ -33,6 +34,7 @@ __all__ = [
     "JoinedReport",
     "ModelRecord",
     "PackageVersion",
+    "Plot",
     "ReferenceRecord",
     "Report",
     "RuntimeRecord",
@@ -40,6 +42,7 @@ __all__ = [
     "join",
     "joined_table",
     "json_text",
+    "line_plot",
     "needed_atol",
     "read_report",
     "report_schema",
@@ -60,6 +63,7 @@ __getattr__ = lazy_names(
             "Report",
             "RuntimeRecord",
         ),
+        "drawing": ("Plot", "line_plot"),
         "joined": ("Entry", "JoinedReport", "join"),
         "json_format": ("encoded", "json_text", "read_report"),
         "page": ("require_jinja",),

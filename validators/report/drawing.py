@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,15 +14,14 @@ __all__ = [
     "HEIGHT",
     "TOP",
     "WIDTH",
-    "Axis",
     "LogAxis",
     "Plot",
     "Point",
     "Series",
-    "ShareAxis",
     "Tick",
     "area_axis",
     "area_label",
+    "line_plot",
 ]
 
 # In units of the drawing; letters are 12 units high, which stay readable on a phone.
@@ -83,7 +82,7 @@ class Plot:
     limit: float | None = None
 
 
-class Axis(Protocol):
+class _Axis(Protocol):
     """Where a value stands on a plot, and the ticks."""
 
     def place(self, value: float) -> float:
@@ -127,26 +126,60 @@ class LogAxis:
 
 
 @dataclass(frozen=True, slots=True)
-class ShareAxis:
-    """A linear axis of shares, from `low` to 1, upwards."""
+class _ShareAxis:
+    """A linear axis of shares, upwards to 1 in steps of so many hundredths."""
 
-    low: float
+    step: int
+    low: int
 
     @classmethod
-    def around(cls, shares: Sequence[float]) -> ShareAxis:
-        """Make an axis that begins at a tenth below the smallest share."""
-        return cls(max(0.0, min(0.9, math.floor(min(shares) * 10) / 10)))
+    def around(cls, shares: Sequence[float]) -> _ShareAxis:
+        """Make an axis that reaches down to the smallest share, in five steps or so."""
+        least = math.floor(min(shares) * 100)
+        step = next(step for step in (1, 2, 5, 10, 20) if least >= 100 - 5 * step)
+        return cls(step, min(least // step * step, 100 - step))
 
     def place(self, value: float) -> float:
         """Return the height of a share."""
-        share = (value - self.low) / (1.0 - self.low)
+        share = (100 * value - self.low) / (100 - self.low)
         return round(HEIGHT - BOTTOM + share * (TOP - HEIGHT + BOTTOM), 1)
 
     def ticks(self, label: Callable[[float], str]) -> tuple[Tick, ...]:
-        """Return six ticks with their labels."""
-        step = (1.0 - self.low) / 5
-        values = [self.low + step * number for number in range(6)]
+        """Return the steps with their labels."""
+        values = [value / 100 for value in range(self.low, 101, self.step)]
         return tuple(Tick(self.place(value), label(value)) for value in values)
+
+
+def line_plot(
+    title: str, text: str, lines: Mapping[str, Sequence[tuple[Size, float]]], *, unit: str = ""
+) -> Plot | None:
+    """Plot values over the image's area, a line for each name; None of less than two sizes.
+
+    Args:
+        title: What is shown.
+        text: The same for those who cannot see it.
+        lines: Name → sizes and values.
+        unit: Of the values, whose axis is logarithmic then; "" where they are shares.
+    """
+    sizes = [size for points in lines.values() for size, _ in points]
+    values = [value for points in lines.values() for _, value in points]
+    if len(set(sizes)) < 2 or (unit and min(values) <= 0):
+        return None
+    x_axis = area_axis(sizes)
+    y_axis: _Axis = _ShareAxis.around(values)
+    if unit:
+        y_axis = LogAxis.around(min(values) / 1.5, max(values) * 1.5, HEIGHT - BOTTOM, TOP)
+
+    def point(size: Size, value: float) -> Point:
+        words = f"{value:.3g}{unit}" if unit else f"{value:.1%}"
+        return Point(x_axis.place(size.area), y_axis.place(value), f"{size}: {words}")
+
+    series = tuple(
+        Series(name, shape, tuple(point(*p) for p in sorted(points, key=lambda p: p[0].area)))
+        for shape, (name, points) in enumerate(lines.items())
+    )
+    y_ticks = y_axis.ticks(lambda v: f"{v:g}" if unit else f"{v:.0%}")
+    return Plot(title, text, series, x_axis.ticks(area_label), y_ticks)
 
 
 def area_axis(sizes: Sequence[Size]) -> LogAxis:
