@@ -91,6 +91,11 @@ class Candidate:
         return self.file.metadata.head or ""
 
     @property
+    def classes(self) -> int | None:
+        """How many classes it has; None where nobody says."""
+        return len(self.class_names) if self.class_names else self.file.metadata.classes
+
+    @property
     def label(self) -> str:
         """What it is called among the others."""
         return f"{self.model} {self.head}".strip()

@@ -238,8 +238,9 @@ def _scores(answers: Mapping[str, Array], batch: int, candidate: Candidate) -> N
             return array.astype(np.float64)
     for array in floats:
         if array.ndim == 4 and len(array) == batch:
-            cells = candidate.inputs.layout.channels_first(array)
-            return np.asarray(cells.mean((2, 3), dtype=np.float64))
+            is_last = candidate.classes not in (None, array.shape[1])
+            axes = (1, 2) if is_last and candidate.classes == array.shape[3] else (2, 3)
+            return np.asarray(array.mean(axes, dtype=np.float64))
     got = ", ".join(f"{name} {shape_text(array.shape)}" for name, array in answers.items())
     raise UnsupportedModelError(
         f"{candidate.label}: no output has scores (batch, classes) or a map of them; got {got}"
