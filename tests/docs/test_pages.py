@@ -66,7 +66,7 @@ def test_continuous_integration_calls_the_test_command_of_the_readme(repository)
 
 def test_there_is_a_page_for_each_job(pages):
     jobs = {"export.md", "rewrite.md", "validate.md", "matrix.md", "testing.md", "heads.md"}
-    jobs |= {"architecture.md", "graphsurgeon.md"}
+    jobs |= {"architecture.md", "evaluate.md", "graphsurgeon.md"}
     assert jobs <= {path.name for path in pages}
 
 

@@ -112,7 +112,7 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
     found += mistakes[:_MOST_MISTAKES]
     if mistakes[_MOST_MISTAKES:]:
         left = len(mistakes) - _MOST_MISTAKES
-        found.append(("", f"and {left} more lines of what is taken for what, in --html and --json"))
+        found.append(("", f"and {left} more confusions, which --html and --json tell"))
     if evaluation.broken_count:
         more = " …" if evaluation.broken_count > len(evaluation.broken) else ""
         words = f"{evaluation.broken_count}, which count nowhere: {', '.join(evaluation.broken)}"
@@ -178,8 +178,8 @@ def _share(share: float | None) -> str:
 def _times(timing: Timing) -> tuple[str, ...]:
     peak = timing.peak_memory_bytes
     return (
-        f"{timing.latency_ms:.3g}",
-        f"{timing.low_ms:.3g}–{timing.high_ms:.3g}",
-        f"{timing.images_per_s:.{0 if timing.images_per_s >= 100 else 1}f}",
-        "" if peak is None else f"{peak / 2**20:.0f}",
+        f"{timing.latency_ms:.2f}",
+        f"{timing.low_ms:.2f}–{timing.high_ms:.2f}",
+        f"{timing.images_per_s:.1f}",
+        "" if peak is None else f"{peak / 2**20:.1f}",
     )
