@@ -453,3 +453,24 @@ def test_answers_that_are_no_numbers_and_ties_are_seen():
     assert top[0].tolist() == [1, 2, 0, jobs.NoAnswer.NONE, jobs.NoAnswer.NONE]
     assert top[1, 0] == top[3, 0] == jobs.NoAnswer.NOT_FINITE
     assert top[2, 0] == 2
+
+
+def test_a_module_in_memory_sees_colours_normalised_as_for_imagenet(scans):
+    torch.manual_seed(3)
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 16, 5), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(4),
+        torch.nn.Flatten(), torch.nn.Linear(256, 10),
+    ).eval()  # fmt: skip
+    done = anysize.evaluate(module, scans, size="40x40", sizes=[(40, 48)], fit="resize", runs=1)
+    assert done.reference == "Sequential as-is at 40x40"
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    first = []
+    for path, _ in labelled(scans):
+        with Image.open(path) as picture:
+            resized = picture.convert("RGB").resize((48, 40), Image.Resampling.BILINEAR)
+        image = (torch.from_numpy(np.asarray(resized, np.float32) / 255) - mean) / std
+        with torch.inference_mode():
+            first.append(int(module(image.permute(2, 0, 1)[None]).argmax()))
+    right = [one == label for one, (_, label) in zip(first, labelled(scans), strict=True)]
+    assert len(set(first)) > 1
+    assert done.rows[0].accuracy.top1 == sum(right) / len(right)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anysize.class_names import check_class_names
+from anysize.errors import UnsupportedModelError
 from anysize.preprocessing import Preprocessing
 from anysize.sizes import Size, SizeRange
 from anysize.validators.evaluation.evaluation import ModelFacts
@@ -68,6 +69,9 @@ class Candidate:
         file = FileUnderTest.read(path)
         refuse_oversized(file.model, path)
         inputs = graph_inputs(file.model, seed=0)
+        for other in inputs.others:
+            if other.unknown:
+                raise UnsupportedModelError(f"{path}: input {other.name!r}: {other.unknown}")
         said = preprocessing.over(file.metadata.preprocessing)
         who = "flags" if preprocessing.is_said else "file" if said.is_said else "assumed"
         names = file.metadata.class_names if class_names is None else tuple(class_names)

@@ -18,13 +18,14 @@ from anysize.errors import (
     NotRunError,
     RuntimeFailedError,
     UnsupportedModelError,
+    UsageError,
 )
 from anysize.images import Fit, fitted, pixels_of, read_picture
 from anysize.sizes import Size
 from anysize.validators.evaluation.candidate import Candidate
 from anysize.validators.evaluation.dataset import Dataset, Sample, output_of_class
 from anysize.validators.evaluation.records import ROW, TOP, Measurement, NoAnswer, Record, Rows
-from anysize.validators.inputs import Case, make_inputs
+from anysize.validators.inputs import MAX_BATCH, Case, make_inputs
 from anysize.validators.run import machine, open_session, package_versions
 from anysize.validators.worker import IsolatedSession, get_runtime
 from anysize.words import shape_text
@@ -53,6 +54,9 @@ class EvaluationSpec:
         warm_up: Runs before the timed ones.
         runs: Timed runs; fewer, and three at least, where they take more than 20 s.
         threads: Threads that one operator may use.
+
+    Raises:
+        UsageError: A number is out of range.
     """
 
     runtimes: tuple[str, ...]
@@ -61,6 +65,12 @@ class EvaluationSpec:
     warm_up: int
     runs: int
     threads: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.batch <= MAX_BATCH:
+            raise UsageError(f"batch {self.batch}: expected a whole number from 1 to {MAX_BATCH}")
+        if self.runs < 1 or self.warm_up < 0:
+            raise UsageError(f"runs {self.runs}, warm-up {self.warm_up}: expected 1 run or more")
 
 
 @dataclass(frozen=True, slots=True)

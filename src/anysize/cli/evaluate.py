@@ -9,7 +9,7 @@ import typer
 
 from anysize.class_names import read_class_names
 from anysize.cli.console import progress, result, results_console
-from anysize.cli.options import Bgr, Classes, Crop, Mean, Scale, Std, Weights
+from anysize.cli.options import Bgr, Classes, Crop, Mean, Scale, Std, TrainingSize, Weights
 from anysize.cli.report_files import Html, Json, ReportFiles
 from anysize.preprocessing import preprocessing_of_texts
 
@@ -65,6 +65,7 @@ def evaluate(
     ],
     heads: _Heads = "",
     weights: Weights = None,
+    size: TrainingSize = None,
     reference: Annotated[
         str | None,
         typer.Option(
@@ -105,6 +106,7 @@ def evaluate(
             data,
             heads=heads,
             weights=weights,
+            size=size,
             reference=reference,
             sizes=sizes,
             fit=fit,
@@ -126,6 +128,7 @@ def benchmark(
     models: _Models,
     heads: _Heads = "",
     weights: Weights = None,
+    size: TrainingSize = None,
     sizes: _Sizes = "auto",
     runtimes: _Runtimes = "ort-cpu",
     batch: _Batch = 1,
@@ -144,6 +147,7 @@ def benchmark(
             models,
             heads=heads,
             weights=weights,
+            size=size,
             sizes=sizes,
             runtimes=runtimes,
             batch=batch,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from anysize.verbs.progress import Progress, silent
 if TYPE_CHECKING:
     from torch import nn
 
-    from anysize.validators.evaluation import Candidate, Dataset, Evaluation, EvaluationSpec
+    from anysize.validators.evaluation import Candidate, Evaluation
 
     Model = str | Path | nn.Module
 
@@ -30,10 +31,11 @@ _AUTO = "auto"
 
 def evaluate(
     models: Model | Sequence[Model],
-    data: Path | str,
+    data: Path | str | None,
     *,
     heads: str | Sequence[str] = (),
     weights: Path | str | None = None,
+    size: Size | str | None = None,
     reference: Model | None = None,
     sizes: str | Sequence[Size | str | Sequence[int]] = _AUTO,
     fit: Fit = "crop",
@@ -54,10 +56,13 @@ def evaluate(
     Args:
         models: ONNX files, SOURCEs and modules in evaluation mode; a SOURCE or module is exported,
             without a proof.
-        data: A folder with a folder of images for each class, or a CSV of `path,label`.
+        data: A folder with a folder of images for each class, or a CSV of `path,label`; None
+            measures time and memory alone.
         heads: The heads that each model is exported with, or that each file is rewritten to;
             `as-is`, or the head that a file records, is the file itself. Their own by default.
         weights: A checkpoint for every SOURCE.
+        size: The training size of every SOURCE and module; the network's own, or 224x224, by
+            default.
         reference: What `agreement` is with, at the size that it was made for; the first model by
             default.
         sizes: Image sizes, as `anysize.validate` takes them; `auto` is 0.75, 1, 1.5, 2 and 3 times
@@ -80,25 +85,39 @@ def evaluate(
         AnysizeError: A subclass says what cannot be used. What a runtime cannot do is no error but
             a row of the result.
     """
-    from anysize.validators.evaluation import read_dataset
-
-    progress(0, 0, f"listing {data}")
-    dataset = read_dataset(Path(data))
-    return _evaluated(
-        _listed(models),
-        dataset,
-        heads=heads,
-        weights=weights,
-        reference=reference,
-        sizes=sizes,
-        fit=fit,
-        runtimes=runtimes,
-        numbers={"batch": batch, "warm_up": warm_up, "runs": runs},
-        preprocessing=preprocessing,
-        class_names=class_names,
-        folder=folder,
-        progress=progress,
+    from anysize.validators import parse_runtimes
+    from anysize.validators.evaluation import (
+        EvaluationSpec,
+        evaluate_candidates,
+        evaluation_sizes,
+        read_dataset,
     )
+    from anysize.validators.run import usable_cpus
+
+    names = parse_runtimes(runtimes if isinstance(runtimes, str) else ",".join(runtimes))
+    spec = EvaluationSpec(names, fit, batch, warm_up, runs, usable_cpus())
+    chosen = to_sizes(sizes)
+    if fit == "none" and chosen != _AUTO:
+        raise UsageError("fit none takes each image at its own size; leave out sizes")
+    dataset = None
+    if data is not None:
+        progress(0, 0, f"listing {data}")
+        dataset = read_dataset(Path(data))
+    wanted: list[str | None] = [*_texts(heads)] or [None]
+    with tempfile.TemporaryDirectory(prefix="anysize-evaluation-") as temporary:
+        made = _Candidates(Path(temporary), weights, size, preprocessing, class_names, progress)
+        candidates = [made.read(model, head) for model in _listed(models) for head in wanted]
+        trained = next((one.training for one in candidates if one.training), None)
+        every = (None,) if fit == "none" else evaluation_sizes(chosen, trained)
+        return evaluate_candidates(
+            candidates,
+            every,
+            spec,
+            made.folder if folder is None else made_folder(Path(folder)),
+            dataset=dataset,
+            reference=candidates[0] if reference is None else made.read(reference, None),
+            show=progress,
+        )
 
 
 def benchmark(
@@ -106,6 +125,7 @@ def benchmark(
     *,
     heads: str | Sequence[str] = (),
     weights: Path | str | None = None,
+    size: Size | str | None = None,
     sizes: str | Sequence[Size | str | Sequence[int]] = _AUTO,
     runtimes: str | Sequence[str] = "ort-cpu",
     batch: int = 1,
@@ -118,121 +138,67 @@ def benchmark(
 
     Arguments and errors are those of `evaluate`.
     """
-    return _evaluated(
-        _listed(models),
+    return evaluate(
+        models,
         None,
         heads=heads,
         weights=weights,
+        size=size,
         sizes=sizes,
         runtimes=runtimes,
-        numbers={"batch": batch, "warm_up": warm_up, "runs": runs},
+        batch=batch,
+        warm_up=warm_up,
+        runs=runs,
         folder=folder,
         progress=progress,
     )
 
 
-def _evaluated(
-    models: Sequence[Model],
-    dataset: Dataset | None,
-    *,
-    heads: str | Sequence[str],
-    weights: Path | str | None,
-    sizes: str | Sequence[Size | str | Sequence[int]],
-    runtimes: str | Sequence[str],
-    numbers: dict[str, int],
-    folder: Path | str | None,
-    progress: Progress,
-    reference: Model | None = None,
-    fit: Fit = "crop",
-    preprocessing: Preprocessing | None = None,
-    class_names: Sequence[str] | None = None,
-) -> Evaluation:
-    from anysize.validators import parse_runtimes
-    from anysize.validators.evaluation import (
-        Candidate,
-        EvaluationSpec,
-        evaluate_candidates,
-        evaluation_sizes,
-    )
-    from anysize.validators.run import usable_cpus
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """Makes files of models and heads, in a folder, and reads them."""
 
-    names = parse_runtimes(runtimes if isinstance(runtimes, str) else ",".join(runtimes))
-    spec = EvaluationSpec(names, fit, threads=usable_cpus(), **numbers)
-    chosen = to_sizes(sizes)
-    if fit == "none" and chosen != _AUTO:
-        raise UsageError("fit none takes each image at its own size; leave out sizes")
-    wanted: list[str | None] = [*_texts(heads)] or [None]
-    _check_numbers(spec)
-    with tempfile.TemporaryDirectory(prefix="anysize-evaluation-") as temporary:
-        place = Path(temporary)
+    folder: Path
+    weights: Path | str | None
+    size: Size | str | None
+    preprocessing: Preprocessing | None
+    class_names: Sequence[str] | None
+    progress: Progress
 
-        def candidate(model: Model, head: str | None) -> Candidate:
-            path = _file(model, head, weights, place, progress)
-            said = preprocessing or Preprocessing()
-            name = _name(model)
-            return Candidate.read(path, name, preprocessing=said, class_names=class_names)
+    def read(self, model: Model, head: str | None) -> Candidate:
+        from anysize.validators.evaluation import Candidate
 
-        candidates = [candidate(model, head) for model in models for head in wanted]
-        original = candidates[0] if reference is None else candidate(reference, None)
-        trained = next((one.training for one in candidates if one.training), None)
-        every = (None,) if fit == "none" else evaluation_sizes(chosen, trained)
-        return evaluate_candidates(
-            candidates,
-            every,
-            spec,
-            place if folder is None else made_folder(Path(folder)),
-            dataset=dataset,
-            reference=original,
-            show=progress,
-        )
+        said = self.preprocessing or Preprocessing()
+        path, name = self._file(model, head), _name(model)
+        return Candidate.read(path, name, preprocessing=said, class_names=self.class_names)
 
+    def _file(self, model: Model, head: str | None) -> Path:
+        """Return the file of a model with a head; it is written where there is none."""
+        path = self.folder / f"{len(list(self.folder.iterdir()))}.onnx"
+        if isinstance(model, Path) or (isinstance(model, str) and model.endswith(".onnx")):
+            return self._rewritten(Path(model), head, path)
+        from anysize.verbs.export import export
 
-def _check_numbers(spec: EvaluationSpec) -> None:
-    from anysize.validators.inputs import MAX_BATCH
+        self.progress(0, 0, f"exporting {_name(model)} {head or ''}".rstrip())
+        weights = self.weights if isinstance(model, str) else None
+        export(model, path, head=head, weights=weights, size=self.size, verify=False)
+        return path
 
-    if not 1 <= spec.batch <= MAX_BATCH:
-        raise UsageError(f"batch {spec.batch}: expected a whole number from 1 to {MAX_BATCH}")
-    if spec.runs < 1 or spec.warm_up < 0:
-        raise UsageError(f"runs {spec.runs}, warm-up {spec.warm_up}: expected 1 run or more")
+    def _rewritten(self, file: Path, head: str | None, path: Path) -> Path:
+        from anysize.surgery import load_model, read_metadata
+        from anysize.verbs.rewrite import rewrite
 
-
-def _file(
-    model: Model,
-    head: str | None,
-    weights: Path | str | None,
-    folder: Path,
-    progress: Progress,
-) -> Path:
-    """Return the file of a model with a head; it is written where there is none."""
-    path = folder / f"{len(list(folder.iterdir()))}.onnx"
-    if isinstance(model, Path) or (isinstance(model, str) and model.endswith(".onnx")):
-        return _rewritten(Path(model), head, path, progress)
-    from anysize.verbs.export import export
-
-    progress(0, 0, f"exporting {_name(model)} {head or ''}".rstrip())
-    source = str(model) if isinstance(model, Path) else model
-    checkpoint = weights if isinstance(source, str) else None
-    export(source, path, head=head, weights=checkpoint, verify=False)
-    return path
-
-
-def _rewritten(file: Path, head: str | None, path: Path, progress: Progress) -> Path:
-    from anysize.surgery import load_model, read_metadata
-    from anysize.verbs.rewrite import rewrite
-
-    if head in (None, AS_IS):
-        return file
-    if head == read_metadata(load_model(file, weights="in_file")).head:
-        return file
-    target = HEAD_KINDS[head].target if head in HEAD_KINDS else None
-    if target is None:
-        known = ", ".join(name for name, kind in HEAD_KINDS.items() if kind.is_converted)
-        raise UsageError(
-            f"head {head!r}: {file} can be rewritten to {known}; {AS_IS} is the file itself"
-        )
-    progress(0, 0, f"rewriting {file} to {head}")
-    rewrite(file, path, to=target, verify=False)
-    return path
+        if head in (None, AS_IS, read_metadata(load_model(file, weights="in_file")).head):
+            return file
+        target = HEAD_KINDS[head].target if head in HEAD_KINDS else None
+        if target is None:
+            known = ", ".join(name for name, kind in HEAD_KINDS.items() if kind.is_converted)
+            raise UsageError(
+                f"head {head!r}: {file} can be rewritten to {known}; {AS_IS} is the file itself"
+            )
+        self.progress(0, 0, f"rewriting {file} to {head}")
+        rewrite(file, path, to=target, verify=False)
+        return path
 
 
 def _listed(models: Model | Sequence[Model]) -> Sequence[Model]:
