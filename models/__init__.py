@@ -12,6 +12,7 @@ from anysize.lazy import lazy_names
 if TYPE_CHECKING:
     from anysize.models.assemble import build, construct
     from anysize.models.classifier import Classifier
+    from anysize.models.configured import configured_preprocessing
     from anysize.models.heads import HeadOptions
     from anysize.models.source import LIBRARIES, ResolvedModel, image_channels, resolve
     from anysize.models.weights import load_weights, state_sha256
@@ -27,6 +28,7 @@ __all__ = [
     "ZooEntry",
     "build",
     "choose_head",
+    "configured_preprocessing",
     "construct",
     "find_entry",
     "image_channels",
@@ -41,6 +43,7 @@ __getattr__ = lazy_names(
         "zoo": ("HEADS", "ZOO", "ZooEntry", "choose_head", "find_entry"),
         "assemble": ("build", "construct"),
         "classifier": ("Classifier",),
+        "configured": ("configured_preprocessing",),
         "heads": ("HeadOptions",),
         "source": ("LIBRARIES", "ResolvedModel", "image_channels", "resolve"),
         "weights": ("load_weights", "state_sha256"),

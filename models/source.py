@@ -14,9 +14,11 @@ from anysize.files import file_sha256
 from anysize.heads import AS_IS
 from anysize.lazy import load
 from anysize.models.assemble import build, shipped_weights
+from anysize.models.configured import configured_preprocessing
 from anysize.models.heads import HeadOptions
 from anysize.models.user_code import checked_module, from_user_code, why
 from anysize.models.weights import load_tensors, read_checkpoint
+from anysize.preprocessing import Preprocessing
 from anysize.sizes import Size
 from anysize.sources import canonical_source, is_of_zoo
 
@@ -47,6 +49,7 @@ class ResolvedModel:
         weights_sha256: SHA-256 of the weights file that was loaded; None without one.
         options: Choices within the zoo head; None for a model that comes as it is.
         notes: What the user should know of its weights.
+        preprocessing: How its images are prepared, where its own configuration says so.
     """
 
     module: nn.Module
@@ -59,6 +62,7 @@ class ResolvedModel:
     weights_sha256: str | None
     options: HeadOptions | None = None
     notes: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None
 
 
 def resolve(
@@ -141,6 +145,7 @@ def resolve(
         seed=seed,
         weights_sha256=None if weights is None else file_sha256(weights),
         notes=checkpoint.notes if checkpoint else (),
+        preprocessing=configured_preprocessing(module, source),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 import onnx
 
 from anysize.errors import ModelFileError, UsageError
+from anysize.preprocessing import Preprocessing
 from anysize.sizes import ANY_SIDE, Size, SizeRange, Steps
 from anysize.surgery.graph import Graph, Model
 
@@ -51,6 +52,7 @@ class FileMetadata:
         state_sha256: Hash of the weights themselves, whatever file they came from.
         source: `MODULE_OBJECT` where no SOURCE named what was exported.
         precision: `float16` where weights and body are in half precision.
+        preprocessing: How an image's pixels become what the network takes, as far as it is known.
         kept: Nodes whose numbers are constants of the network, as the user of a rewrite said.
         model_args: What the source was called with, as JSON.
         output_names: What the outputs were called before the user gave them other names.
@@ -77,6 +79,7 @@ class FileMetadata:
     state_sha256: str | None = None
     source: str | None = None
     precision: str | None = None
+    preprocessing: Preprocessing | None = None
     kept: tuple[str, ...] | None = None
     model_args: str | None = None
     output_names: tuple[str, ...] | None = None
@@ -156,6 +159,8 @@ def write_metadata(model: Model, metadata: FileMetadata) -> None:
 def _format(name: str, value: object) -> str | None:
     if value is None:
         return None
+    if isinstance(value, Preprocessing):
+        return value.to_json()
     if name in _LISTS:
         return json.dumps(value, ensure_ascii=False)
     if name == _STEPS:
@@ -173,6 +178,8 @@ def _parse(name: str, text: str) -> object:
             return Size.parse(text)
         if name in _COUNTS:
             return int(text)
+        if name == "preprocessing":
+            return Preprocessing.from_json(text)
         if name in _LISTS:
             names = json.loads(text)
             if not isinstance(names, list):

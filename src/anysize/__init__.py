@@ -14,7 +14,10 @@ from anysize.sizes import Size, SizeRange
 from anysize.version import VERSION
 
 if TYPE_CHECKING:
+    from anysize.preprocessing import Preprocessing
     from anysize.validators import JoinedReport, Report, RuntimeInfo
+    from anysize.validators.evaluation import Evaluation
+    from anysize.verbs.evaluate import benchmark, evaluate
     from anysize.verbs.export import ExportResult, export
     from anysize.verbs.heatmap import HeatmapResult, heatmap
     from anysize.verbs.inspect import Inspection, inspect
@@ -29,17 +32,21 @@ __version__ = VERSION
 
 __all__ = [
     "AnysizeError",
+    "Evaluation",
     "ExportResult",
     "HeatmapResult",
     "Inspection",
     "JoinedReport",
     "OptimizationProfile",
+    "Preprocessing",
     "Report",
     "RewriteResult",
     "RuntimeInfo",
     "Size",
     "SizeRange",
     "__version__",
+    "benchmark",
+    "evaluate",
     "export",
     "heatmap",
     "inspect",
@@ -56,7 +63,10 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "preprocessing": ("Preprocessing",),
         "validators": ("JoinedReport", "Report", "RuntimeInfo"),
+        "validators.evaluation": ("Evaluation",),
+        "verbs.evaluate": ("benchmark", "evaluate"),
         "verbs.export": ("ExportResult", "export"),
         "verbs.heatmap": ("HeatmapResult", "heatmap"),
         "verbs.inspect": ("Inspection", "inspect"),

@@ -19,6 +19,7 @@ __all__ = [
     "atomic_output",
     "check_output_path",
     "file_sha256",
+    "made_folder",
     "read_regular",
     "remove_partial",
     "staged_output",
@@ -58,6 +59,19 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file as hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def made_folder(folder: Path) -> Path:
+    """Return a folder to keep files in, which is made where it does not exist.
+
+    Raises:
+        UsageError: It cannot be made.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"folder {folder}: cannot be made: {error.strerror}") from error
+    return folder
 
 
 def _open_at_once(path: str, flags: int) -> int:

@@ -66,7 +66,7 @@ def test_only_the_listed_blocks_are_not_executed(pages, blocks_of):
         for block in blocks_of(path)
         if block.marker.startswith("not executed")
     }
-    # Examples for a GPU, a browser and a compiler without its headers are long; their page says why.
+    # Those for a GPU, a browser and a compiler without its headers are long; their page says why.
     assert {page for page, text in found - NOT_EXECUTED} <= {"deploy.md"}
     assert found >= NOT_EXECUTED
 
@@ -100,7 +100,7 @@ def test_continuous_integration_calls_the_test_command_of_the_readme(repository)
 def test_there_is_a_page_for_each_job(pages):
     jobs = {"export.md", "rewrite.md", "validate.md", "matrix.md", "testing.md", "heads.md"}
     jobs |= {"architecture.md", "graphsurgeon.md", "index.md", "deploy.md", "gpu.md"}
-    jobs |= {"reference.md", "troubleshooting.md"}
+    jobs |= {"evaluate.md", "reference.md", "troubleshooting.md"}
     assert jobs <= {path.name for path in pages}
 
 

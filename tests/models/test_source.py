@@ -1,4 +1,6 @@
 import sys
+from dataclasses import replace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -228,3 +230,45 @@ def test_arguments_of_a_library_load_no_weights(monkeypatch):
     for name in ("weights", "checkpoint_path"):
         with pytest.raises(UsageError, match="give a file with --weights FILE"):
             resolve("torchvision:net", arguments={name: "x"})
+
+
+def test_a_networks_own_configuration_says_how_its_images_are_prepared(monkeypatch):
+    from anysize.models import configured_preprocessing
+    from anysize.preprocessing import Preprocessing
+
+    module = torch.nn.Conv2d(3, 1, 1)
+    assert configured_preprocessing(module) is None
+    # As timm 1.0 has it; its "random" is a choice between two.
+    module.pretrained_cfg = {
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.25, 0.25, 0.25),
+        "crop_pct": 0.9,
+        "interpolation": "bicubic",
+    }
+    expected = Preprocessing("rgb", 1 / 255, (0.5,) * 3, (0.25,) * 3, 0.9, "bicubic")
+    assert configured_preprocessing(module) == expected
+    module.pretrained_cfg["interpolation"] = "random"
+    assert configured_preprocessing(module) == replace(expected, interpolation=None)
+
+
+def test_torchvisions_transforms_are_read_and_nothing_is_downloaded(monkeypatch):
+    from anysize.preprocessing import Preprocessing
+
+    transforms = SimpleNamespace(
+        mean=[0.4] * 3, std=[0.2] * 3, crop_size=[224], resize_size=[256],
+        interpolation=SimpleNamespace(value="bilinear"),
+    )  # fmt: skip
+    weights = SimpleNamespace(DEFAULT=SimpleNamespace(transforms=lambda: transforms))
+
+    def get_model(name, weights):
+        assert weights is None
+        return torch.nn.Conv2d(3, 1, 1)
+
+    models = ModuleType("torchvision.models")
+    models.get_model, models.get_model_weights = get_model, lambda name: weights
+    monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
+    monkeypatch.setitem(sys.modules, "torchvision.models", models)
+    expected = Preprocessing("rgb", 1 / 255, (0.4,) * 3, (0.2,) * 3, 0.875, "bilinear")
+    assert resolve("torchvision:net").preprocessing == expected
+    weights.DEFAULT = None  # trained by nobody
+    assert resolve("torchvision:net").preprocessing is None

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from anysize.errors import ModelFileError
+from anysize.preprocessing import Preprocessing
 from anysize.sizes import Size
 from anysize.surgery import FileMetadata, read_metadata, write_metadata
 
@@ -10,7 +11,7 @@ FULL = FileMetadata(
     version="1.2", model="vgg16", head="fcn", size=Size(224, 230), min_size=Size(32, 33),
     max_size=Size(255, 256), classes=3, class_names=("cat", "dög", "a, b"), map_stride=(32, 16),
     map_offset=(15.5, -3.0), receptive_field=(404, 11), source_sha256="ab" * 32, seed=0,
-    weights_sha256="cd" * 32,
+    weights_sha256="cd" * 32, preprocessing=Preprocessing("bgr", 1.0, (0.1, 0.2, 0.3)),
 )  # fmt: skip
 
 
@@ -49,6 +50,7 @@ def test_other_entries_stay_and_empty_ones_go(kit):
     [
         ("size", "banana"), ("min_size", "0x3"), ("classes", "many"), ("map_stride", "3"),
         ("receptive_field", "infx1"), ("class_names", "{}"), ("class_names", "["),
+        ("preprocessing", "{}}"), ("preprocessing", "[1]"),
     ],
 )  # fmt: skip
 def test_a_malformed_entry_is_named(kit, key, value):

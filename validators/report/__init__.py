@@ -8,6 +8,7 @@ from anysize.lazy import lazy_names
 
 if TYPE_CHECKING:
     from anysize.validators.report.diagnosis import Culprit, Diagnosis
+    from anysize.validators.report.drawing import Plot, line_plot
     from anysize.validators.report.joined import Entry, JoinedReport, join
     from anysize.validators.report.json_format import read_report
     from anysize.validators.report.page import require_jinja
@@ -33,11 +34,13 @@ __all__ = [
     "JoinedReport",
     "ModelRecord",
     "PackageVersion",
+    "Plot",
     "ReferenceRecord",
     "Report",
     "RuntimeRecord",
     "join",
     "joined_table",
+    "line_plot",
     "needed_atol",
     "read_report",
     "report_schema",
@@ -58,6 +61,7 @@ __getattr__ = lazy_names(
             "Report",
             "RuntimeRecord",
         ),
+        "drawing": ("Plot", "line_plot"),
         "joined": ("Entry", "JoinedReport", "join"),
         "json_format": ("read_report",),
         "page": ("require_jinja",),

@@ -202,6 +202,10 @@ class IsolatedSession:
                 self._known = self._ask_provenance()
         return self._known or Provenance()
 
+    def peak_memory_bytes(self) -> int | None:
+        """Return the most memory that the worker's process has held at once, if that is known."""
+        return self._worker.peak_memory_bytes()
+
     def close(self) -> None:
         """End the worker, or let one that is shared forget the model."""
         if self._shared is None:

@@ -92,6 +92,15 @@ class Worker:
         """Whether it can be asked something."""
         return self._finish.alive and self._process.poll() is None
 
+    def peak_memory_bytes(self) -> int | None:
+        """Return the most memory that it has held at once; None where the system does not say."""
+        try:
+            status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
+        except OSError:
+            return None
+        lines = (line.split() for line in status.splitlines() if line.startswith("VmHWM:"))
+        return next((int(kib) << 10 for _, kib, _ in lines), None)
+
     def ask(
         self, command: str, arguments: Mapping[str, object] | None = None, *, timeout_s: float
     ) -> dict[str, Any]:

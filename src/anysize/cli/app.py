@@ -8,6 +8,7 @@ import typer
 
 from anysize.cli.console import result, verbosity
 from anysize.cli.demo import demo
+from anysize.cli.evaluate import benchmark, evaluate
 from anysize.cli.exit_codes import exit_code_of
 from anysize.cli.export import export
 from anysize.cli.heatmap import heatmap
@@ -22,7 +23,10 @@ from anysize.version import VERSION
 
 __all__ = ["app", "run"]
 
-_COMMANDS = (inspect, export, rewrite, validate, matrix, report, heatmap, profile, runtimes, demo)
+_COMMANDS = (
+    *(inspect, export, rewrite, validate, evaluate, benchmark),
+    *(matrix, report, heatmap, profile, runtimes, demo),
+)
 _DEBUG = "--debug"
 # They may stand anywhere, and change what is said beside results.
 _VERBOSITY = {"-q": -1, "--quiet": -1, "-v": 1, "--verbose": 1}

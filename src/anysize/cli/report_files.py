@@ -15,6 +15,7 @@ from anysize.errors import UsageError
 
 if TYPE_CHECKING:
     from anysize.validators import JoinedReport, Report
+    from anysize.validators.evaluation import Evaluation
 
 __all__ = ["Html", "Json", "Junit", "Markdown", "ReportFiles"]
 
@@ -97,20 +98,15 @@ class ReportFiles:
             console.print(joined_table(join((report,)), console.width))
         raise typer.Exit(report.exit_code)
 
-    def write(self, report: Report | JoinedReport) -> None:
+    def write(self, report: Report | JoinedReport | Evaluation) -> None:
         """Write every file that was asked for, each whole or not at all."""
         from anysize.files import atomic_output
 
-        write = {
-            "json": lambda: report.to_json() + "\n",
-            "junit": report.to_junit,
-            "markdown": report.to_markdown,
-            "html": report.to_html,
-        }
         for option, path in self._named():
             with atomic_output(path) as stream:
+                text: str = getattr(report, f"to_{option}")() + ("\n" if option == "json" else "")
                 # A path that is not UTF-8 may stand in a report.
-                stream.write(write[option]().encode(errors="backslashreplace"))
+                stream.write(text.encode(errors="backslashreplace"))
 
     def _named(self) -> list[tuple[str, Path]]:
         json = Path(self.json) if self.json and not self.is_json_on_stdout else None

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Literal
 from anysize.errors import UsageError
 from anysize.files import check_output_path
 from anysize.heads import AS_IS, HEAD_KINDS, Output, check_output, head_kind
+from anysize.preprocessing import Preprocessing
 from anysize.sizes import AnySize, Size, SizeRange
 from anysize.sources import is_of_zoo
+from anysize.verbs.description import describe
 from anysize.verbs.export_proof import unproved, verified, verify_export
 from anysize.verbs.progress import Progress, silent
 from anysize.verbs.verification import Verify, to_verify
@@ -90,6 +92,8 @@ def export(
     image: str | None = None,
     input_names: Sequence[str] = (),
     output_names: Sequence[str] = (),
+    preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] | None = None,
     progress: Progress = silent,
 ) -> ExportResult:
     """Export a model to an ONNX file whose batch, height and width are symbolic.
@@ -129,6 +133,9 @@ def export(
         input_names: What the file calls its inputs, in order; `input` and the module's own names
             for others by default.
         output_names: What it calls its outputs.
+        preprocessing: How images are prepared for it, recorded in the file; what is not said is
+            taken from timm's or torchvision's configuration of the network.
+        class_names: Names of the classes, in order, recorded likewise.
         progress: Told how far it is.
 
     Raises:
@@ -204,6 +211,8 @@ def export(
             extra_inputs=extra,
         )
         exported = export_module(model.module, spec)
+        known = (preprocessing or Preprocessing()).over(model.preprocessing)
+        describe(exported.model, known, class_names)
         save_model(
             exported.model,
             staged,
@@ -301,7 +310,13 @@ def _resolve(
     options: HeadOptions | None,
     arguments: Mapping[str, object],
 ) -> ResolvedModel:
-    from anysize.models import Classifier, ResolvedModel, image_channels, resolve
+    from anysize.models import (
+        Classifier,
+        ResolvedModel,
+        configured_preprocessing,
+        image_channels,
+        resolve,
+    )
     from anysize.validators.references import own_training_size
 
     if isinstance(source, str):
@@ -332,6 +347,7 @@ def _resolve(
         training_size=size or own_training_size(source) or _DEFAULT_SIZE,
         seed=seed,
         weights_sha256=None,
+        preprocessing=configured_preprocessing(source),
     )
 
 

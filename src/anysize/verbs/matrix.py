@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from anysize.errors import UsageError
-from anysize.files import check_output_path
+from anysize.files import check_output_path, made_folder
 from anysize.verbs.matrix_runs import died, run_in_processes, run_job, unusable
 from anysize.verbs.progress import Progress, silent
 from anysize.words import duration_text
@@ -64,7 +64,7 @@ def matrix(
         _require_ray()
         config = config.absolute()  # other machines have other working folders
         planned = _read(config)
-    folder = _made(_folder(config, folder))
+    folder = made_folder(_folder(config, folder))
     _refuse_overwriting(planned, folder, inputs)
     keys = job_keys(planned)
     entries = _kept(planned, folder, keys) if resume else {}
@@ -159,14 +159,6 @@ def _refused(job: Job, why: str) -> Entry:
     from anysize.validators.report import Entry
 
     return Entry(job.name, None, why, UsageError.exit_code)
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as exc:
-        raise UsageError(f"folder {folder}: cannot be made: {exc.strerror}") from exc
-    return folder
 
 
 def _refuse_overwriting(planned: Sequence[Job], folder: Path, inputs: Sequence[Path]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,9 @@ from anysize.errors import (
 )
 from anysize.files import check_output_path
 from anysize.heads import AS_IS, HEAD_KINDS, Output, check_output, head_kind
+from anysize.preprocessing import Preprocessing
 from anysize.sizes import AnySize, Size, SizeRange
+from anysize.verbs.description import describe
 from anysize.verbs.export_proof import verified
 from anysize.verbs.progress import Progress, silent, validation_progress
 from anysize.verbs.verification import UNPROVED, Verify, to_verify
@@ -108,6 +110,8 @@ def rewrite(
     weights: Path | str | None = None,
     model_args: Mapping[str, object] | None = None,
     verify: Verify | bool = "quick",
+    preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] | None = None,
     progress: Progress = silent,
 ) -> RewriteResult:
     """Rewrite the head of an ONNX file; weights are not touched.
@@ -137,6 +141,9 @@ def rewrite(
             `dynamic` answers at other sizes only the original module can tell. `quick` does so at
             two other sizes, close to the training size for a heavy network; `full` at all sizes
             `auto` that the new file takes; `off` not at all.
+        preprocessing: How images are prepared for it, recorded in the file; what is not said stays
+            as the file has it.
+        class_names: Names of the classes, in order, recorded likewise.
         progress: Told how far it is.
 
     Raises:
@@ -179,6 +186,7 @@ def rewrite(
             _refuse_fixed_copy(original, model, done.reason)
         elif unprovable:
             raise UnsupportedModelError(f"{model}: cannot be proved: {unprovable}; {UNPROVED}")
+        describe(done.model, preprocessing, class_names)
         surgery.save_model(done.model, staged, source=model, target=out)
         recorded, size_bytes = surgery.read_metadata(original), staged.stat().st_size
         proof, report = None, None

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from anysize.validators.report.page.render import require_jinja, to_html
+from anysize.validators.report.page.render import rendered, require_jinja, to_html
 
-__all__ = ["require_jinja", "to_html"]
+__all__ = ["rendered", "require_jinja", "to_html"]

@@ -1,4 +1,4 @@
-"""Fill the page's template; every value from outside is escaped."""
+"""Fill the pages' templates; every value from outside is escaped."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from importlib import resources
 
 from anysize.errors import UsageError
 from anysize.validators.judging import VERDICTS
+from anysize.validators.report.drawing import HEIGHT, WIDTH
 from anysize.validators.report.joined import JoinedReport, join
 from anysize.validators.report.levels import LEVELS, level_of
 from anysize.validators.report.page.views import bar, view
-from anysize.validators.report.plots import HEIGHT, WIDTH
 from anysize.validators.report.report import Report
 from anysize.version import VERSION
 from anysize.words import printable
 
-__all__ = ["require_jinja", "to_html"]
+__all__ = ["rendered", "require_jinja", "to_html"]
 
 
 def require_jinja() -> None:
@@ -41,32 +41,53 @@ def to_html(report: Report | JoinedReport) -> str:
         UsageError: jinja2, of the extra `report`, is not installed.
     """
     joined = join((report,))
-    require_jinja()
-    import jinja2
-
-    files = resources.files(__package__)
-    style = files.joinpath("page.css").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_printable,
-    )
-    template = environment.from_string(files.joinpath("page.html.j2").read_text(encoding="utf-8"))
     runtimes = tuple(dict.fromkeys(r.name for one in joined.reports for r in one.runtimes))
     seen = {level_of(cell).name for cell in joined.cells}
-    return template.render(
+    return rendered(
+        "page.html.j2",
+        str(__package__),
         joined=joined,
         entries=[view(entry, number, runtimes) for number, entry in enumerate(joined.entries)],
         runtimes=runtimes,
         bar=bar(joined),
         legend=[level for level in LEVELS if level.name in seen],
         meanings=VERDICTS,
+        status={0: "good", 1: "failed"}.get(joined.exit_code, "not-run"),
+    )
+
+
+def rendered(template: str, package: str, **values: object) -> str:
+    """Fill a template; every value from outside is escaped.
+
+    Args:
+        template: Its file, which may extend and import those that lie here.
+        package: The package that it lies in.
+        values: What it reads, beside the style, the plots' width and height, and the version.
+
+    Raises:
+        UsageError: jinja2, of the extra `report`, is not installed.
+    """
+    require_jinja()
+    import jinja2
+
+    def read(name: str) -> str:
+        place = package if name == template else str(__package__)
+        return resources.files(place).joinpath(name).read_text(encoding="utf-8")
+
+    style = read("page.css")
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(read),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_printable,
+    )
+    return environment.get_template(template).render(
+        **values,
         style=style,
         # The one style sheet that the page's own policy lets through.
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-        status={0: "good", 1: "failed"}.get(joined.exit_code, "not-run"),
         width=WIDTH,
         height=HEIGHT,
         version=VERSION,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from anysize.validators.judging import VERDICTS, Outcome, Verdict
+from anysize.validators.report.drawing import Plot
 from anysize.validators.report.joined import Entry, JoinedReport
 from anysize.validators.report.levels import Level, figure, level_of
-from anysize.validators.report.plots import Plot, error_plot, latency_plot
+from anysize.validators.report.plots import error_plot, latency_plot
 from anysize.validators.report.report import Cell, Report
 from anysize.validators.report.story import FailingGroup, Story, group_failing, tell
 
