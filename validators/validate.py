@@ -35,7 +35,6 @@ from anysize.validators.run import (
     FLOAT32,
     FLOAT64,
     IN_FLOAT32,
-    IN_FLOAT64,
     REFERENCE,
     CaseExpectation,
     Expectations,
@@ -163,7 +162,6 @@ def validate_model(
                 is_amplified=is_amplified,
                 work=work,
                 step=steps,
-                note=notes.append,
             )
         original.close()  # a cell that would fail asks it once more
         results = []
@@ -196,7 +194,7 @@ def validate_model(
             runtimes=tuple(result.record for result in results),
             packages=package_versions(),
             cells=tuple(cell for result in results for cell in result.cells),
-            notes=(*notes, *_notes(expectations, outputs)),
+            notes=(*notes, *asked.notes, *_notes(expectations, outputs)),
             machine=machine(),
         )
         if report.ok:
@@ -262,15 +260,15 @@ def _steps(
     """Plan all runs: each runtime loads, runs every case twice, and once on amplified images."""
     asked = [case for case in cases if declared is None or case.size in declared]
     usual = [case for case in asked if case.size == training][:1] or asked[:1]
-    usual *= 1 + is_amplified
+    amplified = usual * is_amplified
     up_and_down = 2 * sum(work.run(case) for case in cases)
     amounts = {
-        REFERENCE: sum(work.run(case, IN_FLOAT32) for case in asked),
-        FLOAT64: sum(work.run(case, IN_FLOAT64) for case in usual),
+        REFERENCE: sum(work.run(case, IN_FLOAT32) for case in (*asked, *amplified)),
+        FLOAT64: 0.0,
         _LOADING: len(runtimes) * work.loading,
         **{runtime.name: up_and_down for runtime in runtimes},
     }
-    total = len(cases) + len(usual) + len(runtimes) * (2 * len(cases) + 1 + is_amplified)
+    total = len(cases) + len(amplified) + len(runtimes) * (2 * len(cases) + 1 + len(amplified))
     return Steps(progress, total=total, work=amounts)
 
 

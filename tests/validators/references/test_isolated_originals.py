@@ -18,6 +18,7 @@ from anysize.validators.inputs.images import make_images
 from anysize.validators.references import Rejected
 from anysize.validators.references.graph import evaluator, literal_ort
 from anysize.validators.references.graph.model import GraphPair
+from anysize.validators.runtimes import LiteralOrt
 from anysize.validators.worker import Limits, SharedWorker
 
 # A loop that counts to 2^62 before it hands out the image's mean.
@@ -72,7 +73,7 @@ def workers(monkeypatch):
 
 @pytest.fixture
 def impatient(workers):
-    return workers(f"{literal_ort.LiteralOrt.__module__}:LiteralOrt", run_s=2)
+    return workers(f"{LiteralOrt.__module__}:LiteralOrt", run_s=2)
 
 
 def test_a_graph_that_ends_the_process_is_named_and_others_go_on(workers):
