@@ -124,7 +124,14 @@ def validate_model(
     is_half = _is_half(file, signature, is_asked_for=spec.half)
     is_amplified = spec.amplified and given is None and not is_half
     steps = _steps(
-        progress, cases, file.declared, training, runtimes, work, is_amplified=is_amplified
+        progress,
+        cases,
+        file.declared,
+        training,
+        runtimes,
+        work,
+        sweeps=1 + spec.is_repeated,
+        is_amplified=is_amplified,
     )
     notes = []
     if file.has_float16 and not is_half:
@@ -177,6 +184,7 @@ def validate_model(
                     tolerances=tolerances,
                     declared=declared_outputs(file.model),
                     saturated=saturated_outputs(file.model),
+                    is_repeated=spec.is_repeated,
                     step=steps,
                     work=work,
                 )
@@ -255,20 +263,21 @@ def _steps(
     runtimes: Sequence[Runtime],
     work: Work,
     *,
+    sweeps: int,
     is_amplified: bool,
 ) -> Steps:
-    """Plan all runs: each runtime loads, runs every case twice, and once on amplified images."""
+    """Plan all runs: each runtime loads, sweeps over all cases, and runs amplified images once."""
     asked = [case for case in cases if declared is None or case.size in declared]
     usual = [case for case in asked if case.size == training][:1] or asked[:1]
     amplified = usual * is_amplified
-    up_and_down = 2 * sum(work.run(case) for case in cases)
+    swept = sweeps * sum(work.run(case) for case in cases) + sum(map(work.run, amplified))
     amounts = {
         REFERENCE: sum(work.run(case, IN_FLOAT32) for case in (*asked, *amplified)),
         FLOAT64: 0.0,
         _LOADING: len(runtimes) * work.loading,
-        **{runtime.name: up_and_down for runtime in runtimes},
+        **{runtime.name: swept for runtime in runtimes},
     }
-    total = len(cases) + len(amplified) + len(runtimes) * (2 * len(cases) + 1 + len(amplified))
+    total = len(cases) + len(amplified) + len(runtimes) * (sweeps * len(cases) + 1 + len(amplified))
     return Steps(progress, total=total, work=amounts)
 
 

@@ -69,6 +69,7 @@ def run_sweeps(
     tolerances: Tolerances | None = None,
     declared: Mapping[str, DeclaredShape] = MappingProxyType({}),
     saturated: Collection[str] = (),
+    is_repeated: bool = True,
     step: Step,
     work: Work,
 ) -> RuntimeResult:
@@ -81,6 +82,7 @@ def run_sweeps(
         tolerances: Replace the error budget.
         declared: The shapes of the outputs, as the file declares them.
         saturated: Outputs that saturate at 1.
+        is_repeated: Run them once more, descending; otherwise once is enough.
         step: Called before each run with what is being done, the runtime's name and the work.
         work: What runs take.
     """
@@ -93,7 +95,9 @@ def run_sweeps(
         )
         return RuntimeResult(record, cells)
     try:
-        sweep = _Sweep(session, record, asked, tolerances, declared, saturated, step, work)
+        sweep = _Sweep(
+            session, record, asked, tolerances, declared, saturated, is_repeated, step, work
+        )
         up = [sweep.run(expectation, repeats=None) for expectation in expectations]
         down: list[Cell] = []
         amplified: Cell | None = None
@@ -101,7 +105,7 @@ def run_sweeps(
             if expectation.case.is_amplified:
                 amplified = first  # once is enough: its twin is repeated
                 continue
-            down.append(sweep.run(expectation, repeats=first))
+            down.append(sweep.run(expectation, repeats=first) if is_repeated else first)
             if amplified is not None:
                 down[-1], amplified = _join_amplified(down[-1], amplified), None
         record = replace(record, provenance=session.provenance())
@@ -124,6 +128,7 @@ class _Sweep:
     tolerances: Tolerances | None
     declared: Mapping[str, DeclaredShape]
     saturated: Collection[str]
+    is_repeated: bool
     step: Step
     work: Work
 
@@ -148,7 +153,8 @@ class _Sweep:
         run_s = attempt.run_s if attempt.outputs else None
         cell = as_cell(self.record.name, case, judgement, run_s=run_s)
         if repeats is None:
-            if attempt.outputs and not (case.is_amplified and cell.is_good):
+            is_compared = self.is_repeated and not case.is_amplified
+            if attempt.outputs and (is_compared or not cell.is_good):
                 self.spool.write(case, self._label, tuple(attempt.outputs.values()))
             return cell
         merged = _merge(repeats, cell)

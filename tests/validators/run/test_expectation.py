@@ -8,6 +8,7 @@ import pytest
 from anysize.sizes import Size
 from anysize.validators import Verdict, validate_model
 from anysize.validators.references.eager.module import ModuleReference
+from anysize.validators.runtimes import OrtCpu, OrtSession
 
 SIZES = (Size(8, 8), Size(8, 9), Size(9, 9))
 
@@ -76,3 +77,39 @@ def test_without_an_arbiter_float64_is_never_asked(tiny, sizes):
     reference = Counted(tiny.fc())
     validate_model(tiny.fc_file(tiny.fc()), reference, sizes=sizes, arbiter="none")
     assert not in_float64(reference)
+
+
+class Sweeping(OrtCpu):
+    """Remembers which images it runs."""
+
+    name = "sweeping"
+
+    def __init__(self):
+        self.ran = []
+
+    def load(self, model_path, *, threads):
+        session, run = super().load(model_path, threads=threads), OrtSession.run
+        session.run = lambda inputs: self.ran.append(inputs["input"].shape) or run(session, inputs)
+        return session
+
+
+def test_a_proof_runs_each_case_once_where_a_validation_sweeps_twice(tiny):
+    path, twice, once = tiny.fc_file(tiny.fc()), Sweeping(), Sweeping()
+    for runtime, is_repeated in ((twice, True), (once, False)):
+        report = validate_model(
+            path, tiny.fc(), runtimes=[runtime], sizes=SIZES, is_repeated=is_repeated
+        )
+        assert report.ok
+        assert len(report.cells) == 2 * len(SIZES)
+    bright = 1
+    assert len(once.ran) == 2 * len(SIZES) + bright
+    assert len(twice.ran) == 4 * len(SIZES) + bright
+
+
+def test_a_wrong_graph_is_red_without_being_repeated(tiny):
+    def clipped(graph, image):
+        return graph.add("Clip", image, graph.constant(-6.0), graph.constant(6.0))
+
+    path = tiny.fc_file(tiny.fc(), image=clipped)  # bright images alone are clipped
+    report = validate_model(path, tiny.fc(), sizes=SIZES, is_repeated=False)
+    assert [cell.is_bright for cell in report.cells if not cell.is_good] == [True]
