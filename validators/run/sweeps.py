@@ -1,5 +1,7 @@
 """One runtime's part of a validation: every case, ascending and then descending, on one session.
 
+The last case is the largest, and would follow itself: it is not repeated where there are others.
+
 Images and expected outputs come from the spool; the reference itself is asked once more only about
 a cell that would fail. A runtime that crashes or hangs does so in its worker;
 its session starts a new one for the next case.
@@ -101,11 +103,13 @@ def run_sweeps(
         up = [sweep.run(expectation, repeats=None) for expectation in expectations]
         down: list[Cell] = []
         amplified: Cell | None = None
+        repeated = _repeated(expectations) if is_repeated else ()
         for expectation, first in zip(reversed(expectations), reversed(up), strict=True):
             if expectation.case.is_amplified:
                 amplified = first  # once is enough: its twin is repeated
                 continue
-            down.append(sweep.run(expectation, repeats=first) if is_repeated else first)
+            is_due = expectation.case in repeated
+            down.append(sweep.run(expectation, repeats=first) if is_due else sweep.once(first))
             if amplified is not None:
                 down[-1], amplified = _join_amplified(down[-1], amplified), None
         record = replace(record, provenance=session.provenance())
@@ -166,6 +170,12 @@ class _Sweep:
             self.spool.remove(case, self._label)
         return merged
 
+    def once(self, cell: Cell) -> Cell:
+        """Leave a cell as it is; the answer of a good one is not needed any more."""
+        if cell.is_good:
+            self.spool.remove(Case(cell.size, cell.batch), self._label)
+        return cell
+
     def _attempt(self, case: Case) -> _Attempt:
         session = self.session
         run: Callable[[], Mapping[str, Array]]
@@ -208,6 +218,15 @@ class _Sweep:
             )
         except (WorkerCrashedError, WorkerTimeoutError) as exc:  # the reference, asked once more
             return failed(exc)
+
+
+def _repeated(expectations: Sequence[CaseExpectation]) -> Collection[Case]:
+    """Choose the cases that run once more: all but the largest that is answered, unless alone."""
+    cases = [one.case for one in expectations if not one.case.is_amplified]
+    is_last_answered = next(
+        (one.is_answered for one in reversed(expectations) if not one.case.is_amplified), False
+    )
+    return cases[:-1] if is_last_answered and len(cases) > 1 else cases
 
 
 def as_cell(runtime: str, case: Case, judgement: Judgement, *, run_s: float | None = None) -> Cell:

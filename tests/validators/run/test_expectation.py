@@ -101,9 +101,18 @@ def test_a_proof_runs_each_case_once_where_a_validation_sweeps_twice(tiny):
         )
         assert report.ok
         assert len(report.cells) == 2 * len(SIZES)
-    bright = 1
+    bright = largest = 1
     assert len(once.ran) == 2 * len(SIZES) + bright
-    assert len(twice.ran) == 4 * len(SIZES) + bright
+    # What has run last would follow itself.
+    assert len(twice.ran) == 4 * len(SIZES) + bright - largest
+    assert twice.ran.count((2, 3, 9, 9)) == 1
+
+
+def test_a_case_that_is_alone_runs_twice(tiny):
+    runtime = Sweeping()
+    options = {"sizes": SIZES[:1], "batches": 1, "amplified": False}
+    assert validate_model(tiny.fc_file(tiny.fc()), tiny.fc(), runtimes=[runtime], **options).ok
+    assert len(runtime.ran) == 2
 
 
 def test_a_wrong_graph_is_red_without_being_repeated(tiny):
