@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from anysize.errors import DeclinedError, UsageError
-from anysize.heads import AS_IS, GAP
+from anysize.errors import UsageError
+from anysize.heads import AS_IS
 from anysize.sizes import Size
 from anysize.validators.inputs import (
     Case,
@@ -31,20 +31,13 @@ from anysize.validators.inputs import (
     graph_inputs,
     saturated_outputs,
 )
-from anysize.validators.judging import (
-    PROFILES,
-    DeclaredShape,
-    Expected,
-    Judgement,
-    Verdict,
-)
+from anysize.validators.judging import PROFILES, Expected, Judgement, Verdict
+from anysize.validators.proof_graphs import open_graphs, own_layers
 from anysize.validators.references import Reference, Rejected
 from anysize.validators.report import Cell
 from anysize.validators.rewrite_proof import RewriteProof
 from anysize.validators.run import (
-    FLOAT64,
     IN_FLOAT32,
-    IN_FLOAT64,
     CaseExpectation,
     Expectations,
     Progress,
@@ -52,7 +45,6 @@ from anysize.validators.run import (
     Steps,
     Work,
     as_cell,
-    judge_by_spread,
 )
 
 if TYPE_CHECKING:
@@ -121,12 +113,9 @@ def prove_rewrite(
         UsageError: There is no size at all.
     """
     from anysize.surgery import read_metadata, trained_size
-    from anysize.validators.references.graph import (
-        OnnxReference,
-        answers_labels,
-    )
+    from anysize.validators.references.graph import OnnxReference, answers_labels
 
-    old, new = _open(original, rewritten, source, scores=scores, threads=threads)
+    old, new = open_graphs(original, rewritten, source, scores=scores, threads=threads)
     if not scores and answers_labels(old.model):
         batch = trained_batch = several = max(batch, trained_batch, several, _LABELLED)
     training = training or trained_size(old.graph)
@@ -134,180 +123,98 @@ def prove_rewrite(
         raise UsageError("proof of a rewrite: no size to compare at; give --size")
     parts = None
     if read_metadata(new.graph).head != AS_IS:
-        parts = _parts(old, new, training, keep)
+        parts = own_layers(old, new, training, keep)
     is_kept = parts is None  # only axes were freed
     further = [size for size in dict.fromkeys(sizes) if size != training]
     cases = [
         Case(size, batch if place else max(batch, several)) for place, size in enumerate(further)
     ]
     if training is not None and is_kept:  # the original answers at no other size
-        cases = [
-            Case(training, count) for count in _batches(old.model, max(trained_batch, several))
-        ]
+        cases = _at_its_size(old.model, training, max(trained_batch, several))
     elif training is not None:
         cases.insert(0, Case(training, trained_batch))
     signature = graph_inputs(old.graph, seed)
-    has_whole, has_arbiter = training is not None and not is_kept, arbiter == "float64"
+    has_whole = training is not None and not is_kept
     work, first = Work.of(new.graph, training), cases[0]
-    amount = (3 + has_whole) * work.loading + sum(map(work.run, cases))
+    amount = (2 + has_whole) * work.loading + sum(map(work.run, cases))
     amount += sum(work.run(case, IN_FLOAT32) for case in (*cases[:has_whole], *cases))
-    amount += work.run(first, IN_FLOAT64)
-    total = 2 * len(cases) + 1 + has_whole
-    step = Steps(progress, total=total, work={_PROOF: amount})
+    step = Steps(progress, total=2 * len(cases) + has_whole, work={_PROOF: amount})
 
     def tell(text: str, case: Case, runs: float = 1.0) -> None:
         loading = work.loading if case == first else 0.0
         step(f"{text} at {case}", _PROOF, work.run(case, runs) + loading)
 
+    ask = partial(_asked, signature=signature, has_arbiter=arbiter == "float64")
     with contextlib.ExitStack() as stack:
-        spool, whole_spool = stack.enter_context(Spool()), stack.enter_context(Spool())
-        whole = OnnxReference(old)
-        stack.callback(whole.close)
-        parts = parts or whole
-        stack.callback(parts.close)
         at_training = None
-        asked_whole = _asked(whole, whole_spool, signature, has_arbiter=False)
+        standing: Reference = OnnxReference(old)
         if has_whole:
             tell("original", first, IN_FLOAT32)
-            at_training = asked_whole.ask(cases[0])
-            whole.close()
-        asked = _asked(
-            parts, spool, signature, has_arbiter=has_arbiter, is_repeatable=at_training is not None
-        )
+            # Its parts say how it varies.
+            whole = stack.enter_context(ask(_shaped(standing, new.model), several=(first.size,)))
+            at_training = whole.ask(first)
+            whole.reference.close()
+        asked = stack.enter_context(ask(parts or standing, is_repeatable=has_whole))
         expectations = []
         for case in cases:
             tell("the original's layers", case, IN_FLOAT32)
             expectations.append(asked.ask(case))
-        parts.close()
+        asked.reference.close()
         stack.callback(new.close)
         got = {}
         for case in cases:
             tell("rewritten", case)
-            got[case] = new.run(tuple(spool.inputs(case).values()), "float32")
+            got[case] = new.run(tuple(asked.spool.inputs(case).values()), "float32")
         new.close()
-        answered = next((n for n, one in enumerate(expectations) if one.is_answered), None)
-        if answered is not None:
-            tell("original in float64", cases[answered], IN_FLOAT64)
-            expectations[answered] = asked.measure(expectations[answered])
         cells = []
-        if at_training is not None:
-            # Cut or whole means the same in float64; a map that the rewrite adds to its logits is
-            # left to the parts.
-            expected, answer = _shaped(at_training.read(whole_spool), new.model), got[cases[0]]
-            count = len(expected.float32)
-            expected = replace(expected, float64=spool.read(cases[0], FLOAT64)[:count] or None)
+        if at_training is not None and expectations[0].is_answered:
+            # A map that the rewrite adds to its logits is left to the parts.
+            count, answer = len(old.model.graph.output), got[first]
             answer = answer if isinstance(answer, Rejected) else answer[:count]
-            judge = partial(_judge_whole, asked_whole, cases[0], expected)
-            cells.append(_cell(at_training, answer, new.graph, judge))
+            varied = replace(at_training, variations=expectations[0].variations[:count])
+            cells.append(_cell(varied, answer, new.graph, whole))
         answers = 0
         for one in expectations:
-            judge = partial(asked.judge, replace(one, names=None), profile=PROFILES["strict"])
-            cells.append(_cell(one, got[one.case], new.graph, judge))
-            answers += _answers(one.read(spool), new.model) if cells[-1].outputs else 0
+            cells.append(_cell(one, got[one.case], new.graph, asked))
+            answers += _answers(one.read(asked.spool), new.model) if cells[-1].outputs else 0
     return RewriteProof(tuple(cells), answers, is_at_training_only=is_kept)
 
 
-def _parts(
-    original: GraphPair, rewritten: GraphPair, training: Size | None, keep: Collection[str]
-) -> Reference | None:
-    """Make the reference of the original's own layers; None where pooling was global before.
-
-    Such layers were not changed, so they would be the same numbers on both sides.
-    """
-    from anysize.surgery import read_metadata
-    from anysize.validators.references.graph import converted_graph, has_whole_windows
-
-    try:
-        return converted_graph(rewritten.graph, original, size=training, keep=keep)
-    except DeclinedError:
-        is_gap = read_metadata(rewritten.graph).head == GAP
-        if not is_gap or training is None or has_whole_windows(original.graph, training):
-            raise
-    return None
-
-
-def _open(
-    original: Model | Path | GraphPair,
-    rewritten: Model | Path | GraphPair,
-    source: Path | None,
-    *,
-    scores: bool,
-    threads: int,
-) -> tuple[GraphPair, GraphPair]:
-    """Open both, cut at the scores that labels are read from where that is asked for."""
-    from anysize.validators.references import output_layout
-    from anysize.validators.references.graph import GraphPair, with_scores
-
-    def graph(one: Model | Path | GraphPair, name: str) -> GraphPair:
-        if isinstance(one, GraphPair):
-            return one
-        if isinstance(one, Path):
-            return GraphPair.of_file(one, name=name, threads=threads)
-        return GraphPair(one, name=name, source=source, threads=threads)
-
-    name = original.name if isinstance(original, Path) else "original"
-    old, new = graph(original, name), graph(rewritten, "rewritten")
-    if not scores:
-        return old, new
-    is_map = output_layout(new.model, old.model) == "map"
-    return (
-        old.changed(with_scores(old.graph, is_map=False)),
-        new.changed(with_scores(new.graph, is_map=is_map)),
-    )
-
-
+@contextlib.contextmanager
 def _asked(
     reference: Reference,
-    spool: Spool,
+    *,
     signature: GraphInputs,
-    *,
     has_arbiter: bool,
+    several: Collection[Size] = (),
     is_repeatable: bool = False,
-) -> Expectations:
+) -> Iterator[Expectations]:
     """Ask in float64 where it matters alone; labels are compared image by image."""
-    return Expectations(
-        reference,
-        spool,
-        signature,
-        has_arbiter=has_arbiter,
-        arbitrates_all=False,
-        is_repeatable=is_repeatable,
-        trusts_whole_numbers=True,
-    )
+    with Spool() as spool:
+        try:
+            yield Expectations(
+                reference,
+                spool,
+                signature,
+                has_arbiter=has_arbiter,
+                arbitrates_all=False,
+                several=several,
+                is_repeatable=is_repeatable,
+                trusts_whole_numbers=True,
+            )
+        finally:
+            reference.close()
 
 
-def _shaped(expected: Expected, rewritten: onnx.ModelProto) -> Expected:
+def _shaped(original: Reference, rewritten: onnx.ModelProto) -> Reference:
     """Let an answer for an image stand for a map of one cell where the rewrite has such a map."""
-    ranks = (_rank(output) for output in rewritten.graph.output)
-    pairs = zip(expected.float32, ranks, strict=False)
-    shaped = tuple(a[..., None, None] if rank == a.ndim + 2 else a for a, rank in pairs)
-    return replace(expected, float32=shaped)
+    from anysize.validators.references.composed import OneCellReference
 
-
-def _judge_whole(
-    asked: Expectations,
-    case: Case,
-    expected: Expected,
-    got: Mapping[str, Array],
-    *,
-    declared: Mapping[str, DeclaredShape],
-    saturated: Collection[str],
-) -> Judgement:
-    """Judge by the whole original, whose answer in float64 came from its parts."""
-    return judge_by_spread(
-        got,
-        replace(expected, names=None, saturated=saturated),
-        partial(asked.spreads, case),
-        profile=PROFILES["strict"],
-        declared=declared,
-    )
+    return OneCellReference(original, [_rank(output) for output in rewritten.graph.output])
 
 
 def _cell(
-    one: CaseExpectation,
-    got: tuple[Array, ...] | Rejected,
-    rewritten: Graph,
-    judge: Callable[..., Judgement],
+    one: CaseExpectation, got: tuple[Array, ...] | Rejected, rewritten: Graph, asked: Expectations
 ) -> Cell:
     """Judge what the rewritten graph answers for a case, in the order of its outputs."""
     if one.rejection is not None:
@@ -316,8 +223,10 @@ def _cell(
         judgement = Judgement(Verdict.ERROR, got.reason)
     else:
         names = [output.name for output in rewritten.model.graph.output]
-        judgement = judge(
+        judgement = asked.judge(
+            replace(one, names=None),
             dict(zip(names, got, strict=False)),
+            profile=PROFILES["strict"],
             declared=declared_outputs(rewritten.model),
             saturated=saturated_outputs(rewritten),
         )
@@ -337,9 +246,9 @@ def _rank(output: onnx.ValueInfoProto) -> int | None:
     return len(declared.shape.dim) if declared.HasField("shape") else None
 
 
-def _batches(original: onnx.ModelProto, batch: int) -> tuple[int, ...]:
+def _at_its_size(original: onnx.ModelProto, training: Size, batch: int) -> list[Case]:
     """Choose batches that the original answers: its own, or images one by one."""
     from anysize.surgery.graph import image_input
 
     declared = image_input(original).type.tensor_type.shape.dim[0].dim_value
-    return (declared,) if declared > 1 else (1, batch)
+    return [Case(training, count) for count in ((declared,) if declared > 1 else (1, batch))]

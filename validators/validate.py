@@ -122,7 +122,14 @@ def validate_model(
     is_half = _is_half(file, signature, is_asked_for=spec.half)
     is_amplified = spec.amplified and given is None and not is_half
     steps = _steps(
-        progress, cases, file.declared, training, runtimes, work, is_amplified=is_amplified
+        progress,
+        cases,
+        file.declared,
+        training,
+        runtimes,
+        work,
+        sweeps=1 + spec.is_repeated,
+        is_amplified=is_amplified,
     )
     notes = []
     if file.has_float16 and not is_half:
@@ -161,7 +168,6 @@ def validate_model(
                 is_amplified=is_amplified,
                 work=work,
                 step=steps,
-                note=notes.append,
             )
         original.close()  # a cell that would fail asks it once more
         results = []
@@ -177,6 +183,7 @@ def validate_model(
                     tolerances=tolerances,
                     declared=declared_outputs(file.model),
                     saturated=saturated_outputs(file.model),
+                    is_repeated=spec.is_repeated,
                     step=steps,
                     work=work,
                 )
@@ -194,7 +201,7 @@ def validate_model(
             runtimes=tuple(result.record for result in results),
             packages=package_versions(),
             cells=tuple(cell for result in results for cell in result.cells),
-            notes=(*notes, *_notes(expectations, outputs)),
+            notes=(*notes, *asked.notes, *_notes(expectations, outputs)),
             machine=machine(),
         )
         if report.ok:
@@ -255,13 +262,16 @@ def _steps(
     runtimes: Sequence[Runtime],
     work: Work,
     *,
+    sweeps: int,
     is_amplified: bool,
 ) -> Steps:
-    """Plan all runs, and what they take."""
+    """Plan all runs: each runtime loads, sweeps over all cases, and runs amplified images once."""
     names = [runtime.name for runtime in runtimes]
-    amounts = phase_work(cases, declared, training, names, work, is_amplified=is_amplified)
-    usual = len(usual_cases(cases, declared, training)) * (1 + is_amplified)
-    total = len(cases) + usual + len(runtimes) * (2 * len(cases) + 1 + is_amplified)
+    amplified = usual_cases(cases, declared, training) * is_amplified
+    amounts = phase_work(
+        cases, declared, training, names, work, sweeps=sweeps, is_amplified=is_amplified
+    )
+    total = len(cases) + len(amplified) + len(runtimes) * (sweeps * len(cases) + 1 + len(amplified))
     return Steps(progress, total=total, work=amounts)
 
 

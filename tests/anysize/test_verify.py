@@ -78,8 +78,7 @@ def test_a_rewrite_of_a_heavy_file_stays_near_its_training_size(run, tmp_path):
     assert {str(cell.size) for cell in done.proof.cells} == {"32x32", "32x36", "37x36"}
     assert "answers equal at 3 sizes" in done.summary()
     texts = [text for _, _, text in told]
-    for what in ("rewritten at 32x36 batch 2", "original in float64 at 32x32 batch 1"):
-        assert any(text.startswith(f"proving: {what}") for text in texts)
+    assert any(text.startswith("proving: rewritten at 32x36 batch 2") for text in texts)
     full = anysize.rewrite(path, tmp_path / "f.onnx", verify="full")
     assert {str(cell.size) for cell in full.proof.cells} > {"32x32", "33x33", "64x64", "32x48"}
     assert {cell.batch for cell in full.proof.cells} == {2}

@@ -37,6 +37,21 @@ def test_surgery_loads_onnx_and_numpy_alone():
     assert heavy_modules("import anysize.surgery") == "['numpy', 'onnx']"
 
 
+def test_the_worker_of_a_reference_imports_neither_onnx_nor_torch():
+    """Its start is part of each proof; with them it took eight times as long."""
+    code = "from anysize.validators.runtimes.literal_ort import LiteralOrt"
+    assert heavy_modules(code) == "['numpy']"
+
+
+def test_a_rewrite_is_proved_without_torch(tmp_path):
+    import anysize
+
+    anysize.export("lenet", tmp_path / "fc.onnx", head="fc", verify=False)
+    files = str(tmp_path / "fc.onnx"), str(tmp_path / "fcn.onnx")
+    code = f"import anysize\nassert anysize.rewrite(*{files!r}).proof.ok"
+    assert heavy_modules(code) == "['numpy', 'onnx']"
+
+
 REFUSED = {
     "opset": ["export", "lenet", "-o", "x.onnx", "--opset", "99"],
     "network": ["export", "lenot", "-o", "x.onnx"],

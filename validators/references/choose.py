@@ -100,7 +100,7 @@ def _from_file(
         freed_original,
     )
 
-    model = load_model(path)
+    model = load_model(path, weights="in_file")
     layout = require_sides_together(model)
     float_outputs(model)
     refuse_oversized(model, path)

@@ -12,10 +12,12 @@ from anysize.validators.judging import PROFILES, float_deviation
 from anysize.validators.references import Reference, Rejected
 from anysize.validators.run.vacuity import OTHER_SEEDS, WholeNumbers
 
-__all__ = ["amplify", "is_less_sure", "overflows"]
+__all__ = ["NO_AMPLIFIED", "amplify", "is_less_sure", "overflows"]
 
 Array = NDArray[np.generic]
 
+# How notes begin that say why.
+NO_AMPLIFIED = "no case has brighter images"
 # How much larger than usual the reference's own error may be on amplified images, for them to tell.
 _LESS_SURE = 4.0
 

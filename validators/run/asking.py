@@ -31,7 +31,6 @@ def ask_all(
     is_amplified: bool,
     work: Work,
     step: Steps,
-    note: Callable[[str], None],
 ) -> tuple[CaseExpectation, ...]:
     """Ask about all cases, and about one of brighter images.
 
@@ -45,22 +44,18 @@ def ask_all(
         is_amplified: Add a case of brighter images.
         work: What runs take.
         step: Told before each run.
-        note: Told what the reader of the report has to know.
 
     Raises:
         SourceError: The reference answers differently each time, or not in float64.
     """
-    found = _ask(
-        asked, cases, declared, wanted, is_named=not sizes, note=note, step=step, work=work
-    )
+    found = _ask(asked, cases, declared, wanted, is_named=not sizes, step=step, work=work)
     twin = _usual(found, training, work.cost if sizes == "quick" else None)
-    if twin is not None:
-        usual, amount = found[twin].case, work.run(found[twin].case, IN_FLOAT64)
-        step(f"reference at {usual} in float64", FLOAT64, amount)
-        found[twin] = asked.measure(found[twin])
-        if is_amplified:
-            step(f"reference at {usual} bright", FLOAT64, amount)
-            _amplify(asked, found, twin, note=note)
+    if twin is not None and is_amplified and found[twin].is_answered:
+        usual = found[twin].case
+        step(f"reference at {usual} bright", REFERENCE, work.run(usual, IN_FLOAT32))
+        amplified = asked.ask_amplified(usual)
+        if amplified is not None:
+            found.insert(twin + 1, amplified)
     return _decided(asked, asked.settled(found), work, step)
 
 
@@ -71,7 +66,6 @@ def _ask(
     wanted: SizeRange | None,
     *,
     is_named: bool,
-    note: Callable[[str], None],
     step: Steps,
     work: Work,
 ) -> list[CaseExpectation]:
@@ -104,7 +98,7 @@ def _ask(
         str(one.case.size) for one in found if taken.get(one.case.size) and not one.is_taken
     )
     if noted:
-        note(
+        asked.notes.append(
             f"the file declares sizes {declared}, so that it must reject {', '.join(noted)}; "
             "the reference takes them"
         )
@@ -165,16 +159,3 @@ def _decided(
         else:
             decided.append(one)
     return tuple(decided)
-
-
-def _amplify(
-    asked: Expectations, found: list[CaseExpectation], twin: int, *, note: Callable[[str], None]
-) -> None:
-    """Add a case of brighter images behind its twin, where the reference takes them."""
-    if not found[twin].is_answered:
-        return
-    amplified = asked.ask_amplified(found[twin].case)
-    if isinstance(amplified, CaseExpectation):
-        found.insert(twin + 1, amplified)
-    else:
-        note(f"no case has brighter images: {amplified}")

@@ -13,7 +13,7 @@ from anysize.validators.run.asking import REFERENCE
 from anysize.validators.run.file_under_test import FileUnderTest
 from anysize.validators.run.plan import chosen_cases
 from anysize.validators.run.spool import FLOAT64
-from anysize.validators.run.steps import IN_FLOAT32, IN_FLOAT64, LOADING, Work
+from anysize.validators.run.steps import IN_FLOAT32, LOADING, Work
 
 if TYPE_CHECKING:
     from anysize.validators.spec import ValidationSpec
@@ -39,21 +39,22 @@ def phase_work(
     runtimes: Sequence[str],
     work: Work,
     *,
+    sweeps: int,
     is_amplified: bool,
 ) -> dict[str, float]:
-    """Plan all runs: each runtime loads, runs every case twice, and once on amplified images.
+    """Plan all runs: each runtime loads, sweeps over all cases, and runs amplified images once.
 
     Returns:
         Phase → multiply-adds.
     """
     asked = [case for case in cases if declared is None or case.size in declared]
-    usual = usual_cases(cases, declared, training) * (1 + is_amplified)
-    up_and_down = 2 * sum(work.run(case) for case in cases)
+    amplified = usual_cases(cases, declared, training) * is_amplified
+    swept = sweeps * sum(work.run(case) for case in cases) + sum(map(work.run, amplified))
     return {
-        REFERENCE: sum(work.run(case, IN_FLOAT32) for case in asked),
-        FLOAT64: sum(work.run(case, IN_FLOAT64) for case in usual),
+        REFERENCE: sum(work.run(case, IN_FLOAT32) for case in (*asked, *amplified)),
+        FLOAT64: 0.0,
         LOADING: len(runtimes) * work.loading,
-        **dict.fromkeys(runtimes, up_and_down),
+        **dict.fromkeys(runtimes, swept),
     }
 
 
@@ -77,7 +78,15 @@ def estimated_s(path: Path, spec: ValidationSpec) -> float:
         else plan_cases(spec.sizes, spec.batches)
     )
     names = [one if isinstance(one, str) else one.name for one in spec.runtimes]
-    phases = phase_work(cases, file.declared, training, names, work, is_amplified=spec.amplified)
+    phases = phase_work(
+        cases,
+        file.declared,
+        training,
+        names,
+        work,
+        sweeps=1 + spec.is_repeated,
+        is_amplified=spec.amplified,
+    )
     return sum(phases.values()) / _speed()
 
 

@@ -20,12 +20,11 @@ from anysize.validators.judging import (
     Profile,
     Tolerances,
     Verdict,
-    float_error,
     is_plain,
     is_telling,
 )
 from anysize.validators.references import Reference, Rejected
-from anysize.validators.run.amplified import amplify, is_less_sure, overflows
+from anysize.validators.run.amplified import NO_AMPLIFIED, amplify, is_less_sure, overflows
 from anysize.validators.run.arbiter import arbitrate, refuse_random
 from anysize.validators.run.spool import FLOAT32, FLOAT64, ROUNDED, Spool
 from anysize.validators.run.spread import Draws, judge_by_spread
@@ -88,8 +87,7 @@ class Expectations:
         reference: The original.
         spool: Receives images and outputs.
         signature: What the graph under test takes.
-        has_arbiter: Run the reference in float64, too: at the case that `measure` is told, and
-            wherever its word may change a verdict.
+        has_arbiter: Run the reference in float64, too, wherever its word may change a verdict.
         arbitrates_all: Run it in float64 at every case.
         several: Sizes at which several images will be asked about.
         is_repeatable: It is known to answer alike each time.
@@ -98,6 +96,7 @@ class Expectations:
         rounded: The original with float16 weights, for a file in half precision.
         given: Inputs that stand in for the seeded ones of the only case.
         renamed: What the outputs were called before the user gave them other names.
+        notes: What the reader of the verdicts has to know.
     """
 
     reference: Reference
@@ -112,10 +111,10 @@ class Expectations:
     rounded: Reference | None = None
     given: Mapping[str, Array] | None = None
     renamed: tuple[str, ...] | None = None
+    notes: list[str] = field(default_factory=list, init=False)
     _varies: dict[Size, tuple[float, ...]] = field(default_factory=dict, init=False)
     _whole: WholeNumbers = field(default_factory=WholeNumbers, init=False)
     _draws: dict[Case, Draws] = field(default_factory=dict, init=False)
-    _own_error: float = field(default=0.0, init=False)
 
     def ask(self, case: Case) -> CaseExpectation:
         """Make the images of a case, and let the reference answer.
@@ -138,13 +137,20 @@ class Expectations:
         if not self.is_repeatable:
             refuse_random(self.reference, inputs, answer)
             self.is_repeatable = True
-        is_precise = self.has_arbiter and (self.arbitrates_all or not is_plain(answer))
-        precise = arbitrate(self.reference, inputs, answer) if is_precise else None
+        precise = self._precise(inputs, answer)
         coarse = self.rounded.run(inputs, "float32") if self.rounded is not None else None
         self._store(case, answer, precise, coarse)
         if case.batch > 1 or case.size not in self.several:
             self._vary(case, answer, precise)
         return self._taken(case, self._varies.get(case.size, ()))
+
+    def _precise(
+        self, inputs: Mapping[str, Array], answer: tuple[Array, ...]
+    ) -> tuple[Array, ...] | None:
+        """Ask in float64 where it is due in any case."""
+        if not self.has_arbiter or (is_plain(answer) and not self.arbitrates_all):
+            return None
+        return arbitrate(self.reference, inputs, answer)
 
     def _vary(
         self, case: Case, answer: tuple[Array, ...], precise: tuple[Array, ...] | None
@@ -183,30 +189,10 @@ class Expectations:
             return replace(one, failure=failed(exc))
         return one
 
-    def measure(self, one: CaseExpectation) -> CaseExpectation:
-        """Ask in float64 about a case that tells what the reference loses to float32.
-
-        Raises:
-            SourceError: The reference does not answer in float64.
-        """
-        if not self.has_arbiter:
-            return one
-        one = self.arbitrated(one)
-        if one.failure is not None:
-            return one
-        answers = (self.spool.read(one.case, label) for label in (FLOAT32, FLOAT64))
-        errors = (
-            float_error(narrow, narrow, wide)
-            for narrow, wide in zip(*answers, strict=True)
-            if np.issubdtype(narrow.dtype, np.floating)
-        )
-        self._own_error = max(errors, default=0.0)
-        return one
-
     def is_undecided(self, one: CaseExpectation, profile: Profile) -> bool:
         """Whether float64 has to say of a case whether agreement tells anything there."""
         is_due = self.has_arbiter and one.is_answered
-        if not is_due or is_telling(one.variations, self._own_error, profile=profile):
+        if not is_due or is_telling(one.variations, profile):
             return False
         return not self.spool.files(one.case, FLOAT64)
 
@@ -242,16 +228,36 @@ class Expectations:
             return replace(one.read(self.spool), saturated=saturated)
 
         is_due = self.has_arbiter and expected.float64 is None
-        return judge_by_spread(
+        judgement = judge_by_spread(
             got,
             expected,
             partial(self.spreads, one.case),
             profile=profile,
             tolerances=tolerances,
             declared=declared,
-            own_error=self._own_error,
             arbitrated=arbitrated if is_due else None,
         )
+        is_wrong = one.case.is_amplified and judgement.verdict is not Verdict.PASS
+        if is_wrong and self.has_arbiter and self._is_less_sure(one.case):
+            return Judgement(Verdict.PASS, "", judgement.outputs)
+        return judgement
+
+    def _is_less_sure(self, case: Case) -> bool:
+        """Whether amplified images make the reference itself far less sure of its numbers.
+
+        A network that amplifies rounding errors would blame the runtime for its own.
+        """
+        twin = replace(case, is_amplified=False)
+        pairs = []
+        for one in (case, twin):
+            self.arbitrate(one)
+            pairs += [self.spool.read(one, label) for label in (FLOAT32, FLOAT64)]
+        if not is_less_sure(*pairs):
+            return False
+        note = f"{NO_AMPLIFIED}: the reference itself is less sure of its numbers there"
+        if note not in self.notes:
+            self.notes.append(note)
+        return True
 
     def ask_outside(self, case: Case, declared: SizeRange) -> CaseExpectation:
         """Make the images of a case that the file itself declares illegal: it has to reject it."""
@@ -272,40 +278,27 @@ class Expectations:
             return False
         return {one.shape[:1] for one in answer} <= {one.shape[:1] for one in inputs.values()}
 
-    def ask_amplified(self, twin: Case) -> CaseExpectation | str:
+    def ask_amplified(self, twin: Case) -> CaseExpectation | None:
         """Make other, brighter images of a size and a batch, and let the reference answer.
-
-        Where amplified images make the reference itself far less sure of its numbers there is no
-        such case: a network that amplifies rounding errors would blame the runtime for its own.
 
         Args:
             twin: The case on usual images, which has been asked about.
 
         Returns:
-            What it says, or in words why there is no such case.
-
-        Raises:
-            SourceError: The reference does not answer in float64.
+            What it says; None where there is no such case, which is noted.
         """
         case = replace(twin, is_amplified=True)
         try:
-            return self._answered_amplified(case, twin)
+            inputs, answer = amplify(case, self.reference, self.signature, self._whole)
+            if isinstance(answer, Rejected):
+                self.notes.append(f"{NO_AMPLIFIED}: the reference rejects them ({answer.reason})")
+                return None
+            if overflows(answer, self.spool.read(twin, FLOAT32)):
+                self.notes.append(f"{NO_AMPLIFIED}: the reference overflows on them")
+                return None
+            precise = self._precise(inputs, answer)
         except (WorkerCrashedError, WorkerTimeoutError) as exc:
             return CaseExpectation(case, None, failure=failed(exc))
-
-    def _answered_amplified(self, case: Case, twin: Case) -> CaseExpectation | str:
-        inputs, answer = amplify(case, self.reference, self.signature, self._whole)
-        if isinstance(answer, Rejected):
-            return f"the reference rejects them ({answer.reason})"
-        usual = self.spool.read(twin, FLOAT32)
-        if overflows(answer, usual):
-            return "the reference overflows on them"
-        precise = None
-        if self.has_arbiter:
-            self.arbitrate(twin)
-            precise = arbitrate(self.reference, inputs, answer)
-            if is_less_sure(answer, precise, usual, self.spool.read(twin, FLOAT64)):
-                return "the reference itself is less sure of its numbers there"
         self.spool.write_inputs(case, inputs)
         self._store(case, answer, precise, None)
         # Amplified scores may be saturated, and need not vary.

@@ -92,7 +92,6 @@ def judge_by_spread(
     profile: Profile,
     tolerances: Tolerances | None = None,
     declared: Mapping[str, DeclaredShape] = MappingProxyType({}),
-    own_error: float = 0.0,
     arbitrated: Callable[[], Expected] | None = None,
 ) -> Judgement:
     """Judge by the reference's one float32 answer, and, where that is too far away, by more.
@@ -107,13 +106,12 @@ def judge_by_spread(
         profile: The error profile of the runtime.
         tolerances: The user's own, in the place of the budget.
         declared: The shapes of the outputs, as the file declares them.
-        own_error: What the reference loses to float32, where float64 has been asked.
         arbitrated: Asks float64 about this case; None where it has been, or is not to be.
     """
     judged = partial(judge, got, profile=profile, tolerances=tolerances, declared=declared)
     if arbitrated is not None:
         near = partial(judge_near, got, profile=profile, tolerances=tolerances, declared=declared)
-        judgement = near(expected, own_error=own_error)
+        judgement = near(expected)
         if judgement is not None:
             return judgement
         expected = arbitrated()

@@ -1,5 +1,7 @@
 """One runtime's part of a validation: every case, ascending and then descending, on one session.
 
+The last case is the largest, and would follow itself: it is not repeated where there are others.
+
 Images and expected outputs come from the spool; the reference itself is asked once more only about
 a cell that would fail. A runtime that crashes or hangs does so in its worker;
 its session starts a new one for the next case.
@@ -69,6 +71,7 @@ def run_sweeps(
     tolerances: Tolerances | None = None,
     declared: Mapping[str, DeclaredShape] = MappingProxyType({}),
     saturated: Collection[str] = (),
+    is_repeated: bool = True,
     step: Step,
     work: Work,
 ) -> RuntimeResult:
@@ -81,6 +84,7 @@ def run_sweeps(
         tolerances: Replace the error budget.
         declared: The shapes of the outputs, as the file declares them.
         saturated: Outputs that saturate at 1.
+        is_repeated: Run them once more, descending; otherwise once is enough.
         step: Called before each run with what is being done, the runtime's name and the work.
         work: What runs take.
     """
@@ -93,15 +97,19 @@ def run_sweeps(
         )
         return RuntimeResult(record, cells)
     try:
-        sweep = _Sweep(session, record, asked, tolerances, declared, saturated, step, work)
+        sweep = _Sweep(
+            session, record, asked, tolerances, declared, saturated, is_repeated, step, work
+        )
         up = [sweep.run(expectation, repeats=None) for expectation in expectations]
         down: list[Cell] = []
         amplified: Cell | None = None
+        repeated = _repeated(expectations) if is_repeated else ()
         for expectation, first in zip(reversed(expectations), reversed(up), strict=True):
             if expectation.case.is_amplified:
                 amplified = first  # once is enough: its twin is repeated
                 continue
-            down.append(sweep.run(expectation, repeats=first))
+            is_due = expectation.case in repeated
+            down.append(sweep.run(expectation, repeats=first) if is_due else sweep.once(first))
             if amplified is not None:
                 down[-1], amplified = _join_amplified(down[-1], amplified), None
         record = replace(record, provenance=session.provenance())
@@ -124,6 +132,7 @@ class _Sweep:
     tolerances: Tolerances | None
     declared: Mapping[str, DeclaredShape]
     saturated: Collection[str]
+    is_repeated: bool
     step: Step
     work: Work
 
@@ -148,7 +157,8 @@ class _Sweep:
         run_s = attempt.run_s if attempt.outputs else None
         cell = as_cell(self.record.name, case, judgement, run_s=run_s)
         if repeats is None:
-            if attempt.outputs and not (case.is_amplified and cell.is_good):
+            is_compared = self.is_repeated and not case.is_amplified
+            if attempt.outputs and (is_compared or not cell.is_good):
                 self.spool.write(case, self._label, tuple(attempt.outputs.values()))
             return cell
         merged = _merge(repeats, cell)
@@ -159,6 +169,12 @@ class _Sweep:
         if merged.is_good:
             self.spool.remove(case, self._label)
         return merged
+
+    def once(self, cell: Cell) -> Cell:
+        """Leave a cell as it is; the answer of a good one is not needed any more."""
+        if cell.is_good:
+            self.spool.remove(Case(cell.size, cell.batch), self._label)
+        return cell
 
     def _attempt(self, case: Case) -> _Attempt:
         session = self.session
@@ -202,6 +218,15 @@ class _Sweep:
             )
         except (WorkerCrashedError, WorkerTimeoutError) as exc:  # the reference, asked once more
             return failed(exc)
+
+
+def _repeated(expectations: Sequence[CaseExpectation]) -> Collection[Case]:
+    """Choose the cases that run once more: all but the largest that is answered, unless alone."""
+    cases = [one.case for one in expectations if not one.case.is_amplified]
+    is_last_answered = next(
+        (one.is_answered for one in reversed(expectations) if not one.case.is_amplified), False
+    )
+    return cases[:-1] if is_last_answered and len(cases) > 1 else cases
 
 
 def as_cell(runtime: str, case: Case, judgement: Judgement, *, run_s: float | None = None) -> Cell:

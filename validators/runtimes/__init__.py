@@ -22,6 +22,7 @@ from anysize.validators.runtimes.protocol import (
 from anysize.validators.runtimes.table import RUNTIMES, RuntimeEntry, known_runtimes
 
 if TYPE_CHECKING:
+    from anysize.validators.runtimes.literal_ort import LiteralOrt, PlannedGraph
     from anysize.validators.runtimes.onnx_reference import EvaluatorSession, OnnxReferenceRuntime
     from anysize.validators.runtimes.ort_cpu import OrtCpu
     from anysize.validators.runtimes.ort_session import OrtSession
@@ -31,9 +32,11 @@ __all__ = [
     "Availability",
     "EvaluatorSession",
     "FileSession",
+    "LiteralOrt",
     "OnnxReferenceRuntime",
     "OrtCpu",
     "OrtSession",
+    "PlannedGraph",
     "Provenance",
     "ProviderUse",
     "Runtime",
@@ -48,6 +51,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "literal_ort": ("LiteralOrt", "PlannedGraph"),
         "onnx_reference": ("EvaluatorSession", "OnnxReferenceRuntime"),
         "ort_cpu": ("OrtCpu",),
         "ort_session": ("OrtSession",),

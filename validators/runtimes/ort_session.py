@@ -84,6 +84,8 @@ class OrtSession:
         is_literal: Compute DequantizeLinear and QuantizeLinear as the graph has them. Otherwise
             they are fused with the products behind them, which then round their activations to
             8 bits, too (MatMulNBits at accuracy level 4: 4e-4 off on a small head).
+        is_laid_out: Let it lay out the weights of convolutions in blocks for the processor.
+        is_packed: Let it pack other weights, which pays after many runs.
     """
 
     def __init__(
@@ -95,6 +97,8 @@ class OrtSession:
         external_folder: Path | None = None,
         profiled: bool = True,
         is_literal: bool = False,
+        is_laid_out: bool = True,
+        is_packed: bool = True,
     ) -> None:
         onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
@@ -103,6 +107,11 @@ class OrtSession:
         options.inter_op_num_threads = 1
         if is_literal:
             options.add_session_config_entry("session.disable_quant_qdq", "1")
+        if not is_packed:
+            options.add_session_config_entry("session.disable_prepacking", "1")
+        if not is_laid_out:
+            level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+            options.graph_optimization_level = level
         if external_folder is not None:
             options.add_session_config_entry(
                 "session.model_external_initializers_file_folder_path", str(external_folder)

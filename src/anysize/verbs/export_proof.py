@@ -14,9 +14,9 @@ from anysize.words import without_validate
 if TYPE_CHECKING:
     from anysize.models import ResolvedModel
     from anysize.sizes import Size
-    from anysize.validators import Cell, Report
+    from anysize.validators import Cell, Report, ValidationSpec
 
-__all__ = ["unproved", "verified", "verify_export"]
+__all__ = ["proof_spec", "unproved", "verified", "verify_export"]
 
 
 def verify_export(
@@ -28,6 +28,9 @@ def verify_export(
     is_full: bool = False,
 ) -> Report:
     """Compare a file with its module on ONNX Runtime's CPU provider.
+
+    As `anysize validate` does, if `is_full`; otherwise each case runs once, on weights mapped from
+    the file.
 
     Args:
         path: The file, under a temporary name perhaps.
@@ -46,8 +49,8 @@ def verify_export(
         report = validate_model(
             path,
             model.module,
+            proof_spec(is_full=is_full),
             name=model.name,
-            sizes="auto" if is_full else "quick",
             batches=batches,
             progress=validation_progress(progress, "verifying: "),
         )
@@ -61,6 +64,16 @@ def verify_export(
         what = _trouble({cell.verdict for cell in bad})
         raise VerificationError(f"{model.name}: {what} and was not written: {story}{more}")
     return report
+
+
+def proof_spec(*, is_full: bool) -> ValidationSpec:
+    """Say how a new file is compared with its module."""
+    from anysize.validators import ValidationSpec
+    from anysize.validators.references.graph import MappedOrt
+
+    if is_full:
+        return ValidationSpec(sizes="auto")
+    return ValidationSpec(runtimes=[MappedOrt()], sizes="quick", is_repeated=False)
 
 
 def _trouble(verdicts: Set[str]) -> str:

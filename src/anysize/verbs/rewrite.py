@@ -218,10 +218,10 @@ def _verify(
     verify: Verify,
 ) -> Report:
     """Compare a new file with the module that the original was exported from."""
-    from anysize.validators import ValidationSpec
+    from anysize.verbs.export_proof import proof_spec
     from anysize.verbs.validate import validate_file
 
-    spec = ValidationSpec(sizes="auto" if verify == "full" else "quick")
+    spec = proof_spec(is_full=verify == "full")
     try:
         report = validate_file(
             rewritten, reference, spec, weights=weights, model_args=model_args, progress=progress

@@ -16,8 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from anysize.validators.references.graph.literal_ort import LiteralOrt
-from anysize.validators.runtimes import Availability, Provenance
+from anysize.validators.runtimes import Availability, LiteralOrt, Provenance
 from anysize.validators.runtimes.ort_cpu import OrtCpu
 
 WRONG_WIDTH = 9

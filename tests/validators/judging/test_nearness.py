@@ -31,41 +31,43 @@ def without(one):
     st.floats(1e-6, 1.0),
     st.sampled_from(["strict", "tf32", "tensorrt"]),
 )
-def test_what_passes_without_float64_passes_with_it(own_error, moved, varies, profile):
+def test_what_passes_without_float64_is_within_the_budget_with_it(
+    own_error, moved, varies, profile
+):
     truth = np.random.default_rng(1).standard_normal((2, 5))
     one = expected(truth, own_error, varies=varies)
     got = one.float32[0].copy()
     got[1, 2] += np.float32(moved * np.max(np.abs(truth)))
-    near = judge_near({"y": got}, without(one), own_error=own_error / 60, profile=PROFILES[profile])
+    near = judge_near({"y": got}, without(one), profile=PROFILES[profile])
     if near is not None:
-        assert judge({"y": got}, one, profile=PROFILES[profile]).verdict is Verdict.PASS
+        # Where e_ref is large the budget would let anything pass; what passed was held to less.
+        full = judge({"y": got}, one, profile=PROFILES[profile])
+        assert full.verdict in (Verdict.PASS, Verdict.VACUOUS)
 
 
 @pytest.mark.parametrize(("steps", "is_near"), [(23, True), (25, False)])
 def test_it_ends_at_six_times_the_floor(steps, is_near):
     one = expected(np.array([[2.0, 1.0]]), 0.0)
     got = one.float32[0] + np.float32([[0.0, steps * EPS32 * 2.0]])
-    found = judge_near({"y": got}, without(one), own_error=0.0, profile=STRICT)
+    found = judge_near({"y": got}, without(one), profile=STRICT)
     assert (found is not None) is is_near
 
 
-def test_an_output_that_may_be_vacuous_is_left_to_float64():
-    one = expected(np.array([[2.0, 1.0]]), 0.0, varies=1e-3)
+def test_what_hardly_varies_is_left_to_float64():
+    """A graph without an input is off by half of the variation, which 24 steps have to notice."""
+    one = expected(np.array([[2.0, 1.0]]), 0.0, varies=6e-5)
     got = {"y": one.float32[0]}
-    assert judge_near(got, without(one), own_error=0.0, profile=STRICT) is None
-    surer = expected(np.array([[2.0, 1.0]]), 0.0, varies=1e-2)
-    assert judge_near(got, without(surer), own_error=0.0, profile=STRICT) is not None
-    assert judge_near(got, without(surer), own_error=1e-3, profile=STRICT) is None
+    assert judge_near(got, without(one), profile=STRICT) is None
+    surer = expected(np.array([[2.0, 1.0]]), 0.0, varies=7e-5)
+    assert judge_near(got, without(surer), profile=STRICT) is not None
+    midpoint = surer.float32[0] + np.float32([[0.0, 3.5e-5 * 2.0]])
+    assert judge_near({"y": midpoint}, without(surer), profile=STRICT) is None
 
 
-def test_a_probability_may_be_no_nearer_for_being_small():
+def test_a_probability_may_be_no_further_for_being_small():
     one = expected(np.array([[1e-3, 9e-4]]), 0.0, saturated=("y",))
     got = one.float32[0] * np.float32(1 + 1e-5)
-    assert judge_near({"y": got}, without(one), own_error=0.0, profile=STRICT) is None
-    tiny = expected(np.array([[1e-8, 9e-9]]), 0.0, saturated=("y",))
-    exact = {"y": tiny.float32[0]}
-    assert judge({"y": tiny.float32[0]}, tiny, profile=STRICT).verdict is Verdict.VACUOUS
-    assert judge_near(exact, without(tiny), own_error=0.0, profile=STRICT) is None
+    assert judge_near({"y": got}, without(one), profile=STRICT) is None
 
 
 def test_nan_inf_and_fill_values_are_not_plain():

@@ -13,11 +13,14 @@ from onnx import TensorProto, helper, parser
 
 from anysize.errors import ModelFileError, NotRunError
 from anysize.sizes import Size
+from anysize.surgery import load_model
 from anysize.validators import validate_model
 from anysize.validators.inputs.images import make_images
 from anysize.validators.references import Rejected
 from anysize.validators.references.graph import evaluator, literal_ort
 from anysize.validators.references.graph.model import GraphPair
+from anysize.validators.references.graph.plan import GraphPlan
+from anysize.validators.runtimes import LiteralOrt, PlannedGraph
 from anysize.validators.worker import Limits, SharedWorker
 
 # A loop that counts to 2^62 before it hands out the image's mean.
@@ -72,7 +75,7 @@ def workers(monkeypatch):
 
 @pytest.fixture
 def impatient(workers):
-    return workers(f"{literal_ort.LiteralOrt.__module__}:LiteralOrt", run_s=2)
+    return workers(f"{LiteralOrt.__module__}:LiteralOrt", run_s=2)
 
 
 def test_a_graph_that_ends_the_process_is_named_and_others_go_on(workers):
@@ -152,3 +155,42 @@ def test_sessions_share_a_worker_and_leave_it_alive(impatient, tmp_path, monkeyp
     assert pids == {impatient.worker()._process.pid}
     assert impatient.worker().folder.parent == tmp_path
     assert not list(tmp_path.glob("anysize-reference-*/graph.onnx"))
+
+
+@pytest.mark.parametrize(("units", "is_laid_out"), [(4, True), (1 << 18, False)])
+def test_a_fully_connected_layer_as_a_convolution_is_not_laid_out_for_a_few_runs(
+    tmp_path, units, is_laid_out
+):
+    kernel = onnx.numpy_helper.from_array(np.ones((units, 4, 4, 4), np.float32), "kernel")
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["input", "kernel"], ["map"])],
+        "one",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["n", 4, "h", "w"])],
+        [helper.make_tensor_value_info("map", TensorProto.FLOAT, ["n", units, "i", "j"])],
+        [kernel],
+    )
+    path = tmp_path / "conv.onnx"
+    opset = helper.make_opsetid("", 17)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
+    plan = GraphPlan(load_model(path, weights="in_file"), folder=tmp_path)
+    assert PlannedGraph.read(plan.path).is_laid_out is is_laid_out
+    session = literal_ort.WORKER.load(plan.path, threads=1)
+    answer = session.run({"input": np.ones((1, 4, 5, 4), np.float32)})["map"]
+    assert answer.shape == (1, units, 2, 1)
+    assert (answer == 64).all()
+    session.close()
+
+
+def test_weights_are_mapped_from_the_file_and_not_written_once_more(tmp_path):
+    kernel = np.ones((64, 1 << 14), np.float32)
+    model = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        one (float[N, 16384] input) => (float[N, 64] output) {
+            output = Gemm <transB=1> (input, w)
+        }"""
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(kernel, "w"))
+    path = tmp_path / "gemm.onnx"
+    onnx.save(model, path)
+    plan = GraphPlan(load_model(path, weights="in_file"), folder=tmp_path)
+    assert PlannedGraph.read(plan.path).graph.stat().st_size < 1000 < kernel.nbytes

@@ -1,4 +1,4 @@
-"""The arbiter is asked once, and where its word can change a verdict."""
+"""The arbiter is asked where its word can change a verdict, and nowhere else."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from anysize.sizes import Size
 from anysize.validators import Verdict, validate_model
 from anysize.validators.references.eager.module import ModuleReference
+from anysize.validators.runtimes import OrtCpu, OrtSession
 
 SIZES = (Size(8, 8), Size(8, 9), Size(9, 9))
 
@@ -35,11 +36,22 @@ def validated(tiny, path, **options):
     return report, reference
 
 
-def test_a_right_file_has_one_case_in_float64_and_its_bright_twin(tiny):
+def test_a_right_file_needs_no_float64(tiny):
     report, reference = validated(tiny, tiny.fc_file(tiny.fc()))
     assert report.ok
-    assert len(in_float64(reference)) == 2
-    assert len(set(in_float64(reference))) == 1
+    assert not in_float64(reference)
+
+
+def test_an_answer_far_from_float32_is_judged_by_float64_at_its_case_alone(tiny):
+    def moved(graph, logits):
+        rows = graph.add("Gather", graph.add("Shape", "input"), graph.constant(2, np.int64))
+        is_wide = graph.add("Greater", rows, graph.constant(8, np.int64))
+        factor = graph.add("Where", is_wide, graph.constant(1 + 1e-5), graph.constant(1.0))
+        return graph.add("Mul", logits, factor)
+
+    report, reference = validated(tiny, tiny.fc_file(tiny.fc(), tail=moved))
+    assert [str(cell.size) for cell in report.cells if not cell.is_good] == ["9x9", "9x9"]
+    assert {shape[2:] for shape in in_float64(reference)} == {(9, 9)}
 
 
 def test_every_wrong_cell_is_judged_in_float64_terms(tiny):
@@ -65,3 +77,48 @@ def test_without_an_arbiter_float64_is_never_asked(tiny, sizes):
     reference = Counted(tiny.fc())
     validate_model(tiny.fc_file(tiny.fc()), reference, sizes=sizes, arbiter="none")
     assert not in_float64(reference)
+
+
+class Sweeping(OrtCpu):
+    """Remembers which images it runs."""
+
+    name = "sweeping"
+
+    def __init__(self):
+        self.ran = []
+
+    def load(self, model_path, *, threads):
+        session, run = super().load(model_path, threads=threads), OrtSession.run
+        session.run = lambda inputs: self.ran.append(inputs["input"].shape) or run(session, inputs)
+        return session
+
+
+def test_a_proof_runs_each_case_once_where_a_validation_sweeps_twice(tiny):
+    path, twice, once = tiny.fc_file(tiny.fc()), Sweeping(), Sweeping()
+    for runtime, is_repeated in ((twice, True), (once, False)):
+        report = validate_model(
+            path, tiny.fc(), runtimes=[runtime], sizes=SIZES, is_repeated=is_repeated
+        )
+        assert report.ok
+        assert len(report.cells) == 2 * len(SIZES)
+    bright = largest = 1
+    assert len(once.ran) == 2 * len(SIZES) + bright
+    # What has run last would follow itself.
+    assert len(twice.ran) == 4 * len(SIZES) + bright - largest
+    assert twice.ran.count((2, 3, 9, 9)) == 1
+
+
+def test_a_case_that_is_alone_runs_twice(tiny):
+    runtime = Sweeping()
+    options = {"sizes": SIZES[:1], "batches": 1, "amplified": False}
+    assert validate_model(tiny.fc_file(tiny.fc()), tiny.fc(), runtimes=[runtime], **options).ok
+    assert len(runtime.ran) == 2
+
+
+def test_a_wrong_graph_is_red_without_being_repeated(tiny):
+    def clipped(graph, image):
+        return graph.add("Clip", image, graph.constant(-6.0), graph.constant(6.0))
+
+    path = tiny.fc_file(tiny.fc(), image=clipped)  # bright images alone are clipped
+    report = validate_model(path, tiny.fc(), sizes=SIZES, is_repeated=False)
+    assert [cell.is_bright for cell in report.cells if not cell.is_good] == [True]

@@ -60,7 +60,7 @@ def test_a_validation_names_each_run_and_plans_as_many(tiny):
     validate_model(tiny.fc_file(tiny.fc()), tiny.fc(), sizes=sizes, progress=seen.append)
     assert [step.done for step in seen] == list(range(seen[0].total))
     texts = [step.text for step in seen]
-    assert "reference at 8x8 batch 1 in float64" in texts
+    assert "reference at 8x8 batch 1 bright" in texts
     assert "ort-cpu at 9x9 batch 2" in texts
 
 

@@ -1,8 +1,13 @@
-"""References that are eager modules, whole or cut at their feature map."""
+"""References that are eager modules, whole or cut at their feature map.
+
+What needs PyTorch to be imported is imported at its first use: files without a module need none.
+"""
 
 from __future__ import annotations
 
-from anysize.validators.references.eager.fc import EagerFc, output_ranks
+from typing import TYPE_CHECKING
+
+from anysize.lazy import lazy_names
 from anysize.validators.references.eager.module import (
     ModuleFc,
     ModuleReference,
@@ -11,7 +16,10 @@ from anysize.validators.references.eager.module import (
     own_output_names,
     own_training_size,
 )
-from anysize.validators.references.eager.one_output import OneOutput
+
+if TYPE_CHECKING:
+    from anysize.validators.references.eager.fc import EagerFc, output_ranks
+    from anysize.validators.references.eager.one_output import OneOutput
 
 __all__ = [
     "EagerFc",
@@ -24,3 +32,7 @@ __all__ = [
     "own_output_names",
     "own_training_size",
 ]
+
+__getattr__ = lazy_names(
+    __name__, {"fc": ("EagerFc", "output_ranks"), "one_output": ("OneOutput",)}
+)

@@ -171,12 +171,12 @@ class EagerFc:
         return arrays
 
     def _check(self, size: Size) -> None:
-        """Compare the halves with the whole on one batch of images.
+        """Compare the halves with the whole on an image.
 
         Raises:
             SourceError: They differ, or what was taken for a global average is something else.
         """
-        images = make_images(size, _BATCH, channels=self._sides[0], seed=_SEED)
+        images = make_images(size, 1, channels=self._sides[0], seed=_SEED)
         seen: dict[int, Tensor] = {}
 
         def watch(place: int, _name: str, result: Any) -> Any:

@@ -13,6 +13,7 @@ from anysize.validators.references.graph.insides import (
     tensors_of,
 )
 from anysize.validators.references.graph.labels import answers_labels, reads_scores, with_scores
+from anysize.validators.references.graph.literal_ort import MappedOrt
 from anysize.validators.references.graph.model import GraphPair, OnnxReference
 from anysize.validators.references.graph.plan import GraphPlan
 
@@ -21,6 +22,7 @@ __all__ = [
     "OWN",
     "GraphPair",
     "GraphPlan",
+    "MappedOrt",
     "OnnxReference",
     "Tensor",
     "answers_labels",

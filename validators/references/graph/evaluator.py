@@ -8,8 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from anysize.validators.references.graph.plan import PlannedGraph
-from anysize.validators.runtimes import EvaluatorSession, OnnxReferenceRuntime
+from anysize.validators.runtimes import EvaluatorSession, OnnxReferenceRuntime, PlannedGraph
 from anysize.validators.worker import SharedWorker
 
 if TYPE_CHECKING:
@@ -59,11 +58,7 @@ def _read(plan: Path) -> tuple[onnx.ModelProto, Path]:
     """Read the graph of a plan, which leaves large weights where they are."""
     import onnx
 
-    from anysize.surgery import load_model
-
     found = PlannedGraph.read(plan)
-    if found.folder is None:
-        return load_model(found.graph, weights="in_file"), found.graph.parent
     return onnx.load_model(found.graph, load_external_data=False), found.folder
 
 
