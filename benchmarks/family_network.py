@@ -168,7 +168,10 @@ def judged(report: Report, accepted: Sequence[Size]) -> dict[str, Any]:
     """Say of each cell what the project's verdict is, and of each runtime what it came to."""
     cells, bad, runtimes = {}, [], {}
     for cell in report.cells:
-        verdict, message = str(cell.verdict), "" if cell.is_good else cell.message or str(cell.verdict)
+        verdict, message = (
+            str(cell.verdict),
+            "" if cell.is_good else cell.message or str(cell.verdict),
+        )
         if verdict == "rejected" and cell.size in accepted:  # a file may declare fewer
             verdict, message = (
                 "error",
