@@ -22,6 +22,7 @@ from anysize.errors import AnysizeError, ExportError
 from anysize.exporters.lowerings import lower_placeholders
 from anysize.exporters.sizes import (
     Probe,
+    alike_sizes,
     drop_identity_pooling,
     free_shapes,
     hard_coded_values,
@@ -85,7 +86,7 @@ def sizeless_graph(module: nn.Module, probe: Probe, spec: ExportSpec, other: Siz
         output_names=spec.output_names,
         extra_inputs=spec.extra_inputs,
     )
-    sizes = probe.alike(spec.size, other)
+    sizes = alike_sizes(probe, spec.size, other)
     try:
         return _static(trace_at, probe, spec, sizes)
     except HeldSizeError as error:
