@@ -32,7 +32,7 @@ from anysize.exporters.sizes import (
     still_hard_coded,
 )
 from anysize.exporters.spec import ExportSpec
-from anysize.exporters.tracing import HeldSizeError, Trace, fold_batch_norm, trace
+from anysize.exporters.tracing import HeldSizeError, Trace, fold_batch_norm, fold_ranges, trace
 from anysize.exporters.writing import ceil_mode_to_padding, strip_trace, trace_opset
 from anysize.heads import head_kind
 from anysize.sizes import Size
@@ -109,11 +109,13 @@ def _static(
     size, other = sizes
     first = trace_at(size, batch=BATCHES[0])
     if probe.is_size_free((BATCHES[0], size), (BATCHES[1], other)):
+        fold_ranges(first.model)
         graph = _written(first, spec)
         traced = {node.name for node in first.model.graph}  # others are a lowering's
         if not any(n.op_type == "Reshape" and n.name in traced for n in graph.model.graph.node):
             return replace(graph, is_computed=False)
     second = trace_at(other, batch=BATCHES[1])
+    fold_ranges(first.model, second.model)
     hard_coded = hard_coded_values(first, second)
 
     def free(model: onnx.ModelProto) -> None:
@@ -138,6 +140,7 @@ def _symbolic(
     free |= {"width"} if other.width != size.width else set()
     first = trace_at(size, batch=BATCHES[0], free=free)
     second = trace_at(other, batch=BATCHES[1], free=free)
+    fold_ranges(first.model, second.model)
     refuse_hard_coded(hard_coded_values(first, second), first, second)
     return _written(first, spec)
 
