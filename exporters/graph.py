@@ -22,6 +22,7 @@ from anysize.errors import AnysizeError, ExportError
 from anysize.exporters.lowerings import lower_placeholders
 from anysize.exporters.sizes import (
     Probe,
+    alike_sizes,
     drop_identity_pooling,
     free_shapes,
     hard_coded_values,
@@ -31,7 +32,7 @@ from anysize.exporters.sizes import (
     still_hard_coded,
 )
 from anysize.exporters.spec import ExportSpec
-from anysize.exporters.tracing import HeldSizeError, Trace, fold_batch_norm, trace
+from anysize.exporters.tracing import HeldSizeError, Trace, fold_batch_norm, fold_ranges, trace
 from anysize.exporters.writing import ceil_mode_to_padding, strip_trace, trace_opset
 from anysize.heads import head_kind
 from anysize.sizes import Size
@@ -85,7 +86,7 @@ def sizeless_graph(module: nn.Module, probe: Probe, spec: ExportSpec, other: Siz
         output_names=spec.output_names,
         extra_inputs=spec.extra_inputs,
     )
-    sizes = probe.alike(spec.size, other)
+    sizes = alike_sizes(probe, spec.size, other)
     try:
         return _static(trace_at, probe, spec, sizes)
     except HeldSizeError as error:
@@ -108,11 +109,13 @@ def _static(
     size, other = sizes
     first = trace_at(size, batch=BATCHES[0])
     if probe.is_size_free((BATCHES[0], size), (BATCHES[1], other)):
+        fold_ranges(first.model)
         graph = _written(first, spec)
         traced = {node.name for node in first.model.graph}  # others are a lowering's
         if not any(n.op_type == "Reshape" and n.name in traced for n in graph.model.graph.node):
             return replace(graph, is_computed=False)
     second = trace_at(other, batch=BATCHES[1])
+    fold_ranges(first.model, second.model)
     hard_coded = hard_coded_values(first, second)
 
     def free(model: onnx.ModelProto) -> None:
@@ -137,6 +140,7 @@ def _symbolic(
     free |= {"width"} if other.width != size.width else set()
     first = trace_at(size, batch=BATCHES[0], free=free)
     second = trace_at(other, batch=BATCHES[1], free=free)
+    fold_ranges(first.model, second.model)
     refuse_hard_coded(hard_coded_values(first, second), first, second)
     return _written(first, spec)
 

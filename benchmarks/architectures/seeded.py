@@ -52,12 +52,12 @@ def seeded(
         for name, tensor in layer.named_parameters(recurse=False):
             if name == "bias":
                 tensor.normal_(0.0, _BIAS_STD, generator=generator)
-            elif isinstance(layer, _AFFINE):
+            elif isinstance(layer, _AFFINE) and tensor.any():
                 tensor.uniform_(0.8, 1.2, generator=generator)
             elif tensor.dim() > 1 and isinstance(layer, _PRODUCTS):
                 bound = math.sqrt(6 / tensor[0].numel())
                 tensor.uniform_(-bound, bound, generator=generator)
-            else:  # a scale of a residual branch
+            else:  # a scale of a residual branch; those of normalisations begin at 0
                 tensor.uniform_(0.2, 0.6, generator=generator)
     norms = [layer for layer in module.modules() if isinstance(layer, _NORMS)]
     module.eval()

@@ -13,6 +13,7 @@ from anysize.exporters.sizes.hard_coded import (
 )
 from anysize.exporters.sizes.identity_pooling import drop_identity_pooling
 from anysize.exporters.sizes.output_axes import declare_outputs
+from anysize.exporters.sizes.paths import alike_sizes
 from anysize.exporters.sizes.probe import Probe
 from anysize.exporters.sizes.whole_map_pooling import pool_whole_maps
 
@@ -20,6 +21,7 @@ __all__ = [
     "HardCodedValue",
     "Probe",
     "accepted_sizes",
+    "alike_sizes",
     "declare_outputs",
     "drop_identity_pooling",
     "free_shapes",

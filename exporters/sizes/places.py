@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -33,7 +33,8 @@ class Place:
         tensor: Its name.
         start: The first axis.
         end: The one behind the last.
-        scale: Where they are scaled, one length is made from them all.
+        scale: Where they are scaled, one length is made from them all, rounded down.
+        shift: What is added to that.
         step: Where this is not 0, they are one axis, whose length is rounded up to a multiple.
     """
 
@@ -42,6 +43,7 @@ class Place:
     end: int
     scale: Fraction | None = None
     step: int = 0
+    shift: int = 0
 
     def emit(self, emitter: Emitter) -> str:
         """Emit the lengths, as a tensor of rank 1."""
@@ -53,6 +55,8 @@ class Place:
         for op_type, by in (("Mul", self.scale.numerator), ("Div", self.scale.denominator)):
             if by > 1:
                 product = emitter.node(op_type, product, emitter.constant([by]))
+        if self.shift:
+            product = emitter.node("Add", product, emitter.constant([self.shift]))
         return product
 
     def _rounded_up(self, emitter: Emitter) -> str:
@@ -79,18 +83,24 @@ class Number:
         factor: What the result is multiplied by.
         dtype: The number's own type.
         rank: The number of its axes, each of length 1.
+        is_exact: One without axes must not have one, which otherwise broadcasts.
     """
 
     cells: Place
-    operators: tuple[str, ...]
-    factor: float
+    operators: tuple[str, ...] = ()
+    factor: float = 1.0
+    _: KW_ONLY
     dtype: np.dtype[Any]
     rank: int
+    is_exact: bool = False
 
     def emit(self, emitter: Emitter) -> str:
-        """Emit the number, as a tensor of its type; one without axes gets one, which broadcasts."""
+        """Emit the number, as a tensor of its type."""
         kind = onnx.helper.np_dtype_to_tensor_dtype(self.dtype)
-        value = emitter.node("Cast", self.cells.product(emitter), to=kind)
+        is_scaled = self.cells.scale is not None
+        value = self.cells.emit(emitter) if is_scaled else self.cells.product(emitter)
+        if kind != onnx.TensorProto.INT64:
+            value = emitter.node("Cast", value, to=kind)
         for operator in self.operators:
             if operator == "Decrement":
                 value = emitter.node("Sub", value, emitter.constant([1], dtype=self.dtype))
@@ -100,4 +110,6 @@ class Number:
             value = emitter.node("Mul", value, emitter.constant([self.factor], dtype=self.dtype))
         if self.rank > 1:
             value = emitter.node("Reshape", value, emitter.constant([1] * self.rank))
+        elif not self.rank and self.is_exact:
+            value = emitter.node("Squeeze", value)
         return value

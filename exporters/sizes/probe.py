@@ -8,8 +8,6 @@ translation of one size holds for the other. Everything else needs a second trac
 
 from __future__ import annotations
 
-import itertools
-import re
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,25 +45,14 @@ _SIZE_FREE = frozenset(
 _SHAPED = frozenset({"_unsafe_view", "view"})
 
 
-# Lay a tensor out, as its strides ask for.
-_LAYOUT = frozenset({"_unsafe_view", "clone", "expand", "view"})
-# May fill a map up to a multiple, or not; what else is done for windows, and is undone again.
-_FILLING = frozenset({"constant_pad_nd", "upsample_bilinear2d"})
-_WINDOWS = frozenset({"alias", "permute", "slice"})
-
-_NUMBER = re.compile(r"\d+")
 _MAX_WORDS = 200
-
-# How much larger the images are among which two are sought that take the same path.
-_ODD = (13, 139)
-_PATHS = ((-53, 75), (101, -29), (64, 128), (128, 64))
 
 # A tensor that is neither the image, nor a parameter, nor made from them: it may hold a size.
 _OWN = "a tensor of unknown origin"
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
+class Call:
     """One operator and the numbers that it was given; `T` stands for a tensor."""
 
     operator: str
@@ -76,7 +63,7 @@ class _Call:
 class _Run:
     """What a module called, and the shapes of what it returned."""
 
-    calls: tuple[_Call, ...]
+    calls: tuple[Call, ...]
     shapes: tuple[tuple[int, ...], ...]
 
 
@@ -85,14 +72,14 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.calls: list[_Call] = []
+        self.calls: list[Call] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
         namespace, _, operator = str(func.overloadpacket).partition(".")
         if namespace != "prim":
             numbers = "" if operator == "empty" else str(tree_map(_number, (args, kwargs)))
-            self.calls.append(_Call(operator.removesuffix("_"), numbers))
+            self.calls.append(Call(operator.removesuffix("_"), numbers))
         return func(*args, **(kwargs or {}))
 
 
@@ -194,48 +181,14 @@ class Probe:
             height, width = int(height / 2), int(width / 2)  # both at once is too far
         return _larger(size, height, width)
 
-    def alike(self, size: Size, other: Size) -> tuple[Size, Size]:
-        """Find two sizes, different both ways, at which the module runs the same operators.
-
-        A module that pads or resizes a map to a multiple runs more operators where it does, and
-        they change nothing where it does not: of paths that differ in no other operator the longest
-        is the one for all. Of its sizes two are taken that tell the most lengths apart.
-
-        Returns:
-            The two that are given where they are such sizes, or where none are found.
-        """
-        self._known.pop((2, size), None)  # what a module computes once it has in its first run
-        paths: dict[tuple[str, ...], list[Size]] = {}
-        odd = _larger(size, *_ODD)
-        for one in (size, other, odd):
-            paths.setdefault(self._operators(one), []).append(one)
-        paths.pop((), None)
-        if len(paths) == 1 and _FILLING.isdisjoint(*paths):
-            return size, other
-        for height, width in _PATHS:
-            sides = ((size.height, height), (size.width, width))
-            one = Size(*(max(side + by, side // 2 | 1) for side, by in sides))
-            paths.setdefault(self._operators(one), []).append(one)
-        core = _core(self._operators(size))
-        alike = (path for path in paths if _core(path) == core and not _FILLING.isdisjoint(path))
-        for path in sorted(alike, key=len, reverse=True):
-            pairs = filter(_differ, itertools.combinations(paths[path], 2))
-            best = max(pairs, key=self._told, default=None)
-            if best is not None:
-                return best
-        return size, other
-
-    def _told(self, sizes: tuple[Size, Size]) -> int:
-        """Count the different pairs of numbers, in which alone two lengths are told apart."""
-        runs = [self._on_meta(2, size) for size in sizes]
-        calls = (run.calls if run is not None else () for run in runs)
-        numbers = (_NUMBER.findall(" ".join(call.numbers for call in run)) for run in calls)
-        return len({(one, other) for one, other in zip(*numbers, strict=False) if one != other})
-
-    def _operators(self, size: Size) -> tuple[str, ...]:
+    def calls(self, size: Size) -> tuple[Call, ...]:
+        """Return what the module calls; nothing where it refuses the size, or runs on the CPU."""
         run = self._on_meta(2, size)
-        calls = run.calls if run is not None else ()
-        return tuple(call.operator for call in calls if call.operator not in _LAYOUT)
+        return run.calls if run is not None else ()
+
+    def forget(self, size: Size) -> None:
+        """Run the module anew when it is asked of this size again."""
+        self._known.pop((2, size), None)
 
     def _last(self, size: Size, step: tuple[int, int], limit: int) -> int:
         """Return how far one side can grow, or, where it cannot, how far it can shrink."""
@@ -308,15 +261,6 @@ def _place(error: Exception) -> str:
 def _odd_multiple(step: int, least: int) -> int:
     """Return the first odd multiple of a step that is not below `least`."""
     return step * (-(-least // step) | 1)
-
-
-def _core(path: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(one for one in path if one not in _FILLING | _WINDOWS)
-
-
-def _differ(sizes: tuple[Size, Size]) -> bool:
-    one, other = sizes
-    return one.height != other.height and one.width != other.width
 
 
 def _larger(size: Size, height: int, width: int) -> Size:

@@ -7,11 +7,13 @@ in the one trace and the other number in the other one is where they come from.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,7 @@ SHAPE_INPUTS = {
     "Resize": (3,),
     "Slice": (1, 2),
     "Split": (1,),
+    "Tile": (1,),
 }
 Filling = Mapping[int, tuple[int, int]]
 # Elements of a constant that is looked at.
@@ -46,6 +49,10 @@ _FORMS: tuple[tuple[Callable[[float], float], tuple[str, ...]], ...] = (
     (lambda n: 1 / math.sqrt(n), ("Sqrt", "Reciprocal")),
     (math.log, ("Log",)),
 )
+# What a whole number may be beside a length: the last place, one beyond it.
+_MOST_SHIFT = 2
+# Take numbers that have no axes at all.
+_EXACT = ("Range",)
 # Below, what is one cell less or a logarithm is no sign of anything.
 _FEWEST_CELLS = 3
 # What computing a number in float32 costs.
@@ -58,6 +65,8 @@ class Twins:
     def __init__(self, first: ir.Graph, second: ir.Graph, there: Collection[str]) -> None:
         self._there = there  # a normalisation that was folded has left no tensor
         self._nodes = {node.outputs[0].name: node for node in first}
+        inputs = [value.name for value in first.inputs]
+        self._names = [*inputs, *(value.name for node in first for value in node.outputs)]
         self._pairs: dict[str, tuple[Sides, Sides]] = {}
         self._constants: dict[tuple[str, int], tuple[Sides, Sides]] = {}
         self._attributes: dict[str, tuple[Sides, Sides]] = {}
@@ -96,7 +105,7 @@ class Twins:
                 self._spread[name, place] = spread
         elif tensors[0].size == 1:
             numbers = tensors[0].numpy(), tensors[1].numpy()
-            if numbers[0].dtype.kind == "f" and numbers[0].item() != numbers[1].item():
+            if numbers[0].dtype.kind in "fi" and numbers[0].item() != numbers[1].item():
                 self._numbers[name, place] = numbers
 
     def shape_input(self, node: onnx.NodeProto, place: int) -> tuple[Sides, Sides]:
@@ -114,7 +123,9 @@ class Twins:
 
     def numbers(self, node: onnx.NodeProto) -> dict[int, Number]:
         """Return the inputs of a node that are a function of a number of cells."""
-        given = {p: self._numbers[key] for p, key in _inputs(node) if key in self._numbers}
+        lengths = SHAPE_INPUTS.get(node.op_type, ())
+        keys = [(place, key) for place, key in _inputs(node) if place not in lengths]
+        given = {place: self._numbers[key] for place, key in keys if key in self._numbers}
         found = {place: self._find_number(node, *pair) for place, pair in given.items()}
         return {place: number for place, number in found.items() if number is not None}
 
@@ -174,6 +185,14 @@ class Twins:
     ) -> Number | None:
         """Find what a number is of the product of some axes, the fewest and the nearest first."""
         wanted = first.item(), second.item()
+        is_exact = node.op_type in _EXACT or first.dtype.kind == "i"
+        number = partial(Number, dtype=first.dtype, rank=first.ndim, is_exact=is_exact)
+        if all(float(one).is_integer() for one in wanted):
+            length = self._find_length(node, (int(wanted[0]), int(wanted[1])))
+            if length is not None:
+                return number(length)
+        if first.dtype.kind == "i":
+            return None
         for place, one, other in self._products(node):
             if one == other or min(one, other) < _FEWEST_CELLS:
                 continue
@@ -182,7 +201,23 @@ class Twins:
                 if not math.isclose(*factors, rel_tol=_ROUNDING):
                     continue
                 factor = 1.0 if math.isclose(factors[0], 1, rel_tol=_ROUNDING) else factors[0]
-                return Number(place, operators, factor, first.dtype, first.ndim)
+                return number(place, operators, factor)
+        return None
+
+    def _find_length(self, node: onnx.NodeProto, wanted: tuple[int, int]) -> Place | None:
+        """Find an axis, or a multiple, a part or a neighbour of one, that is a whole number."""
+        place = self.find(node, ((wanted[0],), (wanted[1],))) or self.find_scaled(node, wanted)
+        if place is not None:
+            return place
+        products = list(self._products(node, most=1))
+        for place, one, other in products:
+            shift = wanted[0] - one
+            if shift == wanted[1] - other and abs(shift) <= _MOST_SHIFT:
+                return replace(place, scale=Fraction(1), shift=shift)
+        for place, one, other in products:
+            part = one // wanted[0] if wanted[0] > 0 else 0
+            if part > 1 and (one // part, other // part) == wanted:
+                return replace(place, scale=Fraction(1, part))
         return None
 
     def _products(
@@ -213,12 +248,9 @@ class Twins:
             producer = self._nodes.get(tensor)
             if producer is not None:
                 pending += [value.name for value in producer.inputs if value and value.name]
-        earlier = []
-        for name in self._pairs:
-            if name == node.output[0]:
-                break
-            earlier.append(name)
-        yield from (name for name in reversed(earlier) if name not in seen)
+        earlier = itertools.takewhile(node.output[0].__ne__, self._names)
+        known = [name for name in earlier if name in self._pairs and name not in seen]
+        yield from reversed(known)
 
 
 def _inputs(node: onnx.NodeProto) -> list[tuple[int, tuple[str, int]]]:

@@ -9,6 +9,7 @@ from anysize.exporters.tracing.local_response_norm import WholeLocalResponseNorm
 from anysize.exporters.tracing.meta_module import on_meta
 from anysize.exporters.tracing.origin import origin, shortened
 from anysize.exporters.tracing.placeholder import DOMAIN
+from anysize.exporters.tracing.ranges import fold_ranges
 from anysize.exporters.tracing.trace import Trace, trace
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Trace",
     "WholeLocalResponseNorm",
     "fold_batch_norm",
+    "fold_ranges",
     "gc_paused",
     "on_meta",
     "origin",

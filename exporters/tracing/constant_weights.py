@@ -19,6 +19,7 @@ from onnx.reference import ReferenceEvaluator
 
 from anysize.exporters.tracing.batch_norm import BATCH_NORM
 from anysize.exporters.tracing.initializers import add_initializer
+from anysize.exporters.tracing.placeholder import WHOLE
 
 __all__ = ["fold_weights"]
 
@@ -60,6 +61,8 @@ class _Known:
         """Compute a node's outputs, if its inputs are known; returns whether it did."""
         inputs = [value for value in node.inputs if value is not None]
         if not inputs or any(value.is_graph_output() for value in node.outputs):
+            return False
+        if WHOLE in node.attributes:
             return False
         if any(value not in self._values and value.const_value is None for value in inputs):
             return False

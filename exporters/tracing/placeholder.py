@@ -8,10 +8,13 @@ import onnx
 import onnx_ir as ir
 import onnxscript
 
-__all__ = ["DOMAIN", "is_placeholder", "placeholder"]
+__all__ = ["DOMAIN", "WHOLE", "is_placeholder", "placeholder"]
 
 # No file ever contains it.
 DOMAIN = "anysize.lowering"
+# An attribute of a standard operator that is not to be computed yet: a number, so that two that are
+# equal at one size, and are not at others, stay two.
+WHOLE = "anysize_whole"
 
 _FLOATS = ["tensor(float16)", "tensor(bfloat16)", "tensor(float)", "tensor(double)"]
 

@@ -23,6 +23,7 @@ from anysize.exporters.tracing.layer_names import name_layers
 from anysize.exporters.tracing.local_response_norm import WholeLocalResponseNorm
 from anysize.exporters.tracing.placeholders import translation_table
 from anysize.exporters.tracing.plain_functions import PlainFunctions
+from anysize.exporters.tracing.ranges import optimise
 from anysize.exporters.tracing.recurrent import recurrent_translations
 from anysize.exporters.tracing.same_padding import WholePadding, write_padding
 from anysize.exporters.tracing.symbolic_functions import SymbolicFunctions
@@ -131,7 +132,7 @@ def trace(
     arguments: dict[str, Any] = {
         "dynamo": True,
         "verbose": False,
-        "optimize": True,
+        "optimize": False,
         "opset_version": opset,
         "input_names": list(in_order("input", extra_inputs, lambda spec: spec.name)),
         "output_names": list(output_names),
@@ -170,6 +171,7 @@ def trace(
             raise ExportError(
                 f"torch.export takes the {word} for {length}, whatever the image's is"
             )
+    optimise(program.model)
     parameters = (*module.named_parameters(), *module.named_buffers())
     name_layers(program.model, [name for name, _ in parameters])
     fold_weights(program.model)

@@ -116,24 +116,3 @@ def test_a_module_that_stands_at_two_places_keeps_its_tensors():
     module.register_module("again", nn.Sequential(shared, nn.Flatten()))
     assert Probe(module.eval(), 3).accepts(Size(16, 16))
     assert {tensor.device.type for tensor in module.state_dict().values()} == {"cpu"}
-
-
-def test_of_paths_that_fill_a_map_up_the_longest_is_taken():
-    class Even(nn.Module):
-        def forward(self, x):
-            if x.shape[2] % 2 or x.shape[3] % 2:
-                x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
-            return x.mean((2, 3))
-
-    first, second = Probe(Even(), 3).alike(Size(24, 24), Size(88, 152))
-    assert first.height != second.height
-    assert first.width != second.width
-    assert all(one.height % 2 or one.width % 2 for one in (first, second))
-
-
-def test_paths_that_compute_something_else_are_not_taken_for_each_other():
-    class Either(nn.Module):
-        def forward(self, x):
-            return F.pad(x, (1, 1)).relu().mean((2, 3)) if x.shape[2] % 2 else x.mean((2, 3))
-
-    assert Probe(Either(), 3).alike(Size(24, 24), Size(93, 131)) == (Size(24, 24), Size(93, 131))

@@ -1,0 +1,129 @@
+"""Two sizes at which a module runs the same operators, though it fills maps up where it has to.
+
+A module that pads or resizes a map to a multiple, for its windows, runs more operators where it
+does, and they change nothing where it does not: of paths that differ in no other operator the
+longest is the one for all.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from anysize.exporters.sizes.probe import Call, Probe
+from anysize.sizes import Size
+
+__all__ = ["alike_sizes"]
+
+# Lay a tensor out, as its strides ask for.
+_LAYOUT = frozenset({"_unsafe_view", "clone", "expand", "view"})
+# Give a shape, whichever way a tensor is laid out.
+_COPIED = frozenset({"clone", "expand"})
+# May fill a map up to a multiple, or not; what else is done for windows, and is undone again.
+_FILLING = frozenset({"constant_pad_nd", "upsample_bilinear2d"})
+_WINDOWS = frozenset({"alias", "permute", "slice"})
+_NUMBER = re.compile(r"\d+")
+# How much larger the images are among which two are sought.
+_ODD = (13, 139)
+_MORE = (
+    (-53, 75), (101, -29), (7, 61), (64, 128), (128, 64), (37, 151), (181, 53), (-29, 197),
+    (149, -61), (109, 91), (217, 173), (-13, -41), (59, 227), (163, 199), (83, 13), (251, 111),
+)  # fmt: skip
+_FEWEST = 4
+# With so many sizes of one path it shows which numbers depend on the size at all.
+_ENOUGH = 3
+_Pair = tuple[Size, Size]
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """What a module does at a size.
+
+    Attributes:
+        operators: What it runs, but for what lays tensors out.
+        numbers: What these, and new shapes, are given.
+    """
+
+    operators: tuple[str, ...]
+    numbers: tuple[str, ...]
+
+    @classmethod
+    def of(cls, calls: Sequence[Call]) -> _Path:
+        shown = (call.numbers for call in calls if call.operator not in _COPIED)
+        return cls(
+            tuple(call.operator for call in calls if call.operator not in _LAYOUT),
+            tuple(_NUMBER.findall(" ".join(shown))),
+        )
+
+    @property
+    def core(self) -> tuple[str, ...]:
+        """The operators that are not for windows."""
+        return tuple(one for one in self.operators if one not in _FILLING | _WINDOWS)
+
+
+def alike_sizes(probe: Probe, size: Size, other: Size) -> tuple[Size, Size]:
+    """Find two sizes, different both ways, at which the module runs the same operators.
+
+    Of those on the longest path two are taken between which every number differs that is another
+    at a third one: two maps may be rounded up to as many windows.
+
+    Returns:
+        The two that are given where they are such sizes, or where none are found.
+    """
+    probe.forget(size)  # what a module computes once it has in its first run
+    given = (size, other, _larger(size, *_ODD))
+    known = {one: path for one in given if (path := _Path.of(probe.calls(one))).operators}
+    if size not in known:
+        return size, other
+    operators = known[size].operators
+    if _FILLING.isdisjoint(operators) and {p.operators for p in known.values()} == {operators}:
+        return size, other
+    found = size, other
+    for count, one in enumerate(_others(size), start=1):
+        known[one] = _Path.of(probe.calls(one))
+        if count >= _FEWEST:
+            best, is_told = _best(known, known[size].core)
+            found = best or found
+            if is_told:
+                break
+    return found
+
+
+def _best(known: Mapping[Size, _Path], core: tuple[str, ...]) -> tuple[_Pair | None, bool]:
+    """Return the two sizes that tell the most, and whether they tell all there is to be told."""
+    paths: dict[tuple[str, ...], list[Size]] = {}
+    for size, path in known.items():
+        if path.core == core and not _FILLING.isdisjoint(path.operators):
+            paths.setdefault(path.operators, []).append(size)
+    for place, operators in enumerate(sorted(paths, key=len, reverse=True)):
+        sizes = paths[operators]
+        numbers = {size: known[size].numbers for size in sizes}
+        pairs = [pair for pair in itertools.combinations(sizes, 2) if _differ(*pair)]
+        if pairs:
+            best = max(pairs, key=lambda pair: _told(numbers[pair[0]], numbers[pair[1]]))
+            most = sum(len({*ways}) > 1 for ways in zip(*numbers.values(), strict=False))
+            told = _told(*(numbers[size] for size in best))[0]
+            return best, place == 0 and len(sizes) >= _ENOUGH and told == most
+    return None, False
+
+
+def _told(first: Sequence[str], second: Sequence[str]) -> tuple[int, int]:
+    """Count the numbers that differ, and in how many ways: two of one way are not told apart."""
+    pairs = [pair for pair in zip(first, second, strict=False) if pair[0] != pair[1]]
+    return len(pairs), len({*pairs})
+
+
+def _others(size: Size) -> Iterator[Size]:
+    for height, width in _MORE:
+        sides = ((size.height, height), (size.width, width))
+        yield Size(*(max(side + by, side // 2 | 1) for side, by in sides))
+
+
+def _differ(one: Size, other: Size) -> bool:
+    return one.height != other.height and one.width != other.width
+
+
+def _larger(size: Size, height: int, width: int) -> Size:
+    return Size(size.height + height, size.width + width)

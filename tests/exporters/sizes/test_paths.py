@@ -1,0 +1,63 @@
+"""Two sizes are found at which a module takes one path, and which tell its numbers apart."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+
+from anysize.exporters.sizes import Probe, alike_sizes
+from anysize.sizes import Size
+
+
+def test_of_paths_that_fill_a_map_up_the_longest_is_taken():
+    class Even(nn.Module):
+        def forward(self, x):
+            if x.shape[2] % 2 or x.shape[3] % 2:
+                x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
+            return x.mean((2, 3))
+
+    first, second = alike_sizes(Probe(Even(), 3), Size(24, 24), Size(88, 152))
+    assert first.height != second.height
+    assert first.width != second.width
+    assert all(one.height % 2 or one.width % 2 for one in (first, second))
+
+
+def test_paths_that_compute_something_else_are_not_taken_for_each_other():
+    class Either(nn.Module):
+        def forward(self, x):
+            return F.pad(x, (1, 1)).relu().mean((2, 3)) if x.shape[2] % 2 else x.mean((2, 3))
+
+    assert alike_sizes(Probe(Either(), 3), Size(24, 24), Size(93, 131)) == (
+        Size(24, 24),
+        Size(93, 131),
+    )
+
+
+def test_two_sizes_are_taken_at_which_no_two_maps_have_as_many_windows():
+    """At 160×160 and 261×131 both have three windows across in the second of four maps."""
+
+    class Windows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.counts = []
+
+        def forward(self, x):
+            for stride in (4, 2, 2, 2):
+                x = x[:, :, ::stride, ::stride]
+                n, c, h, w = x.shape
+                down, across = -h % 7, -w % 7
+                padded = F.pad(x, (0, across, 0, down)) if down or across else x
+                windows = padded.view(n, c, (h + down) // 7, 7, (w + across) // 7, 7)
+                self.counts.append((windows.shape[2], windows.shape[4]))
+                x = windows.relu().view(n, c, h + down, w + across)[:, :, :h, :w]
+            return x.mean((2, 3))
+
+    module, counts = Windows(), []
+    for size in alike_sizes(Probe(module, 3), Size(160, 160), Size(229, 267)):
+        module.counts = []
+        module(torch.zeros(1, 3, size.height, size.width))
+        counts.append(module.counts)
+    assert all(
+        a != b for one, other in zip(*counts, strict=True) for a, b in zip(one, other, strict=True)
+    )
