@@ -109,12 +109,12 @@ def test_nodes_that_make_sizes_are_no_fallback_and_others_are(host, tmp_path):
     onnx.save(helper.make_model(graph), tmp_path / "small.onnx")
     gpu = Provider("gpu", "GpuExecutionProvider")
     session = JavaScriptSession(
-        host("nothing"), 1, tmp_path / "small.onnx", provider=gpu, threads=1
+        host("nothing"), 1, tmp_path / "small.onnx", provider=gpu, threads=1, adapter="moon"
     )
     told = session.provenance()
     assert [(use.provider, use.nodes) for use in told.providers] == [
         ("CPUExecutionProvider", 2),
-        ("GpuExecutionProvider", 4),
+        ("GpuExecutionProvider (moon)", 4),
     ]
     assert told.fallback_nodes == ("conv (Conv on CPUExecutionProvider)",)
 

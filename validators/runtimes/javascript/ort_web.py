@@ -78,7 +78,14 @@ class OrtWeb:
     def load(self, model_path: Path, *, threads: int) -> JavaScriptSession:
         """Load a file; ONNX Runtime's own exception tells what it does not support."""
         number, host = next(self._numbers), self._started(threads)
-        return JavaScriptSession(host, number, model_path, provider=self.provider, threads=threads)
+        return JavaScriptSession(
+            host,
+            number,
+            model_path,
+            provider=self.provider,
+            threads=threads,
+            adapter=str(host.ask("describe")[0]["adapter"]),
+        )
 
     def _started(self, threads: int) -> JavaScriptHost:
         """Return a page with so many threads, which are the same for all its sessions."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -43,6 +43,7 @@ class JavaScriptSession:
         model_path: The file; its external data is found beside it.
         provider: What shall execute the nodes.
         threads: Threads that one operator may use.
+        adapter: What the provider computes on, as the browser calls it; "" for the processor.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class JavaScriptSession:
         *,
         provider: Provider,
         threads: int,
+        adapter: str = "",
     ) -> None:
         import onnx
 
@@ -73,7 +75,13 @@ class JavaScriptSession:
             "load", files, session=number, model="model", weights=weights, options=options
         )
         lines = [*header.get("said", ()), *host.words().splitlines()]
-        self._uses, elsewhere = _placements(lines, provider.name)
+        uses, elsewhere = _placements(lines, provider.name)
+        self._uses = tuple(
+            replace(use, provider=f"{use.provider} ({adapter})")
+            if adapter and use.provider == provider.name
+            else use
+            for use in uses
+        )
         shapes = _names_of_shapes(model)
         self._fallback = tuple(one for name, one in elsewhere if name not in shapes)
 
