@@ -316,3 +316,17 @@ def test_the_table_fits_the_terminal_however_many_runtimes(good, width):
     assert "…" not in text
     for name in names:
         assert len(re.findall(rf"┃ {name} ", text)) == 1
+
+
+def test_a_page_of_very_many_reports_draws_what_is_not_good(good, bad):
+    def page(count):
+        entries = [Entry(f"model{n}", good, "", good.exit_code) for n in range(count)]
+        return JoinedReport((*entries, Entry("bad", bad, "", bad.exit_code))).to_html()
+
+    few, many = page(2), page(100)
+    note = "There are 101 reports: plots are drawn where something is not good."
+    assert note in many
+    assert "plots are drawn where" not in few
+    figures = [text.count('<div class="plots">') for text in (few, many)]
+    assert figures == [3, 1]
+    assert len(many) < 100 * len(few) / 3 / 2  # what is left is the matrix and where it ran

@@ -19,6 +19,9 @@ from anysize.words import printable
 
 __all__ = ["rendered", "require_jinja", "to_html"]
 
+# Beyond, plots are for what is not good: a page of a thousand reports opens at once.
+_MOST_DRAWN = 100
+
 
 def require_jinja() -> None:
     """Say what is missing before the work is done.
@@ -42,12 +45,17 @@ def to_html(report: Report | JoinedReport) -> str:
     """
     joined = join((report,))
     runtimes = tuple(dict.fromkeys(r.name for one in joined.reports for r in one.runtimes))
+    is_drawn = len(joined.entries) <= _MOST_DRAWN
     seen = {level_of(cell).name for cell in joined.cells}
     return rendered(
         "page.html.j2",
         str(__package__),
         joined=joined,
-        entries=[view(entry, number, runtimes) for number, entry in enumerate(joined.entries)],
+        entries=[
+            view(entry, number, runtimes, is_drawn=is_drawn)
+            for number, entry in enumerate(joined.entries)
+        ],
+        is_drawn=is_drawn,
         runtimes=runtimes,
         bar=bar(joined),
         legend=[level for level in LEVELS if level.name in seen],

@@ -116,8 +116,17 @@ class Segment:
     width: float
 
 
-def view(entry: Entry, number: int, runtimes: tuple[str, ...]) -> EntryView:
-    """Prepare one job; `runtimes` are the columns of the overview."""
+def view(
+    entry: Entry, number: int, runtimes: tuple[str, ...], *, is_drawn: bool = True
+) -> EntryView:
+    """Prepare one job.
+
+    Args:
+        entry: The job.
+        number: Its place.
+        runtimes: The columns of the overview.
+        is_drawn: Whether it has plots though all is good.
+    """
     anchor, report = f"report-{number}", entry.report
     cells = report.cells if report is not None else ()
     anchors = {
@@ -126,6 +135,7 @@ def view(entry: Entry, number: int, runtimes: tuple[str, ...]) -> EntryView:
     }
     if report is None:
         return EntryView(anchor, entry, "failed", (), (), (), ())
+    plots = (error_plot(report), latency_plot(report)) if is_drawn or not report.ok else ()
     return EntryView(
         anchor=anchor,
         entry=entry,
@@ -135,7 +145,7 @@ def view(entry: Entry, number: int, runtimes: tuple[str, ...]) -> EntryView:
             _group(report, group, anchors, is_open=place < _OPEN_GROUPS)
             for place, group in enumerate(group_failing(report))
         ),
-        plots=tuple(p for p in (error_plot(report), latency_plot(report)) if p is not None),
+        plots=tuple(plot for plot in plots if plot is not None),
         overview=tuple(_overview(report, name) for name in runtimes),
     )
 
