@@ -474,3 +474,22 @@ def test_a_module_in_memory_sees_colours_normalised_as_for_imagenet(scans):
     right = [one == label for one, (_, label) in zip(first, labelled(scans), strict=True)]
     assert len(set(first)) > 1
     assert done.rows[0].accuracy.top1 == sum(right) / len(right)
+
+
+def test_files_that_are_alike_have_a_row_each_and_other_classes_are_not_compared(
+    scans, digits_files, tmp_path
+):
+    turned = tmp_path / "turned.onnx"
+    names = (*NAMES[1:], NAMES[0])
+    anysize.rewrite(digits_files["fc"], turned, to="fcn", verify=False, class_names=names)
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(turned.read_bytes())
+    options = {"sizes": "32x32", "runs": 1}
+    done = anysize.evaluate([turned, copy], scans, **options)
+    assert [row.model for row in done.rows] == [str(turned), str(copy)]
+    assert [row.accuracy.agreement for row in done.rows] == [1.0, 1.0]
+    named = tmp_path / "named.onnx"
+    anysize.rewrite(digits_files["fc"], named, to="fcn", verify=False, class_names=NAMES)
+    done = anysize.evaluate([named, turned], scans, **options)
+    assert [row.accuracy.agreement for row in done.rows] == [1.0, None]
+    assert done.notes == (f"no agreement of {turned} fcn: its classes are not the reference's",)
