@@ -204,6 +204,10 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(
     assert done.rows[0].accuracy == fc.accuracy
     assert run() == done  # times, too
     assert len(seen) == len(labelled(scans))
+    rows.write_bytes(rows.read_bytes() * 2)  # answers for more images than there are
+    rows.with_suffix(".json").write_text('{"run_s": [-1], "peak_bytes": 1, "ran_on": ""}')
+    assert run().rows[0].accuracy == fc.accuracy
+    assert len(seen) == 2 * len(labelled(scans))
 
 
 def test_what_was_kept_of_other_images_or_another_size_is_not_taken(
