@@ -14,7 +14,16 @@ from rich.text import Text
 from anysize.validators.evaluation.evaluation import Evaluation, EvaluationRow, Timing
 from anysize.words import printable
 
-__all__ = ["Grid", "evaluation_table", "facts", "grid", "html_table", "text_table", "title"]
+__all__ = [
+    "Grid",
+    "evaluation_table",
+    "facts",
+    "grid",
+    "html_table",
+    "row_name",
+    "text_table",
+    "title",
+]
 
 _SHOWN_CONFUSIONS = 3
 _CONFUSED_ROWS = 8
@@ -91,6 +100,11 @@ def text_table(evaluation: Evaluation) -> str:
     return stream.getvalue().rstrip()
 
 
+def row_name(row: EvaluationRow, evaluation: Evaluation) -> str:
+    """Say which row it is, with its runtime where there are several."""
+    return row.label if len(evaluation.runtimes) == 1 else f"{row.label} on {row.runtime}"
+
+
 def title(evaluation: Evaluation) -> str:
     """Say what was evaluated, and where."""
     where = ", ".join(f"{one.package} {one.version}".strip() for one in evaluation.runtimes)
@@ -109,11 +123,12 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
     if evaluation.reference:
         found.append(("agrees", f"its strongest class is that of {evaluation.reference}"))
     for row in evaluation.rows:
+        name = row_name(row, evaluation)
         if row.accuracy and row.accuracy.refused:
-            found.append((row.label, f"images of a size that it refuses: {row.accuracy.refused}"))
+            found.append((name, f"images of a size that it refuses: {row.accuracy.refused}"))
         if row.accuracy and row.accuracy.not_finite:
             words = f"images answered with NaN or infinity: {row.accuracy.not_finite}"
-            found.append((row.label, words))
+            found.append((name, words))
     if evaluation.broken_count:
         more = " …" if evaluation.broken_count > len(evaluation.broken) else ""
         words = f"{evaluation.broken_count}, which count nowhere: {', '.join(evaluation.broken)}"
@@ -151,7 +166,7 @@ def _confusions(evaluation: Evaluation) -> list[str]:
         if row.accuracy and row.accuracy.confusions:
             first = row.accuracy.confusions[:_SHOWN_CONFUSIONS]
             words = ", ".join(f"{one.label} for {one.taken_for} ({one.count})" for one in first)
-            lines.append(f"{row.label} takes {words}")
+            lines.append(f"{row_name(row, evaluation)} takes {words}")
     left = len(lines) - _CONFUSED_ROWS
     more = [f"and {left} more confused rows, which --html and --json tell"] if left > 0 else []
     return lines[:_CONFUSED_ROWS] + more
