@@ -204,6 +204,10 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(
     assert done.rows[0].accuracy == fc.accuracy
     assert run() == done  # times, too
     assert len(seen) == len(labelled(scans))
+    rows.write_bytes(rows.read_bytes() * 2)  # answers for more images than there are
+    rows.with_suffix(".json").write_text('{"run_s": [-1], "peak_bytes": 1, "ran_on": ""}')
+    assert run().rows[0].accuracy == fc.accuracy
+    assert len(seen) == 2 * len(labelled(scans))
 
 
 def test_what_was_kept_of_other_images_or_another_size_is_not_taken(
@@ -474,3 +478,22 @@ def test_a_module_in_memory_sees_colours_normalised_as_for_imagenet(scans):
     right = [one == label for one, (_, label) in zip(first, labelled(scans), strict=True)]
     assert len(set(first)) > 1
     assert done.rows[0].accuracy.top1 == sum(right) / len(right)
+
+
+def test_files_that_are_alike_have_a_row_each_and_other_classes_are_not_compared(
+    scans, digits_files, tmp_path
+):
+    turned = tmp_path / "turned.onnx"
+    names = (*NAMES[1:], NAMES[0])
+    anysize.rewrite(digits_files["fc"], turned, to="fcn", verify=False, class_names=names)
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(turned.read_bytes())
+    options = {"sizes": "32x32", "runs": 1}
+    done = anysize.evaluate([turned, copy], scans, **options)
+    assert [row.model for row in done.rows] == [str(turned), str(copy)]
+    assert [row.accuracy.agreement for row in done.rows] == [1.0, 1.0]
+    named = tmp_path / "named.onnx"
+    anysize.rewrite(digits_files["fc"], named, to="fcn", verify=False, class_names=NAMES)
+    done = anysize.evaluate([named, turned], scans, **options)
+    assert [row.accuracy.agreement for row in done.rows] == [1.0, None]
+    assert done.notes == (f"no agreement of {turned} fcn: its classes are not the reference's",)

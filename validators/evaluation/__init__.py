@@ -8,7 +8,7 @@ from anysize.lazy import lazy_names
 
 if TYPE_CHECKING:
     from anysize.validators.evaluation.candidate import Candidate
-    from anysize.validators.evaluation.dataset import Dataset, read_dataset
+    from anysize.validators.evaluation.dataset import read_dataset
     from anysize.validators.evaluation.evaluate import evaluate_candidates, evaluation_sizes
     from anysize.validators.evaluation.evaluation import Evaluation, EvaluationRow
     from anysize.validators.evaluation.job import EvaluationSpec
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Candidate",
-    "Dataset",
     "Evaluation",
     "EvaluationRow",
     "EvaluationSpec",
@@ -30,7 +29,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "candidate": ("Candidate",),
-        "dataset": ("Dataset", "read_dataset"),
+        "dataset": ("read_dataset",),
         "evaluate": ("evaluate_candidates", "evaluation_sizes"),
         "evaluation": ("Evaluation", "EvaluationRow"),
         "job": ("EvaluationSpec",),

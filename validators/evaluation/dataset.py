@@ -97,7 +97,7 @@ def read_dataset(path: Path) -> Dataset:
             first, others = first or str(exc), others + bool(first)
             continue
         status = sample.path.stat()
-        known = (str(sample.path), sample.label, status.st_size, status.st_mtime_ns)
+        known = (_shown(sample.path, path), sample.label, status.st_size, status.st_mtime_ns)
         digest.update(repr(known).encode(errors="surrogateescape"))
         seen.add(sample.label)
         count += 1

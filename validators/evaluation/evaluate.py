@@ -52,11 +52,25 @@ def evaluation_sizes(sizes: Sizes, training: Size | None) -> tuple[Size, ...]:
 class _Done:
     """What a job came to."""
 
-    job: Job
     record: Record
     status: Literal["ran", "rejected", "failed"]
     reason: str = ""
     measured: Measurement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    """What answers are compared with, and what it came to."""
+
+    job: Job
+    done: _Done
+
+    def record_for(self, candidate: Candidate) -> Record | None:
+        """Return its answers, where it ran and has the candidate's classes as far as is known."""
+        mine, other = self.job.candidate, candidate
+        counts, names = {mine.classes, other.classes}, {mine.class_names, other.class_names}
+        is_comparable = len(counts - {None}) < 2 and len(names - {None}) < 2
+        return self.done.record if is_comparable and self.done.status == "ran" else None
 
 
 def evaluate_candidates(
@@ -86,7 +100,7 @@ def evaluate_candidates(
     """
     infos = list_runtimes(spec.runtimes)
     jobs = [
-        Job(candidate, info.name, info.version, size, spec.fit)
+        Job(candidate, info, size, spec.fit)
         for candidate in candidates
         for info in infos
         for size in sizes
@@ -107,11 +121,10 @@ def evaluate_candidates(
         def shown(count: int, text: str, start: int = start) -> None:
             show(start + count, each * len(keys), text)
 
-        done[record.key] = _run(job, spec, dataset, record, infos, shown)
-    known = done[records[0].key] if original else None
-    agreed = known.record if known and known.status == "ran" else None
-    found = [done[record.key] for record in records[len(ordered) - len(jobs) :]]
-    rows = tuple(_row(one, spec, dataset, agreed) for one in found)
+        done[record.key] = _run(job, spec, dataset, record, shown)
+    agreed = _Reference(original, done[records[0].key]) if original else None
+    found = zip(jobs, records[len(ordered) - len(jobs) :], strict=True)
+    rows = tuple(_row(job, done[one.key], spec, dataset, agreed) for job, one in found)
     ran = next((one for one in done.values() if one.status == "ran"), None)
     count, broken = (
         broken_images(ran.record, dataset, _NAMED_BROKEN) if ran and dataset else (0, ())
@@ -130,7 +143,7 @@ def evaluate_candidates(
         threads=spec.threads,
         machine=machine(),
         packages=package_versions(),
-        notes=_notes(known),
+        notes=_notes(agreed, candidates),
     )
 
 
@@ -144,7 +157,7 @@ def _reference_job(
             f"reference {reference.label}: does not say its training size; give another"
         )
     fit = "crop" if spec.fit == "none" else spec.fit
-    return Job(reference, info.name, info.version, size, fit)
+    return Job(reference, info, size, fit)
 
 
 def _check_classes(jobs: Sequence[Job], dataset: Dataset) -> None:
@@ -165,46 +178,51 @@ def _run(
     spec: EvaluationSpec,
     dataset: Dataset | None,
     record: Record,
-    infos: Sequence[RuntimeInfo],
     show: Callable[[int, str], None],
 ) -> _Done:
-    info = next(info for info in infos if info.name == job.runtime)
     if job.size is not None and not job.candidate.takes(job.size):
-        return _Done(job, record, "rejected", f"takes {job.candidate.legal}")
-    if not info.is_available:
-        return _Done(job, record, "failed", f"{info.reason}; {info.install}")
+        return _Done(record, "rejected", f"takes {job.candidate.legal}")
+    if not job.runtime.is_available:
+        return _Done(record, "failed", f"{job.runtime.reason}; {job.runtime.install}")
     try:
-        return _Done(job, record, "ran", "", run_job(job, spec, dataset, record, show))
+        return _Done(record, "ran", "", run_job(job, spec, dataset, record, show))
     except NotRunError as exc:
-        return _Done(job, record, "failed", str(exc))
+        return _Done(record, "failed", str(exc))
 
 
 def _row(
-    done: _Done, spec: EvaluationSpec, dataset: Dataset | None, reference: Record | None
+    job: Job,
+    done: _Done,
+    spec: EvaluationSpec,
+    dataset: Dataset | None,
+    reference: _Reference | None,
 ) -> EvaluationRow:
-    job = done.job
     row = EvaluationRow(
         model=job.candidate.model,
         head=job.candidate.head,
         size=job.size,
-        runtime=job.runtime,
+        runtime=job.runtime.name,
         status=done.status,
         reason=done.reason,
     )
     if done.measured is None:
         return row
-    accuracy = None if dataset is None else _accuracy(done, dataset, reference)
+    accuracy = None
+    if dataset is not None:
+        agreed = reference.record_for(job.candidate) if reference else None
+        accuracy = _accuracy(job.candidate, done.record, dataset, agreed)
     return replace(row, accuracy=accuracy, timing=_timing(done.measured, job.batch(spec)))
 
 
-def _accuracy(done: _Done, dataset: Dataset, reference: Record | None) -> Accuracy:
-    candidate = done.job.candidate
+def _accuracy(
+    candidate: Candidate, record: Record, dataset: Dataset, reference: Record | None
+) -> Accuracy:
     outputs = output_of_class(dataset, None, candidate.class_names, candidate.label)
     names = candidate.class_names or ()
     if not names and sorted(outputs) == list(range(len(outputs))):
         names = tuple(dataset.classes[outputs.index(at)] for at in range(len(outputs)))
     try:
-        return accuracy_of(done.record, outputs, names, dataset.classes, reference)
+        return accuracy_of(record, outputs, names, dataset.classes, reference)
     except UsageError as exc:
         raise UsageError(
             f"data {dataset.path}: none of its {dataset.count} images can be read"
@@ -225,7 +243,11 @@ def _timing(measured: Measurement, batch: int) -> Timing:
     )
 
 
-def _notes(reference: _Done | None) -> tuple[str, ...]:
-    if reference is None or reference.status == "ran":
+def _notes(reference: _Reference | None, candidates: Sequence[Candidate]) -> tuple[str, ...]:
+    if reference is None:
         return ()
-    return (f"no agreement: the reference {reference.job} did not run: {reference.reason}",)
+    if reference.done.status != "ran":
+        why = reference.done.reason
+        return (f"no agreement: the reference {reference.job} did not run: {why}",)
+    others = [one.label for one in candidates if reference.record_for(one) is None]
+    return tuple(f"no agreement of {one}: its classes are not the reference's" for one in others)

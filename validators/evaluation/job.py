@@ -27,7 +27,7 @@ from anysize.validators.evaluation.dataset import Dataset, Sample, output_of_cla
 from anysize.validators.evaluation.records import ROW, TOP, Measurement, NoAnswer, Record, Rows
 from anysize.validators.inputs import MAX_BATCH, Case, make_inputs
 from anysize.validators.run import machine, open_session, package_versions
-from anysize.validators.worker import IsolatedSession, get_runtime
+from anysize.validators.worker import IsolatedSession, RuntimeInfo, get_runtime
 from anysize.words import shape_text
 
 __all__ = ["EvaluationSpec", "Job", "run_job"]
@@ -80,19 +80,17 @@ class Job:
     Attributes:
         candidate: What runs.
         runtime: On which runtime.
-        version: Its version.
         size: At which size; None takes each image as it is.
         fit: How images are brought to it.
     """
 
     candidate: Candidate
-    runtime: str
-    version: str
+    runtime: RuntimeInfo
     size: Size | None
     fit: Fit
 
     def __str__(self) -> str:
-        return f"{self.candidate.label} {self.size or 'as it is'} {self.runtime}"
+        return f"{self.candidate.label} {self.size or 'as it is'} {self.runtime.name}"
 
     def batch(self, spec: EvaluationSpec) -> int:
         """Return how many images are in a timed run."""
@@ -110,7 +108,7 @@ class Job:
             self.candidate.file.sha256,
             self.candidate.file.files[1:],
             self.candidate.preprocessing.to_json(),
-            (self.runtime, self.version, str(self.size), self.fit, self.batch(spec)),
+            (self.runtime.name, self.runtime.version, str(self.size), self.fit, self.batch(spec)),
             (spec.warm_up, spec.runs, spec.threads),
             "" if dataset is None else dataset.sha256,
             (machine(), [str(package) for package in package_versions()]),
@@ -137,7 +135,7 @@ def run_job(
         return measured
     show(done, f"{job}: loading")
     file = job.candidate.file
-    opened = open_session(get_runtime(job.runtime), file.path, threads=spec.threads)
+    opened = open_session(get_runtime(job.runtime.name), file.path, threads=spec.threads)
     session = opened.session
     if session is None:
         raise NotRunError(opened.words)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from anysize.sizes import Size
 from anysize.validators.evaluation.evaluation import Evaluation, EvaluationRow
-from anysize.validators.evaluation.table import facts, grid, title
+from anysize.validators.evaluation.table import facts, grid, row_name, title
 from anysize.validators.report import Plot, line_plot
 from anysize.validators.report.page import rendered
 
@@ -30,7 +30,11 @@ def evaluation_page(evaluation: Evaluation) -> str:
         grid=grid(evaluation),
         facts=facts(evaluation),
         plots=_plots(evaluation),
-        confused=[row for row in evaluation.rows if row.accuracy and row.accuracy.confusions],
+        confused=[
+            (row_name(row, evaluation), row.accuracy.confusions)
+            for row in evaluation.rows
+            if row.accuracy and row.accuracy.confusions
+        ],
         status="good" if evaluation.ok else "not-run",
     )
 

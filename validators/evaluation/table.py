@@ -14,10 +14,19 @@ from rich.text import Text
 from anysize.validators.evaluation.evaluation import Evaluation, EvaluationRow, Timing
 from anysize.words import printable
 
-__all__ = ["Grid", "evaluation_table", "facts", "grid", "html_table", "text_table", "title"]
+__all__ = [
+    "Grid",
+    "evaluation_table",
+    "facts",
+    "grid",
+    "html_table",
+    "row_name",
+    "text_table",
+    "title",
+]
 
 _SHOWN_CONFUSIONS = 3
-_MOST_MISTAKES = 8
+_CONFUSED_ROWS = 8
 _WIDTH = 160
 _SAID = {
     "flags": "as it was given",
@@ -80,8 +89,8 @@ def evaluation_table(evaluation: Evaluation) -> RenderableType:
         table.add_column(heading, justify="right" if is_number else "left")
     for row, cells in zip(evaluation.rows, drawn.cells, strict=True):
         table.add_row(*(Text(printable(cell), _STYLES[row.status]) for cell in cells))
-    lines = [Text(printable(": ".join(filter(None, fact)))) for fact in facts(evaluation)]
-    return Group(table, *lines)
+    lines = [": ".join(fact) for fact in facts(evaluation)] + _confusions(evaluation)
+    return Group(table, *(Text(printable(line)) for line in lines))
 
 
 def text_table(evaluation: Evaluation) -> str:
@@ -89,6 +98,11 @@ def text_table(evaluation: Evaluation) -> str:
     stream = io.StringIO()
     Console(file=stream, width=_WIDTH).print(evaluation_table(evaluation))
     return stream.getvalue().rstrip()
+
+
+def row_name(row: EvaluationRow, evaluation: Evaluation) -> str:
+    """Say which row it is, with its runtime where there are several."""
+    return row.label if len(evaluation.runtimes) == 1 else f"{row.label} on {row.runtime}"
 
 
 def title(evaluation: Evaluation) -> str:
@@ -108,11 +122,13 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
         found.append(("fit", _FITS[evaluation.fit]))
     if evaluation.reference:
         found.append(("agrees", f"its strongest class is that of {evaluation.reference}"))
-    mistakes = [mistake for row in evaluation.rows for mistake in _mistakes(row)]
-    found += mistakes[:_MOST_MISTAKES]
-    if mistakes[_MOST_MISTAKES:]:
-        left = len(mistakes) - _MOST_MISTAKES
-        found.append(("", f"and {left} more confusions, which --html and --json tell"))
+    for row in evaluation.rows:
+        name = row_name(row, evaluation)
+        if row.accuracy and row.accuracy.refused:
+            found.append((name, f"images of a size that it refuses: {row.accuracy.refused}"))
+        if row.accuracy and row.accuracy.not_finite:
+            words = f"images answered with NaN or infinity: {row.accuracy.not_finite}"
+            found.append((name, words))
     if evaluation.broken_count:
         more = " …" if evaluation.broken_count > len(evaluation.broken) else ""
         words = f"{evaluation.broken_count}, which count nowhere: {', '.join(evaluation.broken)}"
@@ -143,17 +159,17 @@ def _preprocessing(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
         yield "preprocessing" + (f" of {', '.join(names)}" if len(of) > 1 else ""), words
 
 
-def _mistakes(row: EvaluationRow) -> Iterator[tuple[str, str]]:
-    if row.accuracy is None:
-        return
-    if row.accuracy.confusions:
-        first = row.accuracy.confusions[:_SHOWN_CONFUSIONS]
-        words = ", ".join(f"{one.label} for {one.taken_for} ({one.count})" for one in first)
-        yield f"{row.label} takes", words
-    if row.accuracy.refused:
-        yield row.label, f"refuses the sizes of {row.accuracy.refused} images"
-    if row.accuracy.not_finite:
-        yield row.label, f"answers {row.accuracy.not_finite} images with NaN or infinity"
+def _confusions(evaluation: Evaluation) -> list[str]:
+    """Say what is taken for what, of the first rows."""
+    lines = []
+    for row in evaluation.rows:
+        if row.accuracy and row.accuracy.confusions:
+            first = row.accuracy.confusions[:_SHOWN_CONFUSIONS]
+            words = ", ".join(f"{one.label} for {one.taken_for} ({one.count})" for one in first)
+            lines.append(f"{row_name(row, evaluation)} takes {words}")
+    left = len(lines) - _CONFUSED_ROWS
+    more = [f"and {left} more confused rows, which --html and --json tell"] if left > 0 else []
+    return lines[:_CONFUSED_ROWS] + more
 
 
 def html_table(evaluation: Evaluation) -> str:

@@ -99,7 +99,7 @@ def evaluate(
     """Classify labelled images at several sizes: accuracy, agreement, latency and memory."""
     from anysize.verbs.evaluate import evaluate as run
 
-    files = _files(json, html, models)
+    files = _files(json, html, models, data, weights, classes)
     with progress() as show:
         evaluation = run(
             models,
@@ -141,7 +141,7 @@ def benchmark(
     """Measure latency, images per second and peak memory at several sizes."""
     from anysize.verbs.evaluate import benchmark as run
 
-    files = _files(json, html, models)
+    files = _files(json, html, models, weights)
     with progress() as show:
         evaluation = run(
             models,
@@ -159,11 +159,15 @@ def benchmark(
     _finish(evaluation, files)
 
 
-def _files(json: str | None, html: Path | None, models: list[str]) -> ReportFiles:
+def _files(
+    json: str | None, html: Path | None, models: list[str], *others: Path | None
+) -> ReportFiles:
+    """Say where the result goes, and refuse to put it in the place of what is read."""
     from anysize.verbs.validate import files_of
 
     files = ReportFiles(json=json, html=html)
-    files.check(files_of(map(Path, models)) if files.names_any else ())
+    given = [path for path in others if path is not None]
+    files.check([*given, *(files_of(map(Path, models)) if files.names_any else ())])
     return files
 
 

@@ -12,6 +12,15 @@ import pytest
 
 from anysize.sizes import Size
 from anysize.validators import Verdict, join, validate_model
+from anysize.validators.evaluation.evaluation import (
+    Accuracy,
+    Confusion,
+    Evaluation,
+    EvaluationRow,
+    ModelFacts,
+    Timing,
+)
+from anysize.validators.report import PackageVersion
 
 FLAGS = (
     "--headless",
@@ -61,6 +70,28 @@ def flood(report):
         yield replace(cell, size=Size(ord(word), 8), runtime="ort-cpu", **words)
 
 
+def evaluation():
+    """Seven heads at three sizes, one of them rejected and one failed; names are long."""
+    accuracy = Accuracy(359, 0.75, 0.97, 0.8, 1, 0, (Confusion("tabby cat", "tiger cat", 14),) * 10)
+    rows = [
+        EvaluationRow(
+            *(HOSTILE, f"head-{number}", Size(side, side), "ort-cpu", "ran", ""),
+            replace(accuracy, top1=0.9 - 0.1 * number),
+            Timing(1, 20, number + side / 9, number + side / 10, 90.0, 10.5, 1 << 28, "CPU"),
+        )
+        for number in range(7)
+        for side in (24, 32, 96)
+    ]
+    rows[1] = replace(rows[1], status="rejected", reason="takes 24x24", accuracy=None, timing=None)
+    rows[2] = replace(rows[2], status="failed", reason="no " * 200, accuracy=None, timing=None)
+    facts = ModelFacts(HOSTILE, "head-0", "0" * 64, "24x24 and up", "rgb, mean 0", "assumed")
+    package = PackageVersion("ort-cpu", "1.31.1")
+    return Evaluation(
+        *(HOSTILE, 360, 10, ("0/broken.png",), 1, "crop", "the first at 32x32", (facts,)),
+        *(tuple(rows), (package,), 2, "Linux", (package,), ("a note",)),
+    )
+
+
 def unfold(browser):
     """Show everything that a link or a click would show."""
     browser.execute_script(
@@ -107,6 +138,7 @@ def pages(tmp_path_factory, request) -> dict[str, Path]:
         "bad": bad,
         "joined": join((good, bad)),
         "flood": replace(bad, cells=tuple(flood(bad))),
+        "evaluation": evaluation(),
     }
     for name, report in made.items():
         (folder / f"{name}.html").write_text(report.to_html(), encoding="utf-8")
@@ -128,7 +160,7 @@ def visit(browser, pages):
     return visit
 
 
-@pytest.mark.parametrize("name", ["good", "bad", "joined", "flood"])
+@pytest.mark.parametrize("name", ["good", "bad", "joined", "flood", "evaluation"])
 def test_the_page_loads_nothing_and_complains_of_nothing(visit, name):
     browser = visit(name)
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
@@ -201,7 +233,7 @@ def test_names_are_shown_and_never_executed(visit):
     assert browser.find_elements("css selector", "img, script") == []
 
 
-@pytest.mark.parametrize("name", ["good", "bad", "joined", "flood"])
+@pytest.mark.parametrize("name", ["good", "bad", "joined", "flood", "evaluation"])
 def test_a_phone_shows_the_page_without_scrolling_sideways(visit, name):
     browser = visit(name, width=375)
     unfold(browser)
@@ -210,7 +242,7 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(visit, name):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["good", "bad", "joined"])
+@pytest.mark.parametrize("name", ["good", "bad", "joined", "evaluation"])
 def test_text_stands_out_in_the_light_and_in_the_dark(visit, name, scheme):
     browser = visit(name, scheme=scheme)
     unfold(browser)
