@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,10 +115,11 @@ def _without_map(model: Path, graph: Graph) -> str:
             "no output has the rank of a map, 4: it hands out the mean of its cells alone; write "
             "it again with --output map or both"
         )
+    file = shlex.quote(str(model))
     found = next_heads(
         graph,
         trained_size(graph),
-        command=lambda head: f"anysize rewrite {model} --to {head} -o map.onnx",
+        command=lambda head: f"anysize rewrite {file} --to {head} -o map.onnx",
         describe=lambda output: str(len(output.type.tensor_type.shape.dim)),
     )
     ways = [one.command for one in found if str(_MAP_RANK) in one.outputs]
