@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -91,3 +92,81 @@ def test_a_graph_that_puts_out_logits_alone_has_no_map(small_exports, run, tmp_p
     done = run("heatmap", path, tmp_path / "image.png", "-o", tmp_path / "out.png")
     assert done.code == 2
     assert "no output has the rank of a map" in done.errors[0]
+
+
+def test_scores_that_are_probabilities_already_stay_as_they_are(tmp_path):
+    from anysize.verbs.class_map import ClassMap
+    from anysize.verbs.heatmap import _probabilities
+    from anysize.verbs.panels import MapPlacement
+
+    place = MapPlacement((1, 1), (0.5, 0.5))
+    several = np.array([[[0.9]], [[0.8]]], np.float32)  # of a Sigmoid: two classes at one place
+    assert np.array_equal(_probabilities(ClassMap(several, place, True, 1)), several)
+    scores = _probabilities(ClassMap(several, place, False, 1))
+    assert scores.sum() == pytest.approx(1)
+    once = np.array([[[0.9]], [[0.1]]], np.float32)
+    assert np.array_equal(_probabilities(ClassMap(once, place, False, 1)), once)
+
+
+@pytest.mark.parametrize("last", ["Softmax", "Sigmoid"])
+def test_a_graph_that_makes_probabilities_is_recognised_by_its_last_layer(
+    digits_files, tmp_path, last
+):
+    from anysize.sizes import Size
+    from anysize.verbs.class_map import class_map
+
+    model = onnx.load(digits_files["fcn"])
+    (output,) = model.graph.output
+    for node in model.graph.node:
+        node.output[:] = ["scores" if name == output.name else name for name in node.output]
+    axis = {"axis": 1} if last == "Softmax" else {}
+    model.graph.node.append(onnx.helper.make_node(last, ["scores"], [output.name], **axis))
+    path = tmp_path / "probable.onnx"
+    onnx.save(model, path)
+    image = np.random.default_rng(0).random((1, 1, 40, 48), np.float32)
+
+    def found(file):
+        return class_map(file, Size(40, 48), lambda rows, columns: image[:, :, rows, columns])
+
+    assert found(path).are_probabilities
+    assert not found(digits_files["fcn"]).are_probabilities
+
+
+def two_maps(path, target):
+    model = onnx.load(path)
+    (first,) = model.graph.output
+    model.graph.node.append(onnx.helper.make_node("Neg", [first.name], ["other"]))
+    second = model.graph.output.add()
+    second.CopyFrom(first)
+    second.name = "other"
+    onnx.save(model, target)
+    return first.name
+
+
+def test_of_several_maps_none_is_chosen_in_silence(digits_files, run, tmp_path):
+    path = tmp_path / "two.onnx"
+    name = two_maps(digits_files["fcn"], path)
+    words = ("heatmap", path, PAGE, "-o", tmp_path / "out.png")
+    done = run(*words)
+    assert done.code == 2
+    assert f"has the maps {name}, other; say which with --output {name}" in done.errors[0]
+    assert run(*words, "--output", "logits").code == 2
+    first, second = (
+        anysize.heatmap(path, PAGE, tmp_path / "out.png", output=one, class_=7).peaks[0]
+        for one in (name, "other")
+    )
+    assert (first.y, first.x) != (second.y, second.x)
+    alone = anysize.heatmap(digits_files["fcn"], PAGE, tmp_path / "out.png", class_=7).peaks[0]
+    assert first == alone
+
+
+@pytest.mark.parametrize(("head", "way"), [("gap", "cam"), ("fc", "fcn")])
+def test_a_file_without_a_map_is_told_how_to_get_one(digits_files, run, tmp_path, head, way):
+    file = digits_files[head]
+    done = run("heatmap", file, PAGE, "-o", tmp_path / "out.png")
+    assert done.code == 2
+    command = f"anysize rewrite {file} --to {way} -o map.onnx"
+    assert f"head {head} hands out no class map; write one that does: {command}" in done.errors[0]
+    path = tmp_path / "map.onnx"
+    assert run(*command.split()[1:-1], path).code == 0
+    assert run("heatmap", path, PAGE, "-o", tmp_path / "out.png").code == 0

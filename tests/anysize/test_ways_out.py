@@ -380,7 +380,7 @@ def test_the_verbs_that_a_file_without_a_map_is_sent_to_give_it_one(run, tmp_pat
     exported(HEADS["fc"], path)
     done = run("heatmap", path, image, "-o", tmp_path / "map.png")
     assert done.code == 2
-    assert "`anysize rewrite --to fcn` or `anysize export --head fcn`" in done.err
+    assert f"write one that does: anysize rewrite {path} --to fcn -o map.onnx" in done.err
     assert run("rewrite", path, "--to", "fcn", "-o", out, "--no-verify").code == 0
     assert run("heatmap", out, image, "-o", tmp_path / "map.png").code == 0
     words = ("export", f"{__name__}:fc_of_16", "--size", "16x16", "--head", "fcn", "-o", out)

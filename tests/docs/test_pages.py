@@ -66,7 +66,7 @@ def test_only_the_listed_blocks_are_not_executed(pages, blocks_of):
         for block in blocks_of(path)
         if block.marker.startswith("not executed")
     }
-    # Those for a GPU, a browser and a compiler without its headers are long; their page says why.
+    # Long examples for a GPU, a browser and a compiler: their page says why, and the next test.
     assert {page for page, text in found - NOT_EXECUTED} <= {"deploy.md"}
     assert found >= NOT_EXECUTED
 

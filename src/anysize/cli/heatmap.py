@@ -21,9 +21,13 @@ def heatmap(
         str | None, typer.Option("--class", metavar="NAME|INDEX", help="Draw this class only.")
     ] = None,
     top: Annotated[int, typer.Option(help="How many of the strongest classes to draw.")] = 3,
+    output: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The map to draw, where the file has several."),
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Draw where in an image a fully convolutional graph sees its classes."""
     from anysize.verbs.heatmap import heatmap as run
 
-    finish(run(model, image, out, class_=class_, top=top), json=json)
+    finish(run(model, image, out, class_=class_, top=top, output=output), json=json)

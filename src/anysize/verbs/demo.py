@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from anysize.errors import UsageError
 from anysize.files import atomic_output
 from anysize.sizes import Size
+from anysize.verbs.class_map import class_map
 from anysize.verbs.export import export
-from anysize.verbs.heatmap import run_map
 from anysize.verbs.panels import Label, Panel, draw_panels
 from anysize.verbs.progress import Progress, silent
 from anysize.verbs.rewrite import rewrite
@@ -161,7 +161,9 @@ def _read_page(folder: Path, model: Path, reports: tuple[tuple[str, Report], ...
     from anysize.models.digits import detect, load_page
 
     page = load_page()
-    scores, place = run_map(model, page.pixels)
+    size = Size(*page.pixels.shape[2:])
+    found_map = class_map(model, size, lambda rows, columns: page.pixels[:, :, rows, columns])
+    scores, place = found_map.scores, found_map.place
     # A detection counts pixel centres as whole numbers, a placement pixel edges.
     centre = (place.offset[0] - 0.5, place.offset[1] - 0.5)
     found = detect(scores, stride=place.stride, offset=centre, background=_BACKGROUND)

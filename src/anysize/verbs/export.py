@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Literal
 
 from anysize.errors import UsageError
 from anysize.files import check_output_path
-from anysize.heads import AS_IS, HEAD_KINDS, Output, check_output, head_kind
+from anysize.heads import HEAD_KINDS, Output, head_kind
 from anysize.preprocessing import Preprocessing
 from anysize.sizes import AnySize, Size, SizeRange
 from anysize.sources import is_of_zoo
 from anysize.verbs.description import describe
+from anysize.verbs.export_head import conversion
 from anysize.verbs.export_proof import unproved, verified, verify_export
 from anysize.verbs.progress import Progress, silent
 from anysize.verbs.verification import Verify, to_verify
@@ -154,7 +155,7 @@ def export(
     narrowed(SizeRange(Size(1, 1)), low, top)  # whatever the network takes
     if isinstance(source, str) and is_of_zoo(source):
         head = choose_head(source, head)
-    head, to = _conversion(source, head, output)
+    head, to = conversion(source, head, output)
     # What can be refused without torch, which takes seconds to load, has been by now.
     from anysize.exporters import ExportSpec, described, export_module
     from anysize.exporters import output_names as names_of_outputs
@@ -262,42 +263,6 @@ def input_shapes(texts: Sequence[str]) -> dict[str, tuple[int | str, ...]]:
     from anysize.exporters import input_shape
 
     return dict(input_shape(text) for text in texts)
-
-
-def _conversion(
-    source: str | nn.Module, head: str | None, output: Output | None
-) -> tuple[str | None, str | None]:
-    """Tell the head that a network is built with from the one that it is converted to."""
-    head = AS_IS if head == HEAD_KINDS[AS_IS].target else head
-    if output is not None:
-        _check_output(head, output)
-    if isinstance(source, str) and is_of_zoo(source):
-        kind = head_kind(head)
-        # The network hands out what the head does by itself; anything else is surgery.
-        is_kept = output in (None, kind.output)
-        return (head, None) if is_kept else (kind.checkpoint, head)
-    if head in (None, AS_IS, getattr(source, "head", None)):
-        return None, None
-    if not head_kind(head).converts_modules:
-        to = (name for name, kind in HEAD_KINDS.items() if kind.converts_modules)
-        heads = ", ".join((AS_IS, *to))
-        raise UsageError(
-            f"head {head!r}: expected one of {heads}; other heads have weights of their own, which "
-            "only a network of the zoo is built with"
-        )
-    return None, head
-
-
-def _check_output(head: str | None, output: Output) -> None:
-    """Refuse an output that a head cannot hand out."""
-    check_output(output)
-    kind = head_kind(head)
-    if head is not None and (kind.is_fully_convolutional or output == kind.output):
-        return
-    if kind.has_map:
-        raise UsageError(f"--output {output}: head {head} hands out both, logits first")
-    what = f"head {head} has no map" if head else "a model as it stands hands out its own"
-    raise UsageError(f"--output {output}: {what}; --head fcn has all of map, logits and both")
 
 
 def _resolve(

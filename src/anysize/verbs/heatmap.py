@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from anysize.errors import ModelFileError, UnsupportedModelError, UsageError
 from anysize.sizes import Size
-from anysize.words import one_line
+from anysize.verbs.class_map import ClassMap, class_map
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
     from anysize.verbs.panels import MapPlacement
 
-__all__ = ["ClassPeak", "HeatmapResult", "heatmap", "run_map"]
+__all__ = ["ClassPeak", "HeatmapResult", "heatmap"]
 
 # What torchvision's ImageNet weights were trained with; grey images are taken as they are.
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)
+# Pixels of a side; panels are half as wide.
+_MOST_DRAWN = 1760
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,11 @@ def heatmap(
     *,
     class_: str | int | None = None,
     top: int = 3,
+    output: str | None = None,
 ) -> HeatmapResult:
     """Run a graph on an image, and draw its class map over it.
+
+    A large image is run in tiles, with the result of the whole.
 
     A graph with one channel takes grey values from 0 to 1; one with three takes RGB normalised
     with ImageNet's mean and deviation, as torchvision's networks do.
@@ -91,6 +96,7 @@ def heatmap(
         out: The PNG to write.
         class_: Draw this class, by name or index; the strongest ones by default.
         top: How many of the strongest.
+        output: The map to draw, where the file has several; none is chosen in silence.
 
     Raises:
         AnysizeError: A subclass says what cannot be used.
@@ -104,14 +110,17 @@ def heatmap(
     check_output_path(out, inputs=(model, image))
     if top < 1:
         raise UsageError(f"top {top}: expected at least 1")
-    graph = load_model(model)
+    graph = load_model(model, weights="in_file")
     axis = require_sides_together(graph).channels
     channels = image_input(graph).type.tensor_type.shape.dim[axis].dim_value
     names = read_metadata(graph).class_names
     del graph
-    picture, pixels = _read_image(image, channels)
-    scores, place = run_map(model, pixels)
-    probabilities = _softmax(scores)
+    picture = _read_image(image, channels)
+    size = Size(*picture.shape[:2])
+    found = class_map(
+        model, size, lambda rows, columns: _prepared(picture[rows, columns]), output=output
+    )
+    place, probabilities = found.place, _probabilities(found)
     names = names or tuple(str(index) for index in range(len(probabilities)))
     chosen = _choose(probabilities, names, class_, top)
     peaks = tuple(_peak(index, names, probabilities[index], place) for index in chosen)
@@ -119,67 +128,13 @@ def heatmap(
         Panel(f"class {peak.name}, at most {peak.probability:.2f}", probabilities[peak.index])
         for peak in peaks
     ]
-    draw_panels(out, picture, panels, place)
-    height, width = picture.shape[:2]
-    return HeatmapResult(out, Size(height, width), Size(*scores.shape[1:]), peaks)
+    draw_panels(out, _thumbnail(picture), panels, place, size=size)
+    notes = (f"{image}: was run in {found.tiles} tiles",) if found.tiles > 1 else ()
+    return HeatmapResult(out, size, Size(*found.scores.shape[1:]), peaks, notes)
 
 
-def run_map(
-    model: Path, pixels: npt.NDArray[np.float32]
-) -> tuple[npt.NDArray[np.float32], MapPlacement]:
-    """Run a graph on ONNX Runtime's CPU provider and return its class map and where that lies.
-
-    Args:
-        model: The file.
-        pixels: (1, channels, height, width) float32; a network that has its channels last gets
-            them so.
-
-    Returns:
-        The map, (classes, map_height, map_width), and its placement on the image.
-
-    Raises:
-        UnsupportedModelError: The graph has no map, or does not say how it lies on the image.
-        UsageError: The graph refuses the image's size.
-    """
-    import numpy as np
-    from onnx.helper import tensor_dtype_to_np_dtype
-
-    from anysize.surgery import image_input, load_model, read_metadata
-    from anysize.surgery.graph import require_sides_together
-    from anysize.validators.worker import get_runtime
-    from anysize.verbs.panels import MapPlacement
-
-    graph = load_model(model, weights="in_file")
-    metadata, image = read_metadata(graph), image_input(graph)
-    layout = require_sides_together(graph)
-    kind = tensor_dtype_to_np_dtype(image.type.tensor_type.elem_type or 1)
-    if metadata.map_stride is None or metadata.map_offset is None:
-        raise UnsupportedModelError(
-            f"{model}: has no class map with a known place on the image; "
-            "write one with `anysize rewrite --to fcn` or `anysize export --head fcn`"
-        )
-    size = Size(*pixels.shape[2:])
-    legal = metadata.sizes
-    # The runtime would refuse it in words of its own, or even crash.
-    if legal is not None and size not in legal:
-        raise UsageError(f"image of {size}: {model} takes {legal}; enlarge the image")
-    session = get_runtime("ort-cpu").load(model, threads=0)
-    try:
-        outputs = session.run({image.name: layout.arranged(pixels.astype(kind))})
-    except Exception as error:
-        raise UsageError(f"image of {size}: {model} refuses it: {one_line(error)}") from error
-    finally:
-        session.close()
-    maps = [np.asarray(value, np.float32) for value in outputs.values() if value.ndim == 4]
-    if not maps:
-        raise UnsupportedModelError(f"{model}: no output has the rank of a map, 4")
-    return maps[0][0], MapPlacement(metadata.map_stride, metadata.map_offset)
-
-
-def _read_image(
-    path: Path, channels: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return the picture for drawing, and the pixels as the network takes them."""
+def _read_image(path: Path, channels: int) -> npt.NDArray[np.uint8]:
+    """Return the picture, (height, width) or (height, width, 3), 0 to 255."""
     import numpy as np
     from PIL import Image, UnidentifiedImageError
 
@@ -192,29 +147,48 @@ def _read_image(
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as opened:
-                values = np.asarray(opened.convert("L" if channels == 1 else "RGB"), np.float32)
+                return np.asarray(opened.convert("L" if channels == 1 else "RGB"))
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ModelFileError(f"image {path}: cannot be read: {reason}") from error
     except Image.DecompressionBombWarning as error:
         raise ModelFileError(f"image {path}: too large to open safely: {error}") from error
-    picture = (values / 255).astype(np.float32)
-    if channels == 1:
-        return picture, picture[None, None]
-    normalised = (picture - np.array(_MEAN)) / np.array(_DEVIATION)
-    return picture, np.ascontiguousarray(normalised.transpose(2, 0, 1)[None], np.float32)
 
 
-def _softmax(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Turn (classes, …) scores into probabilities; a graph that ends in Softmax has them."""
+def _prepared(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return a picture, or a part of one, as the network takes it: (1, channels, height, width)."""
     import numpy as np
 
-    values = scores.astype(np.float64)
-    if values.min() >= 0 and np.allclose(values.sum(axis=0), 1, atol=1e-4):
+    values: npt.NDArray[np.float32] = picture.astype(np.float32) / np.float32(255)
+    if values.ndim == 2:
+        return values[None, None]
+    normalised = (values - np.array(_MEAN, np.float32)) / np.array(_DEVIATION, np.float32)
+    return np.ascontiguousarray(normalised.transpose(2, 0, 1)[None], np.float32)
+
+
+def _thumbnail(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return a picture for drawing, 0 to 1, of no more pixels than the drawing shows."""
+    import numpy as np
+    from PIL import Image
+
+    small = Image.fromarray(picture)
+    small.thumbnail((_MOST_DRAWN, _MOST_DRAWN))
+    return np.divide(np.asarray(small, np.float32), 255, dtype=np.float32)
+
+
+def _probabilities(found: ClassMap) -> npt.NDArray[np.float64]:
+    """Return probabilities of (classes, …) scores: what the graph makes, or their Softmax."""
+    import numpy as np
+
+    values = found.scores.astype(np.float64)
+    sums_to_one = values.min() >= 0 and np.allclose(values.sum(axis=0), 1, atol=1e-4)
+    if found.are_probabilities or sums_to_one:
         return values
-    powers = np.exp(values - values.max(axis=0))
-    probabilities: npt.NDArray[np.float64] = powers / powers.sum(axis=0)
-    return probabilities
+    # In place: the map of a large image has millions of numbers.
+    np.subtract(values, values.max(axis=0), out=values)
+    np.exp(values, out=values)
+    np.divide(values, values.sum(axis=0), out=values)
+    return values
 
 
 def _choose(

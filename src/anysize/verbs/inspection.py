@@ -129,8 +129,11 @@ class Inspection:
         ]
         lines += [f"  layer   {_layer(layer)}" for layer in self.layers]
         for head in self.heads:
-            lines.append(f"  can be  {head.head}: {head.meaning}; sizes {head.sizes}")
-            lines += [f"            {head.command}", f"            {', '.join(head.outputs)}"]
+            lines += [
+                f"  can be  {head.head}: {head.meaning}",
+                f"            sizes {head.sizes}; {', '.join(head.outputs)}",
+                f"            {head.command}",
+            ]
         lines += [f"  next    {command}" for command in self.advice]
         return "\n".join(lines)
 

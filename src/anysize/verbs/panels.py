@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anysize.sizes import Size
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -59,15 +61,18 @@ class Panel:
     labels: Sequence[Label] = ()
 
 
-def _draw(axes: Axes, image: npt.NDArray[np.floating], panel: Panel, place: MapPlacement) -> None:
+def _draw(
+    axes: Axes, image: npt.NDArray[np.floating], panel: Panel, place: MapPlacement, size: Size
+) -> None:
+    import numpy as np
     from matplotlib import colormaps
     from matplotlib.patches import Rectangle
 
-    height, width = image.shape[:2]
+    height, width = size.height, size.width
     axes.imshow(image, cmap="gray", vmin=0.0, vmax=1.0, extent=(0, width, height, 0))
     if panel.heat is not None:
-        colours = colormaps["YlOrRd"](panel.heat)
-        colours[..., 3] = 0.7 * panel.heat
+        colours = colormaps["YlOrRd"](panel.heat, bytes=True)
+        colours[..., 3] = np.rint(0.7 * 255 * panel.heat)
         axes.imshow(colours, extent=place.extent(*panel.heat.shape), interpolation="nearest")
     for label in panel.labels:
         corner = (label.x - label.side / 2, label.y - label.side / 2)
@@ -93,6 +98,8 @@ def draw_panels(
     image: npt.NDArray[np.floating],
     panels: Sequence[Panel],
     place: MapPlacement,
+    *,
+    size: Size | None = None,
 ) -> None:
     """Draw the panels below one another and write them as a PNG, whole or not at all.
 
@@ -101,6 +108,7 @@ def draw_panels(
         image: (height, width) or (height, width, 3), 0 black to 1 white.
         panels: From top to bottom.
         place: Where the maps lie on the image.
+        size: Of the image, in pixels, where fewer are given for drawing.
 
     Raises:
         UsageError: The path cannot be written.
@@ -110,13 +118,13 @@ def draw_panels(
 
     from anysize.files import atomic_output
 
-    height, width = image.shape[:2]
-    panel_inches = _WIDTH_INCHES * min(height / width, 3.0) + 0.35
+    size = size or Size(*image.shape[:2])
+    panel_inches = _WIDTH_INCHES * min(size.height / size.width, 3.0) + 0.35
     figure = Figure(figsize=(_WIDTH_INCHES, panel_inches * len(panels)), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, panel in zip(
         figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True
     ):
-        _draw(axes, image, panel, place)
+        _draw(axes, image, panel, place, size)
     with atomic_output(path) as stream:
         figure.savefig(stream, format="png", dpi=_DPI, metadata={"Software": "anysize"})
