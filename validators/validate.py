@@ -49,6 +49,8 @@ from anysize.validators.run import (
     machine,
     open_session,
     package_versions,
+    repeated,
+    required_sizes,
     run_sweeps,
     usable_cpus,
 )
@@ -130,7 +132,7 @@ def validate_model(
         training,
         runtimes,
         work,
-        sweeps=1 + spec.is_repeated,
+        is_repeated=spec.is_repeated,
         is_amplified=is_amplified,
     )
     notes = []
@@ -145,8 +147,6 @@ def validate_model(
             file.model, reference, name=name, threads=threads, limits=spec.limits
         )
         stack.callback(original.close)
-        # An ONNX file broadcasts, and answers empty maps: what it answers is no size that it takes.
-        is_file = isinstance(reference, (str, Path)) or original.kind == "onnx"
         with _rounded(file, reference, is_half=is_half) as rounded:
             asked = Expectations(
                 original,
@@ -163,7 +163,7 @@ def validate_model(
                 asked,
                 cases,
                 declared=file.declared,
-                wanted=None if is_file else file.metadata.asked_sizes,
+                required=required_sizes(file, reference, training),
                 training=training,
                 sizes=spec.sizes if isinstance(spec.sizes, str) else "",
                 is_amplified=is_amplified,
@@ -263,21 +263,21 @@ def _steps(
     runtimes: Sequence[Runtime],
     work: Work,
     *,
-    sweeps: int,
+    is_repeated: bool,
     is_amplified: bool,
 ) -> Steps:
     """Plan all runs: each runtime loads, sweeps over all cases, and runs amplified images once."""
     asked = [case for case in cases if declared is None or case.size in declared]
     usual = [case for case in asked if case.size == training][:1] or asked[:1]
     amplified = usual * is_amplified
-    swept = sweeps * sum(work.run(case) for case in cases) + sum(map(work.run, amplified))
+    runs = (*cases, *amplified, *(repeated(cases) if is_repeated else ()))
     amounts = {
         REFERENCE: sum(work.run(case, IN_FLOAT32) for case in (*asked, *amplified)),
         FLOAT64: 0.0,
         _LOADING: len(runtimes) * work.loading,
-        **{runtime.name: swept for runtime in runtimes},
+        **{runtime.name: sum(map(work.run, runs)) for runtime in runtimes},
     }
-    total = len(cases) + len(amplified) + len(runtimes) * (sweeps * len(cases) + 1 + len(amplified))
+    total = len(cases) + len(amplified) + len(runtimes) * (1 + len(runs))
     return Steps(progress, total=total, work=amounts)
 
 

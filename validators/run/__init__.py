@@ -8,10 +8,11 @@ from anysize.validators.run.file_under_test import FileUnderTest
 from anysize.validators.run.host import machine, package_versions, usable_cpus
 from anysize.validators.run.open_session import open_session
 from anysize.validators.run.plan import chosen_cases
+from anysize.validators.run.required_sizes import required_sizes
 from anysize.validators.run.spool import FLOAT32, FLOAT64, Spool, answer_label
 from anysize.validators.run.spread import judge_by_spread
 from anysize.validators.run.steps import IN_FLOAT32, IN_FLOAT64, Progress, Steps, Work
-from anysize.validators.run.sweeps import as_cell, run_sweeps
+from anysize.validators.run.sweeps import as_cell, repeated, run_sweeps
 
 __all__ = [
     "FLOAT32",
@@ -34,6 +35,8 @@ __all__ = [
     "machine",
     "open_session",
     "package_versions",
+    "repeated",
+    "required_sizes",
     "run_sweeps",
     "usable_cpus",
 ]

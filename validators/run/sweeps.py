@@ -35,7 +35,7 @@ from anysize.validators.run.steps import Work
 from anysize.validators.runtimes import FileSession, Session, TimedSession, as_numbers
 from anysize.words import cleaned, one_line
 
-__all__ = ["RuntimeResult", "as_cell", "run_sweeps"]
+__all__ = ["RuntimeResult", "as_cell", "repeated", "run_sweeps"]
 
 Array = NDArray[np.generic]
 
@@ -103,12 +103,12 @@ def run_sweeps(
         up = [sweep.run(expectation, repeats=None) for expectation in expectations]
         down: list[Cell] = []
         amplified: Cell | None = None
-        repeated = _repeated(expectations) if is_repeated else ()
+        again = repeated([one.case for one in expectations]) if is_repeated else ()
         for expectation, first in zip(reversed(expectations), reversed(up), strict=True):
             if expectation.case.is_amplified:
                 amplified = first  # once is enough: its twin is repeated
                 continue
-            is_due = expectation.case in repeated
+            is_due = expectation.case in again
             down.append(sweep.run(expectation, repeats=first) if is_due else sweep.once(first))
             if amplified is not None:
                 down[-1], amplified = _join_amplified(down[-1], amplified), None
@@ -220,13 +220,10 @@ class _Sweep:
             return failed(exc)
 
 
-def _repeated(expectations: Sequence[CaseExpectation]) -> Collection[Case]:
-    """Choose the cases that run once more: all but the largest that is answered, unless alone."""
-    cases = [one.case for one in expectations if not one.case.is_amplified]
-    is_last_answered = next(
-        (one.is_answered for one in reversed(expectations) if not one.case.is_amplified), False
-    )
-    return cases[:-1] if is_last_answered and len(cases) > 1 else cases
+def repeated(cases: Sequence[Case]) -> Sequence[Case]:
+    """Choose the cases that run once more: all but the largest, unless it is alone."""
+    usual = [case for case in cases if not case.is_amplified]
+    return usual[:-1] or usual
 
 
 def as_cell(runtime: str, case: Case, judgement: Judgement, *, run_s: float | None = None) -> Cell:
