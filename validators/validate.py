@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anysize.errors import UsageError
-from anysize.sizes import Size, SizeRange
 from anysize.validators.inputs import (
     Case,
     GraphInputs,
@@ -34,14 +33,12 @@ from anysize.validators.report import Cell, ReferenceRecord, Report
 from anysize.validators.run import (
     FLOAT32,
     FLOAT64,
-    IN_FLOAT32,
-    REFERENCE,
+    LOADING,
     CaseExpectation,
     Expectations,
     FileUnderTest,
     Progress,
     Spool,
-    Steps,
     Work,
     answer_label,
     ask_all,
@@ -49,10 +46,10 @@ from anysize.validators.run import (
     machine,
     open_session,
     package_versions,
-    repeated,
     required_sizes,
     run_sweeps,
     usable_cpus,
+    validation_steps,
 )
 from anysize.validators.runtimes import Runtime
 from anysize.validators.spec import ValidationSpec
@@ -62,9 +59,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["Progress", "validate_model"]
-
-# A phase; others have the names of runtimes.
-_LOADING = "loading"
 
 
 def validate_model(
@@ -125,7 +119,7 @@ def validate_model(
         )
     is_half = _is_half(file, signature, is_asked_for=spec.half)
     is_amplified = spec.amplified and given is None and not is_half
-    steps = _steps(
+    steps = validation_steps(
         progress,
         cases,
         file.declared,
@@ -173,7 +167,7 @@ def validate_model(
         original.close()  # a cell that would fail asks it once more
         results = []
         for runtime in runtimes:
-            steps(f"{runtime.name}: loading", _LOADING, work.loading)
+            steps(f"{runtime.name}: loading", LOADING, work.loading)
             profile = "float16" if is_half else ""
             opened = open_session(runtime, file.path, threads=threads, profile=profile)
             results.append(
@@ -253,32 +247,6 @@ def _notes(expectations: Sequence[CaseExpectation], outputs: Mapping[str, bool])
             "let the file hand out its scores as well"
         )
     return tuple(notes)
-
-
-def _steps(
-    progress: Callable[[Progress], None] | None,
-    cases: Sequence[Case],
-    declared: SizeRange | None,
-    training: Size | None,
-    runtimes: Sequence[Runtime],
-    work: Work,
-    *,
-    is_repeated: bool,
-    is_amplified: bool,
-) -> Steps:
-    """Plan all runs: each runtime loads, sweeps over all cases, and runs amplified images once."""
-    asked = [case for case in cases if declared is None or case.size in declared]
-    usual = [case for case in asked if case.size == training][:1] or asked[:1]
-    amplified = usual * is_amplified
-    runs = (*cases, *amplified, *(repeated(cases) if is_repeated else ()))
-    amounts = {
-        REFERENCE: sum(work.run(case, IN_FLOAT32) for case in (*asked, *amplified)),
-        FLOAT64: 0.0,
-        _LOADING: len(runtimes) * work.loading,
-        **{runtime.name: sum(map(work.run, runs)) for runtime in runtimes},
-    }
-    total = len(cases) + len(amplified) + len(runtimes) * (1 + len(runs))
-    return Steps(progress, total=total, work=amounts)
 
 
 def _rounded(

@@ -8,14 +8,13 @@ from dataclasses import replace
 from anysize.sizes import MAX_SIDE, Size, SizeRange
 from anysize.validators.inputs import Case, is_heavy
 from anysize.validators.judging import PROFILES
-from anysize.validators.run.expectation import CaseExpectation, Expectations
+from anysize.validators.run.case_expectation import CaseExpectation
+from anysize.validators.run.expectation import Expectations
 from anysize.validators.run.spool import FLOAT64
-from anysize.validators.run.steps import IN_FLOAT32, IN_FLOAT64, Steps, Work
+from anysize.validators.run.steps import IN_FLOAT32, IN_FLOAT64, REFERENCE, Steps, Work
 
-__all__ = ["REFERENCE", "ask_all"]
+__all__ = ["ask_all"]
 
-# The phase in which it answers in float32.
-REFERENCE = "reference"
 # Pixels from a size to a larger one of the same remainders.
 _FURTHER = 256
 
