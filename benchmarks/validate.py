@@ -5,9 +5,9 @@
 One pass is what a script without any guard needs for a comparison, in one process on the same
 images: the module once in float32, and each runtime once on one session, whose loading counts. Each
 way runs in a process of its own, in turn; imports and the making of the weights are outside the
-time, but for those of the workers, and the best of the runs counts, of the time and of the
-processor time: what else a machine does can but add to both. Growth is measured from 1 to 12 sizes
-of about the same area.
+time, but for those of the workers. The best of the runs counts, of the time and of the processor
+time, since what else a machine does can but add to both. Growth is measured from 1 to
+12 sizes of about the same area.
 
 Where Polygraphy is installed (`pip install polygraphy`) it compares ONNX Runtime with the module at
 the same six sizes: each runs once in float32, and `Comparator.compare_accuracy` judges. Its own

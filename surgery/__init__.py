@@ -30,6 +30,7 @@ from anysize.surgery.size_guard import (
     guard_max_size,
     guard_min_size,
     guard_steps,
+    without_guards,
 )
 from anysize.surgery.split import keep_outputs, split_at
 from anysize.surgery.storage import HeldWeights, load_model, model_files, save_model, staged_model
@@ -82,5 +83,6 @@ __all__ = [
     "static_size",
     "to_graphsurgeon",
     "trained_size",
+    "without_guards",
     "write_metadata",
 ]

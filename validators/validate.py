@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anysize.errors import UsageError
-from anysize.sizes import Size, SizeRange
 from anysize.validators.inputs import (
     Case,
     GraphInputs,
@@ -40,7 +39,6 @@ from anysize.validators.run import (
     FileUnderTest,
     Progress,
     Spool,
-    Steps,
     Work,
     answer_label,
     ask_all,
@@ -48,10 +46,10 @@ from anysize.validators.run import (
     machine,
     open_session,
     package_versions,
-    phase_work,
+    required_sizes,
     run_sweeps,
     usable_cpus,
-    usual_cases,
+    validation_steps,
 )
 from anysize.validators.runtimes import Runtime
 from anysize.validators.spec import ValidationSpec
@@ -121,14 +119,14 @@ def validate_model(
         )
     is_half = _is_half(file, signature, is_asked_for=spec.half)
     is_amplified = spec.amplified and given is None and not is_half
-    steps = _steps(
+    steps = validation_steps(
         progress,
         cases,
         file.declared,
         training,
-        runtimes,
+        [runtime.name for runtime in runtimes],
         work,
-        sweeps=1 + spec.is_repeated,
+        is_repeated=spec.is_repeated,
         is_amplified=is_amplified,
     )
     notes = []
@@ -143,8 +141,6 @@ def validate_model(
             file.model, reference, name=name, threads=threads, limits=spec.limits
         )
         stack.callback(original.close)
-        # An ONNX file broadcasts, and answers empty maps: what it answers is no size that it takes.
-        is_file = isinstance(reference, (str, Path)) or original.kind == "onnx"
         with _rounded(file, reference, is_half=is_half) as rounded:
             asked = Expectations(
                 original,
@@ -162,7 +158,7 @@ def validate_model(
                 asked,
                 cases,
                 declared=file.declared,
-                wanted=None if is_file else file.metadata.asked_sizes,
+                required=required_sizes(file, reference, training),
                 training=training,
                 sizes=spec.sizes if isinstance(spec.sizes, str) else "",
                 is_amplified=is_amplified,
@@ -252,27 +248,6 @@ def _notes(expectations: Sequence[CaseExpectation], outputs: Mapping[str, bool])
             "let the file hand out its scores as well"
         )
     return tuple(notes)
-
-
-def _steps(
-    progress: Callable[[Progress], None] | None,
-    cases: Sequence[Case],
-    declared: SizeRange | None,
-    training: Size | None,
-    runtimes: Sequence[Runtime],
-    work: Work,
-    *,
-    sweeps: int,
-    is_amplified: bool,
-) -> Steps:
-    """Plan all runs: each runtime loads, sweeps over all cases, and runs amplified images once."""
-    names = [runtime.name for runtime in runtimes]
-    amplified = usual_cases(cases, declared, training) * is_amplified
-    amounts = phase_work(
-        cases, declared, training, names, work, sweeps=sweeps, is_amplified=is_amplified
-    )
-    total = len(cases) + len(amplified) + len(runtimes) * (sweeps * len(cases) + 1 + len(amplified))
-    return Steps(progress, total=total, work=amounts)
 
 
 def _rounded(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterable, Sequence
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "and_list",
     "cleaned",
     "duration_text",
+    "ending",
     "one_line",
     "or_list",
     "printable",
@@ -56,6 +58,19 @@ def cleaned(words: object, *, most: int = _MOST) -> str:
 def without_validate(words: str) -> str:
     """Return words less the ways out that `anysize validate` alone has."""
     return _OF_VALIDATE.sub("", words)
+
+
+def ending(returncode: int | None) -> str:
+    """Say how a process ended, from what it returned: a signal is below 0, None no end at all."""
+    if returncode is None:
+        return "stopped answering"
+    if returncode >= 0:
+        return f"ended with exit code {returncode}"
+    try:
+        name = signal.Signals(-returncode).name
+    except ValueError:
+        name = f"signal {-returncode}"
+    return f"died of {name}{', as when memory runs out' if name == 'SIGKILL' else ''}"
 
 
 def one_line(exc: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -9,6 +10,8 @@ from torch import nn
 import anysize
 from anysize.errors import VerificationError
 from anysize.sizes import Size, SizeRange, Steps
+from anysize.surgery import drop_guards
+from anysize.validators import Verdict, validate_model
 
 
 class Ring(nn.Module):
@@ -80,3 +83,10 @@ def test_what_broadcasts_by_chance_is_no_size_that_a_file_has_to_take(tmp_path):
     done = anysize.export(network, tmp_path / "any.onnx", size="32x32")
     assert Size(5, 4) not in done.sizes
     assert done.report.ok
+    # Nor is what ONNX broadcasts.
+    free = tmp_path / "free.onnx"
+    onnx.save(drop_guards(onnx.load(done.path), "min", "max", "steps"), free)
+    report = validate_model(
+        done.path, free, sizes=(Size(32, 32), Size(5, 4)), batches=1, runtimes=("ort-cpu",)
+    )
+    assert {str(cell.size): cell.verdict for cell in report.cells}["5x4"] is Verdict.REJECTED

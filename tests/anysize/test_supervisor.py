@@ -37,11 +37,12 @@ def leaves(): os._exit(0)
 def aborts(): os.abort()
 def sleeps(): time.sleep(1000)
 def leaves_where_it_is_traced(): return Net(lambda: os._exit(0)).eval()
+def sleeps_where_it_is_traced(): return Net(sleeps).eval()
 def aborts_where_it_is_traced(): return Net(os.abort).eval()
 """
 HASTY = """
 from anysize.cli import main, supervisor
-supervisor._BUILDING_S = 3
+supervisor._LIMITS_S[{phase!r}] = 3
 raise SystemExit(main())
 """
 
@@ -67,11 +68,11 @@ def program(folder, *words, start=("-m", "anysize")):
 
 
 CASES = [
-    ("gone:make", "building", "was left with exit code 0"),
-    ("leaves:leaves", "building", "was left with exit code 0"),
-    ("leaves:aborts", "building", "was ended by SIGABRT"),
-    ("leaves:leaves_where_it_is_traced", "tracing", "was left with exit code 0"),
-    ("leaves:aborts_where_it_is_traced", "tracing", "was ended by SIGABRT"),
+    ("gone:make", "building", "ended with exit code 0"),
+    ("leaves:leaves", "building", "ended with exit code 0"),
+    ("leaves:aborts", "building", "died of SIGABRT"),
+    ("leaves:leaves_where_it_is_traced", "tracing", "ended with exit code 0"),
+    ("leaves:aborts_where_it_is_traced", "tracing", "died of SIGABRT"),
 ]
 
 
@@ -105,11 +106,18 @@ def test_a_validation_whose_reference_ends_the_program_says_so(folder, file, sou
     assert f"while {phase} the reference, the program {cause}" in line
 
 
-def test_a_model_whose_building_has_no_end_is_given_up(folder):
-    words = ("export", "leaves:sleeps", "-o", "never.onnx")
-    code, _, errors = program(folder, *words, start=("-c", HASTY))
+@pytest.mark.parametrize(
+    ("source", "phase", "what"),
+    [
+        ("leaves:sleeps", "building", "building the model"),
+        ("leaves:sleeps_where_it_is_traced", "tracing", "tracing leaves:sleeps_where_it_is_traced"),
+    ],
+)
+def test_a_model_that_comes_to_no_end_in_its_own_code_is_given_up(folder, source, phase, what):
+    words = ("export", source, "--size", "16x16", "-o", "never.onnx")
+    code, _, errors = program(folder, *words, start=("-c", HASTY.format(phase=phase)))
     assert code == 3
-    assert "while building the model for 3 s, the program was ended by SIGKILL" in errors[-1]
+    assert f"while {what}, the program came to no end within 3 s: look at" in errors[-1]
     assert not list(folder.glob(".never*"))
 
 

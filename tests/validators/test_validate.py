@@ -11,6 +11,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+import anysize
 from anysize.errors import (
     ModelFileError,
     NotRunError,
@@ -18,7 +19,8 @@ from anysize.errors import (
     UnsupportedModelError,
     UsageError,
 )
-from anysize.sizes import Size
+from anysize.sizes import Size, SizeRange, Steps
+from anysize.surgery import guard_max_size, guard_steps, read_metadata, write_metadata
 from anysize.validators import Verdict, validate_model
 from anysize.validators.inputs.cases import Case
 from anysize.validators.inputs.images import make_images
@@ -68,6 +70,45 @@ def test_a_file_that_declares_fewer_sizes_than_its_module_takes_is_red(tiny, siz
     assert others <= {Verdict.REJECTED}
     assert report.exit_code == 1
     assert not report.notes
+
+
+@pytest.mark.parametrize(
+    ("sizes", "refused"), [((SIZE, Size(9, 8), Size(20, 20)), "9x8"), ("auto", "9x11")]
+)
+def test_a_file_that_declares_fewer_sizes_than_its_onnx_original_takes_is_red(tiny, sizes, refused):
+    original = tiny.fc_file(tiny.fc(), name="original.onnx")
+    path = tiny.fc_file(tiny.fc(), metadata={**ONE_SIZE, "anysize.max_size": "8x11"})
+    model = onnx.load(path)
+    guard_max_size(model, Size(8, 11))
+    onnx.save(model, path)
+    report = validate_model(path, original, sizes=sizes)
+    found = {str(cell.size): cell for cell in report.cells}
+    assert found[refused].verdict is Verdict.ERROR
+    words = f"the reference takes {refused}, and the file declares sizes 8x8 to 8x11: "
+    assert found[refused].message.startswith(words)
+    others = {cell.verdict for cell in report.cells if max(cell.size.height, cell.size.width) > 11}
+    assert others <= {Verdict.REJECTED}
+    assert report.exit_code == 1
+    model.metadata_props.add(key="anysize.asked_max_size", value="8x11")
+    onnx.save(model, path)
+    assert validate_model(path, original, sizes=sizes).ok
+
+
+@pytest.mark.parametrize("sizes", [(Size(32, 32), Size(40, 39)), "auto"])
+def test_a_rewritten_file_that_declares_too_few_sizes_is_red_against_its_original(tmp_path, sizes):
+    original, path = tmp_path / "fc.onnx", tmp_path / "any.onnx"
+    anysize.export("lenet", original, head="fc", verify=False)
+    anysize.rewrite(original, path, to="fcn", verify="off")
+    assert validate_model(path, original, sizes=sizes).ok
+    model, few = onnx.load(path), SizeRange(Size(32, 32), None, Steps(2), Steps(2))
+    guard_steps(model, few)
+    write_metadata(model, read_metadata(model).with_sizes(few))
+    onnx.save(model, path)
+    report = validate_model(path, original, sizes=sizes)
+    wrong = [cell for cell in report.cells if not cell.is_good]
+    assert {cell.verdict for cell in wrong} == {Verdict.ERROR}
+    assert all("the reference takes" in cell.message for cell in wrong)
+    assert all(cell.size.height % 2 or cell.size.width % 2 for cell in wrong)
 
 
 @pytest.mark.parametrize(

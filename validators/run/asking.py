@@ -8,14 +8,13 @@ from dataclasses import replace
 from anysize.sizes import MAX_SIDE, Size, SizeRange
 from anysize.validators.inputs import Case, is_heavy
 from anysize.validators.judging import PROFILES
-from anysize.validators.run.expectation import CaseExpectation, Expectations
+from anysize.validators.run.case_expectation import CaseExpectation
+from anysize.validators.run.expectation import Expectations
 from anysize.validators.run.spool import FLOAT64
-from anysize.validators.run.steps import IN_FLOAT32, IN_FLOAT64, Steps, Work
+from anysize.validators.run.steps import IN_FLOAT32, IN_FLOAT64, REFERENCE, Steps, Work
 
-__all__ = ["REFERENCE", "ask_all"]
+__all__ = ["ask_all"]
 
-# The phase in which it answers in float32.
-REFERENCE = "reference"
 # Pixels from a size to a larger one of the same remainders.
 _FURTHER = 256
 
@@ -25,7 +24,7 @@ def ask_all(
     cases: Sequence[Case],
     *,
     declared: SizeRange | None,
-    wanted: SizeRange | None,
+    required: Callable[[Size], bool],
     training: Size | None,
     sizes: str,
     is_amplified: bool,
@@ -38,7 +37,7 @@ def ask_all(
         asked: Asks the reference.
         cases: From the smallest size on.
         declared: The sizes that the file declares legal.
-        wanted: Where the file has to take what the reference takes; None for where it declares to.
+        required: Says of a size whether the file has to take it where the reference does.
         training: The training size.
         sizes: `auto`, `quick`, or "" where somebody named the sizes.
         is_amplified: Add a case of brighter images.
@@ -48,7 +47,7 @@ def ask_all(
     Raises:
         SourceError: The reference answers differently each time, or not in float64.
     """
-    found = _ask(asked, cases, declared, wanted, is_named=not sizes, step=step, work=work)
+    found = _ask(asked, cases, declared, required, is_named=not sizes, step=step, work=work)
     twin = _usual(found, training, work.cost if sizes == "quick" else None)
     if twin is not None and is_amplified and found[twin].is_answered:
         usual = found[twin].case
@@ -63,7 +62,7 @@ def _ask(
     asked: Expectations,
     cases: Sequence[Case],
     declared: SizeRange | None,
-    wanted: SizeRange | None,
+    required: Callable[[Size], bool],
     *,
     is_named: bool,
     step: Steps,
@@ -76,24 +75,31 @@ def _ask(
     """
     found = []
     taken: dict[Size, bool] = {}
+
+    def takes(size: Size) -> bool:
+        """Whether the reference takes a size; nobody has planned to ask."""
+        case, amount = Case(size, 1), work.run(Case(size, 1))
+        step.add(1, REFERENCE, amount)
+        step(f"reference at {case}", REFERENCE, amount)
+        return asked.takes(case)
+
     for case in cases:
-        step(f"reference at {case}", REFERENCE, work.run(case, IN_FLOAT32))
         if declared is None or case.size in declared:
+            step(f"reference at {case}", REFERENCE, work.run(case, IN_FLOAT32))
             # Another file rejects no more than its layers do: the size is at fault, not its kind.
             promised = declared is not None and case.batch == 1 and asked.reference.kind == "onnx"
             found.append(replace(asked.ask(case), is_promised=promised))
             continue
+        step(f"images of {case}", REFERENCE)
         outside = asked.ask_outside(case, declared)
         low = declared.minimum
         is_below = case.size.height < low.height or case.size.width < low.width
         # Below the least size PyTorch may go on with empty maps, which no runtime has to.
-        is_wanted = wanted is not None and case.size in wanted and not is_below
-        if (is_named or is_wanted) and case.size not in taken:
+        is_required = not is_below and required(case.size)
+        if (is_named or is_required) and case.size not in taken:
             further = _further(case.size, declared)
-            taken[case.size] = asked.takes(case) and (
-                further is None or asked.takes(replace(case, size=further))
-            )
-        found.append(replace(outside, is_taken=is_wanted and taken[case.size]))
+            taken[case.size] = takes(case.size) and (further is None or takes(further))
+        found.append(replace(outside, is_taken=is_required and taken[case.size]))
     noted = dict.fromkeys(
         str(one.case.size) for one in found if taken.get(one.case.size) and not one.is_taken
     )

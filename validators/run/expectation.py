@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from anysize.errors import NotRunError, WorkerCrashedError, WorkerTimeoutError
+from anysize.errors import WorkerCrashedError, WorkerTimeoutError
 from anysize.sizes import Size, SizeRange
 from anysize.validators.inputs import Case, GraphInputs, make_inputs
 from anysize.validators.judging import (
@@ -26,53 +26,14 @@ from anysize.validators.judging import (
 from anysize.validators.references import Reference, Rejected
 from anysize.validators.run.amplified import NO_AMPLIFIED, amplify, is_less_sure, overflows
 from anysize.validators.run.arbiter import arbitrate, refuse_random
+from anysize.validators.run.case_expectation import CaseExpectation, failed
 from anysize.validators.run.spool import FLOAT32, FLOAT64, ROUNDED, Spool
 from anysize.validators.run.spread import Draws, judge_by_spread
 from anysize.validators.run.vacuity import WholeNumbers, vary
-from anysize.words import one_line
 
-__all__ = ["CaseExpectation", "Expectations", "failed"]
+__all__ = ["Expectations"]
 
 Array = NDArray[np.generic]
-
-
-@dataclass(frozen=True, slots=True)
-class CaseExpectation:
-    """What the reference says about a case; its arrays are in the spool.
-
-    Attributes:
-        case: Size and batch.
-        rejection: Why the reference does not take it, or None where it does.
-        names: The outputs' names where the reference has them.
-        variations: How much each output varies with the input.
-        failure: The verdict of all its cells, where the reference did not run.
-        is_promised: The file says that it takes an image of this size.
-        is_taken: The file declares the size illegal, though the reference takes it and nobody
-            asked for such a bound.
-    """
-
-    case: Case
-    rejection: str | None
-    names: tuple[str, ...] | None = None
-    variations: tuple[float, ...] = ()
-    failure: Judgement | None = None
-    is_promised: bool = False
-    is_taken: bool = False
-
-    @property
-    def is_answered(self) -> bool:
-        """Whether there is something to compare with."""
-        return self.rejection is None and self.failure is None
-
-    def read(self, spool: Spool) -> Expected:
-        """Read back what the reference answers."""
-        return Expected(
-            self.names,
-            spool.read(self.case, FLOAT32),
-            spool.read(self.case, FLOAT64) or None,
-            self.variations,
-            spool.read(self.case, ROUNDED) or None,
-        )
 
 
 @dataclass(slots=True)
@@ -358,9 +319,3 @@ class Expectations:
     def _taken(self, case: Case, variations: tuple[float, ...]) -> CaseExpectation:
         names = self.reference.output_names
         return CaseExpectation(case, None, None if names == self.renamed else names, variations)
-
-
-def failed(exc: NotRunError) -> Judgement:
-    """Say of a case that the reference ended its process, or took too long."""
-    verdict = Verdict.TIMEOUT if isinstance(exc, WorkerTimeoutError) else Verdict.CRASHED
-    return Judgement(verdict, one_line(exc))

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from anysize.sizes import Size
-from anysize.validators.inputs import Case, cost_of
+from anysize.sizes import Size, SizeRange
+from anysize.validators.inputs import Case, cost_of, repeated_cases
+from anysize.validators.run.spool import FLOAT64
 
 if TYPE_CHECKING:
     from anysize.surgery.graph import Model
 
-__all__ = ["IN_FLOAT32", "IN_FLOAT64", "LOADING", "Progress", "Steps", "Work"]
+__all__ = [
+    "IN_FLOAT32",
+    "IN_FLOAT64",
+    "LOADING",
+    "REFERENCE",
+    "Progress",
+    "Steps",
+    "Work",
+    "validation_steps",
+]
+
+# Phases: what loads, and what answers in float32; others are FLOAT64 and the names of runtimes.
+LOADING, REFERENCE = "loading", "reference"
+
 
 # An estimate needs something measured: seconds, and a share of the work.
 _LEAST_S, _LEAST_SHARE = 1.0, 0.05
@@ -105,6 +119,11 @@ class Steps:
         self._phases = {phase: _Phase(amount) for phase, amount in work.items()}
         self._running: tuple[_Phase, float, float] | None = None
 
+    @property
+    def work(self) -> float:
+        """What all runs take, in multiply-adds of float32."""
+        return sum(phase.work for phase in self._phases.values())
+
     def __call__(self, text: str, phase: str = "", work: float = 0.0) -> None:
         """Say what runs now; what is of no phase tells nothing of the speed."""
         now = self._clock()
@@ -145,3 +164,29 @@ class _Phase:
         """Estimate the rest, by seconds for a unit of work that others took if by nothing else."""
         is_measured = self.done >= _LEAST_SHARE * self.work > 0
         return (self.work - self.done) * (self.seconds / self.done if is_measured else otherwise)
+
+
+def validation_steps(
+    progress: Callable[[Progress], None] | None,
+    cases: Sequence[Case],
+    declared: SizeRange | None,
+    training: Size | None,
+    runtimes: Sequence[str],
+    work: Work,
+    *,
+    is_repeated: bool,
+    is_amplified: bool,
+) -> Steps:
+    """Plan all runs: each runtime loads, sweeps over all cases, and runs amplified images once."""
+    asked = [case for case in cases if declared is None or case.size in declared]
+    usual = [case for case in asked if case.size == training][:1] or asked[:1]
+    amplified = usual * is_amplified
+    runs = (*cases, *amplified, *(repeated_cases(cases) if is_repeated else ()))
+    amounts = {
+        REFERENCE: sum(work.run(case, IN_FLOAT32) for case in (*asked, *amplified)),
+        FLOAT64: 0.0,
+        LOADING: len(runtimes) * work.loading,
+        **dict.fromkeys(runtimes, sum(map(work.run, runs))),
+    }
+    total = len(cases) + len(amplified) + len(runtimes) * (1 + len(runs))
+    return Steps(progress, total=total, work=amounts)

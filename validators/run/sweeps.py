@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anysize.errors import NoAnswerError, WorkerCrashedError, WorkerTimeoutError
-from anysize.validators.inputs import AMPLIFICATION, Case
+from anysize.validators.inputs import Case, repeated_cases
 from anysize.validators.judging import (
     PROFILES,
     DeclaredShape,
@@ -28,7 +28,15 @@ from anysize.validators.judging import (
     Verdict,
 )
 from anysize.validators.report import Cell, RuntimeRecord
-from anysize.validators.run.expectation import CaseExpectation, Expectations, failed
+from anysize.validators.run.case_expectation import CaseExpectation, failed
+from anysize.validators.run.expectation import Expectations
+from anysize.validators.run.joined_cells import (
+    DEAD,
+    blame_fallback,
+    differs,
+    join_amplified,
+    merge_directions,
+)
 from anysize.validators.run.open_session import Opened, failure
 from anysize.validators.run.spool import Spool, answer_label
 from anysize.validators.run.steps import Work
@@ -40,8 +48,6 @@ __all__ = ["RuntimeResult", "as_cell", "run_sweeps"]
 Array = NDArray[np.generic]
 
 Step = Callable[[str, str, float], None]
-
-_DEAD = (Verdict.CRASHED, Verdict.TIMEOUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +109,20 @@ def run_sweeps(
         up = [sweep.run(expectation, repeats=None) for expectation in expectations]
         down: list[Cell] = []
         amplified: Cell | None = None
-        repeated = _repeated(expectations) if is_repeated else ()
+        again = repeated_cases([one.case for one in expectations]) if is_repeated else ()
         for expectation, first in zip(reversed(expectations), reversed(up), strict=True):
             if expectation.case.is_amplified:
                 amplified = first  # once is enough: its twin is repeated
                 continue
-            is_due = expectation.case in repeated
+            is_due = expectation.case in again
             down.append(sweep.run(expectation, repeats=first) if is_due else sweep.once(first))
             if amplified is not None:
-                down[-1], amplified = _join_amplified(down[-1], amplified), None
+                down[-1], amplified = join_amplified(down[-1], amplified), None
         record = replace(record, provenance=session.provenance())
     finally:
         asked.reference.close()  # it has been asked about a cell that would fail, perhaps
         session.close()
-    return RuntimeResult(record, tuple(_blame_fallback(c, record) for c in reversed(down)))
+    return RuntimeResult(record, tuple(blame_fallback(c, record) for c in reversed(down)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +154,7 @@ class _Sweep:
         """Run one case; with `repeats`, the answer must be that cell's once more."""
         case = expectation.case
         self.step(f"{self.record.name} at {case}", self.record.name, self.work.run(case))
-        if repeats is not None and repeats.verdict in _DEAD:
+        if repeats is not None and repeats.verdict in DEAD:
             return repeats  # once is enough to know, and a hang costs its whole limit again
         if expectation.failure is not None:
             return as_cell(self.record.name, case, expectation.failure)
@@ -161,9 +167,9 @@ class _Sweep:
             if attempt.outputs and (is_compared or not cell.is_good):
                 self.spool.write(case, self._label, tuple(attempt.outputs.values()))
             return cell
-        merged = _merge(repeats, cell)
+        merged = merge_directions(repeats, cell)
         if merged.verdict is Verdict.PASS and attempt.outputs:
-            complaint = _differs(self.spool.read(case, self._label), attempt.outputs, cell)
+            complaint = differs(self.spool.read(case, self._label), attempt.outputs, cell)
             if complaint:
                 merged = replace(merged, verdict=Verdict.MISMATCH, message=complaint)
         if merged.is_good:
@@ -220,15 +226,6 @@ class _Sweep:
             return failed(exc)
 
 
-def _repeated(expectations: Sequence[CaseExpectation]) -> Collection[Case]:
-    """Choose the cases that run once more: all but the largest that is answered, unless alone."""
-    cases = [one.case for one in expectations if not one.case.is_amplified]
-    is_last_answered = next(
-        (one.is_answered for one in reversed(expectations) if not one.case.is_amplified), False
-    )
-    return cases[:-1] if is_last_answered and len(cases) > 1 else cases
-
-
 def as_cell(runtime: str, case: Case, judgement: Judgement, *, run_s: float | None = None) -> Cell:
     """Say in a cell of a report how a runtime did at a case."""
     return Cell(
@@ -250,8 +247,8 @@ def _judge_rejected(attempt: _Attempt, expectation: CaseExpectation) -> Judgemen
     if outputs is not None:
         shapes = ", ".join(f"{cleaned(n)} {list(output.shape)}" for n, output in outputs.items())
         return Judgement(Verdict.ACCEPTED, f"{reference}; runtime answers with {shapes}")
-    if attempt.failure in _DEAD or not attempt.is_refusal:  # that is no way to say no
-        failure = attempt.failure if attempt.failure in _DEAD else Verdict.CRASHED
+    if attempt.failure in DEAD or not attempt.is_refusal:  # that is no way to say no
+        failure = attempt.failure if attempt.failure in DEAD else Verdict.CRASHED
         return Judgement(failure, f"{reference}; runtime: {words}")
     if expectation.is_taken:
         words = f"the reference takes {expectation.case.size}, and {expectation.rejection}: {words}"
@@ -260,58 +257,3 @@ def _judge_rejected(attempt: _Attempt, expectation: CaseExpectation) -> Judgemen
         words = f"the file says that it takes this size, and does not: {words}"
         return Judgement(Verdict.ERROR, f"{reference}; {words}")
     return Judgement(Verdict.REJECTED, f"{reference}; runtime: {words}")
-
-
-def _merge(up: Cell, down: Cell) -> Cell:
-    """Join both directions: they must agree, and the worse numbers of the two are reported."""
-    times = [cell.run_s for cell in (up, down) if cell.run_s is not None]
-    run_s = min(times, default=None)
-    if down.verdict in _DEAD:
-        return replace(down, run_s=run_s)
-    if up.verdict is not down.verdict:
-        bad = up if not up.is_good else down
-        message = (
-            f"{up.verdict} while sizes ascended, {down.verdict} while they descended, on one "
-            f"session: the answer depends on what ran before{': ' if bad.message else ''}"
-            f"{bad.message}"
-        )
-        return replace(bad, verdict=Verdict.MISMATCH, message=message, run_s=run_s)
-    worse = max((up, down), key=lambda cell: cell.ratio)
-    return replace(worse, run_s=run_s)
-
-
-def _join_amplified(cell: Cell, amplified: Cell) -> Cell:
-    """A good cell whose graph or session goes wrong on brighter images is none."""
-    if amplified.is_good or not cell.is_good:
-        return cell
-    message = f"on other images, {AMPLIFICATION:g} times as bright: {amplified.message}"
-    return replace(amplified, message=message, is_bright=True, run_s=cell.run_s)
-
-
-def _differs(first: tuple[Array, ...], second: Mapping[str, Array], cell: Cell) -> str:
-    """Say where the second answer leaves the first one by more than the error budget."""
-    for before, (name, after), result in zip(first, second.items(), cell.outputs, strict=True):
-        if np.array_equal(before, after, equal_nan=before.dtype.kind == "f"):
-            continue
-        deviation = result.deviation
-        with np.errstate(all="ignore"):
-            distance = np.abs(before.astype(np.float64) - after.astype(np.float64))
-        moved = float(np.max(distance, where=np.isfinite(distance), initial=0.0))
-        allowed = deviation.budget * max(deviation.scale, 0.0)
-        if moved > max(allowed, deviation.needed_atol) or before.shape != after.shape:
-            return (
-                f"output {name!r} moved by {moved:.2e} between two runs on the same images, "
-                f"expected at most {allowed:.2e}: the answer depends on what ran before"
-            )
-    return ""
-
-
-def _blame_fallback(cell: Cell, record: RuntimeRecord) -> Cell:
-    """A good cell that another provider computed is none."""
-    nodes = record.provenance.fallback_nodes
-    if not nodes or not cell.is_good:
-        return cell
-    named = ", ".join(map(cleaned, nodes[:3])) + (
-        f" and {len(nodes) - 3} more" if len(nodes) > 3 else ""
-    )
-    return replace(cell, verdict=Verdict.FALLBACK, message=f"not on {record.name}: {named}")

@@ -27,7 +27,7 @@ from typing import Any, Final
 
 from anysize.errors import WorkerCrashedError, WorkerTimeoutError
 from anysize.validators.worker.limits import Limits, limit_this_process
-from anysize.validators.worker.process import cause_of_death
+from anysize.words import ending
 
 __all__ = ["ForkedWorker", "can_fork"]
 
@@ -94,7 +94,7 @@ class ForkedWorker:
             is_answer, found = self._pipe.recv()
         except (EOFError, OSError):
             code = self.close()
-            raise WorkerCrashedError(f"{what}: {cause_of_death(code)}") from None
+            raise WorkerCrashedError(f"{what}: the process {ending(code)}") from None
         if is_answer:
             return found
         raise found

@@ -35,9 +35,9 @@ from anysize.errors import (
     WorkerCrashedError,
     WorkerTimeoutError,
 )
-from anysize.words import cleaned
+from anysize.words import cleaned, ending
 
-__all__ = ["Worker", "cause_of_death"]
+__all__ = ["Worker"]
 
 # The child finds what this process finds, in whatever way that was arranged. -P and the filter
 # below keep the current folder out: what is validated may lie there.
@@ -176,7 +176,7 @@ class Worker:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_GRACE_S)  # it may have closed its stdout and live on
         code = self._process.returncode
-        cause = cause_of_death(code)
+        cause = f"the process {ending(code)}"
         words = self._last_words()
         self.kill()
         return f"{cause}; its last words: {words}" if words else cause
@@ -187,20 +187,6 @@ class Worker:
         text = os.pread(handle, _READ_BYTES, start).decode(errors="replace")
         words = cleaned(text.split(_BACKTRACE, maxsplit=1)[0], most=_READ_BYTES)
         return words if len(words) <= _QUOTED_WORDS else "…" + words[1 - _QUOTED_WORDS :]
-
-
-def cause_of_death(returncode: int | None) -> str:
-    """Say how a process ended, from what it returned; a signal is below 0."""
-    if returncode is None:
-        return "the process stopped answering"
-    if returncode >= 0:
-        return f"the process ended with exit code {returncode}"
-    try:
-        name = signal.Signals(-returncode).name
-    except ValueError:
-        name = f"signal {-returncode}"
-    hint = ", as when memory runs out" if name == "SIGKILL" else ""
-    return f"the process died of {name}{hint}"
 
 
 class _Line:

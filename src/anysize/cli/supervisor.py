@@ -19,6 +19,7 @@ from typing import Final
 
 from anysize.errors import NotRunError
 from anysize.files import remove_partial
+from anysize.words import ending
 
 __all__ = ["doing", "supervised", "writing"]
 
@@ -26,9 +27,10 @@ __all__ = ["doing", "supervised", "writing"]
 _SYSTEM: Final = "linux"
 _ENDING: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 _LOOKS_S: Final = 1.0
-# Building a model may take as long as loading a file on a runtime, `Limits.load_s`.
-_BUILDING: Final = "building"
-_BUILDING_S: Final = 300.0
+# What runs a model's code in the child, by the word that the command says it with. Building one may
+# take as long as loading a file on a runtime, `Limits.load_s`. Tracing runs it several times, with
+# symbols perhaps, which takes many minutes where a network is large.
+_LIMITS_S: Final = {"building": 300.0, "tracing": 7200.0}
 _SIZE, _LONGEST = 8192, 1000
 
 
@@ -100,7 +102,7 @@ def supervised(command: Callable[[], int]) -> int:
         _end_with_parent()
         board.code = code = command()
         return code
-    ended = _wait(child, board, heeded)
+    ended, given_up_s = _wait(child, board, heeded)
     if board.code is not None:
         return board.code
     if -ended in heeded:
@@ -109,15 +111,22 @@ def supervised(command: Callable[[], int]) -> int:
     if path:
         remove_partial(Path(path))
     what = f"while {doing_last}, " if doing_last else ""
+    cause = f"{ending(ended)}, and not by its own doing"
+    if given_up_s is not None:
+        cause = f"came to no end within {given_up_s:g} s"
     raise NotRunError(
-        f"{what}the program {_cause(ended)}, and not by its own doing: look at what the model's "
-        "code does there; no output file was left half-written"
+        f"{what}the program {cause}: look at what the model's code does there; no output file was "
+        "left half-written"
     )
 
 
-def _wait(child: int, board: _Board, heeded: set[signal.Signals]) -> int:
-    """Wait for the end of the child, and return its exit code, or a signal below 0."""
-    since, text = monotonic(), ""
+def _wait(child: int, board: _Board, heeded: set[signal.Signals]) -> tuple[int, float | None]:
+    """Wait for the end of the child.
+
+    Returns:
+        Its exit code, or a signal below 0; and after how many seconds it was given up, if it was.
+    """
+    since, text, given_up_s = monotonic(), "", None
     while True:
         info = signal.sigtimedwait({signal.SIGCHLD, *heeded}, _LOOKS_S)
         # What the terminal sends it sends to the child, too.
@@ -125,22 +134,13 @@ def _wait(child: int, board: _Board, heeded: set[signal.Signals]) -> int:
             os.kill(child, info.si_signo)
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
-            return os.waitstatus_to_exitcode(status)
+            return os.waitstatus_to_exitcode(status), given_up_s
         if board.said[0] != text:
             since, text = monotonic(), board.said[0]
-        if text.startswith(_BUILDING) and monotonic() - since > _BUILDING_S:
+        limit_s = _LIMITS_S.get(text.partition(" ")[0])
+        if limit_s is not None and monotonic() - since > limit_s:
+            given_up_s = limit_s
             os.kill(child, signal.SIGKILL)
-            board.said = f"{text} for {_BUILDING_S:g} s", board.said[1]
-
-
-def _cause(ended: int) -> str:
-    if ended >= 0:
-        return f"was left with exit code {ended}"
-    try:
-        name = signal.Signals(-ended).name
-    except ValueError:
-        name = f"signal {-ended}"
-    return f"was ended by {name}"
 
 
 def _end_with_parent() -> None:
