@@ -185,6 +185,7 @@ def test_every_verb_prints_json(tmp_path, run, digits_files):
         "validate": ("validate", digits_files["gap"], *small, "--json", "-"),
         "matrix": ("matrix", tmp_path / "m.toml", "--json", "-"),
         "heatmap": ("heatmap", digits_files["fcn"], image, "-o", tmp_path / "h.png", "--json"),
+        "profile": ("profile", digits_files["gap"], "--json"),
         "runtimes": ("runtimes", "--json"),
     }
     (tmp_path / "r.json").write_text(run(*lines["validate"]).out)

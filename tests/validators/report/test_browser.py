@@ -61,7 +61,7 @@ return found;
 
 def flood(report):
     """Forty cells of one kind, and nine kinds of which no two are alike; names are long."""
-    cell = report.cells[-1]
+    cell = replace(report.cells[-1], diagnosis=None)
     output = replace(cell.outputs[0], name="backbone.features.denseblock4/" * 8)
     for number in range(40):
         yield replace(cell, size=Size(8 + number, 8), outputs=(*cell.outputs, output))
@@ -205,10 +205,10 @@ def test_every_link_of_the_matrix_unfolds_its_story(visit):
         assert "Reproduce it" in body.text
 
 
-def test_the_first_stories_that_are_seen_are_of_the_graph_and_of_a_runtime_alone(visit):
+def test_the_first_stories_that_are_seen_are_of_all_runtimes(visit):
     browser = visit("flood")
     heads = browser.find_elements("css selector", ".story h4 b")[:2]
-    assert {head.text for head in heads} == {"the graph, on ort-cpu, onnx-reference", "ort-cpu"}
+    assert {head.text for head in heads} == {"ort-cpu", "onnx-reference"}
     bodies = browser.find_elements("css selector", ".story:not(.folded) > .body")
     assert all("Reproduce it" in body.text for body in bodies)
     assert len(browser.find_elements("css selector", ".story.folded > h4")) == 4

@@ -20,6 +20,7 @@ from anysize.errors import (
 )
 from anysize.sizes import Size
 from anysize.validators import Verdict, validate_model
+from anysize.validators.references.graph import evaluator, literal_ort
 from anysize.validators.runtimes import Runtime
 from anysize.validators.worker import IsolatedRuntime, Limits, Worker, default_limits
 
@@ -43,6 +44,8 @@ def validated(tiny, isolated, monkeypatch, tmp_path):
     """Validate a fake and see that it leaves neither files nor processes behind."""
 
     def run(name, *, sizes=SIZES, **limits):
+        for shared in (evaluator.DOUBLE, literal_ort.WORKER):
+            shared.worker()  # the references' own, which stay until this process ends
         scratch = tmp_path / "scratch"
         scratch.mkdir()
         monkeypatch.setattr("tempfile.tempdir", str(scratch))
