@@ -123,6 +123,23 @@ def relative(x):
     return (x * torch.sin(distances.float())).mean((2, 3))
 
 
+class RelativeToFewer(nn.Module):
+    """Attend to a map of a quarter of the rows; the distance is counted in cells of the larger."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(400, 8))
+
+    def forward(self, x):
+        queries, keys = x.mean(3).mT, F.avg_pool2d(x, (4, 1), ceil_mode=True).mean(3).mT
+        many, few = queries.shape[1], keys.shape[1]
+        apart, further = max(few / many, 1.0), max(many / few, 1.0)
+        distances = torch.arange(many)[:, None] * apart - torch.arange(few)[None] * further
+        biases = self.table[(distances + (few - 1) * further).long()]
+        scores = queries @ keys.mT + torch.einsum("nqc,qkc->nqk", queries, biases)
+        return (scores.softmax(-1) @ keys).mean(1)
+
+
 def written_into(x):
     x = x.clone()
     x[:, :, 1:, 1:] = x[:, :, 1:, 1:] * 2
@@ -296,6 +313,7 @@ KINDS = {
     "waves": (waves, {}),
     "counted": (counted, {}),
     "relative": (relative, {}),
+    "relative to fewer": (lambda x, a: a(x), {"a": RelativeToFewer()}),
     "written into": (written_into, {}),
     "tiled table": (lambda x, p: p(x).relu().mean((2, 3)), {"p": TiledTable()}),
     "variance": (lambda x: x.var((2, 3)), {}),
@@ -409,6 +427,7 @@ def test_what_two_static_traces_tell_is_not_traced_with_symbols(monkeypatch):
         "waves",
         "counted",
         "relative",
+        "relative to fewer",
         "tiled table",
     )
     for kind in kinds:
