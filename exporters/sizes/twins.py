@@ -49,7 +49,7 @@ _FORMS: tuple[tuple[Callable[[float], float], tuple[str, ...]], ...] = (
     (math.log, ("Log",)),
 )
 # What a whole number may be beside a length: the last place, one beyond it.
-_MOST_SHIFT = 2
+_MOST_SHIFT = 1
 # Take numbers that have no axes at all.
 _EXACT = ("Range",)
 # Below, what is one cell less or a logarithm is no sign of anything.
