@@ -29,12 +29,8 @@ _NUMBER = re.compile(r"\d+")
 _ODD = (13, 139)
 _MORE = (
     (-53, 75), (101, -29), (7, 61), (64, 128), (128, 64), (37, 151), (181, 53), (-29, 197),
-    (149, -61), (109, 91), (217, 173), (-13, -41), (59, 227), (163, 199), (83, 13), (251, 111),
+    (149, -61), (109, 91), (217, 173), (128, 352),
 )  # fmt: skip
-_FEWEST = 4
-# With so many sizes of one path it shows which numbers depend on the size at all.
-_ENOUGH = 3
-_Pair = tuple[Size, Size]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +62,7 @@ class _Path:
 def alike_sizes(probe: Probe, size: Size, other: Size) -> tuple[Size, Size]:
     """Find two sizes, different both ways, at which the module runs the same operators.
 
-    Of those on the longest path two are taken between which every number differs that is another
-    at a third one: two maps may be rounded up to as many windows.
+    Of those on the longest path two are taken between which the most numbers differ.
 
     Returns:
         The two that are given where they are such sizes, or where none are found.
@@ -80,37 +75,28 @@ def alike_sizes(probe: Probe, size: Size, other: Size) -> tuple[Size, Size]:
     operators = known[size].operators
     if _FILLING.isdisjoint(operators) and {p.operators for p in known.values()} == {operators}:
         return size, other
-    found = size, other
-    for count, one in enumerate(_others(size), start=1):
-        known[one] = _Path.of(probe.calls(one))
-        if count >= _FEWEST:
-            best, is_told = _best(known, known[size].core)
-            found = best or found
-            if is_told:
-                break
-    return found
+    known |= {one: _Path.of(probe.calls(one)) for one in _others(size)}
+    return _best(known, known[size].core) or (size, other)
 
 
-def _best(known: Mapping[Size, _Path], core: tuple[str, ...]) -> tuple[_Pair | None, bool]:
-    """Return the two sizes that tell the most, and whether they tell all there is to be told."""
+def _best(known: Mapping[Size, _Path], core: tuple[str, ...]) -> tuple[Size, Size] | None:
+    """Return the two sizes of the longest path that tell the most."""
     paths: dict[tuple[str, ...], list[Size]] = {}
     for size, path in known.items():
         if path.core == core and not _FILLING.isdisjoint(path.operators):
             paths.setdefault(path.operators, []).append(size)
-    for place, operators in enumerate(sorted(paths, key=len, reverse=True)):
-        sizes = paths[operators]
-        numbers = {size: known[size].numbers for size in sizes}
-        pairs = [pair for pair in itertools.combinations(sizes, 2) if _differ(*pair)]
+    for operators in sorted(paths, key=len, reverse=True):
+        pairs = [pair for pair in itertools.combinations(paths[operators], 2) if _differ(*pair)]
         if pairs:
-            best = max(pairs, key=lambda pair: _told(numbers[pair[0]], numbers[pair[1]]))
-            most = sum(len({*ways}) > 1 for ways in zip(*numbers.values(), strict=False))
-            told = _told(*(numbers[size] for size in best))[0]
-            return best, place == 0 and len(sizes) >= _ENOUGH and told == most
-    return None, False
+            return max(pairs, key=lambda pair: _told(*(known[size].numbers for size in pair)))
+    return None
 
 
 def _told(first: Sequence[str], second: Sequence[str]) -> tuple[int, int]:
-    """Count the numbers that differ, and in how many ways: two of one way are not told apart."""
+    """Count the numbers that differ, and in how many ways: two of one way are not told apart.
+
+    What depends on the size may be the same at both: two maps are rounded up to as many windows.
+    """
     pairs = [pair for pair in zip(first, second, strict=False) if pair[0] != pair[1]]
     return len(pairs), len({*pairs})
 

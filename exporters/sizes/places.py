@@ -24,6 +24,26 @@ class Spread:
     core: npt.NDArray[Any]
     shapes: tuple[Sides, Sides]
 
+    @classmethod
+    def of(cls, first: npt.NDArray[Any], second: npt.NDArray[Any]) -> Spread | None:
+        """Find the one constant that two are copies of, along the axes in which they differ.
+
+        What is made for a batch, a state of zeros, and what is expanded to it, a learned token.
+        """
+        if first.ndim != second.ndim or first.dtype != second.dtype:
+            return None
+        cores = []
+        for array in (first, second):
+            for axis, (length, twin) in enumerate(zip(first.shape, second.shape, strict=True)):
+                if length != twin:
+                    array = array.take([0], axis)  # noqa: PLW2901
+            cores.append(array)
+        is_same = np.array_equal(cores[0], cores[1]) and all(
+            np.array_equal(np.broadcast_to(core, array.shape), array)
+            for core, array in zip(cores, (first, second), strict=True)
+        )
+        return cls(cores[0], (first.shape, second.shape)) if is_same else None
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -81,6 +101,9 @@ class Number:
         cells: The axes whose lengths multiply to the number of cells.
         operators: What is applied to it.
         factor: What the result is multiplied by.
+        over: An axis by whose length the number of cells is divided, whatever the rest.
+        is_last: The cells are multiplied by the length of that axis but one before: where the last
+            of so many places lies, as far apart as there are cells for each.
         dtype: The number's own type.
         rank: The number of its axes, each of length 1.
         is_exact: One without axes must not have one, which otherwise broadcasts.
@@ -90,6 +113,8 @@ class Number:
     operators: tuple[str, ...] = ()
     factor: float = 1.0
     _: KW_ONLY
+    over: Place | None = None
+    is_last: bool = False
     dtype: np.dtype[Any]
     rank: int
     is_exact: bool = False
@@ -101,6 +126,12 @@ class Number:
         value = self.cells.emit(emitter) if is_scaled else self.cells.product(emitter)
         if kind != onnx.TensorProto.INT64:
             value = emitter.node("Cast", value, to=kind)
+        if self.over is not None:
+            below = emitter.node("Cast", self.over.product(emitter), to=kind)
+            if self.is_last:
+                one = emitter.constant([1], dtype=self.dtype)
+                value = emitter.node("Mul", value, emitter.node("Sub", below, one))
+            value = emitter.node("Div", value, below)
         for operator in self.operators:
             if operator == "Decrement":
                 value = emitter.node("Sub", value, emitter.constant([1], dtype=self.dtype))

@@ -28,7 +28,11 @@ __all__ = ["STEPS", "Probe"]
 
 # By which networks step that take some sides and refuse others: strides, and windows that have to
 # fill a map.
-STEPS = (1, 2, 4, 8, 16, 32, 64, 3, 6, 12, 24, 48, 5, 10, 20, 40, 7, 14, 28, 56, 112)
+STEPS = (
+    1, 2, 4, 8, 16, 32, 64, 3, 6, 12, 24, 48, 5, 10, 20, 40, 7, 14, 28, 56, 112, 128, 224, 256, 384
+)  # fmt: skip
+# So many sides are asked one by one for another remainder.
+_MOST_REMAINDERS = 112
 
 # Translated from their arguments alone. Tests trace each of them at two sizes and compare.
 _SIZE_FREE = frozenset(
@@ -201,7 +205,8 @@ class Probe:
             if takes(more):
                 # What is computed from the remainder shows where that is another one.
                 return next(
-                    (other for other in range(more + 1, more + stride) if takes(other)), more
+                    (o for o in range(more + 1, more + min(stride, _MOST_REMAINDERS)) if takes(o)),
+                    more,
                 )
         grown = highest(takes, 0, most=limit)
         if grown:

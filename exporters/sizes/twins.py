@@ -16,7 +16,6 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
@@ -50,7 +49,7 @@ _FORMS: tuple[tuple[Callable[[float], float], tuple[str, ...]], ...] = (
     (math.log, ("Log",)),
 )
 # What a whole number may be beside a length: the last place, one beyond it.
-_MOST_SHIFT = 2
+_MOST_SHIFT = 1
 # Take numbers that have no axes at all.
 _EXACT = ("Range",)
 # Below, what is one cell less or a logarithm is no sign of anything.
@@ -100,7 +99,7 @@ class Twins:
         if tensors[0] is None or tensors[1] is None:
             return
         if tensors[0].shape != tensors[1].shape:
-            spread = _spread(tensors[0].numpy(), tensors[1].numpy())
+            spread = Spread.of(tensors[0].numpy(), tensors[1].numpy())
             if spread is not None:
                 self._spread[name, place] = spread
         elif tensors[0].size == 1:
@@ -202,6 +201,22 @@ class Twins:
                     continue
                 factor = 1.0 if math.isclose(factors[0], 1, rel_tol=_ROUNDING) else factors[0]
                 return number(place, operators, factor)
+        return self._find_ratio(node, wanted, number)
+
+    def _find_ratio(
+        self, node: onnx.NodeProto, wanted: tuple[float, float], number: Callable[..., Number]
+    ) -> Number | None:
+        """Find two axes of which a number is the ratio, or that times one less than the second."""
+        axes: dict[Sides, Place] = {}
+        for place, one, other in self._products(node, most=1):
+            if one != other:
+                axes.setdefault((one, other), place)
+        for (above, below), is_last in itertools.product(itertools.permutations(axes, 2), (0, 1)):
+            found = (a / b * (b - 1 if is_last else 1) for a, b in zip(above, below, strict=True))
+            if all(
+                math.isclose(*pair, rel_tol=_ROUNDING) for pair in zip(found, wanted, strict=True)
+            ):
+                return number(axes[above], over=axes[below], is_last=bool(is_last))
         return None
 
     def _find_length(self, node: onnx.NodeProto, wanted: tuple[int, int]) -> Place | None:
@@ -260,26 +275,6 @@ def _inputs(node: onnx.NodeProto) -> list[tuple[int, tuple[str, int]]]:
 def _constant(value: ir.Value | None) -> ir.TensorProtocol | None:
     tensor = None if value is None else value.const_value
     return None if tensor is None or tensor.size > _MOST_SPREAD else tensor
-
-
-def _spread(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> Spread | None:
-    """Find the one constant that two are copies of, along the axes in which they differ.
-
-    What is made for a batch, a state of zeros, and what is expanded to it, a learned token.
-    """
-    if first.ndim != second.ndim or first.dtype != second.dtype:
-        return None
-    cores = []
-    for array in (first, second):
-        for axis, (length, twin) in enumerate(zip(first.shape, second.shape, strict=True)):
-            if length != twin:
-                array = array.take([0], axis)  # noqa: PLW2901
-        cores.append(array)
-    is_same = np.array_equal(cores[0], cores[1]) and all(
-        np.array_equal(np.broadcast_to(core, array.shape), array)
-        for core, array in zip(cores, (first, second), strict=True)
-    )
-    return Spread(cores[0], (first.shape, second.shape)) if is_same else None
 
 
 def _sides(value: ir.Value) -> Sides:

@@ -28,18 +28,20 @@ _EPSILON, _SMALL = 1e-5, 4096
 _MOVING = frozenset({"Identity", "Transpose"})
 
 
-def fold_weights(model: ir.Model) -> int:
+def fold_weights(model: ir.Model, *, most: int = _SMALL) -> int:
     """Compute, in place, every node of a traced graph that no input has a part in.
 
     A result that comes from one parameter, which nothing else reads, has that parameter's name.
 
     Args:
         model: A traced graph, with its weights. Their values are not changed.
+        most: Elements of what is made of fewer than a quarter of them; a larger result stays as it
+            is written.
 
     Returns:
         How many nodes were computed.
     """
-    graph, known = model.graph, _Known()
+    graph, known = model.graph, _Known(most)
     computed = [node for node in graph if known.compute(node, model.opset_imports)]
     removed = set(computed)
     for node in computed:
@@ -53,7 +55,8 @@ def fold_weights(model: ir.Model) -> int:
 class _Known:
     """Values that are known before any image is, in float64 where they are not integers."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._values: dict[ir.Value, npt.NDArray[Any]] = {}
         self._sources: dict[ir.Value, frozenset[ir.Value]] = {}
 
@@ -70,7 +73,7 @@ class _Known:
         if is_parameter or any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
             return False
         results = self._results(node, opsets)
-        if results is None or _is_grown(results, node):
+        if results is None or _is_grown(results, node, self._most):
             return False
         sources = frozenset().union(*(self._sources.get(v, frozenset({v})) for v in inputs))
         for value, result in zip(node.outputs, results, strict=False):
@@ -105,10 +108,10 @@ class _Known:
         return add_initializer(graph, name, tensor)
 
 
-def _is_grown(results: list[npt.NDArray[Any]], node: ir.Node) -> bool:
+def _is_grown(results: list[npt.NDArray[Any]], node: ir.Node, most: int) -> bool:
     """Say whether a node makes much of little: a repeated table is smaller as it stands."""
     given = sum(math.prod(v.shape.numpy()) for v in node.inputs if v is not None and v.shape)
-    return sum(array.size for array in results) > max(4 * given, _SMALL)
+    return sum(array.size for array in results) > max(4 * given, most)
 
 
 def _double(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

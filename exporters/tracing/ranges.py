@@ -1,9 +1,9 @@
-"""Counting cells: computed in a trace only where the image has no part in it.
+"""What counts cells or is laid out over them: computed in a trace only where no image has a part.
 
-Tables of positions are made from `torch.arange` of the map's sides, or by adding up ones.
-torch.onnx computes them while it traces, and a table says no more where it comes from; a Range
-does: its limit is a side. So they are left whole until two traces have been compared, and those in
-which nothing differs are computed then.
+Tables of positions are made from `torch.arange` of the map's sides, by adding up ones, or from a
+parameter that is resized or repeated. torch.onnx computes them while it traces, unless they are
+large, and a table says no more where it comes from; a Range does: its limit is a side. So these are
+left whole until two traces have been compared; those in which nothing differs are computed then.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from anysize.exporters.tracing.placeholder import WHOLE
 
 __all__ = ["fold_ranges", "optimise"]
 
-# Their results tell cells apart that are alike in what they are given.
-_COUNTING = ("CumSum", "EyeLike", "Range", "Trilu")
+# Elements of a table, as torch.onnx has it.
+_MOST = 1 << 18
+_OPERATORS = ("CumSum", "EyeLike", "Range", "Resize", "Tile", "Trilu")
 
 
 def optimise(model: ir.Model) -> None:
-    """Optimise a graph in place, as torch.onnx does, but leave whole what counts."""
+    """Optimise a graph in place, as torch.onnx does, but leave whole what depends on lengths."""
     passes.InlinePass()(model)
-    for number, node in enumerate(_ranges(model)):
+    for number, node in enumerate(_whole(model)):
         node.attributes[WHOLE] = ir.AttrInt64(WHOLE, number)
     optimizer.optimize_ir(model, should_fold=_unless_whole, inline=False)
 
@@ -37,25 +38,22 @@ def fold_ranges(*models: ir.Model) -> None:
     """Compute, in place, what is the same in all traces of one module, and what is made of it.
 
     Args:
-        *models: Traces; what counts otherwise in one of them than in another stays.
+        *models: Traces; what is given other lengths in one of them stays.
     """
-    ranges = [_ranges(model) for model in models]
-    if not any(ranges):
+    whole = [_whole(model) for model in models]
+    if not any(whole):
         return
-    alike = {node for nodes in zip(*ranges, strict=False) if _are_alike(nodes) for node in nodes}
-    for model, nodes in zip(models, ranges, strict=True):
+    alike = {node for nodes in zip(*whole, strict=False) if _are_alike(nodes) for node in nodes}
+    for model, nodes in zip(models, whole, strict=True):
         for node in alike.intersection(nodes):
             node.attributes.pop(WHOLE)
-        optimizer.fold_constants(model, should_fold=_unless_whole)
-        passes.RemoveUnusedNodesPass()(model)
-        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-        fold_weights(model)
-        for node in _ranges(model):
+        fold_weights(model, most=_MOST)
+        for node in _whole(model):
             node.attributes.pop(WHOLE, None)
 
 
-def _ranges(model: ir.Model) -> list[ir.Node]:
-    return [node for node in model.graph if node.op_type in _COUNTING and not node.domain]
+def _whole(model: ir.Model) -> list[ir.Node]:
+    return [node for node in model.graph if node.op_type in _OPERATORS and not node.domain]
 
 
 def _unless_whole(node: ir.Node) -> bool | None:
@@ -63,15 +61,16 @@ def _unless_whole(node: ir.Node) -> bool | None:
 
 
 def _are_alike(nodes: tuple[ir.Node, ...]) -> bool:
-    """Say whether all count alike, and from constants."""
-    arrays = [[_constant(value) for value in node.inputs] for node in nodes]
+    """Say whether all compute the same, and from constants."""
+    arrays = [_constants(node) for node in nodes]
     return all(
-        one is not None and other is not None and np.array_equal(one, other)
+        each is not None and arrays[0] is not None and all(map(np.array_equal, each, arrays[0]))
         for each in arrays
-        for one, other in zip(each, arrays[0], strict=True)
     )
 
 
-def _constant(value: ir.Value | None) -> npt.NDArray[Any] | None:
-    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
-    return None if tensor is None else tensor.numpy()
+def _constants(node: ir.Node) -> list[npt.NDArray[Any]] | None:
+    """Return the inputs that there are; None where one is computed."""
+    given = [value for value in node.inputs if value is not None]
+    tensors = [ir.convenience.get_const_tensor(value) for value in given]
+    return [t.numpy() for t in tensors if t is not None] if None not in tensors else None

@@ -37,6 +37,9 @@ _LARGER = (
     *((1, 33), (2, 17), (3, 9), (17, 1), (33, 2), (9, 5), (49, 20)),
     *((5, 11), (22, 44), (97, 161), (163, 98)),
 )
+# Where it takes fewer of these than that: one that takes multiples of its stride alone.
+_FEWEST = 3
+_COARSE = ((32, 96), (64, 32), (96, 160), (160, 64), (224, 448), (448, 224))
 # ONNX Runtime 1.31 fuses padding by 0 into a MaxPool behind it, which pads by the lowest number.
 # One that is not 0, and far below the rounding of anything else, it leaves alone. In half precision
 # the Pad stays in float32, because float16 cannot hold the number.
@@ -171,7 +174,10 @@ def _watched(module: nn.Module, examples: Sequence[Tensor], place: int) -> Itera
     inputs = [example.to("meta") for example in examples]
     watched = on_meta(module)
     height, width = inputs[place].shape[2:]
-    for down, across in ((0, 0), *_LARGER):
+    count = 0
+    for down, across in ((0, 0), *_LARGER, *_COARSE):
+        if (down, across) == _COARSE[0] and count >= _FEWEST:
+            return
         larger = [_grown(one, (height, width), (down, across)) for one in inputs]
         watch = WholePadding()
         try:
@@ -179,6 +185,7 @@ def _watched(module: nn.Module, examples: Sequence[Tensor], place: int) -> Itera
                 watched(*larger)
         except Exception:  # noqa: S112 - the module's own code raises what it likes
             continue
+        count += 1
         yield watch.calls
 
 

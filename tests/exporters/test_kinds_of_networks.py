@@ -93,6 +93,74 @@ def grid(x):
     return (x * torch.sin(down + 2 * across)).mean((2, 3))
 
 
+def rotary(x):
+    """Turn pairs of channels by angles of the cells' places between the borders."""
+    places = [torch.arange(0.5, side, dtype=torch.float32) / float(side) for side in x.shape[2:]]
+    cells = 2.0 * torch.stack(torch.meshgrid(places, indexing="ij"), -1).flatten(0, 1) - 1.0
+    angles = (cells[:, :, None] * torch.tensor([1.0, 3.0])).flatten(1)
+    left, right = tokens(x).chunk(2, -1)
+    sin, cos = angles.sin(), angles.cos()
+    return torch.cat([left * cos - right * sin, right * cos + left * sin], -1).mean(1)
+
+
+def waves(x):
+    n, _, h, w = x.shape
+    down = torch.arange(1, h + 1, dtype=torch.float32).unsqueeze(1).repeat(1, 1, w)
+    across = torch.arange(1, w + 1, dtype=torch.float32).repeat(1, h, 1)
+    down, across = down / (down[:, -1:, :] + 1e-6), across / (across[:, :, -1:] + 1e-6)
+    return (x * torch.stack([down.sin(), across.cos()], 1).repeat(n, 4, 1, 1)).mean((2, 3))
+
+
+def counted(x):
+    ones = torch.ones(x.shape[0], *x.shape[2:])
+    rows, columns = ones.cumsum(1), ones.cumsum(2)
+    return (x * (rows / rows[:, -1:, :] - columns / columns[:, :, -1:])[:, None]).mean((2, 3))
+
+
+def relative(x):
+    h, w = x.shape[2:]
+    distances = torch.arange(h)[:, None] - torch.arange(w)[None] + (w - 1)
+    return (x * torch.sin(distances.float())).mean((2, 3))
+
+
+class RelativeToFewer(nn.Module):
+    """Attend to a map of a quarter of the rows; the distance is counted in cells of the larger."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(400, 8))
+
+    def forward(self, x):
+        queries, keys = x.mean(3).mT, F.avg_pool2d(x, (4, 1), ceil_mode=True).mean(3).mT
+        many, few = queries.shape[1], keys.shape[1]
+        apart, further = max(few / many, 1.0), max(many / few, 1.0)
+        distances = torch.arange(many)[:, None] * apart - torch.arange(few)[None] * further
+        biases = self.table[(distances + (few - 1) * further).long()]
+        scores = queries @ keys.mT + torch.einsum("nqc,qkc->nqk", queries, biases)
+        return (scores.softmax(-1) @ keys).mean(1)
+
+
+def written_into(x):
+    x = x.clone()
+    x[:, :, 1:, 1:] = x[:, :, 1:, 1:] * 2
+    return x.mean((2, 3))
+
+
+class TiledTable(nn.Module):
+    """Positions within a window, repeated over the map, and of the map, resized to it."""
+
+    def __init__(self):
+        super().__init__()
+        self.window = nn.Parameter(torch.randn(1, 8, 4, 4))
+        self.table = nn.Parameter(torch.randn(1, 8, 7, 7))
+
+    def forward(self, x):
+        x = F.pixel_shuffle(x.repeat(1, 4, 1, 1).repeat(1, 4, 1, 1), 4)
+        h, w = x.shape[2:]
+        table = F.interpolate(self.table, size=(h, w), mode="bicubic")
+        return x + table + self.window.tile((h // 4, w // 4))
+
+
 def by_size(x):
     n, c = x.size(0), x.size(1)
     cells = x.size(2) * x.size(3)
@@ -241,6 +309,13 @@ KINDS = {
     "coordinates": (coordinates, {}, 10),
     "rows": (rows, {}),
     "grid": (grid, {}),
+    "rotary": (rotary, {}),
+    "waves": (waves, {}),
+    "counted": (counted, {}),
+    "relative": (relative, {}),
+    "relative to fewer": (lambda x, a: a(x), {"a": RelativeToFewer()}),
+    "written into": (written_into, {}),
+    "tiled table": (lambda x, p: p(x).relu().mean((2, 3)), {"p": TiledTable()}),
     "variance": (lambda x: x.var((2, 3)), {}),
     "deviation": (lambda x: torch.std(x.flatten(2), 2, unbiased=False), {}),
     "by size": (by_size, {}),
@@ -329,8 +404,8 @@ def test_what_no_graph_says_is_refused(between, said):
         export_module(Net(between).eval(), spec)
 
 
-def test_what_differs_with_the_batch_alone_is_not_traced_with_symbols(monkeypatch):
-    """The state of a recurrent layer and a number of cells are freed from two static traces."""
+def test_what_two_static_traces_tell_is_not_traced_with_symbols(monkeypatch):
+    """The state of a recurrent layer, a number of cells, and tables of positions."""
 
     def fail(*_):
         raise AssertionError("traced with symbols")
@@ -346,6 +421,14 @@ def test_what_differs_with_the_batch_alone_is_not_traced_with_symbols(monkeypatc
         "windows where needed",
         "patches",
         "folded",
+        "coordinates",
+        "centre",
+        "rotary",
+        "waves",
+        "counted",
+        "relative",
+        "relative to fewer",
+        "tiled table",
     )
     for kind in kinds:
         _, done = exported(kind)

@@ -116,6 +116,15 @@ class Windows(Strict):
         return self.classifier(self.body(x).relu().mean((2, 3)))
 
 
+class LargeWindows(Strict):
+    """Checks by itself that windows fill the last of its maps."""
+
+    def forward(self, x):
+        if x.shape[2] % 128 or x.shape[3] % 128:
+            raise ValueError("expected windows of 8x8 cells at stride 16")
+        return self.classifier(self.body(x).relu().mean((2, 3)))
+
+
 class Even(Strict):
     """A strided shortcut beside a pooling that rounds otherwise."""
 
@@ -132,6 +141,11 @@ class Even(Strict):
 SETS = {
     "space to depth": (Depth, 32, SizeRange(Size(4, 4), None, Steps(4), Steps(4))),
     "its own check": (Windows, 28, SizeRange(Size(7, 7), None, Steps(7), Steps(7))),
+    "windows at a large stride": (
+        LargeWindows,
+        128,
+        SizeRange(Size(128, 128), None, Steps(128), Steps(128)),
+    ),
     "maps that meet": (Even, 32, SizeRange(Size(2, 2), None, Steps(2), Steps(2))),
 }
 

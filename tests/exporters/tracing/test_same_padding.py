@@ -103,6 +103,31 @@ def test_padding_is_right_at_every_size(inner):
         np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5)
 
 
+def test_padding_to_windows_is_right_where_only_multiples_of_the_stride_are_taken():
+    class Windows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 16, stride=16)
+
+        def forward(self, x):
+            if x.shape[2] % 32 or x.shape[3] % 32:
+                raise ValueError("expected multiples of 32")
+            x = self.conv(x)
+            x = F.pad(x, (0, -x.shape[3] % 14, 0, -x.shape[2] % 14))
+            return F.avg_pool2d(x.relu(), 14).amax((2, 3))
+
+    module = Windows().eval()
+    spec = ExportSpec("windows", head=None, channels=3, classes=None, size=Size(160, 160))
+    model = export_module(module, spec).loaded()
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for height, width in ((160, 160), (192, 256), (448, 224), (32, 480)):
+        x = np.random.default_rng(1).standard_normal((2, 3, height, width), dtype=np.float32)
+        (got,) = session.run(None, {"input": x})
+        with torch.inference_mode():
+            expected = module(torch.from_numpy(x)).numpy()
+        np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5)
+
+
 def padded_then_pooled(value):
     """A graph whose every window has a border of `value`, and below it the image."""
     graph = onnx.parser.parse_graph(
