@@ -93,6 +93,30 @@ class Preprocessing:
                 raise UsageError(f"{name}: got {count} numbers, expected 1 or {channels}")
         return done
 
+    @staticmethod
+    def chosen(
+        asked: Preprocessing | None,
+        recorded: Preprocessing | None,
+        channels: int,
+        *,
+        takes_bytes: bool = False,
+    ) -> tuple[Preprocessing, Literal["flags", "file", "assumed"]]:
+        """Return what holds for a file, complete, and who says so.
+
+        Args:
+            asked: What the user says, which goes first.
+            recorded: What the file says.
+            channels: See `complete`.
+            takes_bytes: See `complete`.
+
+        Raises:
+            UsageError: There are numbers for another number of channels.
+        """
+        mine = asked or Preprocessing()
+        said = mine.over(recorded)
+        who: Literal["flags", "file", "assumed"] = "file" if said.is_said else "assumed"
+        return said.complete(channels, takes_bytes=takes_bytes), "flags" if mine.is_said else who
+
     def applied(self, pixels: NDArray[np.float32], dtype: str = "float32") -> NDArray[np.generic]:
         """Turn pixels (height, width, channels), 0 to 255, into (channels, height, width).
 

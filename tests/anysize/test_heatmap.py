@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 import anysize
 import anysize.models.digits
+from anysize.surgery import read_metadata, write_metadata
 
 PAGE = Path(anysize.models.digits.__file__).with_name("page") / "page.png"
 REACH_PIXELS = 8
@@ -65,13 +67,67 @@ def test_a_graph_with_three_channels_takes_colour_images(colour_graph, run, tmp_
     done = run("heatmap", colour_graph, tmp_path / f"image.{suffix}", "-o", tmp_path / "out.png")
     assert (done.code, done.err) == (0, "")
     assert "image 60x90, map 5x9" in done.out
-    assert len(done.out.splitlines()) == 4
+    assert len(done.out.splitlines()) == 5
 
 
 def test_a_grey_image_with_alpha_is_taken_by_a_colour_graph(colour_graph, run, tmp_path):
     Image.new("LA", (40, 40)).save(tmp_path / "grey.png")
     done = run("heatmap", colour_graph, tmp_path / "grey.png", "-o", tmp_path / "out.png")
     assert done.code == 0
+
+
+def test_a_picture_is_taken_as_it_is_meant(digits_files, tmp_path):
+    page = Image.open(PAGE).convert("L")
+    values = np.asarray(page)
+    turned = page.transpose(Image.Transpose.ROTATE_90)
+    exif = turned.getexif()
+    exif[0x0112] = 6  # turned by 90 degrees to be seen upright
+    turned.save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(values.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    alpha = Image.fromarray(np.zeros_like(values)).convert("LA")
+    alpha.putalpha(Image.fromarray(255 - values))  # black ink on nothing
+    alpha.save(tmp_path / "transparent.png")
+
+    def peaks(path):
+        found = anysize.heatmap(digits_files["fcn"], path, tmp_path / "out.png", top=11)
+        return [(p.index, p.y, p.x, round(p.probability, 4)) for p in found.peaks], found.size
+
+    expected = peaks(PAGE)
+    for name in ("turned", "deep", "transparent"):
+        assert peaks(tmp_path / f"{name}.png") == expected, name
+
+
+def test_preprocessing_and_names_come_from_flags_or_the_file_and_are_said(
+    colour_graph, run, tmp_path
+):
+    image, out = tmp_path / "image.png", tmp_path / "out.png"
+    Image.fromarray(np.random.default_rng(3).integers(0, 256, (60, 90, 3), np.uint8)).save(image)
+    told = anysize.Preprocessing("bgr", 1.0, (104.0, 117.0, 123.0), (1.0,))
+    recorded = tmp_path / "recorded.onnx"
+    model = onnx.load(colour_graph)
+    described = replace(read_metadata(model), preprocessing=told)
+    write_metadata(model, described)
+    onnx.save(model, recorded)
+    assumed = anysize.heatmap(colour_graph, image, out)
+    from_file = anysize.heatmap(recorded, image, out)
+    flags = ["--bgr", "--scale", "1", "--mean", "104,117,123", "--std", "1"]
+    from_flags = run("heatmap", colour_graph, image, "-o", out, *flags)
+    assert (assumed.preprocessing_from, from_file.preprocessing_from) == ("assumed", "file")
+    assert from_file.preprocessing.startswith("bgr, value × 1, mean 104 117 123, std 1")
+    assert assumed.peaks != from_file.peaks
+    assert from_flags.out.replace("(flags)", "(file)") == f"{from_file.summary()}\n"
+    count = onnx.load(colour_graph).graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    names = [f"class of {n}" for n in range(count)]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    named = run(
+        *("heatmap", colour_graph, image, "-o", out),
+        *("--classes", tmp_path / "names.txt", "--class", "class of 3"),
+    )
+    assert "class class of 3: " in named.out
+    (tmp_path / "names.txt").write_text("a\nb")
+    few = run("heatmap", colour_graph, image, "-o", out, "--classes", tmp_path / "names.txt")
+    assert (few.code, len(few.err.splitlines())) == (2, 1)
+    assert f"2 names for {count} outputs" in few.err
 
 
 def test_an_image_below_the_smallest_size_is_refused_before_the_runtime_sees_it(

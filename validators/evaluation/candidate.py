@@ -72,8 +72,12 @@ class Candidate:
         for other in inputs.others:
             if other.unknown:
                 raise UnsupportedModelError(f"{path}: input {other.name!r}: {other.unknown}")
-        said = preprocessing.over(file.metadata.preprocessing)
-        who = "flags" if preprocessing.is_said else "file" if said.is_said else "assumed"
+        prepared, who = Preprocessing.chosen(
+            preprocessing,
+            file.metadata.preprocessing,
+            inputs.channels,
+            takes_bytes=inputs.dtype == "uint8",
+        )
         names = file.metadata.class_names if class_names is None else tuple(class_names)
         fixed = static_size(file.model)
         shape = image_input(file.model).type.tensor_type.shape
@@ -81,7 +85,7 @@ class Candidate:
             model=model,
             file=file,
             inputs=inputs,
-            preprocessing=said.complete(inputs.channels, takes_bytes=inputs.dtype == "uint8"),
+            preprocessing=prepared,
             preprocessing_from=who,
             class_names=None if names is None else check_class_names(names),
             training=trained_size(file.model),

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from anysize.class_names import read_class_names
 from anysize.cli.console import finish
-from anysize.cli.options import JsonFlag
+from anysize.cli.options import Bgr, Classes, JsonFlag, Mean, Scale, Std
+from anysize.preprocessing import preprocessing_of_texts
 
 __all__ = ["heatmap"]
 
@@ -25,9 +27,24 @@ def heatmap(
         str | None,
         typer.Option(metavar="NAME", help="The map to draw, where the file has several."),
     ] = None,
+    mean: Mean = None,
+    std: Std = None,
+    scale: Scale = None,
+    bgr: Bgr = False,
+    classes: Classes = None,
     json: JsonFlag = False,
 ) -> None:
     """Draw where in an image a fully convolutional graph sees its classes."""
     from anysize.verbs.heatmap import heatmap as run
 
-    finish(run(model, image, out, class_=class_, top=top, output=output), json=json)
+    done = run(
+        model,
+        image,
+        out,
+        class_=class_,
+        top=top,
+        output=output,
+        preprocessing=preprocessing_of_texts(mean=mean, std=std, scale=scale, bgr=bgr),
+        class_names=read_class_names(classes) if classes else None,
+    )
+    finish(done, json=json)

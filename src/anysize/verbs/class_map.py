@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     # Rows and columns of an image → those pixels, (1, channels, height, width), as the network
     # takes them.
-    Pixels: TypeAlias = Callable[[slice, slice], npt.NDArray[np.float32]]
+    Pixels: TypeAlias = Callable[[slice, slice], npt.NDArray[np.generic]]
 
 __all__ = ["ClassMap", "class_map"]
 
@@ -177,17 +177,15 @@ def _run(
 
 
 def _map_of(
-    session: Session, graph: Graph, pixels: npt.NDArray[np.float32], output: str
+    session: Session, graph: Graph, pixels: npt.NDArray[np.generic], output: str
 ) -> npt.NDArray[np.float32]:
     import numpy as np
-    from onnx.helper import tensor_dtype_to_np_dtype
 
     from anysize.surgery import image_input
     from anysize.surgery.graph import require_sides_together
 
     image, layout = image_input(graph.model), require_sides_together(graph)
-    kind = tensor_dtype_to_np_dtype(image.type.tensor_type.elem_type or 1)
-    answers = session.run({image.name: layout.arranged(pixels.astype(kind, copy=False))})
+    answers = session.run({image.name: layout.arranged(pixels)})
     answer: npt.NDArray[np.float32] = np.asarray(answers[output], np.float32)
     if answer.ndim != _MAP_RANK:
         raise UnsupportedModelError(f"output {output} has the shape {answer.shape}")

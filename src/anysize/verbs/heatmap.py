@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anysize.errors import ModelFileError, UnsupportedModelError, UsageError
+from anysize.class_names import check_class_names
+from anysize.errors import UsageError
+from anysize.preprocessing import Preprocessing
 from anysize.sizes import Size
 from anysize.verbs.class_map import ClassMap, class_map
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from PIL.Image import Image
 
     from anysize.verbs.panels import MapPlacement
 
 __all__ = ["ClassPeak", "HeatmapResult", "heatmap"]
 
-# What torchvision's ImageNet weights were trained with; grey images are taken as they are.
-_MEAN = (0.485, 0.456, 0.406)
-_DEVIATION = (0.229, 0.224, 0.225)
 # Pixels of a side; panels are half as wide.
 _MOST_DRAWN = 1760
 
@@ -54,6 +55,8 @@ class HeatmapResult:
         size: Height and width of the image.
         map_size: Cells of the class map.
         peaks: The classes drawn, strongest first.
+        preprocessing: What was done to the image's values, in words.
+        preprocessing_from: Who says so: `flags`, `file`, or `assumed`.
         notes: What the user should know about it.
     """
 
@@ -61,6 +64,8 @@ class HeatmapResult:
     size: Size
     map_size: Size
     peaks: tuple[ClassPeak, ...]
+    preprocessing: str
+    preprocessing_from: str
     notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
@@ -70,6 +75,7 @@ class HeatmapResult:
             f"  class {peak.name}: {peak.probability:.3f} at row {peak.y:.0f}, column {peak.x:.0f}"
             for peak in self.peaks
         ]
+        lines.append(f"  preprocessing: {self.preprocessing} ({self.preprocessing_from})")
         return "\n".join(lines)
 
 
@@ -81,13 +87,13 @@ def heatmap(
     class_: str | int | None = None,
     top: int = 3,
     output: str | None = None,
+    preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> HeatmapResult:
     """Run a graph on an image, and draw its class map over it.
 
-    A large image is run in tiles, with the result of the whole.
-
-    A graph with one channel takes grey values from 0 to 1; one with three takes RGB normalised
-    with ImageNet's mean and deviation, as torchvision's networks do.
+    A large image is run in tiles, with the result of the whole. It is turned as its EXIF
+    orientation says, and laid over white where it is transparent.
 
     Args:
         model: An ONNX file with a class map (batch, classes, map_height, map_width), such as
@@ -97,11 +103,17 @@ def heatmap(
         class_: Draw this class, by name or index; the strongest ones by default.
         top: How many of the strongest.
         output: The map to draw, where the file has several; none is chosen in silence.
+        preprocessing: How images are prepared for the network; what it does not say is taken from
+            the file, and else assumed, see `Preprocessing.complete`.
+        class_names: Names of the classes, in order; those that the file records by default.
 
     Raises:
         AnysizeError: A subclass says what cannot be used.
     """
+    from onnx.helper import tensor_dtype_to_np_dtype
+
     from anysize.files import check_output_path
+    from anysize.images import read_picture
     from anysize.surgery import image_input, load_model, read_metadata
     from anysize.surgery.graph import require_sides_together
     from anysize.verbs.panels import Panel, draw_panels
@@ -111,16 +123,22 @@ def heatmap(
     if top < 1:
         raise UsageError(f"top {top}: expected at least 1")
     graph = load_model(model, weights="in_file")
-    axis = require_sides_together(graph).channels
-    channels = image_input(graph).type.tensor_type.shape.dim[axis].dim_value
-    names = read_metadata(graph).class_names
+    kind = image_input(graph).type.tensor_type
+    channels = kind.shape.dim[require_sides_together(graph).channels].dim_value
+    metadata = read_metadata(graph)
     del graph
-    picture = _read_image(image, channels)
-    size = Size(*picture.shape[:2])
-    found = class_map(
-        model, size, lambda rows, columns: _prepared(picture[rows, columns]), output=output
+    picture = read_picture(image, channels=channels)
+    dtype = str(tensor_dtype_to_np_dtype(kind.elem_type or 1))
+    prepared, who = Preprocessing.chosen(
+        preprocessing, metadata.preprocessing, channels, takes_bytes=dtype == "uint8"
     )
+    size = Size(picture.height, picture.width)
+    pixels = partial(_part, picture, channels, prepared, dtype)
+    found = class_map(model, size, pixels, output=output)
     place, probabilities = found.place, _probabilities(found)
+    names = metadata.class_names or ()
+    if class_names is not None:
+        names = check_class_names(class_names, len(probabilities))
     names = names or tuple(str(index) for index in range(len(probabilities)))
     chosen = _choose(probabilities, names, class_, top)
     peaks = tuple(_peak(index, names, probabilities[index], place) for index in chosen)
@@ -130,48 +148,29 @@ def heatmap(
     ]
     draw_panels(out, _thumbnail(picture), panels, place, size=size)
     notes = (f"{image}: was run in {found.tiles} tiles",) if found.tiles > 1 else ()
-    return HeatmapResult(out, size, Size(*found.scores.shape[1:]), peaks, notes)
+    return HeatmapResult(out, size, Size(*found.scores.shape[1:]), peaks, str(prepared), who, notes)
 
 
-def _read_image(path: Path, channels: int) -> npt.NDArray[np.uint8]:
-    """Return the picture, (height, width) or (height, width, 3), 0 to 255."""
-    import numpy as np
-    from PIL import Image, UnidentifiedImageError
+def _part(
+    picture: Image,
+    channels: int,
+    preprocessing: Preprocessing,
+    dtype: str,
+    rows: slice,
+    columns: slice,
+) -> npt.NDArray[np.generic]:
+    """Return a part of a picture as the network takes it: (1, channels, height, width)."""
+    from anysize.images import pixels_of
 
-    if channels not in (1, 3):
-        got = channels or "an undeclared number of"
-        raise UnsupportedModelError(f"the graph takes {got} channels, expected 1 or 3")
-    if path.exists() and not path.is_file():  # opening a pipe would wait for somebody to write
-        raise ModelFileError(f"image {path}: is no regular file; name a PNG or JPEG file")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
-                return np.asarray(opened.convert("L" if channels == 1 else "RGB"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ModelFileError(f"image {path}: cannot be read: {reason}") from error
-    except Image.DecompressionBombWarning as error:
-        raise ModelFileError(f"image {path}: too large to open safely: {error}") from error
+    part = picture.crop((columns.start, rows.start, columns.stop, rows.stop))
+    return preprocessing.applied(pixels_of(part, channels=channels), dtype)[None]
 
 
-def _prepared(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Return a picture, or a part of one, as the network takes it: (1, channels, height, width)."""
-    import numpy as np
-
-    values: npt.NDArray[np.float32] = picture.astype(np.float32) / np.float32(255)
-    if values.ndim == 2:
-        return values[None, None]
-    normalised = (values - np.array(_MEAN, np.float32)) / np.array(_DEVIATION, np.float32)
-    return np.ascontiguousarray(normalised.transpose(2, 0, 1)[None], np.float32)
-
-
-def _thumbnail(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def _thumbnail(picture: Image) -> npt.NDArray[np.float32]:
     """Return a picture for drawing, 0 to 1, of no more pixels than the drawing shows."""
     import numpy as np
-    from PIL import Image
 
-    small = Image.fromarray(picture)
+    small = picture.copy()
     small.thumbnail((_MOST_DRAWN, _MOST_DRAWN))
     return np.divide(np.asarray(small, np.float32), 255, dtype=np.float32)
 
