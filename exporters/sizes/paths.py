@@ -74,9 +74,27 @@ def alike_sizes(probe: Probe, size: Size, other: Size) -> tuple[Size, Size]:
         return size, other
     operators = known[size].operators
     if _FILLING.isdisjoint(operators) and {p.operators for p in known.values()} == {operators}:
-        return size, other
+        return _telling(known, (size, other))
     known |= {one: _Path.of(probe.calls(one)) for one in _others(size)}
     return _best(known, known[size].core) or (size, other)
+
+
+def _telling(known: Mapping[Size, _Path], given: tuple[Size, Size]) -> tuple[Size, Size]:
+    """Return the given sizes, or two others where those two hide what a third one shows.
+
+    The ratio of two maps, one a halved copy of the other, is 2 at all even sizes.
+    """
+    numbers = [path.numbers for path in known.values()]
+    shown = [known[size].numbers for size in given if size in known]
+    if len(shown) < 2 or not any(
+        here[0] == here[1] and len({*everywhere}) > 1
+        for here, everywhere in zip(
+            zip(*shown, strict=False), zip(*numbers, strict=False), strict=False
+        )
+    ):
+        return given
+    pairs = [given, *(p for p in itertools.combinations(known, 2) if _differ(*p))]
+    return max(pairs, key=lambda pair: _told(*(known[size].numbers for size in pair)))
 
 
 def _best(known: Mapping[Size, _Path], core: tuple[str, ...]) -> tuple[Size, Size] | None:

@@ -244,7 +244,7 @@ WRONG = [
     Bad("validate two.onnx --reference good.onnx", "good.onnx: takes 1 input(s), got 2"),
     Bad("validate double.onnx --reference double.onnx", "ONNX Runtime cannot load it"),
     # pictures
-    Bad("heatmap good.onnx image.png -o out.png", "has no class map"),
+    Bad("heatmap good.onnx image.png -o out.png", "hands out no class map"),
     Bad("heatmap any.onnx missing.png -o out.png", "cannot be read: No such file"),
     Bad("heatmap any.onnx folder -o out.png", "is no regular file"),
     Bad("heatmap any.onnx pipe -o out.png", "is no regular file"),

@@ -11,7 +11,7 @@ from anysize.lazy import lazy_names
 
 if TYPE_CHECKING:
     from anysize.validators.inputs.auto import auto_sizes
-    from anysize.validators.inputs.cases import MAX_BATCH, Case, plan_cases, repeated_cases
+    from anysize.validators.inputs.cases import MAX_BATCH, Case, plan_cases
     from anysize.validators.inputs.cost import cost_of
     from anysize.validators.inputs.images import AMPLIFICATION, make_images
     from anysize.validators.inputs.quick import RewritePlan, is_heavy, quick_cases, rewrite_plan
@@ -42,7 +42,6 @@ __all__ = [
     "make_inputs",
     "plan_cases",
     "quick_cases",
-    "repeated_cases",
     "rewrite_plan",
     "saturated_outputs",
 ]
@@ -51,7 +50,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "auto": ("auto_sizes",),
-        "cases": ("Case", "MAX_BATCH", "plan_cases", "repeated_cases"),
+        "cases": ("Case", "MAX_BATCH", "plan_cases"),
         "cost": ("cost_of",),
         "images": ("AMPLIFICATION", "make_images"),
         "quick": ("RewritePlan", "is_heavy", "quick_cases", "rewrite_plan"),

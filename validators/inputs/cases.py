@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from anysize.errors import UsageError
 from anysize.sizes import Size
 
-__all__ = ["MAX_BATCH", "Case", "plan_cases", "repeated_cases"]
+__all__ = ["MAX_BATCH", "Case", "plan_cases"]
 
 # Beyond this a batch is a typo: its images alone would fill the memory.
 MAX_BATCH = 1024
@@ -48,9 +48,3 @@ def plan_cases(sizes: Iterable[Size], batches: Iterable[int] | int) -> tuple[Cas
     if not cases:
         raise UsageError("no size or no batch to validate; give for example --sizes 224x224")
     return cases
-
-
-def repeated_cases(cases: Sequence[Case]) -> Sequence[Case]:
-    """Choose the cases that run once more, descending: all but the largest, unless it is alone."""
-    usual = [case for case in cases if not case.is_amplified]
-    return usual[:-1] or usual

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from anysize.sizes import Size, SizeRange
-from anysize.validators.inputs import Case, cost_of, repeated_cases
+from anysize.validators.inputs import Case, cost_of
 from anysize.validators.run.spool import FLOAT64
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def validation_steps(
     asked = [case for case in cases if declared is None or case.size in declared]
     usual = [case for case in asked if case.size == training][:1] or asked[:1]
     amplified = usual * is_amplified
-    runs = (*cases, *amplified, *(repeated_cases(cases) if is_repeated else ()))
+    runs = (*cases, *amplified, *(cases if is_repeated else ()))
     amounts = {
         REFERENCE: sum(work.run(case, IN_FLOAT32) for case in (*asked, *amplified)),
         FLOAT64: 0.0,

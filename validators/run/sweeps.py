@@ -1,7 +1,5 @@
 """One runtime's part of a validation: every case, ascending and then descending, on one session.
 
-The last case is the largest, and would follow itself: it is not repeated where there are others.
-
 Images and expected outputs come from the spool; the reference itself is asked once more only about
 a cell that would fail. A runtime that crashes or hangs does so in its worker;
 its session starts a new one for the next case.
@@ -19,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anysize.errors import NoAnswerError, WorkerCrashedError, WorkerTimeoutError
-from anysize.validators.inputs import Case, repeated_cases
+from anysize.validators.inputs import Case
 from anysize.validators.judging import (
     PROFILES,
     DeclaredShape,
@@ -109,13 +107,11 @@ def run_sweeps(
         up = [sweep.run(expectation, repeats=None) for expectation in expectations]
         down: list[Cell] = []
         amplified: Cell | None = None
-        again = repeated_cases([one.case for one in expectations]) if is_repeated else ()
         for expectation, first in zip(reversed(expectations), reversed(up), strict=True):
             if expectation.case.is_amplified:
                 amplified = first  # once is enough: its twin is repeated
                 continue
-            is_due = expectation.case in again
-            down.append(sweep.run(expectation, repeats=first) if is_due else sweep.once(first))
+            down.append(sweep.run(expectation, repeats=first) if is_repeated else sweep.once(first))
             if amplified is not None:
                 down[-1], amplified = join_amplified(down[-1], amplified), None
         record = replace(record, provenance=session.provenance())

@@ -61,3 +61,20 @@ def test_two_sizes_are_taken_at_which_no_two_maps_have_as_many_windows():
     assert all(
         a != b for one, other in zip(*counts, strict=True) for a, b in zip(one, other, strict=True)
     )
+
+
+def test_a_ratio_that_is_the_same_at_two_sizes_is_told_by_a_third():
+    class Halved(nn.Module):
+        def forward(self, x):
+            small = F.avg_pool2d(x, 2, ceil_mode=True)
+            return (x * (x.shape[2] / small.shape[2])).mean((2, 3))
+
+    probe = Probe(Halved(), 3)
+    ratios = {
+        size.height / -(-size.height // 2)
+        for size in alike_sizes(probe, Size(160, 160), Size(230, 268))
+    }
+    assert len(ratios) == 2
+    plain = Probe(nn.Conv2d(3, 4, 3), 3)
+    given = Size(160, 160), Size(230, 268)
+    assert alike_sizes(plain, *given) == given
