@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from anysize.errors import ExportError
 
-__all__ = ["SymbolicFunctions"]
+__all__ = ["SymbolicFunctions", "WholeLinspace"]
 
 _Function = Callable[..., Any]
 
@@ -37,8 +37,8 @@ class SymbolicFunctions(TorchFunctionMode):
         return replaced(func, *args, **(kwargs or {}))
 
 
-def _linspace(func: _Function, start: Any, end: Any, steps: Any, **options: Any) -> Any:
-    if not isinstance(steps, torch.SymInt) or isinstance(start, Tensor) or isinstance(end, Tensor):
+def _linspace(func: _Function, start: Any, end: Any, steps: Any = None, **options: Any) -> Any:
+    if steps is None or isinstance(start, Tensor) or isinstance(end, Tensor):
         return func(start, end, steps, **options)
     kept = {name: options[name] for name in ("dtype", "device") if name in options}
     arange: _Function = torch.arange
@@ -87,6 +87,20 @@ def _has_padding(stride: Any = None, padding: Any = 0, *others: Any, **options: 
     del stride
     found = options.get("padding", padding)
     return bool(others) or any(_pair(found))
+
+
+class WholeLinspace(TorchFunctionMode):
+    """While active, `torch.linspace` is counted out, one step included, whatever its number is.
+
+    torch.onnx divides by the number of steps less one, which is no number of an image of one cell.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Replace the function where it is called."""
+        del types
+        if func is torch.linspace:
+            return _linspace(func, *args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
 
 
 _REPLACED: dict[Any, _Function] = {

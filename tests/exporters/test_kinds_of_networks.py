@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
+import anysize
 from anysize.errors import ExportError
 from anysize.exporters import ExportSpec, export_module
 from anysize.sizes import Size
@@ -443,3 +444,22 @@ def test_a_file_with_computed_numbers_is_verified_at_three_batches(tmp_path):
         done = anysize.export(module, tmp_path / "out.onnx", size="24x24")
         assert {cell.batch for cell in done.report.cells} == batches
         assert len({cell.size for cell in done.report.cells} - {Size(24, 24), Size(93, 131)}) > 4
+
+
+def test_positions_of_one_cell_are_their_start(tmp_path):
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x):
+            return (self.conv(x) * torch.linspace(-1, 1, x.shape[3])).mean((2, 3))
+
+    module = Positions().eval()
+    anysize.export(module, tmp_path / "net.onnx", size=Size(24, 24), verify=False)
+    session = ort.InferenceSession(tmp_path / "net.onnx")
+    for width in (1, 2, 31):
+        x = np.random.default_rng(1).standard_normal((2, 3, 9, width), dtype=np.float32)
+        (got,) = session.run(None, {"input": x})
+        with torch.inference_mode():
+            np.testing.assert_allclose(got, module(torch.from_numpy(x)), rtol=2e-4, atol=2e-5)
