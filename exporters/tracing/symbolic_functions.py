@@ -3,7 +3,8 @@
 Each is replaced, while a module is traced symbolically, by others that compute the same and keep
 the symbols (torch 2.13):
 
-- `torch.linspace` takes the number of steps of the example;
+- `torch.linspace` takes the number of steps of the example; in a static trace it is replaced as
+  well, for it divides by one step less, which is nothing where there is one;
 - pooling over a window as large as the map asks sympy whether one window fits, which it cannot say;
 - adaptive pooling can keep an axis, and has no graph for another number of bins that follows it.
 """
@@ -20,25 +21,35 @@ from torch.overrides import TorchFunctionMode
 
 from anysize.errors import ExportError
 
-__all__ = ["SymbolicFunctions", "WholeLinspace"]
+__all__ = ["SymbolicFunctions"]
 
 _Function = Callable[..., Any]
 
 
 class SymbolicFunctions(TorchFunctionMode):
-    """While active, functions that would lose a symbol are replaced where they are given one."""
+    """While active, functions that would lose a symbol are replaced where they are given one.
+
+    Args:
+        is_static: Whether there are no symbols; then `torch.linspace` alone is replaced.
+    """
+
+    def __init__(self, *, is_static: bool = False) -> None:
+        super().__init__()
+        self._replaced = {torch.linspace: _linspace} if is_static else _REPLACED
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Replace the function where it is called."""
         del types
-        replaced = _REPLACED.get(func)
+        replaced = self._replaced.get(func)
         if replaced is None:
             return func(*args, **(kwargs or {}))
         return replaced(func, *args, **(kwargs or {}))
 
 
 def _linspace(func: _Function, start: Any, end: Any, steps: Any = None, **options: Any) -> Any:
-    if steps is None or isinstance(start, Tensor) or isinstance(end, Tensor):
+    kind = options.get("dtype") or torch.get_default_dtype()
+    is_plain = steps is not None and kind.is_floating_point
+    if not is_plain or isinstance(start, Tensor) or isinstance(end, Tensor):
         return func(start, end, steps, **options)
     kept = {name: options[name] for name in ("dtype", "device") if name in options}
     arange: _Function = torch.arange
@@ -87,20 +98,6 @@ def _has_padding(stride: Any = None, padding: Any = 0, *others: Any, **options: 
     del stride
     found = options.get("padding", padding)
     return bool(others) or any(_pair(found))
-
-
-class WholeLinspace(TorchFunctionMode):
-    """While active, `torch.linspace` is counted out, one step included, whatever its number is.
-
-    torch.onnx divides by the number of steps less one, which is no number of an image of one cell.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Replace the function where it is called."""
-        del types
-        if func is torch.linspace:
-            return _linspace(func, *args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
 
 
 _REPLACED: dict[Any, _Function] = {

@@ -26,7 +26,7 @@ from anysize.exporters.tracing.plain_functions import PlainFunctions
 from anysize.exporters.tracing.ranges import optimise
 from anysize.exporters.tracing.recurrent import recurrent_translations
 from anysize.exporters.tracing.same_padding import WholePadding, write_padding
-from anysize.exporters.tracing.symbolic_functions import SymbolicFunctions, WholeLinspace
+from anysize.exporters.tracing.symbolic_functions import SymbolicFunctions
 from anysize.exporters.tracing.translations import operators_listed_once
 from anysize.sizes import Size
 
@@ -150,7 +150,7 @@ def trace(
             WholeLocalResponseNorm(),
             PlainFunctions(),
             WholePadding(),
-            SymbolicFunctions() if free else WholeLinspace(),
+            SymbolicFunctions(is_static=not free),
         ):
             program = torch.onnx.export(module, examples, **arguments)
     except Exception as error:

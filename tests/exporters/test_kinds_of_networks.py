@@ -453,7 +453,9 @@ def test_positions_of_one_cell_are_their_start(tmp_path):
             self.conv = nn.Conv2d(3, 4, 1)
 
         def forward(self, x):
-            return (self.conv(x) * torch.linspace(-1, 1, x.shape[3])).mean((2, 3))
+            numbers = torch.linspace(0, 5, 3, dtype=torch.int64)  # 0, 2, 5: cut off, not rounded
+            x = self.conv(x) * torch.linspace(-1, 1, x.shape[3])
+            return x.mean((2, 3)) + numbers.sum()
 
     module = Positions().eval()
     anysize.export(module, tmp_path / "net.onnx", size=Size(24, 24), verify=False)

@@ -58,7 +58,7 @@ class JavaScriptHost:
 
     def __init__(self, start: Start, folders: Mapping[str, Path] | None = None) -> None:
         self.files: dict[str, Path | bytes] = {}
-        self.folders = {"": HERE, **(folders or {})}
+        self.folders = dict(folders or {})
         self.commands: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self.answers: queue.SimpleQueue[tuple[dict[str, Any], bytes]] = queue.SimpleQueue()
         self.has_left = threading.Event()
@@ -199,7 +199,7 @@ def _handler(host: JavaScriptHost) -> type[BaseHTTPRequestHandler]:
 
         def _found(self, folder: str, name: str) -> Path | None:
             inside = host.folders.get(folder)
-            known = {path.name: path for path in inside.iterdir()} if inside and folder else {}
+            known = {path.name: path for path in inside.iterdir()} if inside else {}
             return known.get(name)
 
         def _headers(self, kind: str, length: int | None = None) -> None:
