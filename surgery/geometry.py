@@ -111,7 +111,7 @@ def _advance(graph: Graph, index: int, incoming: list[_Reaches]) -> _Reaches | N
         return None
     if node.op_type in _POINTWISE:
         return _joined(incoming) if _leaves_sides(graph, node, incoming[0]) else None
-    if is_guard(graph, index):
+    if is_guard(graph.node(index)):
         return incoming[0]
     if node.op_type == "Transpose":
         perm = attribute(node, "perm")

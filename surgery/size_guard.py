@@ -379,12 +379,8 @@ def _by_division(
     return found
 
 
-def is_guard(graph: Graph, index: int) -> bool:
+def is_guard(node: onnx.NodeProto) -> bool:
     """Say whether a node is an Expand of a guard, which changes nothing at a legal size."""
-    return _is_guard(graph.node(index))
-
-
-def _is_guard(node: onnx.NodeProto) -> bool:
     return node.op_type == "Expand" and node.output[0] in {
         f"{name}_{part}" for name in _NAMES.values() for part in ("expanded", "checked")
     }
@@ -393,7 +389,7 @@ def _is_guard(node: onnx.NodeProto) -> bool:
 def unguarded(graph: Graph, tensor: str) -> str:
     """Return the tensor that a guard was put behind, or `tensor` itself where it has none."""
     index = graph.producer(tensor)
-    while index is not None and is_guard(graph, index):
+    while index is not None and is_guard(graph.node(index)):
         tensor = graph.node(index).input[0]
         index = graph.producer(tensor)
     return tensor
@@ -406,7 +402,7 @@ def guarded_image(graph: Graph) -> str:
         UnsupportedModelError: The graph has no image input.
     """
     tensor = image_input(graph.model).name
-    behind = {node.input[0]: node.output[0] for node in graph.nodes if _is_guard(node)}
+    behind = {node.input[0]: node.output[0] for node in graph.nodes if is_guard(node)}
     while tensor in behind:
         tensor = behind[tensor]
     return tensor

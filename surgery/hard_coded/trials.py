@@ -224,7 +224,7 @@ class HardCodedWalk:
             return None
         index = self._subject.graph.producer(node.output[0])
         before = self._axes.get(node.input[0])
-        if index is None or before is None or is_guard(self._subject.graph, index):
+        if index is None or before is None or is_guard(self._subject.graph.node(index)):
             return None
         written = self._as_written(step)
         if written is None:

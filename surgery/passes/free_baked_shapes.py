@@ -33,6 +33,7 @@ from anysize.surgery.operators import Emitter, axis_length
 from anysize.surgery.passes.reshape_to_transpose import reshape_to_transpose
 from anysize.surgery.passes.result import PassResult, applied, refused
 from anysize.surgery.shapes import trained_size
+from anysize.surgery.size_guard import is_guard
 
 __all__ = ["free_baked_shapes", "is_given_shapes"]
 
@@ -84,7 +85,7 @@ def free_baked_shapes(
 
 
 def is_given_shapes(graph: Graph, tensors: Sequence[str] = ()) -> bool:
-    """Say whether a node on the image's way is given a shape.
+    """Say whether a node on the image's way is given a shape; a guard, which checks one, is not.
 
     Args:
         graph: The graph.
@@ -93,7 +94,8 @@ def is_given_shapes(graph: Graph, tensors: Sequence[str] = ()) -> bool:
     reached = graph.downstream(image_input(graph.model).name)
     if tensors:
         reached &= set().union(*(graph.upstream(name) for name in tensors))
-    return any(graph.node(index).op_type in SHAPE_INPUT for index in reached)
+    nodes = map(graph.node, reached)
+    return any(node.op_type in SHAPE_INPUT and not is_guard(node) for node in nodes)
 
 
 def _earlier(graph: Graph, index: int, found: Found) -> Found:

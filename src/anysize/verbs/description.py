@@ -31,6 +31,8 @@ def describe(
     from anysize.surgery.graph import Graph
     from anysize.validators.inputs import declared_outputs, graph_inputs
 
+    if class_names is None and (preprocessing is None or not preprocessing.is_said):
+        return
     metadata = read_metadata(model)
     if preprocessing is not None and preprocessing.is_said:
         known = preprocessing.over(metadata.preprocessing)
