@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from exported import exported
 from findings import complaints
 
 import anysize
@@ -25,11 +26,11 @@ def case(architecture):
 
 
 @pytest.mark.parametrize("architecture", [case(each) for each in ARCHITECTURES])
-def test_an_architecture_passes_at_the_sizes_of_auto(runtime, recorded, architecture, tmp_path):
+def test_an_architecture_passes_at_the_sizes_of_auto(runtime, recorded, architecture):
     network = architecture.build(is_small=True)
-    path = tmp_path / "network.onnx"
-    result = anysize.export(network, path, size=architecture.small_size, verify=False)
+    path = exported(architecture.name, lambda: network, size=architecture.small_size)
     report = anysize.validate(path, network, runtimes=runtime, batches=(1,))
-    recorded(report, f"{architecture.name}/{result.head}")
-    found = complaints(report, architecture.name, result.head)
+    head = report.model.head
+    recorded(report, f"{architecture.name}/{head}")
+    found = complaints(report, architecture.name, head)
     assert not found, "\n".join(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from exported import exported
 from findings import complaints, find
 
 import anysize
@@ -26,26 +27,15 @@ def verdicts_beside_findings(report, name, head):
     return {cell.verdict for cell in report.cells if find(cell, report, name, head) is None}
 
 
-@pytest.fixture(scope="session")
-def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("parity")
-    made = {}
-
-    def make(name, head):
-        if (name, head) not in made:
-            path = folder / f"{name}-{head}.onnx"
-            # The operators of regions exist at few opsets.
-            opset = DEFAULT_OPSET if head == "roi" else OPSETS.get(name, DEFAULT_OPSET)
-            anysize.export(name, path, head=head, opset=opset, verify=False)
-            made[name, head] = path
-        return made[name, head]
-
-    return make
+def file(name, head):
+    # The operators of regions exist at few opsets.
+    opset = DEFAULT_OPSET if head == "roi" else OPSETS.get(name, DEFAULT_OPSET)
+    return exported(f"{name}-{head}", lambda: name, head=head, opset=opset)
 
 
 @pytest.mark.parametrize(("name", "head"), HEADS, ids=map("-".join, HEADS))
-def test_a_head_passes_at_the_sizes_of_auto(files, runtime, recorded, name, head):
-    report = anysize.validate(files(name, head), runtimes=runtime, sizes="auto")
+def test_a_head_passes_at_the_sizes_of_auto(runtime, recorded, name, head):
+    report = anysize.validate(file(name, head), runtimes=runtime, sizes="auto")
     recorded(report, f"{name}/{head}")
     verdicts = verdicts_beside_findings(report, name, head)
     if any(find(cell, report, name, head) for cell in report.cells):
@@ -58,11 +48,11 @@ def test_a_head_passes_at_the_sizes_of_auto(files, runtime, recorded, name, head
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "head"), LARGE, ids=map("-".join, LARGE))
-def test_a_large_network_passes_at_its_size_and_at_another(files, runtime, recorded, name, head):
+def test_a_large_network_passes_at_its_size_and_at_another(runtime, recorded, name, head):
     if runtime == "onnx-reference" and (name, head) != ("resnet18", "cam"):
         pytest.skip("takes minutes on an evaluator written in Python")
     sizes = [Size(97, 128), ZOO[name].training_size]
-    report = anysize.validate(files(name, head), runtimes=runtime, sizes=sizes, batches=(1,))
+    report = anysize.validate(file(name, head), runtimes=runtime, sizes=sizes, batches=(1,))
     recorded(report, f"{name}/{head}")
     assert verdicts_beside_findings(report, name, head) == {Verdict.PASS}
     assert report.ok
@@ -70,9 +60,9 @@ def test_a_large_network_passes_at_its_size_and_at_another(files, runtime, recor
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_rewritten_file_equals_the_original_layers_on_every_window(
-    files, runtime, recorded, name, tmp_path
+    runtime, recorded, name, tmp_path
 ):
-    original = files(name, "fc")
+    original = file(name, "fc")
     rewritten = tmp_path / "any.onnx"
     anysize.rewrite(original, rewritten)
     report = anysize.validate(rewritten, original, runtimes=runtime, sizes="auto")
@@ -82,10 +72,10 @@ def test_a_rewritten_file_equals_the_original_layers_on_every_window(
     assert report.reference.kind == "windows"
 
 
-def test_a_file_of_another_head_is_red(files, runtime):
+def test_a_file_of_another_head_is_red(runtime):
     """The matrix can fail: digits with its gap head is not digits with its spp head."""
     wrong = anysize.validate(
-        files("digits", "gap"), files("digits", "spp"), runtimes=runtime, sizes=[Size(40, 52)]
+        file("digits", "gap"), file("digits", "spp"), runtimes=runtime, sizes=[Size(40, 52)]
     )
     assert {cell.verdict for cell in wrong.cells} == {Verdict.MISMATCH}
     assert wrong.exit_code == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from exported import exported
 from findings import complaints
 from torch import nn
 from torch.nn import functional
@@ -61,11 +62,9 @@ class MaxFeatureMap(Net):
 
 
 @pytest.mark.parametrize("network", [Embedding, Normalised, MaxFeatureMap])
-def test_a_converted_head_equals_the_eager_layers_on_every_window(
-    runtime, recorded, network, tmp_path
-):
-    name, module, path = network.__name__.lower(), network(), tmp_path / "net.onnx"
-    anysize.export(module, path, head="fcn", size=Size(SIDE, SIDE), verify=False)
+def test_a_converted_head_equals_the_eager_layers_on_every_window(runtime, recorded, network):
+    name, module = network.__name__.lower(), network()
+    path = exported(name, lambda: module, head="fcn", size=Size(SIDE, SIDE))
     report = anysize.validate(path, module, runtimes=runtime)
     recorded(report, f"{name}/fcn")
     found = complaints(report, name, "fcn")

@@ -9,12 +9,12 @@ from typing import Literal
 
 import numpy as np
 import onnx
+from exported import exported
 from numpy.typing import NDArray
 from sabotage.entry import Sabotage
 from sabotage.graph import Graph
 from sabotage.twins import TWINS
 
-import anysize
 from anysize.sizes import Size
 from anysize.validators import RUNTIMES, Report, get_runtime, validate_model
 from anysize.validators.references import Reference
@@ -122,10 +122,11 @@ class Bench:
         """Export a twin, once."""
         if name not in self._twins:
             twin = TWINS[name]
-            path = self._folder / f"{name}.onnx"
             module = twin.module()
             size = getattr(module, "training_size", Size(32, 32))
-            anysize.export(twin.source or module, path, head=twin.head, size=size, verify=False)
+            path = exported(
+                f"twin-{name}", lambda: twin.source or module, head=twin.head, size=size
+            )
             reference = Remembered(ModuleReference(module))
             self._twins[name] = Healthy(path, path.read_bytes(), reference)
         return self._twins[name]
