@@ -1,6 +1,7 @@
 """Export the smallest network of each family with the bare exporter and with ours.
 
-    python benchmarks/families.py [--only NAME …] [--ways bare anysize] [--again] [--table]
+    python benchmarks/families.py [--only NAME …] [--ways bare anysize] [--again]
+        [--timeout SECONDS] [--table]
 
 Families are the modules of `timm.models` and `torchvision.models`; of each the network with the
 fewest parameters is taken, timm's own `test_…` aside, if it has less than 60 million. Weights are
@@ -102,14 +103,14 @@ def families() -> Iterator[tuple[str, str, int]]:
                     yield f"{library}:{family}", f"{library}:{name}", parameters
 
 
-def run(source: str, ways: list[str]) -> dict[str, Any]:
+def run(source: str, ways: list[str], timeout_s: int) -> dict[str, Any]:
     """Run a network in a process of its own; return its sizes, and what each way came to."""
     command = ["nice", sys.executable, str(HERE / "family_network.py"), source, *ways]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     end = ""
     try:
         process = subprocess.run(
-            command, check=False, capture_output=True, env=environment, text=True, timeout=TIMEOUT_S
+            command, check=False, capture_output=True, env=environment, text=True, timeout=timeout_s
         )
         output = process.stdout
         if process.returncode:
@@ -117,7 +118,7 @@ def run(source: str, ways: list[str]) -> dict[str, Any]:
             end = f"exit status {process.returncode}: {last[0][:300]}"
     except subprocess.TimeoutExpired as expired:
         output = (expired.stdout or b"").decode() if expired.stdout else ""
-        end = f"not done after {TIMEOUT_S} s"
+        end = f"not done after {timeout_s} s"
     told: dict[str, Any] = {}
     found: dict[str, dict[str, Any]] = {}
     for line in map(json.loads, filter(lambda line: line.startswith("{"), output.splitlines())):
@@ -159,6 +160,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="timm:swin_transformer, …")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     parser.add_argument("--again", action="store_true", help="run what was run before")
+    parser.add_argument("--timeout", type=int, default=TIMEOUT_S, help="seconds for each family")
     parser.add_argument("--table", action="store_true", help="draw the table, run nothing")
     options = parser.parse_args()
     path = RESULTS / "families.json"
@@ -190,7 +192,7 @@ def main() -> int:
         ways = [way for way in options.ways if is_again or way not in found[name]]
         if not ways:
             continue
-        found[name] |= run(found[name]["source"], ways)
+        found[name] |= run(found[name]["source"], ways, options.timeout)
         save()
         for way in ways:
             one = found[name].get(way, {"verdict": "not run", "message": ""})

@@ -17,6 +17,7 @@ from anysize.exporters.graph import BATCHES, sizeless_graph
 from anysize.exporters.lowerings import has_paper_bins
 from anysize.exporters.opset_range import check_opset
 from anysize.exporters.sizes import (
+    STEPS,
     Probe,
     accepted_sizes,
     declare_outputs,
@@ -114,7 +115,9 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     model, weights = graph.model, graph.weights
     fixed_maps, sizes = _legal_sizes(model, probe, spec)
     if not fixed_maps and not has_paper_bins(model):  # which leave gaps between legal sizes
-        sizes = accepted_sizes(probe, sizes, name=spec.name, size=spec.size, larger=larger)
+        sizes = accepted_sizes(
+            probe, graph.path, sizes, name=spec.name, size=spec.size, larger=larger
+        )
     drop_unused(model)
     is_declared = declare_outputs(model, probe, (BATCHES[0], spec.size), (BATCHES[1], other))
     held = {} if fixed_maps else _held(sizes, probe, spec)
@@ -126,6 +129,7 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
         outputs=not is_declared,
     )
     metadata = _metadata(model, spec, sizes, is_fixed=bool(fixed_maps))
+    metadata = replace(metadata, other_path=graph.path.other or None)
     reason = ""
     if spec.to is not None:
         # What bounds the module says nothing of an image that is resized for it, and what bounds
@@ -201,7 +205,7 @@ def _legal_sizes(
     if has_paper_bins(model):  # which leave gaps between legal sizes, in no order
         return (), SizeRange(smallest_size(model, has_gaps=True))
     try:
-        return (), legal_sizes(model, spec.size)
+        return (), legal_sizes(model, spec.size, further=STEPS)
     except DeclinedError as error:
         raise ExportError(f"{spec.name}: {str(error).partition('; ')[0]}") from error
 

@@ -21,6 +21,7 @@ from torch import nn
 from anysize.errors import AnysizeError, ExportError
 from anysize.exporters.lowerings import lower_placeholders
 from anysize.exporters.sizes import (
+    OnePath,
     Probe,
     alike_sizes,
     drop_identity_pooling,
@@ -59,11 +60,13 @@ class SizelessGraph:
         weights: What holds them.
         is_computed: Numbers that depend on the image had to be computed from it; there were none
             in the module otherwise.
+        path: Says of a size whether the module takes the path of the graph there.
     """
 
     model: onnx.ModelProto
     weights: HeldWeights
     is_computed: bool
+    path: OnePath
 
 
 def sizeless_graph(module: nn.Module, probe: Probe, spec: ExportSpec, other: Size) -> SizelessGraph:
@@ -91,7 +94,7 @@ def sizeless_graph(module: nn.Module, probe: Probe, spec: ExportSpec, other: Siz
         return _static(trace_at, probe, spec, sizes)
     except HeldSizeError as error:
         try:
-            return _symbolic(trace_at, spec, sizes)
+            return _symbolic(trace_at, probe, spec, sizes)
         except AnysizeError as reason:
             is_held = isinstance(reason, HeldSizeError)
             also = "a trace with symbols holds such a number, too" if is_held else reason
@@ -107,10 +110,11 @@ def _static(
         HeldSizeError: Something that differs between two traces cannot be freed.
     """
     size, other = sizes
+    path = OnePath(probe, sizes, has_symbols=False)
     first = trace_at(size, batch=BATCHES[0])
     if probe.is_size_free((BATCHES[0], size), (BATCHES[1], other)):
         fold_ranges(first.model)
-        graph = _written(first, spec)
+        graph = _written(first, spec, path)
         traced = {node.name for node in first.model.graph}  # others are a lowering's
         if not any(n.op_type == "Reshape" and n.name in traced for n in graph.model.graph.node):
             return replace(graph, is_computed=False)
@@ -123,11 +127,11 @@ def _static(
         free_shapes(model, first, second)
         refuse_hard_coded(still_hard_coded(model, hard_coded), first, second)
 
-    return _written(first, spec, free)
+    return _written(first, spec, path, free)
 
 
 def _symbolic(
-    trace_at: Callable[..., Trace], spec: ExportSpec, sizes: tuple[Size, Size]
+    trace_at: Callable[..., Trace], probe: Probe, spec: ExportSpec, sizes: tuple[Size, Size]
 ) -> SizelessGraph:
     """Trace the module with symbols for the axes of which it takes other lengths.
 
@@ -142,11 +146,14 @@ def _symbolic(
     second = trace_at(other, batch=BATCHES[1], free=free)
     fold_ranges(first.model, second.model)
     refuse_hard_coded(hard_coded_values(first, second), first, second)
-    return _written(first, spec)
+    return _written(first, spec, OnePath(probe, sizes, has_symbols=True))
 
 
 def _written(
-    first: Trace, spec: ExportSpec, free: Callable[[onnx.ModelProto], None] | None = None
+    first: Trace,
+    spec: ExportSpec,
+    path: OnePath,
+    free: Callable[[onnx.ModelProto], None] | None = None,
 ) -> SizelessGraph:
     """Write a trace down, free what is hard-coded in it, and lower its placeholders."""
     refuse_random(first)
@@ -162,7 +169,7 @@ def _written(
     lower_placeholders(model)
     reduce_mean_to_global_pool(model)
     reshape_to_flatten(model, spec.size)
-    return SizelessGraph(model, weights, is_computed=True)
+    return SizelessGraph(model, weights, is_computed=True, path=path)
 
 
 def _name_shared_axes(model: onnx.ModelProto, spec: ExportSpec) -> None:

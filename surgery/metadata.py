@@ -41,6 +41,7 @@ class FileMetadata:
         size_steps: The remainders that legal heights and widths have; None for any.
         asked_min_size: The smallest input that the user wanted it to take.
         asked_max_size: The largest.
+        other_path: What the module does otherwise at sizes that it takes and the file does not.
         classes: Number of classes.
         class_names: Their names, in order.
         map_stride: Pixels between neighbouring map cells, (height, width).
@@ -68,6 +69,7 @@ class FileMetadata:
     size_steps: tuple[Steps, Steps] | None = None
     asked_min_size: Size | None = None
     asked_max_size: Size | None = None
+    other_path: str | None = None
     classes: int | None = None
     class_names: tuple[str, ...] | None = None
     map_stride: tuple[int, int] | None = None

@@ -56,7 +56,8 @@ def seeded(
                 tensor.uniform_(0.8, 1.2, generator=generator)
             elif tensor.dim() > 1 and isinstance(layer, _PRODUCTS):
                 bound = math.sqrt(6 / tensor[0].numel())
-                tensor.uniform_(-bound, bound, generator=generator)
+                is_gain = tensor[0].numel() == 1  # of weights normalised in use
+                tensor.uniform_(*((0.8, 1.2) if is_gain else (-bound, bound)), generator=generator)
             else:  # a scale of a residual branch; those of normalisations begin at 0
                 tensor.uniform_(0.2, 0.6, generator=generator)
     norms = [layer for layer in module.modules() if isinstance(layer, _NORMS)]

@@ -12,13 +12,16 @@ from anysize.exporters.sizes.hard_coded import (
     still_hard_coded,
 )
 from anysize.exporters.sizes.identity_pooling import drop_identity_pooling
+from anysize.exporters.sizes.one_path import OnePath
 from anysize.exporters.sizes.output_axes import declare_outputs
 from anysize.exporters.sizes.paths import alike_sizes
-from anysize.exporters.sizes.probe import Probe
+from anysize.exporters.sizes.probe import STEPS, Probe
 from anysize.exporters.sizes.whole_map_pooling import pool_whole_maps
 
 __all__ = [
+    "STEPS",
     "HardCodedValue",
+    "OnePath",
     "Probe",
     "accepted_sizes",
     "alike_sizes",

@@ -3,16 +3,19 @@
 The arithmetic of shapes finds the sizes at which every window fits, maps that meet are alike and
 every map has a cell. A module can be stricter: position embeddings for so many cells, an addition
 in place that must not broadcast, windows that have to fill the map, a check of its own. A graph
-that answers there answers what PyTorch refuses.
+that answers there answers what PyTorch refuses. And a module can take another path than the one
+that its graph has, so that the graph answers otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from anysize.bisection import highest
 from anysize.errors import DeclinedError, ExportError
+from anysize.exporters.sizes.one_path import OnePath
+from anysize.exporters.sizes.paths import telling_sizes
 from anysize.exporters.sizes.probe import STEPS, Probe
 from anysize.sizes import MAX_SIDE, Size, SizeRange, Steps
 from anysize.surgery.shapes import Sides, sides_taken
@@ -21,15 +24,17 @@ __all__ = ["accepted_sizes"]
 
 # Sides that are asked one by one at least, where the module takes some and refuses others.
 _FEWEST_SIDES = 64
+_SIDES = ("height", "width")
 
 
 def accepted_sizes(
-    probe: Probe, computed: SizeRange, *, name: str, size: Size, larger: Size
+    probe: Probe, path: OnePath, computed: SizeRange, *, name: str, size: Size, larger: Size
 ) -> SizeRange:
-    """Narrow the sizes that a graph takes to those that the module takes, too.
+    """Narrow the sizes that a graph takes to those that the module takes, too, on its path.
 
     Args:
         probe: The module.
+        path: Says where it takes the path of the graph.
         computed: What the graph takes.
         name: How messages call the module.
         size: The training size.
@@ -39,24 +44,33 @@ def accepted_sizes(
     Raises:
         ExportError: The sizes that the module takes are no set of heights by one of widths.
     """
+    asked = telling_sizes(size) if probe.is_cheap else ()
     top = computed.maximum or Size(MAX_SIDE, MAX_SIDE)
     beyond = computed.near(larger.height, larger.width)
+
+    def takes(one: Size | None) -> bool:
+        return one is None or (probe.accepts(one) and path(one))
+
     if computed.maximum is None and beyond is not None and probe.accepts(beyond, 3):
-        if probe.accepts(computed.minimum):
+        between = (computed.near(one.height, one.width) for one in asked)
+        if all(map(takes, (beyond, computed.minimum, *between))):
             return computed
     else:
         beyond = Size(min(larger.height, top.height), min(larger.width, top.width))
 
     def takes_height(side: int) -> bool:
-        return side in computed.heights and probe.accepts(Size(side, size.width))
+        return side in computed.heights and takes(Size(side, size.width))
 
     def takes_width(side: int) -> bool:
-        return side in computed.widths and probe.accepts(Size(size.height, side))
+        return side in computed.widths and takes(Size(size.height, side))
 
     low = computed.minimum
+    heights, widths = (
+        [min(getattr(one, side), getattr(top, side)) for one in (beyond, *asked)] for side in _SIDES
+    )
     try:
-        height = _taken(takes_height, size.height, computed.heights, low.height, beyond.height)
-        width = _taken(takes_width, size.width, computed.widths, low.width, beyond.width)
+        height = _taken(takes_height, size.height, computed.heights, low.height, heights)
+        width = _taken(takes_width, size.width, computed.widths, low.width, widths)
     except DeclinedError as error:
         raise ExportError(f"{name}: {str(error).partition('; ')[0]}") from error
     height = replace(height, most=min(height.most, top.height))
@@ -75,29 +89,31 @@ def accepted_sizes(
     )
     corners = {Size(h, w) for h in (low.height, high[0]) for w in (low.width, high[1])}
     for corner in sorted(corners):
-        if not probe.accepts(corner):
+        if not takes(corner):
             raise ExportError(
-                f"{name}: takes images of {size} but not of {corner}: {probe.refusal(corner)}; "
+                f"{name}: takes images of {size} but not of {corner}: "
+                f"{probe.refusal(corner) or path.other}; "
                 "the sizes that it takes are no range of heights by a range of widths"
             )
     return found
 
 
-def _taken(takes: Callable[[int], bool], near: int, steps: Steps, least: int, beyond: int) -> Sides:
+def _taken(
+    takes: Callable[[int], bool], near: int, steps: Steps, least: int, asked: Sequence[int]
+) -> Sides:
     """Find what one axis takes: most modules take a range, whose ends are found by halving.
 
-    One that takes `beyond` has no largest side. To ask for more than that costs too much: a
-    recurrent layer runs through each column.
+    One that takes all that are asked about, the first of them above all, has no largest side. To
+    ask for more than that costs too much: a recurrent layer runs through each column.
     """
-    beyond = steps.from_(max(beyond, near))
-    if takes(beyond):
+    beyond, *between = (steps.from_(max(side, near)) for side in asked)
+    if all(map(takes, (beyond, *between))):
         return sides_taken(takes, near, 0, least=least, steps=steps)
     end = highest(takes, near, most=beyond)
     further = [step for step in STEPS if near + step > end and takes(near + step)]
     if not further:
         return replace(sides_taken(takes, near, 0, least=least), most=end)
-    count = max(2 * further[0], _FEWEST_SIDES)
-    found = sides_taken(takes, near, count, least=least)
+    found = sides_taken(takes, near, _FEWEST_SIDES, least=least, further=further)
     if found.most < MAX_SIDE:
         return found
     beyond = found.steps.from_(beyond)

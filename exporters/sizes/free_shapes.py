@@ -138,7 +138,7 @@ def _found(
 ) -> tuple[Place | None, int]:
     """Find where lengths come from, and at which axis those end that do."""
     while end > axis:  # the longest run that stands in one tensor
-        place = twins.find(node, (wanted[0][axis:end], wanted[1][axis:end]))
+        place = twins.find(node, (wanted[0][axis:end], wanted[1][axis:end]), axis)
         if place is not None:
             return place, end
         end -= 1

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from anysize.exporters.sizes.probe import Call, Probe
-from anysize.sizes import Size
+from anysize.sizes import MAX_SIDE, Size
 
-__all__ = ["alike_sizes"]
+__all__ = ["NUMBER", "alike_sizes", "core_of", "telling_sizes"]
 
 # Lay a tensor out, as its strides ask for.
 _LAYOUT = frozenset({"_unsafe_view", "clone", "expand", "view"})
@@ -23,13 +23,17 @@ _LAYOUT = frozenset({"_unsafe_view", "clone", "expand", "view"})
 _COPIED = frozenset({"clone", "expand"})
 # May fill a map up to a multiple, or not; what else is done for windows, and is undone again.
 _FILLING = frozenset({"constant_pad_nd", "upsample_bilinear2d"})
-_WINDOWS = frozenset({"alias", "permute", "slice"})
-_NUMBER = re.compile(r"\d+")
+_WINDOWS = frozenset({"alias", "permute", "slice", "t", "transpose"})
+_PRODUCT, _SUM = Call("mm", ""), Call("add", "")
+_PRODUCTS = {"addmm": (_PRODUCT, _SUM), "bmm": (_PRODUCT,), "baddbmm": (_PRODUCT, _SUM)}
+NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+# A map that is halved over and over is odd each time, rounded up in the one, down in the other.
+_ODD = ((1, 129), (-1, 127))
+_HALVED = 64
 # How much larger the images are among which two are sought.
-_ODD = (13, 139)
 _MORE = (
     (-53, 75), (101, -29), (7, 61), (64, 128), (128, 64), (37, 151), (181, 53), (-29, 197),
-    (149, -61), (109, 91), (217, 173), (128, 352),
+    (149, -61), (109, 91), (217, 173), (128, 352), (-29, -53), (-7, -19), (13, 5),
 )  # fmt: skip
 
 
@@ -50,13 +54,29 @@ class _Path:
         shown = (call.numbers for call in calls if call.operator not in _COPIED)
         return cls(
             tuple(call.operator for call in calls if call.operator not in _LAYOUT),
-            tuple(_NUMBER.findall(" ".join(shown))),
+            tuple(NUMBER.findall(" ".join(shown))),
         )
 
     @property
     def core(self) -> tuple[str, ...]:
         """The operators that are not for windows."""
         return tuple(one for one in self.operators if one not in _FILLING | _WINDOWS)
+
+
+def core_of(calls: Sequence[Call]) -> list[Call]:
+    """Return what does not fill maps up, cut windows, or lay tensors out.
+
+    A product is written as PyTorch multiplies tensors of any layout; one cell has every layout.
+    """
+    plain = itertools.chain.from_iterable(_PRODUCTS.get(call.operator, (call,)) for call in calls)
+    return [call for call in plain if call.operator not in _FILLING | _WINDOWS | _LAYOUT]
+
+
+def telling_sizes(size: Size) -> tuple[Size, ...]:
+    """Return sizes at which numbers show that are the same at most sizes."""
+    least = tuple(-(-side // _HALVED) * _HALVED for side in (size.height, size.width))
+    sides = ([min(a + more, MAX_SIDE) for a, more in zip(least, odd, strict=True)] for odd in _ODD)
+    return tuple(Size(*each) for each in sides)
 
 
 def alike_sizes(probe: Probe, size: Size, other: Size) -> tuple[Size, Size]:
@@ -68,7 +88,7 @@ def alike_sizes(probe: Probe, size: Size, other: Size) -> tuple[Size, Size]:
         The two that are given where they are such sizes, or where none are found.
     """
     probe.forget(size)  # what a module computes once it has in its first run
-    given = (size, other, _larger(size, *_ODD))
+    given = (size, other, *telling_sizes(size))
     known = {one: path for one in given if (path := _Path.of(probe.calls(one))).operators}
     if size not in known:
         return size, other
@@ -80,7 +100,7 @@ def alike_sizes(probe: Probe, size: Size, other: Size) -> tuple[Size, Size]:
 
 
 def _telling(known: Mapping[Size, _Path], given: tuple[Size, Size]) -> tuple[Size, Size]:
-    """Return the given sizes, or two others where those two hide what a third one shows.
+    """Return the given sizes, or two others where those two hide what another one shows.
 
     The ratio of two maps, one a halved copy of the other, is 2 at all even sizes.
     """
@@ -101,7 +121,7 @@ def _best(known: Mapping[Size, _Path], core: tuple[str, ...]) -> tuple[Size, Siz
     """Return the two sizes of the longest path that tell the most."""
     paths: dict[tuple[str, ...], list[Size]] = {}
     for size, path in known.items():
-        if path.core == core and not _FILLING.isdisjoint(path.operators):
+        if path.core == core:
             paths.setdefault(path.operators, []).append(size)
     for operators in sorted(paths, key=len, reverse=True):
         pairs = [pair for pair in itertools.combinations(paths[operators], 2) if _differ(*pair)]
@@ -127,7 +147,3 @@ def _others(size: Size) -> Iterator[Size]:
 
 def _differ(one: Size, other: Size) -> bool:
     return one.height != other.height and one.width != other.width
-
-
-def _larger(size: Size, height: int, width: int) -> Size:
-    return Size(size.height + height, size.width + width)

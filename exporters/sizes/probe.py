@@ -183,6 +183,9 @@ class Probe:
         width = self._last(size, (0, 1), wanted.width - size.width)
         while (height or width) and not self.accepts(_larger(size, height, width)):
             height, width = int(height / 2), int(width / 2)  # both at once is too far
+        if size.height == size.width and height == width:  # which tell no side from the other
+            wider = _larger(size, height, 2 * width)
+            return wider if self.accepts(wider) else _larger(size, height, width)
         return _larger(size, height, width)
 
     def calls(self, size: Size) -> tuple[Call, ...]:

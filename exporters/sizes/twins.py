@@ -65,10 +65,12 @@ class Twins:
         self._there = there  # a normalisation that was folded has left no tensor
         self._nodes = {node.outputs[0].name: node for node in first}
         inputs = [value.name for value in first.inputs]
+        self._is_square = any(map(_is_square, first.inputs, second.inputs))
         self._names = [*inputs, *(value.name for node in first for value in node.outputs)]
         self._pairs: dict[str, tuple[Sides, Sides]] = {}
         self._constants: dict[tuple[str, int], tuple[Sides, Sides]] = {}
         self._attributes: dict[str, tuple[Sides, Sides]] = {}
+        self._axes: dict[str, Sides] = {}
         self._spread: dict[tuple[str, int], Spread] = {}
         self._numbers: dict[tuple[str, int], tuple[npt.NDArray[Any], npt.NDArray[Any]]] = {}
         for one, other in zip(first.inputs, second.inputs, strict=True):
@@ -82,6 +84,8 @@ class Twins:
                 shapes = [_integers(each.inputs[place : place + 1]) for each in (node, twin)]
                 if all(shapes):
                     self._constants[node.outputs[0].name or "", place] = shapes[0], shapes[1]
+            if node.op_type == "Slice":
+                self._axes[node.outputs[0].name or ""] = _integers(node.inputs[3:4])
             if "output_size" in node.attributes:
                 sizes = (n.attributes["output_size"].as_ints() for n in (node, twin))
                 one_size, other_size = (tuple(size) for size in sizes)
@@ -136,16 +140,24 @@ class Twins:
         """Return the shape of a tensor in either trace, or nothing where unknown."""
         return self._pairs.get(tensor, ((), ()))
 
-    def find(self, node: onnx.NodeProto, wanted: tuple[Sides, Sides]) -> Place | None:
-        """Find neighbouring axes with these lengths, as near before the node as there are any."""
-        length = len(wanted[0])
+    def find(
+        self, node: onnx.NodeProto, wanted: tuple[Sides, Sides], axis: int = 0
+    ) -> Place | None:
+        """Find neighbouring axes with these lengths, as near before the node as there are any.
+
+        Where both images are squares their sides are told apart by `axis`, at which they are used.
+        """
+        length, nearest = len(wanted[0]), None
+        of = self._axes.get(node.output[0], (axis,))
         for tensor in filter(self._there.__contains__, self._before(node)):
             one, other = self.shape(tensor)
-            for axis in range(len(one) - length + 1):
-                span = slice(axis, axis + length)
+            for start in range(len(one) - length + 1):
+                span = slice(start, start + length)
                 if (one[span], other[span]) == wanted:
-                    return Place(tensor, axis, axis + length)
-        return None
+                    nearest = nearest or Place(tensor, start, start + length)
+                    if not self._is_square or length > 1 or start in of:
+                        return Place(tensor, start, start + length)
+        return nearest
 
     def find_scaled(self, node: onnx.NodeProto, wanted: tuple[int, int]) -> Place | None:
         """Find axes whose product is a multiple or a part of a length, the fewest first."""
@@ -280,6 +292,12 @@ def _constant(value: ir.Value | None) -> ir.TensorProtocol | None:
 def _sides(value: ir.Value) -> Sides:
     dims = tuple(value.shape or ())
     return tuple(int(d) for d in dims if isinstance(d, int)) if value.shape else ()
+
+
+def _is_square(*images: ir.Value) -> bool:
+    """Say whether what is given is an image of two equal sides in both traces."""
+    sides = [_sides(image)[2:] for image in images]
+    return all(len(each) == 2 and each[0] == each[1] for each in sides) and sides[0] != sides[1]
 
 
 def _step(lengths: Sequence[int], missing: Sequence[int]) -> int:

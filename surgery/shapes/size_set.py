@@ -48,6 +48,7 @@ def legal_sizes(
     fixed: Iterable[str] = (),
     least: Size | None = None,
     accepts: Callable[[ShapeRun], bool] | None = None,
+    further: Sequence[int] = (),
 ) -> SizeRange:
     """Find the sizes that a graph takes, by PyTorch's arithmetic.
 
@@ -58,6 +59,7 @@ def legal_sizes(
         fixed: The sides, height or width, that are to stay as they are in `near`.
         least: Leave out what is smaller: `near` itself, for whoever asks for larger ones.
         accepts: Says of what is known at a size that the graph takes whether to count it.
+        further: How much larger sides are tried where all beyond the next ones are refused.
 
     Raises:
         DeclinedError: The sizes have no order that could be told.
@@ -66,10 +68,10 @@ def legal_sizes(
     graph, names, sides = Graph.of(model), tuple(tensors), tuple(fixed)
     least = least or Size(1, 1)
     if accepts is not None:
-        return _legal_sizes(graph, near, names, sides, least, accepts)
+        return _legal_sizes(graph, near, names, sides, least, accepts, further)
     return graph.found(
-        ("legal sizes", near, names, sides, least),
-        lambda: _legal_sizes(graph, near, names, sides, least),
+        ("legal sizes", near, names, sides, least, *further),
+        lambda: _legal_sizes(graph, near, names, sides, least, None, further),
     )
 
 
@@ -79,7 +81,8 @@ def _legal_sizes(
     tensors: tuple[str, ...],
     fixed: tuple[str, ...],
     least: Size,
-    accepts: Callable[[ShapeRun], bool] | None = None,
+    accepts: Callable[[ShapeRun], bool] | None,
+    further: Sequence[int],
 ) -> SizeRange:
     walk = shape_walk(graph, tensors)
     takes = partial(_takes, walk, accepts)
@@ -94,11 +97,19 @@ def _legal_sizes(
     height, width = (Sides(side, side, ANY_SIDE) for side in (near.height, near.width))
     if "height" not in fixed:
         height = sides_taken(
-            lambda side: takes(Size(side, near.width)), near.height, count, least=least.height
+            lambda side: takes(Size(side, near.width)),
+            near.height,
+            count,
+            least=least.height,
+            further=further,
         )
     if "width" not in fixed:
         width = sides_taken(
-            lambda side: takes(Size(near.height, side)), near.width, count, least=least.width
+            lambda side: takes(Size(near.height, side)),
+            near.width,
+            count,
+            least=least.width,
+            further=further,
         )
     low = Size(height.least, width.least)
     # What counts cells takes a narrow image and a flat one, and none of both.
@@ -161,6 +172,7 @@ def sides_taken(
     steps: Steps = ANY_SIDE,
     least: int = 1,
     most: int = 0,
+    further: Sequence[int] = (),
 ) -> Sides:
     """Find what one axis takes.
 
@@ -173,6 +185,7 @@ def sides_taken(
         least: Below it no side is taken.
         most: Look for the largest side up to here, by halving; 0 where there is none, or where it
             lies among the `count` sides.
+        further: Steps by which larger sides are asked about, where no order shows in these.
 
     Raises:
         DeclinedError: The sides have no order that could be told.
@@ -180,7 +193,7 @@ def sides_taken(
     pattern = [takes(near + more) for more in range(count)]
     sides = Sides(1, MAX_SIDE, steps)
     if not all(pattern):
-        found = _repeated(pattern, near)
+        found = _repeated(pattern, near) or _repeated_run(takes, near, pattern, further)
         run = pattern.index(False)
         if found is None and any(pattern[run:]):
             raise DeclinedError(
@@ -203,6 +216,24 @@ def _most(takes: _Takes, near: int, steps: Steps, most: int) -> int:
     """Find the largest side by halving; `near` is one that is taken."""
     possible = [side for side in range(near, max(most, near) + 1) if side in steps]
     return possible[highest(lambda place: takes(possible[place]), 0, most=len(possible) - 1)]
+
+
+def _repeated_run(
+    takes: _Takes, near: int, pattern: Sequence[bool], further: Sequence[int]
+) -> Steps | None:
+    """Return the first of the steps by which the run of sides around `near` repeats."""
+    if not further:
+        return None
+    low, high = lowest(takes, near), highest(takes, near, most=near + max(further))
+    step = next((one for one in further if near + one > high and takes(near + one)), 0)
+    again = low + step, high + step
+    if high - low + 1 >= step or not all(map(takes, again)):
+        return None
+    if takes(again[0] - 1) or takes(again[1] + 1):
+        return None
+    found = Steps(step, tuple(sorted(side % step for side in range(low, high + 1))))
+    is_whole = all(one == (side in found) for side, one in enumerate(pattern, near))
+    return found if is_whole else None
 
 
 def _repeated(pattern: Sequence[bool], start: int) -> Steps | None:

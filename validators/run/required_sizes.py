@@ -1,4 +1,4 @@
-"""The sizes that a file has to take: those of its original, but for bounds that were asked for."""
+"""The sizes that a file has to take: those of its original, but for bounds that are said in it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ def required_sizes(
     under test do without the guards of its sizes.
 
     Args:
-        file: Records the bounds that the user asked for.
+        file: Records the bounds that the user asked for, and whether the module does at other sizes
+            what no one graph does.
         original: A module, an ONNX file, or a ready reference.
         training: A size that both take.
     """
     asked = file.metadata.asked_sizes
     if not isinstance(original, (str, Path)):
         is_file = isinstance(original, Reference) and original.kind == "onnx"
-        return lambda size: size in asked and not is_file
+        is_free = is_file or file.metadata.other_path is not None
+        return lambda size: size in asked and not is_free
 
     @functools.cache
     def fitting() -> tuple[SizeRange, ...]:

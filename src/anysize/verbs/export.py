@@ -226,6 +226,8 @@ def export(
         names = tuple(value.name for value in exported.model.graph.output)
         notes = _notes(model.name, kind, sizes, to, exported.not_converted)
         notes += (*_axes_note(model.name, exported.held), *model.notes)
+        if exported.metadata.other_path:
+            notes += (f"{model.name}: takes {sizes} alone: {exported.metadata.other_path}",)
         batches = _BATCHES_COMPUTED if exported.is_computed else _BATCHES
         del exported  # the weights are on disk now
         report = None

@@ -28,10 +28,9 @@ def test_paths_that_compute_something_else_are_not_taken_for_each_other():
         def forward(self, x):
             return F.pad(x, (1, 1)).relu().mean((2, 3)) if x.shape[2] % 2 else x.mean((2, 3))
 
-    assert alike_sizes(Probe(Either(), 3), Size(24, 24), Size(93, 131)) == (
-        Size(24, 24),
-        Size(93, 131),
-    )
+    first, second = alike_sizes(Probe(Either(), 3), Size(24, 24), Size(93, 131))
+    assert first.height % 2 == second.height % 2 == 0
+    assert first.height != second.height
 
 
 def test_two_sizes_are_taken_at_which_no_two_maps_have_as_many_windows():

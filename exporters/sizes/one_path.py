@@ -1,0 +1,74 @@
+"""Whether a module does at a size what it did where it was traced.
+
+A graph has one path for all sizes. A module that leaves a step out where its map is one window
+takes another one there, and a number that both traces have, the ratio of two maps, may be another
+at a third size. A graph that answers at such sizes is silently wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from anysize.exporters.sizes.paths import NUMBER, core_of
+from anysize.exporters.sizes.probe import Call, Probe
+from anysize.sizes import Size
+
+__all__ = ["OnePath"]
+
+_Calls = Sequence[Call]
+
+
+class OnePath:
+    """Says of sizes whether a module takes the path there that two traces took.
+
+    Args:
+        probe: The module.
+        sizes: What the traces were made at.
+        has_symbols: Numbers are computed from the image, whatever they are at these sizes.
+
+    Attributes:
+        other: What the module does instead where it was asked about and does not; "" where it does.
+    """
+
+    def __init__(self, probe: Probe, sizes: tuple[Size, Size], *, has_symbols: bool) -> None:
+        self._probe = probe
+        self._sizes = sizes
+        self._traced = [probe.calls(size) for size in sizes]
+        self._has_symbols = has_symbols
+        first, second = map(core_of, self._traced)
+        self._is_known = bool(first) and _operators(first) == _operators(second)
+        self.other = ""
+
+    def __call__(self, size: Size) -> bool:
+        """Say so of one size; of one that could not be looked at, that it does."""
+        calls = self._probe.calls(size)
+        if not (self._is_known and calls):
+            return True
+        difference = self._difference(calls)
+        if difference and not self.other:
+            self.other = f"at {size} it runs {difference}"
+        return not difference
+
+    def _difference(self, calls: _Calls) -> str:
+        first, second, third = *self._traced, calls
+        if not _operators(first) == _operators(second) == _operators(third):
+            first, second, third = map(core_of, (first, second, third))
+        pairs = zip(_operators(first), _operators(third), strict=False)
+        for one, other in pairs:
+            if one != other:
+                return f"{other}, where it runs {one} at {self._sizes[0]}"
+        if len(first) != len(third):
+            return f"{len(third)} operators, and {len(first)} at {self._sizes[0]}"
+        if self._has_symbols:
+            return ""
+        for traced in zip(first, second, third, strict=True):
+            numbers = [NUMBER.findall(call.numbers) for call in traced]
+            for one, same, other in zip(*numbers, strict=False):
+                if one == same != other:
+                    sizes = " and ".join(map(str, self._sizes))
+                    return f"{traced[0].operator} with {other}, and with {one} at {sizes}"
+        return ""
+
+
+def _operators(calls: _Calls) -> list[str]:
+    return [call.operator for call in calls]
