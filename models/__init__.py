@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from anysize.models.heads import HeadOptions
     from anysize.models.source import LIBRARIES, ResolvedModel, image_channels, resolve
     from anysize.models.weights import load_weights, state_sha256
+    from anysize.models.work import layer_count, multiply_adds
     from anysize.models.zoo import HEADS, ZOO, ZooEntry, choose_head, find_entry
 
 __all__ = [
@@ -32,7 +33,9 @@ __all__ = [
     "construct",
     "find_entry",
     "image_channels",
+    "layer_count",
     "load_weights",
+    "multiply_adds",
     "resolve",
     "state_sha256",
 ]
@@ -47,5 +50,6 @@ __getattr__ = lazy_names(
         "heads": ("HeadOptions",),
         "source": ("LIBRARIES", "ResolvedModel", "image_channels", "resolve"),
         "weights": ("load_weights", "state_sha256"),
+        "work": ("layer_count", "multiply_adds"),
     },
 )

@@ -58,6 +58,9 @@ def test_the_schema_is_printed(run):
     done = run("report", "--schema")
     assert done.code == 0
     assert "Cell" in json.loads(done.out)["$defs"]
+    matrix = json.loads(run("matrix", "--schema").out)["$defs"]["Model"]["properties"]
+    assert matrix["batches"]["items"] == {"type": "integer", "minimum": 1, "maximum": 1024}
+    assert all(key["description"] for key in matrix.values())  # errors quote it
 
 
 def test_no_report_is_a_usage_error(run, tmp_path):

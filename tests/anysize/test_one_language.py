@@ -14,7 +14,10 @@ import pytest
 
 import anysize
 from anysize.cli.app import app
+from anysize.cli.grouped import grouped
+from anysize.cli.preparation import Preparation
 from anysize.errors import UsageError
+from anysize.sizes import Size
 from anysize.surgery import load_model, read_metadata
 from anysize.verbs.matrix_runs.plan import read_matrix
 
@@ -64,13 +67,13 @@ def test_a_file_given_as_output_is_told_about_o(tmp_path, run, verb):
     assert "the file to write is given with -o FILE" in done.err
 
 
-def test_a_matrix_has_the_words_of_the_python_function(tmp_path):
+def test_a_matrix_has_the_words_of_the_python_function():
     known = set(inspect.signature(anysize.validate).parameters)
     known |= set(inspect.signature(anysize.export).parameters)
     known |= {"heads", "file", "name"}  # several of one, and what only a matrix has
-    from anysize.verbs.matrix_runs import plan
+    from anysize.verbs.matrix_runs.settings import Model
 
-    assert set(plan._MODEL) <= known
+    assert set(Model.__struct_fields__) <= known
 
 
 @pytest.mark.parametrize("old", ["batch = [1]", 'size = "32x32"\nhead = "gap"'])
@@ -86,7 +89,7 @@ def test_a_matrix_takes_sizes_as_they_are_written_elsewhere(tmp_path, size):
     path = tmp_path / "m.toml"
     path.write_text(f'[[model]]\nsource = "lenet"\nsize = {size}\nsizes = [{size}, "40x49"]\n')
     (job,) = read_matrix(path)
-    assert job.size == "32x32"
+    assert Size.of(job.model.size) == Size(32, 32)
     assert [str(one) for one in job.spec.sizes] == ["32x32", "40x49"]
 
 
@@ -97,9 +100,9 @@ def test_a_matrix_has_switches_and_arguments(tmp_path):
         'bright = false\n[[model]]\nfile = "x.onnx"\nhalf = true\ntf32 = true\n'
     )
     first, second = read_matrix(path)
-    assert (first.arguments, first.half) == ({"num_classes": 12}, True)
+    assert (first.model.model_args, first.model.half) == ({"num_classes": 12}, True)
     assert (first.spec.half, first.spec.amplified) == (False, False)
-    assert (second.half, second.spec.half, second.spec.tf32) == (False, True, True)
+    assert (second.spec.half, second.spec.tf32) == (True, True)
 
 
 def test_the_old_spelling_of_batches_works(run, digits_files):
@@ -250,3 +253,19 @@ def test_a_shell_completes_commands_and_words(shell):
     )
     for word in ("quick", "full", "off"):
         assert word in done.stdout
+
+
+def test_options_that_commands_share_are_one_value_to_them_and_options_to_the_user():
+    got = []
+
+    def command(name: str, *, images: Preparation) -> None:
+        got.append((name, images))
+
+    run = grouped(command)
+    assert list(inspect.signature(run).parameters) == [
+        "name", "mean", "std", "scale", "bgr", "classes", "crop",
+    ]  # fmt: skip
+    whole = dict.fromkeys(("mean", "std", "scale", "classes", "crop"))
+    run(name="a", **whole | {"scale": "1/255", "bgr": True})
+    assert got == [("a", Preparation(scale="1/255", bgr=True))]
+    assert got[0][1].preprocessing.order == "bgr"

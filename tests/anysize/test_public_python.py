@@ -35,14 +35,17 @@ def test_a_plan_names_jobs_times_and_what_stands_in_the_way(config, run):
     mine, source, gone = plan.jobs
     assert (mine.name, mine.runtimes, mine.problem) == ("mine", ("ort-cpu", "onnx-reference"), "")
     assert mine.estimated_s > 0
-    assert (source.name, source.head, source.estimated_s) == ("lenet-gap", "gap", None)
+    assert (source.name, source.head, source.is_estimate) == ("lenet-gap", "gap", True)
+    assert 5 < source.estimated_s < 60
     assert "gone.onnx" in gone.problem
     assert plan.exit_code == 2
     done = run("matrix", config, "--plan")
     assert done.code == 2
-    assert re.search(r"^mine: about \d+ s, on ort-cpu, onnx-reference$", done.out, re.MULTILINE)
+    assert re.search(
+        r"^mine: about \d+ s by estimate, on ort-cpu, onnx-reference$", done.out, re.MULTILINE
+    )
     assert "3 jobs: about" in done.out
-    assert "and 1 of unknown time, one after another" in done.out
+    assert " by estimate, one after another" in done.out
     assert not config.with_suffix(".reports").exists()
     assert (
         json.loads(run("matrix", config, "--plan", "--json", "-").out)["jobs"][0]["name"] == "mine"
@@ -73,6 +76,23 @@ def test_a_matrix_runs_from_python_and_ends_with_jobs_by_runtimes(config, run):
     again = anysize.plan_matrix(config, resume=True)
     assert [job.is_kept for job in again.jobs] == [True, True, False]
     assert again.jobs[1].estimated_s == pytest.approx(joined.entries[1].run_s)
+    assert not again.jobs[1].is_estimate
+
+
+def test_a_source_that_never_ran_is_estimated_by_its_layers_sizes_and_runtimes(config, run):
+    def planned(runtime, size, source="lenet"):
+        config.write_text(
+            f'runtimes = ["{runtime}"]\nsizes = [{size}]\n[[model]]\nsource = "{source}"\n'
+        )
+        return anysize.plan_matrix(config).jobs[0]
+
+    quick, slow = planned("ort-cpu", 3000), planned("onnx-reference", 3000)
+    small = planned("ort-cpu", 32)
+    assert small.estimated_s < quick.estimated_s < slow.estimated_s
+    assert planned("ort-cpu", 32, "no_such_package:net").problem.startswith("model no_such_package")
+    config.write_text('[[model]]\nsource = "lenet"\nheads = ["roi"]\n')
+    assert anysize.plan_matrix(config).jobs[0].estimated_s is None  # it takes more than an image
+    assert "not estimated, on ort-cpu\n" in run("matrix", config, "--plan").out
 
 
 def test_reports_are_joined_from_python(tmp_path, found):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Annotated, BinaryIO, Final
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from anysize.errors import UsageError
@@ -47,7 +47,7 @@ class Measurement:
         ran_on: Providers and how many nodes each executed, as the runtime tells it.
     """
 
-    run_s: tuple[float, ...]
+    run_s: Annotated[tuple[Annotated[float, Meta(ge=0)], ...], Meta(min_length=1)]
     peak_bytes: int | None
     ran_on: str
 
@@ -88,16 +88,13 @@ class Record:
     def keep(self, measured: Measurement) -> None:
         """Write what the session took, whole or not at all."""
         with atomic_output(self._measured) as stream:
-            stream.write(json.dumps(asdict(measured)).encode())
+            stream.write(msgspec.json.encode(measured))
 
     def kept(self) -> Measurement | None:
         """Read what `keep` wrote; None where there is nothing of use."""
-        with suppress(UsageError, ValueError, TypeError, KeyError, RecursionError):
-            found = json.loads(read_regular(self._measured, most=_MOST_BYTES))
-            run_s = tuple(float(one) for one in found["run_s"])
-            peak = found["peak_bytes"]
-            if run_s and all(math.isfinite(one) and one >= 0 for one in run_s):
-                return Measurement(run_s, None if peak is None else int(peak), str(found["ran_on"]))
+        with suppress(UsageError, msgspec.DecodeError):
+            written = read_regular(self._measured, most=_MOST_BYTES)
+            return msgspec.json.decode(written, type=Measurement)
         return None
 
     @property

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
 
 from anysize.validators.judging import VERDICTS, Outcome, Verdict
 from anysize.validators.report.formats import Written
@@ -35,7 +37,7 @@ class Entry:
     name: str
     report: Report | None
     error: str = ""
-    exit_code: int = 0
+    exit_code: Annotated[int, Meta(ge=0, le=3)] = 0
     run_s: float = 0.0
     key: str = ""
 

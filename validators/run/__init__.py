@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anysize.validators.run.asking import ask_all
 from anysize.validators.run.case_expectation import CaseExpectation
-from anysize.validators.run.estimate import estimated_s
+from anysize.validators.run.estimate import estimated_before_s, estimated_s
 from anysize.validators.run.expectation import Expectations
 from anysize.validators.run.file_under_test import FileUnderTest
 from anysize.validators.run.host import machine, package_versions, usable_cpus
@@ -39,6 +39,7 @@ __all__ = [
     "as_cell",
     "ask_all",
     "chosen_cases",
+    "estimated_before_s",
     "estimated_s",
     "judge_by_spread",
     "machine",

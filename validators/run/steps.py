@@ -120,9 +120,9 @@ class Steps:
         self._running: tuple[_Phase, float, float] | None = None
 
     @property
-    def work(self) -> float:
-        """What all runs take, in multiply-adds of float32."""
-        return sum(phase.work for phase in self._phases.values())
+    def work(self) -> Mapping[str, float]:
+        """What all runs of each phase take, in multiply-adds of float32."""
+        return {name: phase.work for name, phase in self._phases.items()}
 
     def __call__(self, text: str, phase: str = "", work: float = 0.0) -> None:
         """Say what runs now; what is of no phase tells nothing of the speed."""

@@ -11,6 +11,7 @@ from anysize.cli.demo import demo
 from anysize.cli.evaluate import benchmark, evaluate
 from anysize.cli.exit_codes import exit_code_of
 from anysize.cli.export import export
+from anysize.cli.grouped import grouped
 from anysize.cli.heatmap import heatmap
 from anysize.cli.inspect import inspect
 from anysize.cli.matrix import matrix
@@ -71,7 +72,7 @@ def options(
 
 
 for _command in _COMMANDS:
-    app.command()(_command)
+    app.command()(grouped(_command))
 
 
 def run(arguments: list[str]) -> int:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
-from anysize.class_names import read_class_names
 from anysize.cli.console import progress, result, results_console
-from anysize.cli.options import Bgr, Classes, Crop, Mean, Scale, Std, TrainingSize, Weights
-from anysize.cli.report_files import Html, Json, ReportFiles
-from anysize.preprocessing import preprocessing_of_texts
+from anysize.cli.options import TrainingSize, Weights
+from anysize.cli.preparation import Preparation
+from anysize.cli.report_files import ResultFiles
 
 if TYPE_CHECKING:
     from anysize.validators.evaluation import Evaluation
@@ -21,38 +21,49 @@ __all__ = ["benchmark", "evaluate"]
 _Models = Annotated[
     list[str], typer.Argument(metavar="MODEL…", help="ONNX files, and SOURCEs, which are exported.")
 ]
-_Heads = Annotated[
-    str,
-    typer.Option(
-        metavar="HEAD,…",
-        help="Heads to export each SOURCE with, or to rewrite each file to; as-is is the file "
-        "itself. Their own if left out.",
-    ),
-]
-_Sizes = Annotated[
-    str,
-    typer.Option(
-        help="HEIGHTxWIDTH, comma-separated; auto: 0.75, 1, 1.5, 2 and 3 times the training size; "
-        "quick: 1 and 2 times."
-    ),
-]
-_Runtimes = Annotated[
-    str,
-    typer.Option(
-        "--runtimes",
-        "--runtime",
-        help="Names from `anysize runtimes`, comma-separated, or all.",
-    ),
-]
-_Batch = Annotated[int, typer.Option(help="Images in a run.")]
-_WarmUp = Annotated[int, typer.Option(help="Runs before the timed ones.")]
-_Runs = Annotated[int, typer.Option(help="Timed runs; fewer where they take more than 20 s.")]
-_Folder = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR", help="Keeps what has been found; run again, it goes on where it stopped."
-    ),
-]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What is measured, at which sizes and where."""
+
+    heads: Annotated[
+        str,
+        typer.Option(
+            metavar="HEAD,…",
+            help="Heads to export each SOURCE with, or to rewrite each file to; as-is is the file "
+            "itself. Their own if left out.",
+        ),
+    ] = ""
+    weights: Weights = None
+    size: TrainingSize = None
+    sizes: Annotated[
+        str,
+        typer.Option(
+            help="HEIGHTxWIDTH, comma-separated; auto: 0.75, 1, 1.5, 2 and 3 times the training "
+            "size; quick: 1 and 2 times."
+        ),
+    ] = "auto"
+    runtimes: Annotated[
+        str,
+        typer.Option(
+            "--runtimes",
+            "--runtime",
+            help="Names from `anysize runtimes`, comma-separated, or all.",
+        ),
+    ] = "ort-cpu"
+    batch: Annotated[int, typer.Option(help="Images in a run.")] = 1
+    warm_up: Annotated[int, typer.Option(help="Runs before the timed ones.")] = 3
+    runs: Annotated[int, typer.Option(help="Timed runs; fewer where they take more than 20 s.")] = (
+        20
+    )
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keeps what has been found; run again, it goes on where it stopped.",
+        ),
+    ] = None
 
 
 def evaluate(
@@ -63,9 +74,6 @@ def evaluate(
             metavar="FOLDER|CSV", help="A folder of images for each class, or a CSV of path,label."
         ),
     ],
-    heads: _Heads = "",
-    weights: Weights = None,
-    size: TrainingSize = None,
     reference: Annotated[
         str | None,
         typer.Option(
@@ -74,7 +82,6 @@ def evaluate(
             "left out.",
         ),
     ] = None,
-    sizes: _Sizes = "auto",
     fit: Annotated[
         Literal["crop", "resize", "none"],
         typer.Option(
@@ -82,96 +89,48 @@ def evaluate(
             "to their proportions; none: each image as it is."
         ),
     ] = "crop",
-    runtimes: _Runtimes = "ort-cpu",
-    batch: _Batch = 1,
-    warm_up: _WarmUp = 3,
-    runs: _Runs = 20,
-    mean: Mean = None,
-    std: Std = None,
-    scale: Scale = None,
-    bgr: Bgr = False,
-    crop: Crop = None,
-    classes: Classes = None,
-    folder: _Folder = None,
-    json: Json = None,
-    html: Html = None,
+    *,
+    measured: Measured,
+    images: Preparation,
+    files: ResultFiles,
 ) -> None:
     """Classify labelled images at several sizes: accuracy, agreement, latency and memory."""
     from anysize.verbs.evaluate import evaluate as run
 
-    files = _files(json, html, models, data, weights, classes)
+    _check(files, models, data, measured.weights, images.classes)
     with progress() as show:
         evaluation = run(
             models,
             data,
-            heads=heads,
-            weights=weights,
-            size=size,
             reference=reference,
-            sizes=sizes,
             fit=fit,
-            runtimes=runtimes,
-            batch=batch,
-            warm_up=warm_up,
-            runs=runs,
-            preprocessing=preprocessing_of_texts(
-                mean=mean, std=std, scale=scale, bgr=bgr, crop=crop
-            ),
-            class_names=read_class_names(classes) if classes else None,
-            folder=folder,
+            **asdict(measured),
+            preprocessing=images.preprocessing,
+            class_names=images.class_names,
             progress=show,
         )
     _finish(evaluation, files)
 
 
-def benchmark(
-    models: _Models,
-    heads: _Heads = "",
-    weights: Weights = None,
-    size: TrainingSize = None,
-    sizes: _Sizes = "auto",
-    runtimes: _Runtimes = "ort-cpu",
-    batch: _Batch = 1,
-    warm_up: _WarmUp = 3,
-    runs: _Runs = 20,
-    folder: _Folder = None,
-    json: Json = None,
-    html: Html = None,
-) -> None:
+def benchmark(models: _Models, measured: Measured, files: ResultFiles) -> None:
     """Measure latency, images per second and peak memory at several sizes."""
     from anysize.verbs.evaluate import benchmark as run
 
-    files = _files(json, html, models, weights)
+    _check(files, models, measured.weights)
     with progress() as show:
-        evaluation = run(
-            models,
-            heads=heads,
-            weights=weights,
-            size=size,
-            sizes=sizes,
-            runtimes=runtimes,
-            batch=batch,
-            warm_up=warm_up,
-            runs=runs,
-            folder=folder,
-            progress=show,
-        )
+        evaluation = run(models, **asdict(measured), progress=show)
     _finish(evaluation, files)
 
 
-def _files(
-    json: str | None, html: Path | None, models: list[str], *others: Path | None
-) -> ReportFiles:
-    """Say where the result goes, and refuse to put it in the place of what is read."""
+def _check(files: ResultFiles, models: list[str], *others: Path | None) -> None:
+    """Refuse to put a result in the place of what is read."""
     from anysize.verbs.validate import files_of
 
-    files = ReportFiles(json=json, html=html)
     given = [path for path in others if path is not None]
     files.check([*given, *(files_of(map(Path, models)) if files.names_any else ())])
-    return files
 
 
-def _finish(evaluation: Evaluation, files: ReportFiles) -> NoReturn:
+def _finish(evaluation: Evaluation, files: ResultFiles) -> NoReturn:
     from anysize.validators.evaluation import evaluation_table
 
     files.write(evaluation)

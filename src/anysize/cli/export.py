@@ -6,33 +6,26 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from anysize.class_names import read_class_names
 from anysize.cli.console import finish, progress
 from anysize.cli.options import (
     FILE,
     MODEL,
-    Bgr,
-    Classes,
-    Crop,
     HandedOut,
     JsonFlag,
     MaxSize,
-    Mean,
     MinSize,
     ModelArgs,
     NoVerify,
     Out,
-    Scale,
     Seed,
-    Std,
     TrainingSize,
     Verify,
     Weights,
     listed,
 )
+from anysize.cli.preparation import Preparation
 from anysize.cli.supervisor import writing
 from anysize.errors import UsageError
-from anysize.preprocessing import preprocessing_of_texts
 from anysize.sources import model_args as parsed_args
 
 _ZOO = "Heads of the zoo"
@@ -121,12 +114,6 @@ def export(
     ] = "auto",
     verify: Verify = "quick",
     no_verify: NoVerify = False,
-    mean: Mean = None,
-    std: Std = None,
-    scale: Scale = None,
-    bgr: Bgr = False,
-    crop: Crop = None,
-    classes: Classes = None,
     levels: Annotated[
         str | None,
         typer.Option(
@@ -154,6 +141,8 @@ def export(
         ),
     ] = None,
     json: JsonFlag = False,
+    *,
+    images: Preparation,
 ) -> None:
     """Export a classifier with dynamic batch, height and width, and prove it right."""
     from anysize.verbs.export import export as run
@@ -187,10 +176,8 @@ def export(
             image=image,
             input_names=listed(input_names),
             output_names=listed(output_names),
-            preprocessing=preprocessing_of_texts(
-                mean=mean, std=std, scale=scale, bgr=bgr, crop=crop
-            ),
-            class_names=read_class_names(classes) if classes else None,
+            preprocessing=images.preprocessing,
+            class_names=images.class_names,
             progress=show,
         )
     finish(done, json=json)

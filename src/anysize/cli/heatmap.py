@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from anysize.class_names import read_class_names
 from anysize.cli.console import finish
-from anysize.cli.options import Bgr, Classes, JsonFlag, Mean, Scale, Std
-from anysize.preprocessing import preprocessing_of_texts
+from anysize.cli.options import JsonFlag
+from anysize.cli.preparation import WholePreparation
 
 __all__ = ["heatmap"]
 
@@ -27,12 +26,9 @@ def heatmap(
         str | None,
         typer.Option(metavar="NAME", help="The map to draw, where the file has several."),
     ] = None,
-    mean: Mean = None,
-    std: Std = None,
-    scale: Scale = None,
-    bgr: Bgr = False,
-    classes: Classes = None,
     json: JsonFlag = False,
+    *,
+    images: WholePreparation,
 ) -> None:
     """Draw where in an image a fully convolutional graph sees its classes."""
     from anysize.verbs.heatmap import heatmap as run
@@ -44,7 +40,7 @@ def heatmap(
         class_=class_,
         top=top,
         output=output,
-        preprocessing=preprocessing_of_texts(mean=mean, std=std, scale=scale, bgr=bgr),
-        class_names=read_class_names(classes) if classes else None,
+        preprocessing=images.preprocessing,
+        class_names=images.class_names,
     )
     finish(done, json=json)

@@ -8,7 +8,8 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from anysize.cli.console import progress, result
-from anysize.cli.report_files import Html, Json, Junit, Markdown, ReportFiles
+from anysize.cli.options import schema_option
+from anysize.cli.report_files import ReportFiles
 from anysize.errors import UsageError
 
 __all__ = ["matrix"]
@@ -32,15 +33,16 @@ def matrix(
         bool,
         typer.Option("--plan", help="List the jobs, what stands in their way, and their time."),
     ] = False,
-    json: Json = None,
-    junit: Junit = None,
-    markdown: Markdown = None,
-    html: Html = None,
+    schema: Annotated[
+        bool, schema_option("anysize.verbs.matrix_runs.settings:matrix_schema")
+    ] = False,
+    *,
+    files: ReportFiles,
 ) -> None:
     """Validate models × heads × runtimes × sizes as a TOML file says, in processes."""
     from anysize.verbs.matrix import matrix as run
 
-    files = ReportFiles(json, junit, markdown, html)
+    del schema  # its own callback printed it
     files.check([config])
     if plan:
         _show_plan(config, files, resume=resume, folder=folder)

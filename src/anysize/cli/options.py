@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import typer
+
+from anysize.cli.console import result
+from anysize.lazy import load
 
 __all__ = [
     "COMPARISON",
     "FILE",
     "MODEL",
-    "PREPROCESSING",
     "PROOF",
     "REPORT",
     "Batches",
-    "Bgr",
-    "Classes",
-    "Crop",
     "HandedOut",
     "JsonFlag",
     "MaxSize",
-    "Mean",
     "MinSize",
     "ModelArgs",
     "NoVerify",
     "Out",
-    "Scale",
     "Seed",
-    "Std",
     "TrainingSize",
     "Verify",
     "Weights",
     "listed",
+    "schema_option",
 ]
 
 # The groups in which a command's help shows its options.
@@ -41,7 +39,6 @@ FILE: Final = "The file"
 PROOF: Final = "The proof"
 COMPARISON: Final = "The comparison"
 REPORT: Final = "The report"
-PREPROCESSING: Final = "How images are prepared"
 
 Out = Annotated[
     Path,
@@ -123,54 +120,23 @@ NoVerify = Annotated[
     bool,
     typer.Option("--no-verify", help="The same as --verify off.", rich_help_panel=PROOF),
 ]
-Mean = Annotated[
-    str | None,
-    typer.Option(
-        metavar="M,M,…",
-        help="What the network's images have taken off, a number or one for each channel; of "
-        "values that --scale has scaled.",
-        rich_help_panel=PREPROCESSING,
-    ),
-]
-Std = Annotated[
-    str | None,
-    typer.Option(
-        metavar="S,S,…",
-        help="What they are divided by then, likewise.",
-        rich_help_panel=PREPROCESSING,
-    ),
-]
-Scale = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NUMBER",
-        help="What values from 0 to 255 are multiplied by: 1/255, or 1.",
-        rich_help_panel=PREPROCESSING,
-    ),
-]
-Bgr = Annotated[
-    bool,
-    typer.Option(
-        "--bgr", help="The network takes blue first, not red.", rich_help_panel=PREPROCESSING
-    ),
-]
-Crop = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SHARE",
-        help="The part of an image that is kept where it is cropped, 0 to 1.",
-        rich_help_panel=PREPROCESSING,
-    ),
-]
-Classes = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Names of the classes, one a line, in the order of the outputs.",
-        rich_help_panel=PREPROCESSING,
-    ),
-]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def schema_option(function: str) -> Any:
+    """Return the option that prints a JSON Schema and does nothing else.
+
+    Args:
+        function: `package.module:name` of what returns it, imported when it is asked for.
+    """
+
+    def show(is_asked: bool) -> None:
+        if is_asked:
+            result(json.dumps(load(function)(), indent=2, sort_keys=True))
+            raise typer.Exit
+
+    words = "Print the JSON Schema of such a file instead."
+    return typer.Option("--schema", callback=show, is_eager=True, help=words)
 
 
 def listed(text: str | None) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -17,40 +17,27 @@ if TYPE_CHECKING:
     from anysize.validators import JoinedReport, Report
     from anysize.validators.evaluation import Evaluation
 
-__all__ = ["Html", "Json", "Junit", "Markdown", "ReportFiles"]
-
-Json = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE|-", help="Write the report as JSON; - is stdout.", rich_help_panel=REPORT
-    ),
-]
-Junit = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Write the report as JUnit XML.", rich_help_panel=REPORT),
-]
-Markdown = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Write the report as Markdown.", rich_help_panel=REPORT),
-]
-Html = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Write the report as one self-contained HTML page.",
-        rich_help_panel=REPORT,
-    ),
-]
+__all__ = ["ReportFiles", "ResultFiles"]
 
 
 @dataclass(frozen=True, slots=True)
-class ReportFiles:
-    """Where a command's report goes, besides the terminal."""
+class ResultFiles:
+    """Where a command's result goes, besides the terminal."""
 
-    json: str | None = None
-    junit: Path | None = None
-    markdown: Path | None = None
-    html: Path | None = None
+    json: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|-", help="Write the report as JSON; - is stdout.", rich_help_panel=REPORT
+        ),
+    ] = None
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the report as one self-contained HTML page.",
+            rich_help_panel=REPORT,
+        ),
+    ] = None
 
     @property
     def is_json_on_stdout(self) -> bool:
@@ -86,18 +73,6 @@ class ReportFiles:
         """Whether a file is to be written."""
         return bool(self._named())
 
-    def finish(self, report: Report | JoinedReport) -> NoReturn:
-        """Write the files, show the report, and exit with what it adds up to."""
-        self.write(report)
-        if self.is_json_on_stdout:
-            result(report.to_json())
-        else:
-            from anysize.validators.report import join, joined_table
-
-            console = results_console()
-            console.print(joined_table(join((report,)), console.width))
-        raise typer.Exit(report.exit_code)
-
     def write(self, report: Report | JoinedReport | Evaluation) -> None:
         """Write every file that was asked for, each whole or not at all."""
         from anysize.files import atomic_output
@@ -109,11 +84,35 @@ class ReportFiles:
                 stream.write(text.encode(errors="backslashreplace"))
 
     def _named(self) -> list[tuple[str, Path]]:
-        json = Path(self.json) if self.json and not self.is_json_on_stdout else None
-        pairs = (
-            ("json", json),
-            ("junit", self.junit),
-            ("markdown", self.markdown),
-            ("html", self.html),
-        )
-        return [(option, path) for option, path in pairs if path is not None]
+        named = {one.name: getattr(self, one.name) for one in fields(self)}
+        return [
+            (option, Path(path))
+            for option, path in named.items()
+            if path is not None and (option, path) != ("json", "-")
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFiles(ResultFiles):
+    """Where the report of a validation goes, besides the terminal."""
+
+    junit: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the report as JUnit XML.", rich_help_panel=REPORT),
+    ] = None
+    markdown: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the report as Markdown.", rich_help_panel=REPORT),
+    ] = None
+
+    def finish(self, report: Report | JoinedReport) -> NoReturn:
+        """Write the files, show the report, and exit with what it adds up to."""
+        self.write(report)
+        if self.is_json_on_stdout:
+            result(report.to_json())
+        else:
+            from anysize.validators.report import join, joined_table
+
+            console = results_console()
+            console.print(joined_table(join((report,)), console.width))
+        raise typer.Exit(report.exit_code)

@@ -7,28 +7,21 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from anysize.class_names import read_class_names
 from anysize.cli.console import finish, progress
 from anysize.cli.options import (
     MODEL,
     PROOF,
-    Bgr,
-    Classes,
-    Crop,
     HandedOut,
     JsonFlag,
-    Mean,
     ModelArgs,
     NoVerify,
     Out,
-    Scale,
-    Std,
     TrainingSize,
     Verify,
     Weights,
 )
+from anysize.cli.preparation import Preparation
 from anysize.cli.supervisor import writing
-from anysize.preprocessing import preprocessing_of_texts
 from anysize.sources import model_args as parsed_args
 
 if TYPE_CHECKING:
@@ -79,12 +72,8 @@ def rewrite(
     verify: Verify = "quick",
     no_verify: NoVerify = False,
     json: JsonFlag = False,
-    mean: Mean = None,
-    std: Std = None,
-    scale: Scale = None,
-    bgr: Bgr = False,
-    crop: Crop = None,
-    classes: Classes = None,
+    *,
+    images: Preparation,
 ) -> None:
     """Rewrite a fixed-size graph into one for any size, without its PyTorch model."""
     from anysize.verbs.rewrite import rewrite as run
@@ -102,10 +91,8 @@ def rewrite(
             weights=weights,
             model_args=parsed_args(model_args),
             verify="off" if no_verify else verify,
-            preprocessing=preprocessing_of_texts(
-                mean=mean, std=std, scale=scale, bgr=bgr, crop=crop
-            ),
-            class_names=read_class_names(classes) if classes else None,
+            preprocessing=images.preprocessing,
+            class_names=images.class_names,
             progress=show,
         )
     finish(done, json=json)

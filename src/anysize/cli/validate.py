@@ -9,7 +9,7 @@ import typer
 
 from anysize.cli.console import progress
 from anysize.cli.options import COMPARISON, MODEL, REPORT, Batches, ModelArgs, Seed, Weights
-from anysize.cli.report_files import Html, Json, Junit, Markdown, ReportFiles
+from anysize.cli.report_files import ReportFiles
 from anysize.errors import UsageError
 from anysize.sizes import to_sizes
 from anysize.sources import model_args as parsed_args
@@ -144,10 +144,8 @@ def validate(
             help="Find the first wrong tensor of the first failing cell, and save its images here.",
         ),
     ] = False,
-    json: Json = None,
-    junit: Junit = None,
-    markdown: Markdown = None,
-    html: Html = None,
+    *,
+    files: ReportFiles,
 ) -> None:
     """Run a graph on each runtime at each size and compare it with its reference."""
     from anysize.validators import ValidationSpec, parse_runtimes
@@ -156,7 +154,6 @@ def validate(
 
     if inputs is not None and (sizes, batches) != (_SIZES, _BATCHES):
         raise UsageError("--inputs says size and batch itself; leave out --sizes and --batches")
-    files = ReportFiles(json, junit, markdown, html)
     given = [path for path in (weights, inputs) if path is not None]
     models = [model, Path(reference)] if reference else [model]
     files.check([*given, *models, *(files_of(models) if files.names_any else ())])

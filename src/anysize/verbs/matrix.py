@@ -51,10 +51,10 @@ def matrix(
             a file that a job reads, or ray is not installed.
     """
     from anysize.validators import JoinedReport
-    from anysize.verbs.matrix_runs import input_files, job_keys
+    from anysize.verbs.matrix_runs import input_files, job_keys, read_matrix
 
     config = Path(config)
-    planned = _read(config)
+    planned = read_matrix(config)
     if jobs < 1:
         raise UsageError(f"jobs {jobs}: expected a whole number from 1 on")
     inputs = [config, *(path for job in planned for path in input_files(job))]
@@ -63,7 +63,7 @@ def matrix(
     if engine == "ray":
         _require_ray()
         config = config.absolute()  # other machines have other working folders
-        planned = _read(config)
+        planned = read_matrix(config)
     folder = made_folder(_folder(config, folder))
     _refuse_overwriting(planned, folder, inputs)
     keys = job_keys(planned)
@@ -100,10 +100,10 @@ def plan_matrix(
     Raises:
         UsageError: The file is not understood.
     """
-    from anysize.verbs.matrix_runs import job_keys, plan_jobs
+    from anysize.verbs.matrix_runs import job_keys, plan_jobs, read_matrix
 
     config = Path(config)
-    planned, folder = _read(config), _folder(config, folder)
+    planned, folder = read_matrix(config), _folder(config, folder)
     kept = _kept(planned, folder, job_keys(planned)) if resume else {}
     before = {job.name: entry.run_s for job in planned if (entry := _last(folder, job))}
     return plan_jobs(planned, kept=kept, took_s={name: s for name, s in before.items() if s})
@@ -143,14 +143,6 @@ class _Shown:
         return f", {duration_text(left_s)} left" if left_s else ""
 
 
-def _read(config: Path) -> tuple[Job, ...]:
-    from anysize.verbs.matrix_runs import read_matrix
-
-    planned = read_matrix(config)
-    _check_opsets(planned, config)
-    return planned
-
-
 def _folder(config: Path, folder: Path | str | None) -> Path:
     return Path(folder) if folder is not None else config.with_suffix(".reports")
 
@@ -164,20 +156,8 @@ def _refused(job: Job, why: str) -> Entry:
 def _refuse_overwriting(planned: Sequence[Job], folder: Path, inputs: Sequence[Path]) -> None:
     """Refuse a name that puts the export of one job in the place of what another reads."""
     for job in planned:
-        if job.source:
+        if job.model.source:
             check_output_path(folder / job.exported_name, inputs=inputs)
-
-
-def _check_opsets(planned: Sequence[Job], config: Path) -> None:
-    from anysize.exporters import check_opset
-
-    for job in planned:
-        if job.opset is None:
-            continue
-        try:
-            check_opset(job.opset)
-        except UsageError as exc:
-            raise UsageError(f"matrix {config}, {job.name}: {exc}") from exc
 
 
 def _require_ray() -> None:

@@ -43,7 +43,7 @@ def test_models_heads_and_settings_become_jobs(config):
     jobs = read_matrix(config)
     assert [job.name for job in jobs] == ["digits-gap", "digits-spp", "missing.onnx"]
     assert [job.spec.seed for job in jobs] == [0, 0, 7]
-    assert jobs[2].file == str(config.parent / "missing.onnx")
+    assert jobs[2].model.file == str(config.parent / "missing.onnx")
     assert {job.spec.sizes for job in jobs} == {(Size(32, 32),)}
 
 
@@ -52,12 +52,12 @@ def test_models_heads_and_settings_become_jobs(config):
     [
         (("runtimes", "runtime"), r"key 'runtime' is unknown; did you mean runtimes\?"),
         (("heads", "head"), r"model 1: key 'head' is unknown; did you mean heads\?"),
-        (("file", "zzz"), "key 'zzz' is unknown; known are source, file"),
-        (("[1]", "[0]"), r"model 1: batches is \[0\], expected a list of whole numbers from 1 to"),
-        (("[1]", "[1, 1025]"), r"model 1: batches is \[1, 1025\], expected .* from 1 to 1024"),
+        (("file", "zzz"), "model 2: key 'zzz' is unknown; known are runtimes, .*, source, file"),
+        (("[1]", "[0]"), r"line 4: batches is \[0\], expected a list of whole numbers from 1 to"),
+        (("[1]", "[1, 1025]"), r"line 4: batches is \[1, 1025\], expected .* from 1 to 1024"),
         (("[1]", "1"), "batches is 1, expected a list of whole numbers"),
-        (('"32x32"', '"32x"'), "model 1: size '32x': expected HEIGHTxWIDTH"),
-        (('"ort-cpu"', '"ort"'), "model 1: runtime 'ort': unknown"),
+        (('"32x32"', '"32x"'), "line 3: sizes: size '32x': expected HEIGHTxWIDTH"),
+        (('"ort-cpu"', '"ort"'), "line 2: runtimes: runtime 'ort': unknown"),
         (('source = "digits"', 'file = "x.onnx"'), "model 1: heads is for a source"),
         *(
             ((HEADS, f"{HEADS}\n{key} = {value}"), f"model 1: {key}.* expected {words}")
@@ -82,7 +82,10 @@ def test_models_heads_and_settings_become_jobs(config):
             (('file = "missing.onnx"', f'file = "missing.onnx"\n{key}'), "model 2: .* for a source")
             for key in ('size = "32x32"', 'min_size = "9x9"', 'max_size = "9x9"', "opset = 18")
         ),
-        ((HEADS, 'min_size = "9x9"\nmax_size = "8x8"'), "model 1: largest size 8x8 is below"),
+        (
+            (HEADS, 'min_size = "9x9"\nmax_size = "8x8"'),
+            "model 1: max_size: largest size 8x8 is below",
+        ),
         (('file = "missing.onnx"', "seed = 1"), "give either source or file"),
         (
             ('file = "missing.onnx"', 'source = "digits"\nheads = ["gap"]'),
@@ -110,7 +113,7 @@ def test_a_file_under_two_names_is_two_jobs(config):
     twice = [f'[[model]]\nname = "{name}"\nfile = "own.onnx"\n' for name in ("loose", "exact")]
     config.write_text(f"{twice[0]}rtol = 1e-2\n{twice[1]}")
     jobs = read_matrix(config)
-    assert [(job.name, Path(job.file).name) for job in jobs] == [
+    assert [(job.name, Path(job.model.file).name) for job in jobs] == [
         ("loose", "own.onnx"),
         ("exact", "own.onnx"),
     ]
@@ -175,7 +178,7 @@ def test_an_opset_that_no_file_has_is_refused_before_any_job_runs(config, run):
     config.write_text(CONFIG.replace(HEADS, f"{HEADS}\nopset = 99"))
     done = run("matrix", config)
     assert (done.code, len(done.errors)) == (2, 1)
-    assert f"matrix {config}, digits-gap: opset 99: expected 13 to 24" in done.err
+    assert f"matrix {config}, line 9, model 1: opset 99: expected 13 to 24" in done.err
 
 
 def test_a_module_of_the_user_s_own_is_exported_at_its_size(config, run, small_folder, monkeypatch):

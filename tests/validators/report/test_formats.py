@@ -82,6 +82,7 @@ def follows(schema, value, root=None) -> bool:
         "null": type(None),
     }
     known = {"$schema", "title", "description", "$defs", "$ref", "anyOf", "enum", "const", "type"}
+    known |= {"default", "minimum", "maximum"}
     assert schema.keys() <= known | {"properties", "required", "items", "pattern"}
     if "$ref" in schema:
         return follows(root["$defs"][schema["$ref"].rpartition("/")[2]], value, root)
@@ -136,6 +137,35 @@ def test_a_report_without_a_later_field_is_still_read(good):
     old = Report.from_json(json.dumps(content))
     assert old.cells == good.cells
     assert old.reference.argument is None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda content: content.pop("seed"), r"missing required field `seed`"),
+        (
+            lambda content: content["cells"][1].update(batch="two"),
+            r"Expected `int`, got `str` - at `\$\.cells\[1\]\.batch`",
+        ),
+        (
+            lambda content: content["cells"][0].update(verdict="fine"),
+            r"'fine' - at `\$\.cells",
+        ),
+        (lambda content: content["cells"][0].update(size="7 by 8"), "size '7 by 8': expected"),
+        (lambda content: content.update(schema_version=2), "schema version 2, expected 1"),
+    ],
+    ids=["missing", "type", "verdict", "size", "version"],
+)
+def test_what_is_wrong_in_a_report_is_named_with_its_place(good, spoil, words):
+    content = json.loads(good.to_json())
+    spoil(content)
+    with pytest.raises(UsageError, match=words):
+        Report.from_json(json.dumps(content))
+
+
+def test_texts_that_look_like_numbers_stay_texts(good):
+    odd = replace(good, machine="NaN", notes=("224x320", "null", "Infinity"))
+    assert Report.from_json(odd.to_json()) == odd
 
 
 def test_joined_reports_survive_json_and_are_taken_apart_again(good, bad, tmp_path):

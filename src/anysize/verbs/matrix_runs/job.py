@@ -45,32 +45,33 @@ def _run(job: Job, folder: Path) -> Entry:
     from anysize.verbs.original import is_known_network
     from anysize.verbs.validate import validate_file
 
-    file = Path(job.file)
-    if job.source:
+    model, arguments = job.model, job.model.model_args or {}
+    file = Path(model.file)
+    if model.source:
         # It stays beside the reports: their commands that reproduce a cell name it.
         file = folder / job.exported_name
         export(
-            job.source,
+            model.source,
             file,
             head=job.head or None,
-            weights=job.weights or None,
-            size=job.size or None,
-            min_size=job.min_size or None,
-            max_size=job.max_size or None,
-            opset=DEFAULT_OPSET if job.opset is None else job.opset,
-            half=job.half,
-            model_args=job.arguments,
+            weights=model.weights or None,
+            size=model.size,
+            min_size=model.min_size,
+            max_size=model.max_size,
+            opset=DEFAULT_OPSET if model.opset is None else model.opset,
+            half=model.half,
+            model_args=arguments,
             seed=job.spec.seed,
             verify=False,
         )
     # A file may not choose code that is run; whoever wrote the configuration may.
-    is_own = job.source and (not is_known_network(job.source) or job.model_args)
-    reference = job.reference or (job.source if is_own else None)
+    is_own = model.source and (not is_known_network(model.source) or arguments)
+    reference = model.reference or (model.source if is_own else None)
     report = validate_file(
         file,
         reference,
         job.spec,
-        weights=job.weights or None,
-        model_args=job.arguments if reference else None,
+        weights=model.weights or None,
+        model_args=arguments if reference else None,
     )
     return Entry(job.name, report, "", report.exit_code)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
-import json
 import platform
 import re
 import secrets
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from importlib import metadata
 from importlib.machinery import ModuleSpec, PathFinder
 from itertools import islice
 from pathlib import Path
+
+import msgspec
 
 from anysize.errors import ModelFileError
 from anysize.files import file_sha256
@@ -49,8 +49,8 @@ def _key(job: Job, environment: Sequence[str]) -> str:
     if len(files) > _MOST_SOURCES:
         return secrets.token_hex(12)
     contents = sorted((str(path), _digest(path)) for path in files)
-    text = json.dumps([asdict(job), contents, environment], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
+    text = msgspec.json.encode([job, contents, environment], order="sorted")
+    return hashlib.sha256(text).hexdigest()[:24]
 
 
 def input_files(job: Job) -> tuple[Path, ...]:
@@ -63,24 +63,25 @@ def input_files(job: Job) -> tuple[Path, ...]:
     from anysize.surgery import model_files
 
     found: list[Path] = []
-    for name in (job.file, job.reference):
-        if name and (name == job.file or name.endswith(".onnx")):
+    model = job.model
+    for name in (model.file, model.reference):
+        if name and (name == model.file or name.endswith(".onnx")):
             found.extend(model_files(name))
-    if job.weights:
-        found.append(Path(job.weights))
-    for source in (job.source, job.reference or _named_source(job)):
+    if model.weights:
+        found.append(Path(model.weights))
+    for source in (model.source, model.reference or _named_source(model.file)):
         found.extend(_source_files(source))
     return tuple(path for path in dict.fromkeys(found) if _is_file(path))
 
 
-def _named_source(job: Job) -> str:
+def _named_source(file: str) -> str:
     """Return the SOURCE that a file says it is, which is its reference where none is given."""
     from anysize.surgery import load_model, read_metadata
 
-    if not job.file:
+    if not file:
         return ""
     try:
-        return read_metadata(load_model(job.file, weights="in_file")).model or ""
+        return read_metadata(load_model(file, weights="in_file")).model or ""
     except ModelFileError:  # the job itself will say so
         return ""
 

@@ -72,7 +72,7 @@ def run_in_processes(
                 yield one.job, entry or died(one.job)
     finally:
         unfinished += [one.job for one in running]
-        _stop(running, [folder / job.exported_name for job in unfinished if job.source])
+        _stop(running, [folder / job.exported_name for job in unfinished if job.model.source])
 
 
 def _start(job: Job, folder: Path, running: list[_Running]) -> None:
