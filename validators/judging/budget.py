@@ -63,6 +63,8 @@ __all__ = [
     "EPS32",
     "MOST_SPREAD",
     "PROFILES",
+    "QUANTISED",
+    "VACUITY_RATIO",
     "Deviation",
     "PerOutput",
     "Profile",
@@ -79,12 +81,20 @@ EPS16 = float(np.finfo(np.float16).eps)
 EPS_TF32 = 2.0**-10  # ten bits behind the point
 
 _MAX32 = float(np.finfo(np.float32).max)
+# Of strict answers whose reference loses nothing.
+_STRICT_BUDGET = 8 * 4 * EPS32
+# The profile of quantised files.
+QUANTISED = "quantised"
 # How large a value is that was written, and how far it stands above all the rest.
 _LEAST_FILL, _FILL_RATIO = 1e4, 1024.0
 
 # A single number's own error is less than a 64th of what such errors are on the average once in a
 # hundred times, and hardly ever where the floor is less than that, too.
 MOST_SPREAD = 64.0
+# A graph that ignores its input can do no better than the midpoint of two answers, which is off by
+# half of their distance v; it passes where v ≤ 2 · budget. For the comparison to notice an error of
+# one eighth of what the input contributes, v must be eight times that: 16 budgets.
+VACUITY_RATIO = 16.0
 
 Array = NDArray[np.generic]
 
@@ -99,6 +109,8 @@ class Profile:
         floor: Smallest own error that is assumed, relative to the largest output.
         text: What it is for.
         has_spread: Roundings of the reference are drawn; a runtime in half precision has others.
+        most_spread: What such draws count at most, as a multiple of the reference's own error.
+        vacuity_ratio: By how many budgets the reference has to vary for agreement to tell anything.
     """
 
     name: str
@@ -106,6 +118,8 @@ class Profile:
     floor: float
     text: str
     has_spread: bool = True
+    most_spread: float = MOST_SPREAD
+    vacuity_ratio: float = VACUITY_RATIO
 
     def budget(self, reference_error: float, *, part_of_one: float = 0.0) -> float:
         """Return the allowed error, relative to the largest output.
@@ -206,6 +220,14 @@ PROFILES: dict[str, Profile] = {
             has_spread=False,
         ),
         Profile("tf32", 8.0, EPS_TF32 / 2, "factors of products rounded to TF32, float32 sums"),
+        Profile(
+            QUANTISED,
+            3.0,
+            _STRICT_BUDGET / 3.0,
+            "roundings to whole steps, which may fall either way",
+            most_spread=math.inf,
+            vacuity_ratio=2.0,
+        ),
         Profile("tensorrt", 8.0, 64 * EPS32, "float32, with convolution by Winograd's algorithm"),
     )
 }
@@ -283,7 +305,7 @@ def float_deviation(
     reference = float32.astype(np.float64)
     truth = _Truth.of(float32, None if tolerance else float64)
     own = max(truth.error(reference), 0.0 if rounded is None else truth.error(rounded))
-    own = max(own, min(spread, MOST_SPREAD * max(own, profile.floor)))
+    own = max(own, min(spread, profile.most_spread * max(own, profile.floor)))
     allowed_error = profile.budget(own, part_of_one=truth.scale if saturates else 0.0)
     with np.errstate(all="ignore"):  # Inf − Inf: such elements are in `alien` or left out
         distance = np.where(truth.compared, np.abs(answer - truth.values), 0.0)
