@@ -44,6 +44,7 @@ from anysize.validators.run import (
     answer_label,
     ask_all,
     chosen_cases,
+    in_range,
     machine,
     open_session,
     package_versions,
@@ -124,7 +125,7 @@ def validate_model(
     is_quantised = file.is_quantised and not is_half
     is_amplified = spec.amplified and given is None and not is_half and not is_quantised
     if is_quantised:
-        signature = _in_range(file, signature)
+        signature = in_range(file, signature)
     steps = validation_steps(
         progress,
         cases,
@@ -139,8 +140,8 @@ def validate_model(
     if file.has_float16 and not is_half:
         notes.append("most weights are float16; --half judges the file as half precision")
     if not is_amplified and given is None:
-        kind = "half precision may overflow" if is_half else "the file is quantised for others"
-        reason = f": {kind} on them" if spec.amplified else ", by request"
+        kind = "half precision may overflow on them" if is_half else "the file rounds to a range"
+        reason = f": {kind}" if spec.amplified else ", by request"
         notes.append(f"no case has brighter images{reason}")
     with contextlib.ExitStack() as stack:
         spool = stack.enter_context(Spool())
@@ -149,9 +150,8 @@ def validate_model(
         )
         stack.callback(original.close)
         quantisation = None
-        if is_quantised and not _is_quantised(reference):
-            quantisation = Quantisation.of(file, original, threads=threads)
-            stack.callback(quantisation.close)
+        if is_quantised:
+            quantisation = Quantisation.of(file, original, reference, threads=threads)
         with _rounded(file, reference, is_half=is_half) as rounded:
             asked = Expectations(
                 quantisation.own if quantisation else original,
@@ -177,11 +177,7 @@ def validate_model(
                 step=steps,
             )
         if quantisation is not None:
-            saturated = saturated_outputs(file.model)
-            expectations = tuple(
-                quantisation.judged(one, asked, saturated=saturated) for one in expectations
-            )
-            quantisation.close()
+            expectations = quantisation.judged(expectations, asked, saturated_outputs(file.model))
         original.close()  # a cell that would fail asks it once more
         results = []
         for runtime in runtimes:
@@ -276,25 +272,6 @@ def _notes(expectations: Sequence[CaseExpectation], outputs: Mapping[str, bool])
             "let the file hand out its scores as well"
         )
     return tuple(notes)
-
-
-def _in_range(file: FileUnderTest, signature: GraphInputs) -> GraphInputs:
-    """Let images have the pixels that a quantised file tells apart."""
-    from anysize.validators.references.graph import image_range
-
-    if signature.dtype == "uint8":
-        return signature
-    return replace(signature, pixels=image_range(file.model, signature.image))
-
-
-def _is_quantised(reference: Reference | nn.Module | Path | str) -> bool:
-    """Whether the original is a quantised file itself, whose roundings the file has to have."""
-    if not isinstance(reference, (str, Path)):
-        return False
-    from anysize.surgery import load_model
-    from anysize.validators.references.graph import is_quantised
-
-    return is_quantised(load_model(Path(reference), weights="in_file"))
 
 
 def _rounded(

@@ -37,6 +37,15 @@ rounding for each layer with weights. A runtime may round after every operator, 
 (convolution, normalisation, addition, activation) lie between two such layers: factor 4. The floor
 is what rounding the answer alone costs, half a step of float16.
 
+A quantised file rounds to whole steps, and a number in the middle of two goes either way. So its
+draws move all numbers near the middle by a coin (`references.graph.quantised`), and what they move
+is worth steps, whatever e_ref is: e_spread counts whole. Half of the numbers in doubt go the other
+way in a draw, far more than in any one runtime. Where there is a single one, no draw of sixteen
+moves it with probability 2e-5; three times the root mean square covers what several do together.
+Where no number is in doubt the budget is that of the strict profile. Whether the file is its
+original, but for what its roundings cost, is judged by the same profile, from draws that lose as
+much as roundings do (`run.quantisation`).
+
 TF32 rounds both factors of a product to ten bits: two errors of up to half a step, 1/√3 of that on
 the average, in each layer. Over 48 layers they add up, as a random walk, to 2·√48/√3 = 8 half
 steps: factor 8, floor half a step. TensorRT in float32 may pick Winograd's algorithm with tiles of

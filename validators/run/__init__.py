@@ -12,6 +12,7 @@ from anysize.validators.run.open_session import open_session
 from anysize.validators.run.plan import chosen_cases
 from anysize.validators.run.quantisation import (
     Quantisation,
+    in_range,
     quantisation_note,
     quantisation_records,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "ask_all",
     "chosen_cases",
     "estimated_s",
+    "in_range",
     "judge_by_spread",
     "machine",
     "open_session",

@@ -12,12 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anysize.errors import WorkerCrashedError, WorkerTimeoutError
+from anysize.validators.inputs import GraphInputs
 from anysize.validators.judging import (
     PROFILES,
     QUANTISED,
@@ -34,7 +36,7 @@ from anysize.validators.run.case_expectation import CaseExpectation, failed
 from anysize.validators.run.expectation import Expectations
 from anysize.validators.run.file_under_test import FileUnderTest
 
-__all__ = ["Quantisation", "quantisation_note", "quantisation_records"]
+__all__ = ["Quantisation", "in_range", "quantisation_note", "quantisation_records"]
 
 Array = NDArray[np.generic]
 
@@ -58,38 +60,66 @@ class Quantisation:
     original: Reference
 
     @classmethod
-    def of(cls, file: FileUnderTest, original: Reference, *, threads: int) -> Self:
-        """Take a file apart that rounds what it computes."""
-        from anysize.validators.references.graph import GraphPair, OnnxReference, dithered
+    def of(
+        cls, file: FileUnderTest, original: Reference, named: object, *, threads: int
+    ) -> Self | None:
+        """Take a file apart that rounds what it computes.
 
+        Args:
+            file: The file.
+            original: What it is compared with.
+            named: What the user named; the path of a file may be that of a quantised one.
+            threads: Threads for ONNX Runtime.
+
+        Returns:
+            None where the original is quantised itself: it has the roundings of the file.
+        """
+        from anysize.surgery import load_model
+        from anysize.validators.references.graph import (
+            GraphPair,
+            OnnxReference,
+            dithered,
+            is_quantised,
+        )
+
+        is_file = isinstance(named, (str, Path))
+        if is_file and is_quantised(load_model(Path(str(named)), weights="in_file")):
+            return None
         pair = GraphPair.of_file(file.path, model=file.model, threads=threads)
         noisy = pair.changed(dithered(pair.graph))
         return cls(OnnxReference(pair), OnnxReference(noisy), original)
 
     def judged(
-        self, one: CaseExpectation, asked: Expectations, *, saturated: Collection[str]
-    ) -> CaseExpectation:
-        """Say of a case what the original answers, and how far the file's own numbers are from it.
+        self,
+        found: Sequence[CaseExpectation],
+        asked: Expectations,
+        saturated: Collection[str],
+    ) -> tuple[CaseExpectation, ...]:
+        """Say of each case what the original answers, and how far the file's numbers are from it.
 
         Args:
-            one: What the file means there.
+            found: What the file means.
             asked: Who asked the file about it.
             saturated: Outputs that saturate at 1.
 
         Raises:
             SourceError: The original does not answer in float64.
         """
+        try:
+            return tuple(self._told(one, asked, saturated) for one in found)
+        finally:
+            for reference in (self.own, self.dithered, self.original):
+                reference.close()
+
+    def _told(
+        self, one: CaseExpectation, asked: Expectations, saturated: Collection[str]
+    ) -> CaseExpectation:
         if not one.is_answered:
             return one
         try:
             return self._judged(one, asked, saturated)
         except (WorkerCrashedError, WorkerTimeoutError) as exc:
             return replace(one, failure=failed(exc))
-
-    def close(self) -> None:
-        """Release the sessions."""
-        for one in (self.own, self.dithered, self.original):
-            one.close()
 
     def _judged(
         self, one: CaseExpectation, asked: Expectations, saturated: Collection[str]
@@ -136,6 +166,15 @@ class Quantisation:
             for place, (one, own) in enumerate(zip(drawn, meant.float32, strict=True)):
                 squares[place] += _change(one, own, expected, place) ** 2
         return tuple(math.sqrt(square / count) for square in squares)
+
+
+def in_range(file: FileUnderTest, signature: GraphInputs) -> GraphInputs:
+    """Let images have the pixels that a quantised file tells apart."""
+    from anysize.validators.references.graph import image_range
+
+    if signature.dtype == "uint8":
+        return signature
+    return replace(signature, pixels=image_range(file.model, signature.image))
 
 
 def quantisation_records(found: Sequence[CaseExpectation]) -> tuple[QuantisationRecord, ...]:
