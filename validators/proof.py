@@ -31,7 +31,7 @@ from anysize.validators.inputs import (
     graph_inputs,
     saturated_outputs,
 )
-from anysize.validators.judging import PROFILES, Expected, Judgement, Verdict
+from anysize.validators.judging import PROFILES, QUANTISED, Expected, Judgement, Verdict
 from anysize.validators.proof_graphs import open_graphs, own_layers
 from anysize.validators.references import Reference, Rejected
 from anysize.validators.report import Cell
@@ -217,6 +217,8 @@ def _cell(
     one: CaseExpectation, got: tuple[Array, ...] | Rejected, rewritten: Graph, asked: Expectations
 ) -> Cell:
     """Judge what the rewritten graph answers for a case, in the order of its outputs."""
+    from anysize.validators.references.graph import is_quantised
+
     if one.rejection is not None:
         judgement = Judgement(Verdict.REJECTED, f"original: {one.rejection}")
     elif isinstance(got, Rejected):
@@ -226,7 +228,7 @@ def _cell(
         judgement = asked.judge(
             replace(one, names=None),
             dict(zip(names, got, strict=False)),
-            profile=PROFILES["strict"],
+            profile=PROFILES[QUANTISED if is_quantised(rewritten.model) else "strict"],
             declared=declared_outputs(rewritten.model),
             saturated=saturated_outputs(rewritten),
         )

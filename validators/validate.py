@@ -22,7 +22,7 @@ from anysize.validators.inputs import (
     plan_cases,
     saturated_outputs,
 )
-from anysize.validators.judging import Tolerances
+from anysize.validators.judging import QUANTISED, Tolerances
 from anysize.validators.references import (
     Reference,
     choose_reference,
@@ -38,14 +38,18 @@ from anysize.validators.run import (
     Expectations,
     FileUnderTest,
     Progress,
+    Quantisation,
     Spool,
     Work,
     answer_label,
     ask_all,
     chosen_cases,
+    in_range,
     machine,
     open_session,
     package_versions,
+    quantisation_note,
+    quantisation_records,
     required_sizes,
     run_sweeps,
     usable_cpus,
@@ -118,7 +122,10 @@ def validate_model(
             else plan_cases(spec.sizes, spec.batches)
         )
     is_half = _is_half(file, signature, is_asked_for=spec.half)
-    is_amplified = spec.amplified and given is None and not is_half
+    is_quantised = file.is_quantised and not is_half
+    is_amplified = spec.amplified and given is None and not is_half and not is_quantised
+    if is_quantised:
+        signature = in_range(file, signature)
     steps = validation_steps(
         progress,
         cases,
@@ -133,7 +140,8 @@ def validate_model(
     if file.has_float16 and not is_half:
         notes.append("most weights are float16; --half judges the file as half precision")
     if not is_amplified and given is None:
-        reason = ": half precision may overflow on them" if spec.amplified else ", by request"
+        kind = "half precision may overflow on them" if is_half else "the file rounds to a range"
+        reason = f": {kind}" if spec.amplified else ", by request"
         notes.append(f"no case has brighter images{reason}")
     with contextlib.ExitStack() as stack:
         spool = stack.enter_context(Spool())
@@ -141,9 +149,12 @@ def validate_model(
             file.model, reference, name=name, threads=threads, limits=spec.limits
         )
         stack.callback(original.close)
+        quantisation = None
+        if is_quantised:
+            quantisation = Quantisation.of(file, original, reference, threads=threads)
         with _rounded(file, reference, is_half=is_half) as rounded:
             asked = Expectations(
-                original,
+                quantisation.own if quantisation else original,
                 spool,
                 signature,
                 has_arbiter=spec.arbiter == "float64",
@@ -165,11 +176,13 @@ def validate_model(
                 work=work,
                 step=steps,
             )
+        if quantisation is not None:
+            expectations = quantisation.judged(expectations, asked, saturated_outputs(file.model))
         original.close()  # a cell that would fail asks it once more
         results = []
         for runtime in runtimes:
             steps(f"{runtime.name}: loading", LOADING, work.loading)
-            profile = "float16" if is_half else ""
+            profile = "float16" if is_half else QUANTISED if is_quantised else ""
             opened = open_session(runtime, file.path, threads=threads, profile=profile)
             results.append(
                 run_sweeps(
@@ -185,10 +198,14 @@ def validate_model(
                 )
             )
         file.require_unchanged()
+        costs = quantisation_records(expectations)
         report = Report(
             model=file.record(),
             reference=ReferenceRecord(
-                original.name, original.kind, spec.arbiter, device=module_device(reference)
+                original.name,
+                original.kind if quantisation is None else QUANTISED,
+                spec.arbiter,
+                device=module_device(reference),
             ),
             seed=spec.seed,
             vacuity_seed=signature.vacuity_seed,
@@ -197,8 +214,14 @@ def validate_model(
             runtimes=tuple(result.record for result in results),
             packages=package_versions(),
             cells=tuple(cell for result in results for cell in result.cells),
-            notes=(*notes, *asked.notes, *_notes(expectations, outputs)),
+            notes=(
+                *notes,
+                *quantisation_note(costs, original.name),
+                *asked.notes,
+                *_notes(expectations, outputs),
+            ),
             machine=machine(),
+            quantisation=costs,
         )
         if report.ok:
             return report
@@ -209,9 +232,10 @@ def validate_model(
             lambda cell: spool.read(_case(cell), answer_label(cell.runtime)),
             lambda cell: spool.read(_case(cell), FLOAT64) or spool.read(_case(cell), FLOAT32),
         )
-        report = blame_graph(
-            report, file.path, file.model, reference=original, arrays=arrays, step=steps
-        )
+        if not is_quantised:  # whose layers are those of no original
+            report = blame_graph(
+                report, file.path, file.model, reference=original, arrays=arrays, step=steps
+            )
         if spec.bisect is None:
             return report
         return bisect_report(

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
+from quantised_digits import changed, digits, quantise, scans
 
 from anysize import surgery
 from anysize.surgery import load_model, save_model
@@ -84,3 +85,53 @@ def test_scales_along_the_wrong_axis_turn_the_proof_red(files, run, tmp_path, mo
     done = run("rewrite", source, "-o", target)
     assert done.code == 1
     assert not target.exists()
+
+
+@pytest.fixture(scope="module")
+def both_orders(tmp_path_factory):
+    """The digits' FC head, quantised and then rewritten, and rewritten and then quantised."""
+    import anysize
+
+    folder = tmp_path_factory.mktemp("orders")
+    fc, first, last = (folder / f"{name}.onnx" for name in ("fc", "first", "last"))
+    quantise(digits(folder, "fc"), folder / "fc-quantised.onnx", per_channel=True)
+    anysize.rewrite(folder / "fc-quantised.onnx", first)
+    anysize.rewrite(fc, folder / "fcn.onnx")
+    quantise(folder / "fcn.onnx", last, per_channel=True)
+    return fc, first, last
+
+
+def test_a_file_of_quantize_static_is_rewritten_with_a_scale_for_each_filter(both_orders):
+    model = load_model(both_orders[1])
+    dims = {t.name: list(t.dims) for t in model.graph.initializer}
+    assert dims["classifier.0.weight_quantized"][2:] == [4, 4]
+    assert dims["classifier.2.weight_quantized"][2:] == [1, 1]
+    assert len(dims["classifier.0.weight_scale"]) == 1
+    assert not any(node.op_type in ("Gemm", "Flatten") for node in model.graph.node)
+
+
+def test_before_or_after_quantize_static_a_rewrite_gives_the_same_answers(both_orders, run):
+    """They have the same roundings at the training size, so no more than these may differ."""
+    _, first, last = both_orders
+    done = run("validate", first, "--reference", last, "--sizes", "32x32,41x50,64x64")
+    assert (done.code, done.errors) == (0, [])
+    assert "quantised" in done.out
+
+
+def test_a_quantised_rewrite_is_its_original_but_for_what_eight_bits_cost(
+    both_orders, run, tmp_path
+):
+    fc, first, _ = both_orders
+    np.savez(tmp_path / "scans.npz", input=scans()[:16])
+    done = run("validate", first, "--reference", fc, "--inputs", tmp_path / "scans.npz")
+    assert (done.code, done.errors) == (0, [])
+    assert "its strongest class is the same for 100.0%" in done.out
+
+
+def test_a_quantised_rewrite_with_another_scale_is_red(both_orders, run, tmp_path):
+    fc, first, _ = both_orders
+    np.savez(tmp_path / "scans.npz", input=scans()[:16])
+    wrong = changed(first, tmp_path / "w.onnx", "classifier.0.weight_scale", lambda s: s * 1.1)
+    done = run("validate", wrong, "--reference", fc, "--inputs", tmp_path / "scans.npz")
+    assert done.code == 1
+    assert "that is not its original" in done.out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -110,3 +111,38 @@ def test_the_wheel_holds_every_module_and_data_file_and_nothing_else(wheel):
         in {".safetensors", ".png", ".json", ".typed", ".css", ".html", ".j2", ".mjs"}
     }
     assert names == expected | data
+
+
+def lower_bounds() -> dict[str, str]:
+    """The lower bounds of what anysize itself needs, and of the extras that its matrix needs."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    needed = [*PROJECT["project"]["dependencies"], *extras["report"], *extras["graphsurgeon"]]
+    pairs = (re.match(r"([\w.-]+)>=([\w.]+)", one).groups() for one in needed)
+    return {name.lower(): bound for name, bound in pairs}
+
+
+def pins(name: str) -> dict[str, str]:
+    lines = (ROOT / name).read_text().splitlines()
+    pairs = (line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+    return {package.lower(): version for package, version in pairs}
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """1.19.0 and 1.19 are the same version."""
+    found = [int(part) for part in version.split(".")]
+    while found[-1] == 0:
+        found.pop()
+    return tuple(found)
+
+
+def test_lower_bounds_are_what_parity_oldest_installs():
+    """A bound that nobody installs is a guess."""
+    installed = {name: numbers(version) for name, version in pins("constraints-oldest.txt").items()}
+    assert installed == {name: numbers(bound) for name, bound in lower_bounds().items()}
+
+
+def test_the_newest_versions_are_above_the_oldest():
+    newest, oldest = pins("constraints.txt"), pins("constraints-oldest.txt")
+    found = {name: newest[name] for name in oldest if name in newest}
+    assert len(found) > 9
+    assert {name for name in found if numbers(found[name]) < numbers(oldest[name])} == set()

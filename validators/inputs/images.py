@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from anysize.sizes import Size
 
-__all__ = ["AMPLIFICATION", "as_pixels", "make_images", "tinted"]
+__all__ = ["AMPLIFICATION", "as_pixels", "make_images", "tinted", "within"]
 
 # Of an amplified case: activations pass the limits that wrong graphs put on them (6 in ReLU6), and
 # half of float32's range is still far.
 AMPLIFICATION = 8.0
 
+# Most values lie between them.
+_DARKEST, _LIGHTEST = -3.0, 3.0
 # A byte of 0 to 255 for values of −3 to 3.
 _BYTES_PER_UNIT, _MIDDLE_BYTE = 42.5, 127.5
 
@@ -48,6 +50,12 @@ def as_pixels(images: NDArray[np.float32], dtype: str) -> NDArray[np.generic]:
         return images.astype(np.dtype(dtype))
     pixels = np.clip(np.rint(images * _BYTES_PER_UNIT + _MIDDLE_BYTE), 0, 255)
     return np.asarray(pixels, np.uint8)
+
+
+def within(images: NDArray[np.float32], least: float, largest: float) -> NDArray[np.float32]:
+    """Scale images to a range of pixels; what is darker than −3 or lighter than 3 gets an end."""
+    parts = np.clip((images - _DARKEST) / (_LIGHTEST - _DARKEST), 0.0, 1.0)
+    return np.asarray(least + parts * (largest - least), np.float32)
 
 
 def tinted(images: NDArray[np.float32], seed: int) -> NDArray[np.float32]:

@@ -25,7 +25,7 @@ from anysize.surgery.graph import (
     required_inputs,
 )
 from anysize.validators.inputs.cases import Case
-from anysize.validators.inputs.images import AMPLIFICATION, as_pixels, make_images, tinted
+from anysize.validators.inputs.images import AMPLIFICATION, as_pixels, make_images, tinted, within
 from anysize.validators.inputs.regions import make_regions
 
 __all__ = [
@@ -81,6 +81,7 @@ class GraphInputs:
         others: The other inputs, in the graph's order.
         place: Where the image stands among all inputs.
         layout: Where the image's axes lie. All arrays of a validation lie so, the references' too.
+        pixels: The least and the largest pixel, where the graph tells others apart from neither.
     """
 
     image: str
@@ -91,6 +92,7 @@ class GraphInputs:
     others: tuple[OtherInput, ...] = ()
     place: int = 0
     layout: ImageLayout = field(default_factory=ImageLayout)
+    pixels: tuple[float, float] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -156,6 +158,8 @@ def make_inputs(
         images *= np.float32(AMPLIFICATION)
     if is_tinted:
         images = tinted(images, seed)
+    if spec.pixels is not None:
+        images = within(images, *spec.pixels)
     made = {
         other.name: _made(other, case, spec.seed, place) if beside is None else beside[other.name]
         for place, other in enumerate(spec.others)

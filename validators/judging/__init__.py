@@ -5,6 +5,7 @@ from __future__ import annotations
 from anysize.validators.judging.budget import (
     ALL_OUTPUTS,
     PROFILES,
+    QUANTISED,
     Deviation,
     PerOutput,
     Profile,
@@ -31,6 +32,7 @@ from anysize.validators.judging.verdicts import VERDICTS, Outcome, Verdict, exit
 __all__ = [
     "ALL_OUTPUTS",
     "PROFILES",
+    "QUANTISED",
     "STRICTEST_LIMIT",
     "VERDICTS",
     "DeclaredShape",

@@ -37,6 +37,15 @@ rounding for each layer with weights. A runtime may round after every operator, 
 (convolution, normalisation, addition, activation) lie between two such layers: factor 4. The floor
 is what rounding the answer alone costs, half a step of float16.
 
+A quantised file rounds to whole steps, and a number in the middle of two goes either way. So its
+draws move all numbers near the middle by a coin (`references.graph.quantised`), and what they move
+is worth steps, whatever e_ref is: e_spread counts whole. Half of the numbers in doubt go the other
+way in a draw, far more than in any one runtime. Where there is a single one, no draw of sixteen
+moves it with probability 2e-5; three times the root mean square covers what several do together.
+Where no number is in doubt the budget is that of the strict profile. Whether the file is its
+original, but for what its roundings cost, is judged by the same profile, from draws that lose as
+much as roundings do (`run.quantisation`).
+
 TF32 rounds both factors of a product to ten bits: two errors of up to half a step, 1/√3 of that on
 the average, in each layer. Over 48 layers they add up, as a random walk, to 2·√48/√3 = 8 half
 steps: factor 8, floor half a step. TensorRT in float32 may pick Winograd's algorithm with tiles of
@@ -63,6 +72,8 @@ __all__ = [
     "EPS32",
     "MOST_SPREAD",
     "PROFILES",
+    "QUANTISED",
+    "VACUITY_RATIO",
     "Deviation",
     "PerOutput",
     "Profile",
@@ -79,12 +90,20 @@ EPS16 = float(np.finfo(np.float16).eps)
 EPS_TF32 = 2.0**-10  # ten bits behind the point
 
 _MAX32 = float(np.finfo(np.float32).max)
+# Of strict answers whose reference loses nothing.
+_STRICT_BUDGET = 8 * 4 * EPS32
+# The profile of quantised files.
+QUANTISED = "quantised"
 # How large a value is that was written, and how far it stands above all the rest.
 _LEAST_FILL, _FILL_RATIO = 1e4, 1024.0
 
 # A single number's own error is less than a 64th of what such errors are on the average once in a
 # hundred times, and hardly ever where the floor is less than that, too.
 MOST_SPREAD = 64.0
+# A graph that ignores its input can do no better than the midpoint of two answers, which is off by
+# half of their distance v; it passes where v ≤ 2 · budget. For the comparison to notice an error of
+# one eighth of what the input contributes, v must be eight times that: 16 budgets.
+VACUITY_RATIO = 16.0
 
 Array = NDArray[np.generic]
 
@@ -99,6 +118,8 @@ class Profile:
         floor: Smallest own error that is assumed, relative to the largest output.
         text: What it is for.
         has_spread: Roundings of the reference are drawn; a runtime in half precision has others.
+        most_spread: What such draws count at most, as a multiple of the reference's own error.
+        vacuity_ratio: By how many budgets the reference has to vary for agreement to tell anything.
     """
 
     name: str
@@ -106,6 +127,8 @@ class Profile:
     floor: float
     text: str
     has_spread: bool = True
+    most_spread: float = MOST_SPREAD
+    vacuity_ratio: float = VACUITY_RATIO
 
     def budget(self, reference_error: float, *, part_of_one: float = 0.0) -> float:
         """Return the allowed error, relative to the largest output.
@@ -206,6 +229,14 @@ PROFILES: dict[str, Profile] = {
             has_spread=False,
         ),
         Profile("tf32", 8.0, EPS_TF32 / 2, "factors of products rounded to TF32, float32 sums"),
+        Profile(
+            QUANTISED,
+            3.0,
+            _STRICT_BUDGET / 3.0,
+            "roundings to whole steps, which may fall either way",
+            most_spread=math.inf,
+            vacuity_ratio=2.0,
+        ),
         Profile("tensorrt", 8.0, 64 * EPS32, "float32, with convolution by Winograd's algorithm"),
     )
 }
@@ -283,7 +314,7 @@ def float_deviation(
     reference = float32.astype(np.float64)
     truth = _Truth.of(float32, None if tolerance else float64)
     own = max(truth.error(reference), 0.0 if rounded is None else truth.error(rounded))
-    own = max(own, min(spread, MOST_SPREAD * max(own, profile.floor)))
+    own = max(own, min(spread, profile.most_spread * max(own, profile.floor)))
     allowed_error = profile.budget(own, part_of_one=truth.scale if saturates else 0.0)
     with np.errstate(all="ignore"):  # Inf − Inf: such elements are in `alien` or left out
         distance = np.where(truth.compared, np.abs(answer - truth.values), 0.0)

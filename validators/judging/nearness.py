@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from anysize.validators.judging.budget import Profile, Tolerances, fill_values
 from anysize.validators.judging.parity import (
-    VACUITY_RATIO,
     DeclaredShape,
     Expected,
     Judgement,
@@ -76,4 +75,4 @@ def is_telling(variations: Sequence[float], profile: Profile) -> bool:
         variations: Of each output, relative to its largest value.
         profile: The error profile of the runtime.
     """
-    return min(variations, default=0.0) > VACUITY_RATIO * profile.budget(0.0)
+    return min(variations, default=0.0) > profile.vacuity_ratio * profile.budget(0.0)

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from anysize.validators.judging.budget import (
     PROFILES,
+    QUANTISED,
+    VACUITY_RATIO,
     Deviation,
     Profile,
     Tolerance,
@@ -24,7 +26,6 @@ from anysize.words import WITHOUT_ARBITER, cleaned, shape_text
 
 __all__ = [
     "STRICTEST_LIMIT",
-    "VACUITY_RATIO",
     "DeclaredShape",
     "Expected",
     "Judgement",
@@ -37,10 +38,6 @@ Array = NDArray[np.generic]
 DeclaredShape = Sequence[int | None]
 """The lengths of an output's axes as its file declares them; None where one is free."""
 
-# A graph that ignores its input can do no better than the midpoint of two answers, which is off by
-# half of their distance v; it passes where v ≤ 2 · budget. For the comparison to notice an error of
-# one eighth of what the input contributes, v must be eight times that: 16 budgets.
-VACUITY_RATIO = 16.0
 # Below it no profile and no tolerance lets an output count as varying.
 STRICTEST_LIMIT = VACUITY_RATIO * PROFILES["strict"].budget(0.0)
 # Of an output whose values keep their sign, from nothing to its largest one.
@@ -134,7 +131,7 @@ def judge(
         tolerance = _own(tolerances, result.name)
         limit = _vacuity_limit(result.deviation, profile, tolerance)
         if varies <= limit:
-            message = _vacuous(result, varies, limit, has_tolerance=tolerance is not None)
+            message = _vacuous(result, varies, limit, profile, has_tolerance=tolerance is not None)
             return Judgement(Verdict.VACUOUS, message, results)
     return Judgement(Verdict.PASS, "", results)
 
@@ -183,15 +180,17 @@ def _own(tolerances: Tolerances | None, output: str) -> Tolerance | None:
 
 def _vacuity_limit(deviation: Deviation, profile: Profile, tolerance: Tolerance | None) -> float:
     if tolerance is None:
-        return VACUITY_RATIO * deviation.budget
-    strictest = VACUITY_RATIO * profile.budget(0.0)
+        return profile.vacuity_ratio * deviation.budget
+    strictest = profile.vacuity_ratio * profile.budget(0.0)
     if deviation.scale == 0.0:
         return strictest
     allowed = tolerance.atol / deviation.scale + tolerance.rtol
     return max(strictest, VACUITY_RATIO_TOLERANCE * allowed)
 
 
-def _vacuous(result: OutputResult, varies: float, limit: float, *, has_tolerance: bool) -> str:
+def _vacuous(
+    result: OutputResult, varies: float, limit: float, profile: Profile, *, has_tolerance: bool
+) -> str:
     """Say why agreement on an output proves nothing."""
     reference = f"reference output {result.name!r}"
     if result.deviation.is_exact:
@@ -204,6 +203,8 @@ def _vacuous(result: OutputResult, varies: float, limit: float, *, has_tolerance
     if has_tolerance:
         return f"{reference}: the tolerance is so large that a graph without an input would pass"
     own = result.deviation.reference_error
+    if profile.name == QUANTISED:
+        return f"{reference} may be off by {own:.1e} of its largest value by its roundings alone"
     if own < _LARGEST_VARIATION / VACUITY_RATIO**2:
         return (
             f"{reference} is at most {result.deviation.scale:.1e}, too little of the 1 at which it "

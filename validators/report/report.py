@@ -16,6 +16,7 @@ __all__ = [
     "Cell",
     "ModelRecord",
     "PackageVersion",
+    "QuantisationRecord",
     "ReferenceRecord",
     "Report",
     "RuntimeRecord",
@@ -51,8 +52,9 @@ class ReferenceRecord:
 
     Attributes:
         name: The original's name.
-        kind: `module` (eager PyTorch), `onnx` (another graph), or `windows` (the original's fully
-            connected layers on every window of its feature map).
+        kind: `module` (eager PyTorch), `onnx` (another graph), `windows` (the original's fully
+            connected layers on every window of its feature map), or `quantised` (the file itself,
+            as its operators are defined, which is held against this original).
         arbiter: `float64`, or `none` where the float32 reference stands in for it.
         argument: What `--reference` takes to name it again; "" where the file under test says so
             itself, None where it was an object in Python.
@@ -162,6 +164,25 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
+class QuantisationRecord:
+    """How far a quantised file's own numbers are from those of what it was made of.
+
+    Attributes:
+        size: Height and width of the images, in pixels.
+        batch: Number of images.
+        verdict: `pass` where they are no further than its roundings cost.
+        message: Why it is none, in one line.
+        outputs: Error, what the roundings may cost, and top-1 agreement of each output.
+    """
+
+    size: Size
+    batch: int
+    verdict: Verdict
+    message: str
+    outputs: tuple[OutputResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Report(Written):
     """Everything that one validation found.
 
@@ -180,6 +201,8 @@ class Report(Written):
         schema_version: Version of the JSON form.
         notes: What is not checked, or proves less than it seems.
         machine: System, architecture and processor that it ran on; "" where that is not known.
+        quantisation: Of a quantised file, whose cells are held to what the file itself means: how
+            far that is from the original, by size and batch.
     """
 
     JSON_ADDS: ClassVar = ("ok", "exit_code")
@@ -196,6 +219,7 @@ class Report(Written):
     schema_version: int = SCHEMA_VERSION
     notes: tuple[str, ...] = ()
     machine: str = ""
+    quantisation: tuple[QuantisationRecord, ...] = ()
 
     @property
     def exit_code(self) -> int:

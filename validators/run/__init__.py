@@ -10,6 +10,12 @@ from anysize.validators.run.file_under_test import FileUnderTest
 from anysize.validators.run.host import machine, package_versions, usable_cpus
 from anysize.validators.run.open_session import open_session
 from anysize.validators.run.plan import chosen_cases
+from anysize.validators.run.quantisation import (
+    Quantisation,
+    in_range,
+    quantisation_note,
+    quantisation_records,
+)
 from anysize.validators.run.required_sizes import required_sizes
 from anysize.validators.run.spool import FLOAT32, FLOAT64, Spool, answer_label
 from anysize.validators.run.spread import judge_by_spread
@@ -32,6 +38,7 @@ __all__ = [
     "Expectations",
     "FileUnderTest",
     "Progress",
+    "Quantisation",
     "Spool",
     "Steps",
     "Work",
@@ -41,10 +48,13 @@ __all__ = [
     "chosen_cases",
     "estimated_before_s",
     "estimated_s",
+    "in_range",
     "judge_by_spread",
     "machine",
     "open_session",
     "package_versions",
+    "quantisation_note",
+    "quantisation_records",
     "required_sizes",
     "run_sweeps",
     "usable_cpus",

@@ -26,6 +26,7 @@ class CaseExpectation:
         is_promised: The file says that it takes an image of this size.
         is_taken: The file declares the size illegal, though the reference takes it and nobody
             asked for such a bound.
+        quantisation: How far a quantised file's own numbers are from its original's.
     """
 
     case: Case
@@ -35,6 +36,7 @@ class CaseExpectation:
     failure: Judgement | None = None
     is_promised: bool = False
     is_taken: bool = False
+    quantisation: Judgement | None = None
 
     @property
     def is_answered(self) -> bool:

@@ -58,6 +58,13 @@ class FileUnderTest:
         return self.metadata.sizes
 
     @property
+    def is_quantised(self) -> bool:
+        """Whether it rounds what it computes to few bits."""
+        from anysize.validators.references.graph import is_quantised
+
+        return is_quantised(self.model)
+
+    @property
     def has_float16(self) -> bool:
         """Whether most weights are in half precision: a file's word alone buys no larger budget."""
         counts = {_FLOAT16: 0, _FLOAT: 0}

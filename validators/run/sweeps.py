@@ -210,7 +210,7 @@ class _Sweep:
         if attempt.outputs is None:
             return Judgement(attempt.failure, attempt.words)
         try:
-            return self.asked.judge(
+            judgement = self.asked.judge(
                 expectation,
                 attempt.outputs,
                 profile=PROFILES[self.record.profile],
@@ -220,6 +220,12 @@ class _Sweep:
             )
         except (WorkerCrashedError, WorkerTimeoutError) as exc:  # the reference, asked once more
             return failed(exc)
+        own = expectation.quantisation
+        is_own = judgement.verdict in (Verdict.PASS, Verdict.VACUOUS)
+        if own is None or own.verdict is Verdict.PASS or not is_own:
+            return judgement
+        words = "it computes what the quantised file says, and that is not its original"
+        return Judgement(own.verdict, f"{words}: {own.message}", own.outputs)
 
 
 def as_cell(runtime: str, case: Case, judgement: Judgement, *, run_s: float | None = None) -> Cell:

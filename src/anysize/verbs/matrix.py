@@ -51,7 +51,7 @@ def matrix(
             a file that a job reads, or ray is not installed.
     """
     from anysize.validators import JoinedReport
-    from anysize.verbs.matrix_runs import input_files, job_keys, read_matrix
+    from anysize.verbs.matrix_runs import input_files, installed_versions, job_keys, read_matrix
 
     config = Path(config)
     planned = read_matrix(config)
@@ -66,7 +66,8 @@ def matrix(
         planned = read_matrix(config)
     folder = made_folder(_folder(config, folder))
     _refuse_overwriting(planned, folder, inputs)
-    keys = job_keys(planned)
+    versions = installed_versions()
+    keys = job_keys(planned, versions)
     entries = _kept(planned, folder, keys) if resume else {}
     # What cannot be used is said before the first job, and not after hours of others.
     entries |= {job: _refused(job, why) for job in planned if (why := unusable(job))}
@@ -81,7 +82,7 @@ def matrix(
         for job, entry in finished:
             entries[job] = entry
             # What did not come to a report, or whose files were changed meanwhile, is tried again.
-            if entry.report is not None and job_keys([job])[job] == keys[job]:
+            if entry.report is not None and job_keys([job], versions)[job] == keys[job]:
                 _keep(folder, job, replace(entry, key=keys[job]))
             show.ends(job, entry)
     return JoinedReport(tuple(entries[job] for job in planned))

@@ -189,10 +189,10 @@ def test_another_version_of_a_package_changes_the_key(job, monkeypatch):
 
 
 def test_what_this_process_has_imported_does_not_change_the_key():
-    code = "import sys; from anysize.verbs.matrix_runs.key import _environment; "
+    code = "import sys; from anysize.verbs.matrix_runs.key import installed_versions; "
     before, after = (
         subprocess.run(
-            [sys.executable, "-c", f"{code}{imported}print(_environment())"],
+            [sys.executable, "-c", f"{code}{imported}print(installed_versions())"],
             capture_output=True,
             text=True,
             check=True,

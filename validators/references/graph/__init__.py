@@ -16,6 +16,7 @@ from anysize.validators.references.graph.labels import answers_labels, reads_sco
 from anysize.validators.references.graph.literal_ort import MappedOrt
 from anysize.validators.references.graph.model import GraphPair, OnnxReference
 from anysize.validators.references.graph.plan import GraphPlan
+from anysize.validators.references.graph.quantised import dithered, image_range, is_quantised
 
 __all__ = [
     "DOUBLE",
@@ -28,8 +29,11 @@ __all__ = [
     "answers_labels",
     "converted_graph",
     "declared",
+    "dithered",
     "freed_original",
     "has_whole_windows",
+    "image_range",
+    "is_quantised",
     "may_be_float",
     "reads_scores",
     "shown",

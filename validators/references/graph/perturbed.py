@@ -2,7 +2,8 @@
 
 Behind each node that rounds stand two others: one draws a factor for every element, at most one
 float32 step from 1, and one multiplies with it. As with modules (`eager.perturbing`), two right
-runtimes differ like that.
+runtimes differ like that. What a QuantizeLinear rounds may go either way near the middle of two
+steps.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 import onnx
+
+from anysize.validators.references.graph.quantised import either_way
 
 if TYPE_CHECKING:
     from anysize.surgery.graph import Graph
@@ -47,7 +50,9 @@ def perturbed(graph: Graph) -> onnx.ModelProto:
     nodes = list(model.graph.node)
     del model.graph.node[:]
     for place, node in enumerate(nodes):
-        model.graph.node.extend(_with_noise(node, known, seed=place))
+        is_rounded = node.op_type == "QuantizeLinear" and _is_float(node.input[0], known)
+        near = either_way(node) if is_rounded else _with_noise(node, known, seed=place)
+        model.graph.node.extend(near)
     return model
 
 
@@ -55,8 +60,7 @@ def _with_noise(
     node: onnx.NodeProto, known: Mapping[str, onnx.ValueInfoProto], *, seed: int
 ) -> Iterator[onnx.NodeProto]:
     """Yield a node, whose results get other names, and what makes the old ones of them."""
-    rounded = [] if node.op_type in _EXACT else [name for name in node.output if name in known]
-    rounded = [name for name in rounded if known[name].type.tensor_type.elem_type == _FLOAT]
+    rounded = [] if node.op_type in _EXACT else [o for o in node.output if _is_float(o, known)]
     names = {name: f"{name}/anysize_exact" for name in rounded}
     for place, name in enumerate(node.output):
         node.output[place] = names.get(name, name)
@@ -69,3 +73,7 @@ def _with_noise(
             noise.attribute.append(onnx.helper.make_attribute(key, value))
         yield noise
         yield onnx.helper.make_node("Mul", [exact, factor], [name])
+
+
+def _is_float(name: str, known: Mapping[str, onnx.ValueInfoProto]) -> bool:
+    return name in known and known[name].type.tensor_type.elem_type == _FLOAT
