@@ -52,7 +52,7 @@ class OnePath:
     def _difference(self, calls: _Calls) -> str:
         first, second, third = *self._traced, calls
         if not _operators(first) == _operators(second) == _operators(third):
-            first, second, third = map(core_of, (first, second, third))
+            first, second, third = (tuple(core_of(calls)) for calls in (first, second, third))
         pairs = zip(_operators(first), _operators(third), strict=False)
         for one, other in pairs:
             if one != other:
