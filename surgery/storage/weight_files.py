@@ -38,7 +38,8 @@ def replaced_weights(path: Path) -> Iterator[None]:
 
     Only files that have a name of `free_name`'s, and that no model in the folder needs.
     """
-    before = [file for file in model_files(path)[1:] if _is_own(file, path)]
+    files = model_files(path) if path.exists() else ()
+    before = [file for file in files[1:] if _is_own(file, path)]
     yield
     if not before:
         return
