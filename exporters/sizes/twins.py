@@ -83,7 +83,9 @@ class Twins:
             for place in SHAPE_INPUTS.get(node.op_type, ()):
                 shapes = [_integers(each.inputs[place : place + 1]) for each in (node, twin)]
                 if all(shapes):
-                    self._constants[node.outputs[0].name or "", place] = shapes[0], shapes[1]
+                    self._constants[node.outputs[0].name or "", place] = _resolved(
+                        *shapes, _sides(node.outputs[0]), _sides(twin.outputs[0])
+                    )
             if node.op_type == "Slice":
                 self._axes[node.outputs[0].name or ""] = _integers(node.inputs[3:4])
             if "output_size" in node.attributes:
@@ -292,6 +294,15 @@ def _constant(value: ir.Value | None) -> ir.TensorProtocol | None:
 def _sides(value: ir.Value) -> Sides:
     dims = tuple(value.shape or ())
     return tuple(int(d) for d in dims if isinstance(d, int)) if value.shape else ()
+
+
+def _resolved(one: Sides, other: Sides, *made: Sides) -> tuple[Sides, Sides]:
+    """Write a length for a -1 that the other trace does not have."""
+    if len(one) != len(other) or [a == -1 for a in one] == [b == -1 for b in other]:
+        return one, other
+    if not all(len(sides) == len(one) for sides in made):
+        return one, other
+    return made[0], made[1]
 
 
 def _is_square(*images: ir.Value) -> bool:

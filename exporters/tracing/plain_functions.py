@@ -4,7 +4,9 @@ Each computes the same while a module is traced (torch 2.13, onnxscript 0.7):
 
 - fused attention on other than four axes is refused;
 - unfolding and folding become indices, which are laid out for the map that was traced. They are a
-  convolution, and a transposed one, with one window for each cell of it.
+  convolution, and a transposed one, with one window for each cell of it;
+- windows of a tensor that overlap are slices of it, one for each cell of a window: where the last
+  window begins is counted from the end.
 """
 
 from __future__ import annotations
@@ -91,6 +93,15 @@ def _fold(
     return folded[:, :, padded[0] :, padded[1] :][:, :, : sides[0], : sides[1]]
 
 
+def _overlapping(input: Tensor, dimension: int, size: int, step: int) -> Tensor:  # noqa: A002
+    if size <= step or dimension < 0:
+        return input.unfold(dimension, size, step)
+    before = (slice(None),) * dimension
+    ends = (one - size + 1 or None for one in range(size))
+    cells = [input[(*before, slice(one, end, step))] for one, end in enumerate(ends)]
+    return torch.stack(cells, -1)
+
+
 def _windows(like: Tensor, channels: int, kernel_size: Any) -> Tensor:
     """Make a window for each of its cells, 1 there, as weights (channels · cells, 1, …)."""
     height, width = _pair(kernel_size)
@@ -106,4 +117,5 @@ _REPLACED: dict[Any, Callable[..., Any]] = {
     F.scaled_dot_product_attention: _attention,
     F.unfold: _unfold,
     F.fold: _fold,
+    Tensor.unfold: _overlapping,
 }
