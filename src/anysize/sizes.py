@@ -223,6 +223,8 @@ class SizeRange:
         if top is not None and MAX_SIDE in (top.height, top.width):
             height = _sides(self.minimum.height, top.height, self.heights)
             return f"height {height}, width {_sides(self.minimum.width, top.width, self.widths)}"
+        if top == self.minimum:
+            return f"{top} only"
         text = f"{self.minimum} to {top}" if top else f"{self.minimum} and up"
         if self.heights == self.widths:
             return text if self.heights.is_any else f"{text}, {self.heights}"

@@ -373,6 +373,30 @@ def test_a_file_is_rewritten_to_the_heads_that_are_asked_for(digits_files, run):
     assert "can be rewritten to fcn, gap, cam, adaptive, resize" in failed.errors[0]
 
 
+def test_a_source_is_built_with_its_arguments(small_folder, run, monkeypatch):
+    monkeypatch.chdir(small_folder)
+    (small_folder / "wide_net.py").write_text(
+        "from torch import nn\n\n\ndef make(*, classes):\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, classes))\n"
+    )
+    options = ("--size", "8", "--heads", "as-is,fcn", "--sizes", "8,9", "--runs", "1")
+    done = run("benchmark", "wide_net:make", *options, "--model-args", '{"classes": 3}')
+    assert done.code == 0, done.err
+    assert done.out.count("rejected") == 2  # 9x9, which the first one does not take; and its reason
+    assert "give --model-args" in run("benchmark", "wide_net:make", *options).err
+
+
+def test_a_file_that_tells_no_training_size_is_rewritten_at_the_one_that_is_given(
+    digits_files, run, tmp_path
+):
+    model, path = onnx.load(digits_files["fc"]), tmp_path / "bare.onnx"
+    del model.metadata_props[:]
+    onnx.save(model, path)
+    options = ("--heads", "fcn", "--sizes", "32x32", "--runs", "1")
+    assert run("benchmark", path, *options, "--size", "32").code == 0
+    assert "give --size" in run("benchmark", path, *options).err
+
+
 def test_the_result_is_a_table_a_page_and_json(evaluation, scans, digits_files, run, tmp_path):
     pytest.importorskip("jinja2", reason="the page needs the extra report")
     text, page = str(evaluation), evaluation.to_html()

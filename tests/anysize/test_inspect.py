@@ -7,9 +7,12 @@ import math
 
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper
 
 import anysize
+from anysize.models import resolve
+from anysize.sizes import Size
 
 VGG16 = "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512 M"
 
@@ -145,3 +148,37 @@ def test_json_says_the_same(digits_files, run):
     assert facts["sizes"] == [
         {"is_legal": True, "outputs": [[1, 11]], "reason": "", "size": "32x32"}
     ]
+
+
+def test_a_network_is_told_why_it_takes_its_sizes_and_how_to_go_on_with_what_was_given(
+    small_folder, run, monkeypatch
+):
+    monkeypatch.chdir(small_folder)
+    torch.save(resolve("small_net:make", size=Size(32, 32)).module.state_dict(), "small.pt")
+    done = run("inspect", "small_net:make", "--size", "32", "--weights", "small.pt")
+    assert done.code == 0, done.err
+    assert "  why     FC weights fit one number of inputs" in done.out
+    command = "anysize export small_net:make --head fcn --size 32x32 --weights small.pt -o fcn.onnx"
+    assert command in done.out
+
+
+def test_a_file_says_how_its_images_are_prepared_and_what_its_classes_are_called(
+    digits_files, tmp_path, run
+):
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"class {place}" for place in range(11)))
+    path = tmp_path / "any.onnx"
+    options = ("--no-verify", "--classes", names, "--mean", "0.5")
+    assert run("rewrite", digits_files["fc"], "-o", path, *options).code == 0
+    text = run("inspect", path).out
+    assert "  images  mean 0.5\n" in text
+    assert "  classes 11: class 0, class 1" in text
+    assert "why" not in text  # it takes every size
+
+
+def test_a_file_whose_weights_are_beside_it_says_where(tmp_path, run):
+    path = tmp_path / "lenet.onnx"
+    options = ("--no-verify", "--external-data", "always", "-o", path)
+    assert (
+        f", its weights in {path.name}.data; not verified" in run("export", "lenet", *options).out
+    )

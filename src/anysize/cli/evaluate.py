@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
 from anysize.cli.console import progress, result, results_console
-from anysize.cli.options import TrainingSize, Weights
+from anysize.cli.options import ModelArgs, TrainingSize, Weights
 from anysize.cli.preparation import Preparation
 from anysize.cli.report_files import ResultFiles
+from anysize.sources import model_args as parsed_args
 
 if TYPE_CHECKING:
     from anysize.validators.evaluation import Evaluation
@@ -36,6 +37,7 @@ class Measured:
         ),
     ] = ""
     weights: Weights = None
+    model_args: ModelArgs = None
     size: TrainingSize = None
     sizes: Annotated[
         str,
@@ -64,6 +66,10 @@ class Measured:
             help="Keeps what has been found; run again, it goes on where it stopped.",
         ),
     ] = None
+
+    def words(self) -> dict[str, Any]:
+        """Return them as `anysize.benchmark` takes them."""
+        return asdict(self) | {"model_args": parsed_args(self.model_args)}
 
 
 def evaluate(
@@ -104,7 +110,7 @@ def evaluate(
             data,
             reference=reference,
             fit=fit,
-            **asdict(measured),
+            **measured.words(),
             preprocessing=images.preprocessing,
             class_names=images.class_names,
             progress=show,
@@ -118,7 +124,7 @@ def benchmark(models: _Models, measured: Measured, files: ResultFiles) -> None:
 
     _check(files, models, measured.weights)
     with progress() as show:
-        evaluation = run(models, **asdict(measured), progress=show)
+        evaluation = run(models, **measured.words(), progress=show)
     _finish(evaluation, files)
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anysize.class_names import check_class_names
 from anysize.errors import UsageError
 from anysize.preprocessing import Preprocessing
+from anysize.words import and_list
 
 if TYPE_CHECKING:
     from anysize.surgery.graph import Model
 
-__all__ = ["describe"]
+__all__ = ["describe", "size_text", "weights_beside"]
 
 
 def describe(
@@ -47,3 +49,15 @@ def describe(
             raise UsageError(f"classes: {exc}") from exc
         metadata = replace(metadata, class_names=names, classes=len(names))
     write_metadata(model, metadata)
+
+
+def weights_beside(path: Path) -> tuple[str, ...]:
+    """Name the files beside a model that hold its weights, without which it is nothing."""
+    from anysize.surgery import model_files
+
+    return tuple(file.name for file in model_files(path)[1:])
+
+
+def size_text(size_bytes: int, beside: Sequence[str]) -> str:
+    """Say how large a file is, and where its weights are if not in it."""
+    return f"{size_bytes / 2**20:.1f} MiB{f', its weights in {and_list(beside)}' if beside else ''}"

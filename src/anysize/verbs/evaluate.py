@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +35,7 @@ def evaluate(
     *,
     heads: str | Sequence[str] = (),
     weights: Path | str | None = None,
+    model_args: Mapping[str, object] | None = None,
     size: Size | str | None = None,
     reference: Model | None = None,
     sizes: str | Sequence[Size | str | Sequence[int]] = _AUTO,
@@ -61,8 +62,9 @@ def evaluate(
         heads: The heads that each model is exported with, or that each file is rewritten to;
             `as-is`, or the head that a file records, is the file itself. Their own by default.
         weights: A checkpoint for every SOURCE.
+        model_args: What every SOURCE is built with, such as `{"num_classes": 12}`.
         size: The training size of every SOURCE and module; the network's own, or 224x224, by
-            default.
+            default. That of a file that is rewritten, where it does not tell.
         reference: What `agreement` is with, at the size that it was made for; the first model by
             default.
         sizes: Image sizes, as `anysize.validate` takes them; `auto` is 0.75, 1, 1.5, 2 and 3 times
@@ -105,7 +107,9 @@ def evaluate(
         dataset = read_dataset(Path(data))
     wanted: list[str | None] = [*_texts(heads)] or [None]
     with tempfile.TemporaryDirectory(prefix="anysize-evaluation-") as temporary:
-        made = _Candidates(Path(temporary), weights, size, preprocessing, class_names, progress)
+        made = _Candidates(
+            Path(temporary), weights, model_args, size, preprocessing, class_names, progress
+        )
         candidates = [made.read(model, head) for model in _listed(models) for head in wanted]
         trained = next((one.training for one in candidates if one.training), None)
         every = (None,) if fit == "none" else evaluation_sizes(chosen, trained)
@@ -125,6 +129,7 @@ def benchmark(
     *,
     heads: str | Sequence[str] = (),
     weights: Path | str | None = None,
+    model_args: Mapping[str, object] | None = None,
     size: Size | str | None = None,
     sizes: str | Sequence[Size | str | Sequence[int]] = _AUTO,
     runtimes: str | Sequence[str] = "ort-cpu",
@@ -143,6 +148,7 @@ def benchmark(
         None,
         heads=heads,
         weights=weights,
+        model_args=model_args,
         size=size,
         sizes=sizes,
         runtimes=runtimes,
@@ -160,6 +166,7 @@ class _Candidates:
 
     folder: Path
     weights: Path | str | None
+    model_args: Mapping[str, object] | None
     size: Size | str | None
     preprocessing: Preprocessing | None
     class_names: Sequence[str] | None
@@ -180,15 +187,24 @@ class _Candidates:
         from anysize.verbs.export import export
 
         self.progress(0, 0, f"exporting {_name(model)} {head or ''}".rstrip())
-        weights = self.weights if isinstance(model, str) else None
-        export(model, path, head=head, weights=weights, size=self.size, verify=False)
+        weights, args = (self.weights, self.model_args) if isinstance(model, str) else (None, None)
+        export(
+            model,
+            path,
+            head=head,
+            weights=weights,
+            model_args=args,
+            size=self.size,
+            verify=False,
+        )
         return path
 
     def _rewritten(self, file: Path, head: str | None, path: Path) -> Path:
-        from anysize.surgery import load_model, read_metadata
+        from anysize.surgery import load_model, read_metadata, trained_size
         from anysize.verbs.rewrite import rewrite
 
-        if head in (None, AS_IS, read_metadata(load_model(file, weights="in_file")).head):
+        graph = load_model(file, weights="in_file")
+        if head in (None, AS_IS, read_metadata(graph).head):
             return file
         target = HEAD_KINDS[head].target if head in HEAD_KINDS else None
         if target is None:
@@ -197,7 +213,8 @@ class _Candidates:
                 f"head {head!r}: {file} can be rewritten to {known}; {AS_IS} is the file itself"
             )
         self.progress(0, 0, f"rewriting {file} to {head}")
-        rewrite(file, path, to=target, verify=False)
+        size = None if trained_size(graph) else self.size
+        rewrite(file, path, to=target, size=size, verify=False)
         return path
 
 

@@ -14,7 +14,7 @@ from anysize.heads import HEAD_KINDS, Output, head_kind
 from anysize.preprocessing import Preprocessing
 from anysize.sizes import AnySize, Size, SizeRange
 from anysize.sources import is_of_zoo
-from anysize.verbs.description import describe
+from anysize.verbs.description import describe, size_text, weights_beside
 from anysize.verbs.export_head import conversion
 from anysize.verbs.export_proof import unproved, verified, verify_export
 from anysize.verbs.progress import Progress, silent
@@ -47,6 +47,7 @@ class ExportResult:
         outputs: Names of the graph's outputs, in order.
         nodes: Number of nodes.
         size_bytes: Bytes of the file, without weights beside it.
+        weights_beside: Names of the files beside it that hold its weights.
         report: The verification; None where it was not asked for. Below the training size it may
             have vacuous cells, which are in `notes`.
         notes: What the user should know about the file.
@@ -61,13 +62,14 @@ class ExportResult:
     size_bytes: int
     report: Report | None
     notes: tuple[str, ...]
+    weights_beside: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """Return the result in one line."""
         proof = "not verified" if self.report is None else verified(self.report)
         return (
             f"{self.path}: {self.source}, head {self.head}, sizes {self.sizes}, "
-            f"{self.nodes} nodes, {self.size_bytes / 2**20:.1f} MiB; {proof}"
+            f"{self.nodes} nodes, {size_text(self.size_bytes, self.weights_beside)}; {proof}"
         )
 
 
@@ -245,6 +247,7 @@ def export(
         size_bytes=size_bytes,
         report=report,
         notes=notes,
+        weights_beside=weights_beside(out),
     )
 
 

@@ -32,8 +32,8 @@ def conversion(
         to = (name for name, kind in HEAD_KINDS.items() if kind.converts_modules)
         heads = ", ".join((AS_IS, *to))
         raise UsageError(
-            f"head {head!r}: expected one of {heads}; other heads have weights of their own, which "
-            "only a network of the zoo is built with"
+            f"head {head!r}: expected one of {heads}; {AS_IS} is the network's own, other heads "
+            "have weights that only a network of the zoo is built with"
         )
     return None, head
 

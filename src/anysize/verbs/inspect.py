@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 import operator
 import shlex
@@ -63,7 +64,7 @@ def inspect(
     if isinstance(model, (str, Path)) and _is_file(model):
         if weights is not None or model_args:
             raise UsageError(f"{model}: is a file; weights and model args are for a SOURCE")
-        return _inspect(Path(model), asked, training, layers=layers, source="")
+        return _inspect(Path(model), asked, training, layers=layers)
     from anysize.verbs.export import export
 
     name = str(model) if isinstance(model, (str, Path)) else type(model).__qualname__
@@ -79,7 +80,10 @@ def inspect(
             verify=False,
             progress=progress,
         )
-        return _inspect(file, asked, training, layers=layers, source=name)
+        arguments = json.dumps(model_args) if model_args else None
+        given = (("size", training), ("weights", weights), ("model-args", arguments))
+        options = "".join(f" --{word} {shlex.quote(str(said))}" for word, said in given if said)
+        return _inspect(file, asked, training, layers=layers, source=name, options=options)
 
 
 def _is_file(model: Path | str) -> bool:
@@ -93,8 +97,15 @@ def _is_file(model: Path | str) -> bool:
 
 
 def _inspect(
-    path: Path, sizes: tuple[Size, ...], size: Size | None, *, layers: bool, source: str
+    path: Path,
+    sizes: tuple[Size, ...],
+    size: Size | None,
+    *,
+    layers: bool,
+    source: str = "",
+    options: str = "",
 ) -> Inspection:
+    """Read a file; one that was made of a SOURCE, with such options, is called by that name."""
     from anysize import surgery
     from anysize.surgery.graph import Graph, image_layout, opset_version, required_inputs
 
@@ -106,6 +117,8 @@ def _inspect(
     costed = _taken(known, sizes or ((training,) if training else ()))
     feature_map = _feature_map(known, heads, training)
     facts = tuple(_head_facts(head) for head in heads)
+    if not source and not surgery.trained_size(graph):
+        options = f" --size {size or 'HEIGHTxWIDTH'}"
     layout = image_layout(graph)
     order = "" if layout.is_channels_first else f", {layout.words}"
     image = surgery.image_input(graph)
@@ -133,18 +146,19 @@ def _inspect(
         heads=next_heads(
             known,
             training or (sizes[0] if sizes else None),
-            command=lambda head: _command(source or path, head, training, is_source=bool(source)),
+            command=lambda head: _command(source or path, head, options, is_source=bool(source)),
             describe=_describe,
         ),
         costs=tuple(cost for one in costed for cost in part_costs(known, one, feature_map)),
         layers=layer_facts(known, costed[0]) if layers and costed else (),
+        preprocessing=str(metadata.preprocessing or ""),
+        class_names=metadata.class_names or (),
     )
 
 
-def _command(model: Path | str, head: str, training: Size | None, *, is_source: bool) -> str:
-    size = "" if training else " --size HEIGHTxWIDTH"
+def _command(model: Path | str, head: str, options: str, *, is_source: bool) -> str:
     verb, option = ("export", "head") if is_source else ("rewrite", "to")
-    return f"anysize {verb} {shlex.quote(str(model))} --{option} {head} -o {head}.onnx{size}"
+    return f"anysize {verb} {shlex.quote(str(model))} --{option} {head}{options} -o {head}.onnx"
 
 
 def _taken(graph: Graph, sizes: Sequence[Size]) -> tuple[Size, ...]:

@@ -9,8 +9,12 @@ from anysize.as_json import as_json
 from anysize.sizes import Size, SizeRange
 from anysize.verbs.costs import LayerFacts, PartCost
 from anysize.verbs.next_heads import NextHead
+from anysize.words import shortened
 
 __all__ = ["HeadFacts", "Inspection", "SizeFacts"]
+
+_MOST_LETTERS = 60
+_WHY = "FC weights fit one number of inputs; another image size makes another"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,8 @@ class Inspection:
         costs: Multiply-adds and activation memory of its parts, at each size asked about that it
             takes; at the training size where none was.
         layers: Every node, at the first of these sizes, where that was asked for.
+        preprocessing: What the file says of how images are prepared for it; "" where it does not.
+        class_names: What it says that its classes are called.
     """
 
     path: Path
@@ -97,6 +103,8 @@ class Inspection:
     heads: tuple[NextHead, ...] = ()
     costs: tuple[PartCost, ...] = ()
     layers: tuple[LayerFacts, ...] = ()
+    preprocessing: str = ""
+    class_names: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return the facts as JSON, sizes as HEIGHTxWIDTH."""
@@ -113,11 +121,14 @@ class Inspection:
             str(self.path),
             f"  opset {self.opset}, {self.nodes} nodes, {self.weights:,} weights",
             *([f"  says    {recorded}"] if recorded else []),
+            *([f"  images  {self.preprocessing}"] if self.preprocessing else []),
+            *([f"  classes {_listed(self.class_names)}"] if self.class_names else []),
             *(f"  input   {line}" for line in (self.input, *self.further_inputs)),
             *(f"  output  {output}" for output in self.outputs),
             f"  trained at {self.training_size or 'a size that the file does not tell'}",
             *(f"  head    {line}" for line in self._describe_heads()),
-            f"  sizes   {self._describe_sizes()}",
+            *([f"  why     {_WHY}"] if self.head else []),
+            f"  sizes   {self.legal or 'not known'}",
         ]
         for facts in self.sizes:
             shapes = ", ".join("×".join(map(str, shape)) or "?" for shape in facts.outputs)
@@ -147,13 +158,6 @@ class Inspection:
             for head in (self.head, *self.further_heads)
         )
 
-    def _describe_sizes(self) -> str:
-        if self.legal is None:
-            return "not known"
-        if self.legal.minimum == self.legal.maximum:
-            return f"{self.legal.minimum} only"
-        return str(self.legal)
-
 
 def _layer(layer: LayerFacts) -> str:
     shape = "×".join(map(str, layer.output)) or "?"
@@ -161,3 +165,7 @@ def _layer(layer: LayerFacts) -> str:
         f"{layer.operator:<20} {shape:<18} {layer.weights:>12,} {layer.multiply_adds:>15,}  "
         f"{layer.name}"
     )
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return f"{len(names)}: {shortened(', '.join(names), _MOST_LETTERS)}"

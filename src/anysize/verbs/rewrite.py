@@ -23,7 +23,7 @@ from anysize.files import check_output_path
 from anysize.heads import AS_IS, HEAD_KINDS, Output, check_output, head_kind
 from anysize.preprocessing import Preprocessing
 from anysize.sizes import AnySize, Size, SizeRange
-from anysize.verbs.description import describe
+from anysize.verbs.description import describe, size_text, weights_beside
 from anysize.verbs.export_proof import verified
 from anysize.verbs.progress import Progress, silent, validation_progress
 from anysize.verbs.verification import UNPROVED, Verify, to_verify
@@ -59,6 +59,7 @@ class RewriteResult:
         size: The training size; None where it is not known and nothing was rewritten.
         sizes: The images that the new graph takes; None as above.
         size_bytes: Bytes of the file, without weights beside it.
+        weights_beside: Names of the files beside it that hold its weights.
         proof: The proof; None where it was not asked for or nothing was rewritten.
         report: The comparison with the module, where that was given; there is no other proof then.
         notes: What the user should know about the file.
@@ -75,6 +76,7 @@ class RewriteResult:
     notes: tuple[str, ...]
     was_found: bool = False
     report: Report | None = None
+    weights_beside: tuple[str, ...] = ()
 
     @property
     def min_size(self) -> Size | None:
@@ -94,7 +96,8 @@ class RewriteResult:
             what = f"{and_list([axis for axis in _AXES if axis not in fixed])} freed"
         what += f" (--to {self.head})" if self.was_found else ""
         return (
-            f"{self.path}: {what}, sizes {self.sizes}, {self.size_bytes / 2**20:.1f} MiB; {proof}"
+            f"{self.path}: {what}, sizes {self.sizes}, "
+            f"{size_text(self.size_bytes, self.weights_beside)}; {proof}"
         )
 
 
@@ -205,6 +208,7 @@ def rewrite(
         notes=_notes(model, out, done, proof),
         was_found=to == AUTO,
         report=report,
+        weights_beside=weights_beside(out),
     )
 
 
