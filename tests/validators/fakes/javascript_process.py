@@ -19,6 +19,8 @@ def post(header, data=b""):
 
 while True:
     command = json.load(urllib.request.urlopen(f"{base}/next"))
+    if command is None:
+        continue
     match command["command"], wrong:
         case "describe", _:
             post({"version": "1.2.3", "adapter": "", "said": []})

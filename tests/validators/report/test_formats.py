@@ -270,7 +270,7 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.found.append((tag, dict(attrs)))
-        if tag not in ("meta", "link", "br"):
+        if tag not in ("meta", "link", "br", "wbr"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
@@ -322,6 +322,16 @@ def test_a_job_without_a_report_is_on_the_page_with_its_reason(good, page):
     html = joined.to_html()
     assert "gone &lt;script&gt;" in html
     assert "1 of 2 jobs could not be used" in html
+    page(joined)
+
+
+def test_names_in_the_overview_go_on_behind_what_separates_their_parts(good, page):
+    names = ("group_norm-net/as-is", f"a/{HOSTILE}")
+    named = [replace(good, model=replace(good.model, path=name)) for name in names]
+    joined = join(named)
+    html = joined.to_html()
+    assert ">group_<wbr>norm-<wbr>net/<wbr>as-<wbr>is</a>" in html
+    assert "<script" not in html
     page(joined)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -18,7 +20,7 @@ from anysize.sizes import Size
 from anysize.validators import Verdict, list_runtimes, validate_model
 from anysize.validators.runtimes import RuntimeDiedError
 from anysize.validators.runtimes.javascript import packages
-from anysize.validators.runtimes.javascript.host import JavaScriptHost
+from anysize.validators.runtimes.javascript.host import HERE, JavaScriptHost
 from anysize.validators.runtimes.javascript.session import JavaScriptSession, Provider
 from anysize.validators.worker import IsolatedRuntime, Limits, set_up_runtime
 
@@ -75,6 +77,40 @@ def test_what_the_runtime_refuses_is_told_in_its_words_and_the_process_lives_on(
     with pytest.raises(RuntimeError, match=r"^Expand: invalid shape$"):
         one.run(1, {"x": IMAGES})
     assert one.ask("describe")[0]["version"] == "1.2.3"
+
+
+def test_a_process_that_is_asked_nothing_for_a_while_is_still_there(host, monkeypatch):
+    monkeypatch.setattr("anysize.validators.runtimes.javascript.host.IDLE_S", 0.05)
+    one = host("nothing")
+    for _ in range(3):
+        time.sleep(0.3)
+        assert one.ask("describe")[0]["version"] == "1.2.3"
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+def test_node_that_collects_its_garbage_is_still_there(tmp_path):
+    """What is not held on to is collected, and its connection closed."""
+    script = tmp_path / "collects.mjs"
+    script.write_text(
+        f"import {{ serve }} from {str(HERE / 'host.mjs')!r};\n"
+        "const pause = () => new Promise((done) => setTimeout(done, 30));\n"
+        "const describe = async () => { for (let i = 0; i < 5; i++) { gc(); await pause(); }"
+        " return { version: '1' }; };\n"
+        "await serve({}, process.argv[2], describe);\n"
+    )
+
+    def start(base, output):
+        return subprocess.Popen(
+            ["node", "--expose-gc", str(script), base], stdout=output, stderr=output
+        )
+
+    one = JavaScriptHost(start)
+    try:
+        for _ in range(5):
+            assert one.ask("describe")[0]["version"] == "1"
+        assert not one.has_left.is_set()
+    finally:
+        one.close()
 
 
 def test_nobody_without_the_secret_has_a_say_and_only_what_is_named_is_served(host, tmp_path):

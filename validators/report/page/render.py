@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib
+import re
 from importlib import resources
 
 from anysize.errors import UsageError
@@ -21,6 +22,8 @@ __all__ = ["rendered", "require_jinja", "to_html"]
 
 # Beyond, plots are for what is not good: a page of a thousand reports opens at once.
 _MOST_DRAWN = 100
+# The parts of a name, each with what separates it from the next one.
+_SEPARATED = re.compile(r"[^/_-]*[/_-]+|[^/_-]+")
 
 
 def require_jinja() -> None:
@@ -91,6 +94,7 @@ def rendered(template: str, package: str, **values: object) -> str:
         lstrip_blocks=True,
         finalize=_printable,
     )
+    environment.filters["breakable"] = _breakable
     return environment.get_template(template).render(
         **values,
         style=style,
@@ -105,3 +109,10 @@ def rendered(template: str, package: str, **values: object) -> str:
 def _printable(value: object) -> object:
     """Replace control characters in words of others; what is markup already has none."""
     return printable(value) if type(value) is str else value
+
+
+def _breakable(name: str) -> object:
+    """Let a name go on in the next line behind what separates its parts."""
+    markup = importlib.import_module("markupsafe")
+    parts = [markup.escape(part) for part in _SEPARATED.findall(printable(name))]
+    return markup.Markup("<wbr>").join(parts)

@@ -45,9 +45,15 @@ export async function serve(ort, base, describe, said = []) {
   };
 
   const obey = { describe: async () => [await describe(), []], load, run, unload };
-  fetch(`${base}/alive`).catch(() => {}); // its end tells that this process has ended
+  // Its end tells that this process has ended, so it is read on: what nobody reads is collected.
+  const stay = async () => {
+    const alive = (await fetch(`${base}/alive`)).body.getReader();
+    while (!(await alive.read()).done);
+  };
+  stay().catch(() => {});
   for (;;) {
     const command = await (await fetch(`${base}/next`)).json();
+    if (command === null) continue;
     let header, data = [];
     try {
       [header, data] = await obey[command.command](command);

@@ -1,7 +1,8 @@
 """The Python end of ONNX Runtime in JavaScript: a server on loopback that asks a process.
 
 The process, Node or a browser, fetches its next command, and the files that the command names, and
-posts what came of it: a line of JSON, and behind it the bytes of the arrays. All addresses begin
+posts what came of it: a line of JSON, and behind it the bytes of the arrays. A connection that it
+holds open tells that it is there. All addresses begin
 with a secret, so that nobody else on the machine has a say; nothing else is contacted.
 """
 
@@ -13,6 +14,7 @@ import math
 import os
 import queue
 import secrets
+import select
 import subprocess
 import tempfile
 import threading
@@ -43,6 +45,8 @@ _ISOLATED: Final = {
     "Cache-Control": "no-store",
 }
 _POLL_S: Final = 0.1
+# Node gives up a connection on which nothing has come for 300 s.
+IDLE_S = 60.0
 _SAID_BYTES: Final = 1 << 20
 _LAST_WORDS: Final = 300
 _PIECE: Final = 1 << 20
@@ -168,11 +172,11 @@ def _handler(host: JavaScriptHost) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             match self._parts():
                 case ["next"]:
-                    self._send(host.commands.get(), "application/json")
+                    self._send(self._command(), "application/json")
                 case ["alive"]:
                     self._headers("text/plain")
-                    self.wfile.flush()
-                    self.rfile.read(1)  # until the other end is closed
+                    with contextlib.suppress(OSError):
+                        self._beat()
                     host.has_left.set()
                 case ["file", name] if name in host.files:
                     self._send(host.files[name], "application/octet-stream")
@@ -192,6 +196,19 @@ def _handler(host: JavaScriptHost) -> type[BaseHTTPRequestHandler]:
                     self.send_error(404)
                     return
             self._send(b"", "text/plain")
+
+        def _command(self) -> bytes:
+            try:
+                return host.commands.get(timeout=IDLE_S)
+            except queue.Empty:
+                return b"null"  # ask again
+
+        def _beat(self) -> None:
+            """Write something now and then, until the other end is closed."""
+            while True:
+                self.wfile.write(b".")
+                if select.select([self.connection], [], [], IDLE_S)[0]:
+                    return
 
         def _parts(self) -> list[str]:
             secret, *parts = self.path.partition("?")[0].strip("/").split("/")
