@@ -55,7 +55,7 @@ def save_model(
     source: Path | str | HeldWeights | None = None,
     external_data: ExternalData = "auto",
     target: Path | None = None,
-) -> None:
+) -> tuple[str, ...]:
     """Write `model` to `path`, and its external weights, if any, beside it.
 
     The weights appear under a name that nothing has, `<path>.data` if that is free, and then the
@@ -73,6 +73,9 @@ def save_model(
         target: Where the files are moved to afterwards, as by `staged_model`: what lies there keeps
             its name, too.
 
+    Returns:
+        Names of the files beside it that hold its weights.
+
     Raises:
         UsageError: The path cannot be written, would overwrite the source's weights, or `never`
             was asked for and the file would pass 2 GiB.
@@ -81,7 +84,7 @@ def save_model(
     path = Path(path)
     check_output_path(path)
     with replaced_weights(path):
-        _save(model, path, source, external_data, target or path)
+        return _save(model, path, source, external_data, target or path)
 
 
 def _save(
@@ -90,7 +93,7 @@ def _save(
     source: Path | str | HeldWeights | None,
     external_data: ExternalData,
     target: Path,
-) -> None:
+) -> tuple[str, ...]:
     if external_data not in ("auto", "always", "never"):
         raise UsageError(f"external data {external_data!r}: expected auto, always or never")
     absent = [tensor for tensor in all_tensors(model) if not is_loaded(tensor)]
@@ -112,13 +115,14 @@ def _save(
                 "in one file (protobuf's limit); use external data"
             )
         _save_inline(model, path, place)
-        return
+        return ()
     moves_inline = external_data == "always" or total - outside_bytes > INLINE_LIMIT_BYTES
-    if outside or moves_inline:
-        data_path = path.with_name(free_name(target))
-        _save_external(model, path, data_path, file, place, moves_inline=moves_inline)
-    else:
+    if not (outside or moves_inline):
         _save_inline(model, path, place)
+        return ()
+    data_path = path.with_name(free_name(target))
+    _save_external(model, path, data_path, file, place, moves_inline=moves_inline)
+    return (data_path.name,)
 
 
 def _save_inline(model: onnx.ModelProto, path: Path, place: WeightPlace) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anysize.class_names import check_class_names
@@ -15,7 +14,7 @@ from anysize.words import and_list
 if TYPE_CHECKING:
     from anysize.surgery.graph import Model
 
-__all__ = ["describe", "size_text", "weights_beside"]
+__all__ = ["describe", "size_text"]
 
 
 def describe(
@@ -49,13 +48,6 @@ def describe(
             raise UsageError(f"classes: {exc}") from exc
         metadata = replace(metadata, class_names=names, classes=len(names))
     write_metadata(model, metadata)
-
-
-def weights_beside(path: Path) -> tuple[str, ...]:
-    """Name the files beside a model that hold its weights, without which it is nothing."""
-    from anysize.surgery import model_files
-
-    return tuple(file.name for file in model_files(path)[1:])
 
 
 def size_text(size_bytes: int, beside: Sequence[str]) -> str:

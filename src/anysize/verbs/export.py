@@ -14,7 +14,7 @@ from anysize.heads import HEAD_KINDS, Output, head_kind
 from anysize.preprocessing import Preprocessing
 from anysize.sizes import AnySize, Size, SizeRange
 from anysize.sources import is_of_zoo
-from anysize.verbs.description import describe, size_text, weights_beside
+from anysize.verbs.description import describe, size_text
 from anysize.verbs.export_head import conversion
 from anysize.verbs.export_proof import unproved, verified, verify_export
 from anysize.verbs.progress import Progress, silent
@@ -216,7 +216,7 @@ def export(
         exported = export_module(model.module, spec)
         known = (preprocessing or Preprocessing()).over(model.preprocessing)
         describe(exported.model, known, class_names)
-        save_model(
+        beside = save_model(
             exported.model,
             staged,
             source=exported.weights,
@@ -247,7 +247,7 @@ def export(
         size_bytes=size_bytes,
         report=report,
         notes=notes,
-        weights_beside=weights_beside(out),
+        weights_beside=beside,
     )
 
 

@@ -23,7 +23,7 @@ from anysize.files import check_output_path
 from anysize.heads import AS_IS, HEAD_KINDS, Output, check_output, head_kind
 from anysize.preprocessing import Preprocessing
 from anysize.sizes import AnySize, Size, SizeRange
-from anysize.verbs.description import describe, size_text, weights_beside
+from anysize.verbs.description import describe, size_text
 from anysize.verbs.export_proof import verified
 from anysize.verbs.progress import Progress, silent, validation_progress
 from anysize.verbs.verification import UNPROVED, Verify, to_verify
@@ -190,7 +190,7 @@ def rewrite(
         elif unprovable:
             raise UnsupportedModelError(f"{model}: cannot be proved: {unprovable}; {UNPROVED}")
         describe(done.model, preprocessing, class_names)
-        surgery.save_model(done.model, staged, source=model, target=out)
+        beside = surgery.save_model(done.model, staged, source=model, target=out)
         recorded, size_bytes = surgery.read_metadata(original), staged.stat().st_size
         proof, report = None, None
         if reference is not None and done.applied:
@@ -208,7 +208,7 @@ def rewrite(
         notes=_notes(model, out, done, proof),
         was_found=to == AUTO,
         report=report,
-        weights_beside=weights_beside(out),
+        weights_beside=beside,
     )
 
 
