@@ -302,7 +302,7 @@ def test_inspect_says_where_the_channels_are_and_what_to_do(save):
     facts = anysize.inspect(path, [Size(20, 24), Size(24, 20)])
     assert facts.input == "image (unk__6, 20, 24, 3), channels last"
     assert facts.training_size == Size(20, 24)
-    assert str(facts.legal) == "20x24 to 20x24"
+    assert str(facts.legal) == "20x24 only"
     assert [size.is_legal for size in facts.sizes] == [True, False]
     assert facts.head is not None
     assert facts.head.map_size == Size(8, 10)

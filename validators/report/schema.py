@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from typing import Any
@@ -33,9 +34,10 @@ def report_schema() -> dict[str, Any]:
     )
     definitions = json.loads(json.dumps(dict(found)), object_hook=_as_written) | {"Size": _SIZE}
     for record in definitions.values():
-        record["description"], _, attributes = record.get("description", "").partition("\n")
-        for name, text in _FIELD.findall(attributes):
-            record["properties"][name]["description"] = " ".join(text.split())
+        text = inspect.cleandoc(record.get("description", ""))  # older versions do not
+        record["description"], _, attributes = text.partition("\n")
+        for name, words in _FIELD.findall(attributes):
+            record["properties"][name]["description"] = " ".join(words.split())
     for kind in (Report, JoinedReport):
         record = definitions[kind.__name__]
         record["properties"] |= {**_FOLLOWS, "schema_version": {"const": SCHEMA_VERSION}}

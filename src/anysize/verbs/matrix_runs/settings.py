@@ -205,8 +205,10 @@ def _shown(value: object) -> str:
 
 
 def _expected(key: str) -> str:
-    words: str = matrix_schema()["$defs"]["Model"]["properties"][key]["description"]
-    return words
+    kinds = matrix_schema()["$defs"].values()
+    return str(
+        next(kind["properties"][key] for kind in kinds if key in kind["properties"])["description"]
+    )
 
 
 def _line(text: str, number: int | None, key: str) -> int:
