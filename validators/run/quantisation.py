@@ -205,7 +205,14 @@ def quantisation_note(records: Sequence[QuantisationRecord], original: str) -> t
         f"quantised: what the file means is {error} of the largest output away from {original} "
         f"where its roundings may cost {worst.budget:.2e}{top1}"
     )
-    return (note,)
+    vague = [str(record.size) for record in records if record.verdict is Verdict.VACUOUS]
+    if not vague:
+        return (note,)
+    little = (
+        f"quantised: that proves little at {', '.join(dict.fromkeys(vague))}, where images differ "
+        "by hardly more than what roundings may cost; give real images with --inputs"
+    )
+    return (note, little)
 
 
 def _change(drawn: Array, own: Array, expected: Expected, place: int) -> float:

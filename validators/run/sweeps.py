@@ -221,8 +221,9 @@ class _Sweep:
         except (WorkerCrashedError, WorkerTimeoutError) as exc:  # the reference, asked once more
             return failed(exc)
         own = expectation.quantisation
-        is_own = judgement.verdict in (Verdict.PASS, Verdict.VACUOUS)
-        if own is None or own.verdict is Verdict.PASS or not is_own:
+        is_right = judgement.verdict in (Verdict.PASS, Verdict.VACUOUS)
+        # Where the loss is too large for anything to be told, the report says so in a note.
+        if own is None or own.verdict in (Verdict.PASS, Verdict.VACUOUS) or not is_right:
             return judgement
         words = "it computes what the quantised file says, and that is not its original"
         return Judgement(own.verdict, f"{words}: {own.message}", own.outputs)

@@ -242,7 +242,7 @@ def test_a_job_whose_file_changes_while_it_runs_is_not_kept(config, run, monkeyp
     from anysize.verbs import matrix_runs
 
     keys = iter("abcd")
-    monkeypatch.setattr(matrix_runs, "job_keys", lambda jobs: {job: next(keys) for job in jobs})
+    monkeypatch.setattr(matrix_runs, "job_keys", lambda jobs, _: {job: next(keys) for job in jobs})
     config.write_text(CONFIG.partition("[[model]]\nfile")[0])
     assert run("matrix", config).code == 0
     assert not list((config.parent / "matrix.reports").glob("*.json"))

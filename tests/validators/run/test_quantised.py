@@ -119,6 +119,18 @@ def test_a_scale_that_only_one_side_of_a_rounding_has_is_red(fc, tmp_path, facto
     assert verdicts(on_scans(tmp_path / "wrong.onnx", original)) == {Verdict.MISMATCH}
 
 
+def test_where_rounding_costs_as_much_as_images_differ_a_note_says_so(folder, tmp_path):
+    """A large offset leaves few steps for what the images change."""
+    plain = digits(folder, "gap")
+    (gemm,) = (node for node in onnx.load(plain).graph.node if node.op_type == "Gemm")
+    path = changed(plain, tmp_path / "far.onnx", gemm.input[2], lambda bias: bias + 3000)
+    target = quantise(path, tmp_path / "far-q.onnx")
+    report = validate_model(target, path, sizes=[Size(32, 32)], batches=1)
+    (cost,) = report.quantisation
+    assert cost.verdict is Verdict.VACUOUS
+    assert any("proves little at 32x32" in note for note in report.notes)
+
+
 class Otherwise:
     """ONNX Runtime on another file than the one it is given."""
 
