@@ -69,7 +69,11 @@ def _behind(rows: Found) -> list[str]:
         for name, one in rows.items()
         if one["bare"]["verdict"] in GOOD and one["anysize"]["verdict"] not in (*GOOD, NOT_RUN)
     ]
-    return [f"The bare exporter right and ours not: {', '.join(behind) or 'none'}."]
+    unknown = [name for name, one in rows.items() if one["bare"]["verdict"] == NOT_RUN]
+    return [
+        f"The bare exporter right and ours not: {', '.join(behind) or 'none'}.",
+        f"The bare exporter was not run on: {', '.join(unknown) or 'none'}.",
+    ]
 
 
 def _by_runtime(rows: Found) -> list[str]:

@@ -33,7 +33,7 @@ class OnePath:
     def __init__(self, probe: Probe, sizes: tuple[Size, Size], *, has_symbols: bool) -> None:
         self._probe = probe
         self._sizes = sizes
-        self._traced = [probe.calls(size) for size in sizes]
+        self._traced: list[_Calls] = [probe.calls(size) for size in sizes]
         self._has_symbols = has_symbols
         first, second = map(core_of, self._traced)
         self._is_known = bool(first) and _operators(first) == _operators(second)
@@ -50,9 +50,10 @@ class OnePath:
         return not difference
 
     def _difference(self, calls: _Calls) -> str:
-        first, second, third = *self._traced, calls
-        if not _operators(first) == _operators(second) == _operators(third):
-            first, second, third = (tuple(core_of(calls)) for calls in (first, second, third))
+        runs = [*self._traced, calls]
+        if any(_operators(run) != _operators(calls) for run in runs):
+            runs = [core_of(run) for run in runs]
+        first, second, third = runs
         pairs = zip(_operators(first), _operators(third), strict=False)
         for one, other in pairs:
             if one != other:

@@ -56,7 +56,7 @@ def test_a_file_that_is_vacuous_at_its_training_size_is_not_written(tmp_path):
 
 def test_a_file_that_refuses_what_its_module_takes_is_not_written(tmp_path, monkeypatch):
     path, even = tmp_path / "ring.onnx", SizeRange(Size(2, 2), None, Steps(2), Steps(2))
-    monkeypatch.setattr("anysize.exporters.export.legal_sizes", lambda *_: even)
+    monkeypatch.setattr("anysize.exporters.export.legal_sizes", lambda *_, **__: even)
     words = r"was not written: .*: error: the reference takes [0-9]+x[0-9]+, and the file declares"
     with pytest.raises(VerificationError, match=words):
         anysize.export(Ring().eval(), path, size="16x16")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import onnx
 import pytest
+import torch
+from torch import nn
 
 import anysize
 from anysize.errors import VerificationError
@@ -17,6 +19,7 @@ from anysize.validators import Verdict
 
 # The architectures belong to the benchmarks and are not installed.
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+from architectures.seeded import seeded
 from architectures.table import ARCHITECTURES
 
 BY_NAME = {architecture.name: architecture for architecture in ARCHITECTURES}
@@ -128,3 +131,10 @@ def test_a_classifier_by_convolution_has_no_shape_arithmetic(tmp_path):
     pools = [node for node in body if node.op_type == "MaxPool"]
     assert all(a.name != "ceil_mode" for node in pools for a in node.attribute)
     assert infer_shapes(model, Size(64, 97))[model.graph.output[0].name] == (1, 10)
+
+
+def test_gains_of_weights_that_are_normalised_in_use_stay_near_one():
+    layer = nn.Conv2d(3, 8, 3)
+    layer.gain = nn.Parameter(torch.ones(8, 1, 1, 1))
+    assert float((seeded(layer).gain.detach() - 1).abs().max()) <= 0.2
+    assert bool((layer.weight < 0).any())

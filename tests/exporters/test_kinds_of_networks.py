@@ -284,6 +284,10 @@ def folded(x):
     return F.fold(columns.relu(), x.shape[2:], 3, padding=1, stride=2).mean((2, 3))
 
 
+def overlapping(x):
+    return x.unfold(2, 5, 2).unfold(3, 3, 2).amax((4, 5)).mean((2, 3))
+
+
 def conv(*args, **kwargs):
     return nn.Conv2d(*args, **kwargs)
 
@@ -309,6 +313,7 @@ KINDS = {
     "resized positions": (lambda x, p: p(x).relu().mean((2, 3)), {"p": Positions()}),
     "coordinates": (coordinates, {}, 10),
     "rows": (rows, {}),
+    "overlapping windows": (overlapping, {}),
     "grid": (grid, {}),
     "rotary": (rotary, {}),
     "waves": (waves, {}),
@@ -373,10 +378,6 @@ def loop(x):
     return torch.stack([x[:, :, row].mean(2) for row in range(x.shape[2])]).mean(0)
 
 
-def odd(x):
-    return x.mean((2, 3)) if x.shape[2] % 2 else x.amax((2, 3))
-
-
 def rounded(x):
     return x.mean((2, 3)) * math.sin(x.shape[2])
 
@@ -387,7 +388,6 @@ def some_bins(x):
 
 REFUSED = {
     "a loop over rows": (loop, r"a loop in its code counts cells"),
-    "a path for odd sizes": (odd, r"runs ReduceM\w+ at 24x24 and ReduceM\w+ at 93x131"),
     "a number through Python": (rounded, r"Mul has an input .* is not known"),
     "bins that follow the map": (some_bins, r"a number of bins, here 6, that follows the image"),
     "noise": (lambda x: (x + torch.rand_like(x)).mean((2, 3)), r"draws numbers \(RandomUniform"),

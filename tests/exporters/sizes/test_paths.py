@@ -77,3 +77,27 @@ def test_a_ratio_that_is_the_same_at_two_sizes_is_told_by_a_third():
     plain = Probe(nn.Conv2d(3, 4, 3), 3)
     given = Size(160, 160), Size(230, 268)
     assert alike_sizes(plain, *given) == given
+
+
+def test_each_ratio_of_maps_that_are_halved_over_and_over_is_told():
+    """Of 40 and 67 columns the second halves are 2 times the third ones, as at all even sizes."""
+
+    class Halved(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.ratios = []
+
+        def forward(self, x):
+            x = F.avg_pool2d(x, 4, ceil_mode=True)
+            for _ in range(3):
+                small = F.avg_pool2d(x, 2, ceil_mode=True)
+                self.ratios += [a / b for a, b in zip(x.shape[2:], small.shape[2:], strict=True)]
+                x = small * self.ratios[-1] * self.ratios[-2]
+            return x.mean((2, 3))
+
+    module, ratios = Halved(), []
+    for size in alike_sizes(Probe(module, 3), Size(160, 160), Size(229, 267)):
+        module.ratios = []
+        module(torch.zeros(1, 3, size.height, size.width))
+        ratios.append(module.ratios)
+    assert all(one != other for one, other in zip(*ratios, strict=True))

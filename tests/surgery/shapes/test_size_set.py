@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn import functional
 
 from anysize.errors import DeclinedError
-from anysize.sizes import Size, SizeRange, Steps
+from anysize.sizes import MAX_SIDE, Size, SizeRange, Steps
 from anysize.surgery import read_metadata, rewrite
-from anysize.surgery.shapes import legal_sizes
+from anysize.surgery.shapes import legal_sizes, sides_taken
 from anysize.surgery.shapes.size_set import _repeated
 from anysize.surgery.shapes.walk import ShapeWalk
 
@@ -179,3 +179,17 @@ def test_what_is_resized_to_the_training_size_takes_every_remainder(kit):
     resized = rewrite(freed, to="resize")
     assert resized.sizes == SizeRange(Size(1, 1))
     assert kit.run(resized.model, kit.images(1, 3, 33, 47))[0].shape == (1, 3)
+
+
+def test_sides_that_repeat_beyond_those_that_are_walked_are_found_by_their_steps():
+    def blocks(side):  # 256 and up to three less, over and over
+        return side % 256 in (0, 253, 254, 255)
+
+    found = sides_taken(blocks, 256, 64, further=(64, 128, 256))
+    assert (found.least, found.most) == (253, MAX_SIDE)
+    assert found.steps == Steps(256, (0, 253, 254, 255))
+    assert sides_taken(blocks, 256, 64).most == 256
+    once = sides_taken(lambda side: blocks(side) and side < 300, 256, 64, further=(128, 256))
+    assert once.most == 256
+    with pytest.raises(DeclinedError, match="in no order that repeats"):
+        sides_taken(lambda side: side in (8, 11, 20, 36), 8, 16, further=(12, 28))
