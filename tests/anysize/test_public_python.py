@@ -161,7 +161,8 @@ def test_a_source_is_inspected_and_every_head_it_can_get_is_one_that_is_written(
     assert heads["fcn"]["meaning"].startswith("exact: each cell")
     assert "approximation" in heads["adaptive"]["meaning"]
     for name, one in heads.items():
-        assert one["command"] == f"anysize export lenet --head {name} -o {name}.onnx"
+        options = """--model-args '{"num_classes": 4}'"""
+        assert one["command"] == f"anysize export lenet --head {name} {options} -o {name}.onnx"
         out = tmp_path / f"{name}.onnx"
         written = anysize.export(
             "lenet", out, head=name, model_args={"num_classes": 4}, verify=False

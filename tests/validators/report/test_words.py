@@ -150,8 +150,8 @@ def test_notes_and_machine_are_in_every_form(bad):
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
-        ({"exit_code": 9}, "exit code 9, expected 0, 1, 2 or 3"),
-        ({"exit_code": -1}, "exit code -1, expected"),
+        ({"exit_code": 9}, r"Expected `int` <= 3 - at `\$\.entries\[0\]\.exit_code`"),
+        ({"exit_code": -1}, r"Expected `int` >= 0 - at `\$\.entries\[0\]\.exit_code`"),
         ({"exit_code": 0, "report": None}, "exit code 0 without a report"),
     ],
     ids=["9", "-1", "no report"],
