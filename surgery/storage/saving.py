@@ -122,7 +122,7 @@ def _save(
         return ()
     data_path = path.with_name(free_name(target))
     _save_external(model, path, data_path, file, place, moves_inline=moves_inline)
-    return (data_path.name,)
+    return (data_path.name,) if data_path.stat().st_size else ()
 
 
 def _save_inline(model: onnx.ModelProto, path: Path, place: WeightPlace) -> None:

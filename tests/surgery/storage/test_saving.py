@@ -84,6 +84,15 @@ def test_never_brings_external_weights_in(outside, tmp_path):
     _same(tmp_path / "out.onnx", outside)
 
 
+def test_whoever_saves_is_told_where_weights_are_and_of_no_empty_file(inline, tmp_path):
+    beside = save_model(load_model(inline), tmp_path / "out.onnx", external_data="always")
+    assert beside == ("out.onnx.data",)
+    assert save_model(load_model(inline), tmp_path / "out.onnx", external_data="never") == ()
+    small = onnx.helper.make_graph([], "small", [], [])
+    model = onnx.helper.make_model(small)
+    assert save_model(model, tmp_path / "small.onnx", external_data="always") == ()
+
+
 def test_always_moves_inline_weights_out(inline, tmp_path):
     model = load_model(inline)
     before = model.SerializeToString()
