@@ -129,7 +129,8 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
         outputs=not is_declared,
     )
     metadata = _metadata(model, spec, sizes, is_fixed=bool(fixed_maps))
-    metadata = replace(metadata, other_path=graph.path.other or None)
+    if graph.path.other:
+        metadata = replace(metadata, other_path=graph.path.other, path_sizes=graph.path.sizes)
     reason = ""
     if spec.to is not None:
         # What bounds the module says nothing of an image that is resized for it, and what bounds

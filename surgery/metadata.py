@@ -20,6 +20,7 @@ MODULE_OBJECT = "module object"
 _PREFIX = "anysize."
 # The steps of heights and of widths.
 _STEPS = "size_steps"
+_TWO_SIZES = "path_sizes"
 _SIZES = ("size", "min_size", "max_size", "asked_min_size", "asked_max_size")
 _COUNTS = ("classes", "seed")
 _LISTS = ("class_names", "kept", "output_names")
@@ -42,6 +43,7 @@ class FileMetadata:
         asked_min_size: The smallest input that the user wanted it to take.
         asked_max_size: The largest.
         other_path: What the module does otherwise at sizes that it takes and the file does not.
+        path_sizes: Two sizes at which it does what the file does.
         classes: Number of classes.
         class_names: Their names, in order.
         map_stride: Pixels between neighbouring map cells, (height, width).
@@ -70,6 +72,7 @@ class FileMetadata:
     asked_min_size: Size | None = None
     asked_max_size: Size | None = None
     other_path: str | None = None
+    path_sizes: tuple[Size, Size] | None = None
     classes: int | None = None
     class_names: tuple[str, ...] | None = None
     map_stride: tuple[int, int] | None = None
@@ -168,6 +171,9 @@ def _format(name: str, value: object) -> str | None:
     if name == _STEPS:
         assert isinstance(value, tuple)
         return ";".join(steps.written() for steps in value)
+    if name == _TWO_SIZES:
+        assert isinstance(value, tuple)
+        return ";".join(map(str, value))
     if name in _PAIRS:
         assert isinstance(value, tuple)
         return "x".join(f"{part:.10g}" for part in value)
@@ -190,6 +196,9 @@ def _parse(name: str, text: str) -> object:
         if name == _STEPS:
             heights, widths = text.split(";")
             return Steps.parse(heights), Steps.parse(widths)
+        if name == _TWO_SIZES:
+            one, other = text.split(";")
+            return Size.parse(one), Size.parse(other)
         if name in _PAIRS:
             height, width = (float(part) for part in text.split("x"))
             return (height, width) if name == "map_offset" else (int(height), int(width))

@@ -169,7 +169,9 @@ def validate_model(
                 asked,
                 cases,
                 declared=file.declared,
-                required=required_sizes(file, reference, training),
+                required=required_sizes(
+                    file, reference, training, signature=signature, limits=spec.limits
+                ),
                 training=training,
                 sizes=spec.sizes if isinstance(spec.sizes, str) else "",
                 is_amplified=is_amplified,

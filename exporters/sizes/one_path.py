@@ -27,12 +27,13 @@ class OnePath:
         has_symbols: Numbers are computed from the image, whatever they are at these sizes.
 
     Attributes:
+        sizes: What the traces were made at.
         other: What the module does instead where it was asked about and does not; "" where it does.
     """
 
     def __init__(self, probe: Probe, sizes: tuple[Size, Size], *, has_symbols: bool) -> None:
         self._probe = probe
-        self._sizes = sizes
+        self.sizes = sizes
         self._traced: list[_Calls] = [probe.calls(size) for size in sizes]
         self._has_symbols = has_symbols
         first, second = map(core_of, self._traced)
@@ -57,16 +58,16 @@ class OnePath:
         pairs = zip(_operators(first), _operators(third), strict=False)
         for one, other in pairs:
             if one != other:
-                return f"{other}, where it runs {one} at {self._sizes[0]}"
+                return f"{other}, where it runs {one} at {self.sizes[0]}"
         if len(first) != len(third):
-            return f"{len(third)} operators, and {len(first)} at {self._sizes[0]}"
+            return f"{len(third)} operators, and {len(first)} at {self.sizes[0]}"
         if self._has_symbols:
             return ""
         for traced in zip(first, second, third, strict=True):
             numbers = [NUMBER.findall(call.numbers) for call in traced]
             for one, same, other in zip(*numbers, strict=False):
                 if one == same != other:
-                    sizes = " and ".join(map(str, self._sizes))
+                    sizes = " and ".join(map(str, self.sizes))
                     return f"{traced[0].operator} with {other}, and with {one} at {sizes}"
         return ""
 

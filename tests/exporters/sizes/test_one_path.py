@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -13,6 +16,8 @@ import anysize
 from anysize.exporters import ExportSpec, export_module
 from anysize.exporters.sizes import OnePath, Probe
 from anysize.sizes import Size, SizeRange, Steps
+from anysize.surgery import guard_max_size, read_metadata, write_metadata
+from anysize.validators import Verdict, validate_model
 
 RIGHT, REFUSED = "right", "refused"
 
@@ -127,6 +132,30 @@ def test_the_command_says_what_the_module_does_elsewhere(tmp_path):
     (note,) = done.notes
     assert "takes 4x4 to 31x31 alone: at " in note
     assert "it runs roll, where it runs relu at 24x24" in note
+
+
+def test_sizes_that_a_file_leaves_out_are_asked_of_its_module(tmp_path):
+    net, path = Shifted().eval(), tmp_path / "net.onnx"
+    done = anysize.export(net, path, size=24, verify="full")
+    sizes = (Size(24, 24), Size(30, 24), Size(40, 24))
+    verdicts = [Verdict.PASS, Verdict.PASS, Verdict.REJECTED]
+    report = validate_model(path, net, sizes=sizes, batches=1)
+    assert [cell.verdict for cell in report.cells] == verdicts
+    model, few = onnx.load(path), SizeRange(Size(4, 4), Size(29, 29))
+    guard_max_size(model, few.maximum)
+    said = read_metadata(model)
+    assert (said.path_sizes or ())[0] == Size(24, 24)
+    write_metadata(model, said.with_sizes(few))
+    onnx.save(model, path)
+    report = validate_model(path, net, sizes=sizes, batches=1)
+    assert [cell.verdict for cell in report.cells] == [Verdict.PASS, Verdict.ERROR, verdicts[2]]
+    assert done.report is not None
+    # Two paths are none, and so is one that the module refuses.
+    for named in ((Size(24, 24), Size(40, 40)), (Size(1, 1), Size(2, 2))):
+        write_metadata(model, replace(read_metadata(model), path_sizes=named))
+        onnx.save(model, path)
+        report = validate_model(path, net, sizes=sizes, batches=1)
+        assert [cell.verdict for cell in report.cells][1:] == [Verdict.ERROR] * 2
 
 
 def test_a_number_that_two_sizes_have_and_a_third_has_not_is_another_path():

@@ -20,12 +20,14 @@ from anysize.validators.references.eager.module import (
 if TYPE_CHECKING:
     from anysize.validators.references.eager.fc import EagerFc, output_ranks
     from anysize.validators.references.eager.one_output import OneOutput
+    from anysize.validators.references.eager.path import OnePath
 
 __all__ = [
     "EagerFc",
     "ModuleFc",
     "ModuleReference",
     "OneOutput",
+    "OnePath",
     "module_device",
     "module_name",
     "output_ranks",
@@ -34,5 +36,10 @@ __all__ = [
 ]
 
 __getattr__ = lazy_names(
-    __name__, {"fc": ("EagerFc", "output_ranks"), "one_output": ("OneOutput",)}
+    __name__,
+    {
+        "fc": ("EagerFc", "output_ranks"),
+        "one_output": ("OneOutput",),
+        "path": ("OnePath",),
+    },
 )

@@ -1,0 +1,87 @@
+"""Whether a module does at a size what it does at others: the same operators, and their numbers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from anysize.sizes import Size
+
+__all__ = ["OnePath"]
+
+# Lay a tensor out: what is left out of them depends on its strides.
+_LAYOUT = frozenset({"_unsafe_view", "alias", "clone", "expand", "view"})
+
+_Call = tuple[str, tuple[object, ...]]
+
+
+class OnePath:
+    """Says of sizes whether a module takes the path there that it takes at some others.
+
+    Args:
+        module: In evaluation mode; only run.
+        inputs: Makes its arguments for a size.
+        sizes: At which it takes the path.
+
+    Raises:
+        Exception: What the module raises at one of `sizes`.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        inputs: Callable[[Size], Sequence[NDArray[np.generic]]],
+        sizes: Sequence[Size],
+    ) -> None:
+        self._module = module
+        self._inputs = inputs
+        self._known = [self._calls(size) for size in sizes]
+
+    def __call__(self, size: Size) -> bool:
+        """Say so of one size; of sizes among which it takes several, that it does."""
+        operators = {tuple(name for name, _ in calls) for calls in self._known}
+        if len(operators) > 1:
+            return True
+        calls = self._calls(size)
+        if {tuple(name for name, _ in calls)} != operators:
+            return False
+        numbers = zip(*map(_numbers, (*self._known, calls)), strict=False)
+        return all(len({*known}) > 1 or here == known[0] for *known, here in numbers)
+
+    def _calls(self, size: Size) -> list[_Call]:
+        recorder = _Recorder()
+        tensors = [torch.from_numpy(np.array(one)) for one in self._inputs(size)]
+        with torch.no_grad(), recorder:
+            self._module(*tensors)
+        return recorder.calls
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: list[_Call] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Write a call down, and run it."""
+        del types
+        name = str(func.overloadpacket).partition(".")[2].removesuffix("_")
+        if name not in _LAYOUT:
+            leaves = (leaf for leaf in tree_leaves((args, kwargs)) if _is_number(leaf))
+            self.calls.append((name, tuple(leaves)))
+        return func(*args, **(kwargs or {}))
+
+
+def _is_number(leaf: object) -> bool:
+    return isinstance(leaf, (int, float))
+
+
+def _numbers(calls: Sequence[_Call]) -> list[object]:
+    return list(itertools.chain.from_iterable(numbers for _, numbers in calls))
