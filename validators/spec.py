@@ -43,9 +43,9 @@ class ValidationSpec:
             itself, or takes float16 images, is anyway.
         amplified: Add a case of other, brighter images; a network that is quantised for images of
             the usual brightness may saturate there by design.
-        is_repeated: Run each case once more, from the largest size down, which finds sessions whose
-            answers depend on what ran before. The proof of a new file does without: a graph has no
-            memory.
+        is_repeated: Run each size once more at one of its batches, from the largest down, which
+            finds sessions whose answers depend on what ran before. The proof of a new file does
+            without: a graph has no memory.
         inputs: Arrays for the graph's inputs, by name; they replace seeded images, sizes and
             batches.
         bisect: A folder. Each runtime's first failing cell is diagnosed, and its images are

@@ -42,6 +42,7 @@ __all__ = [
     "make_inputs",
     "plan_cases",
     "quick_cases",
+    "repeated_cases",
     "rewrite_plan",
     "saturated_outputs",
 ]
@@ -50,7 +51,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "auto": ("auto_sizes",),
-        "cases": ("Case", "MAX_BATCH", "plan_cases"),
+        "cases": ("Case", "MAX_BATCH", "plan_cases", "repeated_cases"),
         "cost": ("cost_of",),
         "images": ("AMPLIFICATION", "make_images"),
         "quick": ("RewritePlan", "is_heavy", "quick_cases", "rewrite_plan"),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from anysize.errors import UsageError
 from anysize.sizes import Size
 
-__all__ = ["MAX_BATCH", "Case", "plan_cases"]
+__all__ = ["MAX_BATCH", "Case", "plan_cases", "repeated_cases"]
 
 # Beyond this a batch is a typo: its images alone would fill the memory.
 MAX_BATCH = 1024
@@ -48,3 +48,18 @@ def plan_cases(sizes: Iterable[Size], batches: Iterable[int] | int) -> tuple[Cas
     if not cases:
         raise UsageError("no size or no batch to validate; give for example --sizes 224x224")
     return cases
+
+
+def repeated_cases(cases: Sequence[Case]) -> frozenset[Case]:
+    """Choose what is run once more: each size at one of its batches, in turn, and each batch.
+
+    Args:
+        cases: In the order in which they are run.
+    """
+    usual = [case for case in cases if not case.is_amplified]
+    sizes: dict[Size, list[Case]] = {}
+    for case in usual:
+        sizes.setdefault(case.size, []).append(case)
+    if any(len(sizes) < len(batches) for batches in sizes.values()):
+        return frozenset(usual)
+    return frozenset(batches[place % len(batches)] for place, batches in enumerate(sizes.values()))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from anysize.sizes import Size, SizeRange
-from anysize.validators.inputs import Case, cost_of
+from anysize.validators.inputs import Case, cost_of, repeated_cases
 from anysize.validators.run.spool import FLOAT64
 
 if TYPE_CHECKING:
@@ -177,11 +177,11 @@ def validation_steps(
     is_repeated: bool,
     is_amplified: bool,
 ) -> Steps:
-    """Plan all runs: each runtime loads, sweeps over all cases, and runs amplified images once."""
+    """Plan all runs: each runtime loads, sweeps up and down, and runs amplified images once."""
     asked = [case for case in cases if declared is None or case.size in declared]
     usual = [case for case in asked if case.size == training][:1] or asked[:1]
     amplified = usual * is_amplified
-    runs = (*cases, *amplified, *(cases if is_repeated else ()))
+    runs = (*cases, *amplified, *(repeated_cases(cases) if is_repeated else ()))
     amounts = {
         REFERENCE: sum(work.run(case, IN_FLOAT32) for case in (*asked, *amplified)),
         FLOAT64: 0.0,

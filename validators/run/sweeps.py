@@ -1,4 +1,8 @@
-"""One runtime's part of a validation: every case, ascending and then descending, on one session.
+"""One runtime's part of a validation: every case, ascending, and each size once more, descending.
+
+What an answer leaves behind in a session shows in the next ones, at whatever batch: on the way
+down each size is run at one of its batches, in turn. To run all of them again would take twice as
+long, and ask the same once more.
 
 Images and expected outputs come from the spool; the reference itself is asked once more only about
 a cell that would fail. A runtime that crashes or hangs does so in its worker;
@@ -17,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anysize.errors import NoAnswerError, WorkerCrashedError, WorkerTimeoutError
-from anysize.validators.inputs import Case
+from anysize.validators.inputs import Case, repeated_cases
 from anysize.validators.judging import (
     PROFILES,
     DeclaredShape,
@@ -88,7 +92,7 @@ def run_sweeps(
         tolerances: Replace the error budget.
         declared: The shapes of the outputs, as the file declares them.
         saturated: Outputs that saturate at 1.
-        is_repeated: Run them once more, descending; otherwise once is enough.
+        is_repeated: Run each size once more, descending; otherwise once is enough.
         step: Called before each run with what is being done, the runtime's name and the work.
         work: What runs take.
     """
@@ -101,9 +105,8 @@ def run_sweeps(
         )
         return RuntimeResult(record, cells)
     try:
-        sweep = _Sweep(
-            session, record, asked, tolerances, declared, saturated, is_repeated, step, work
-        )
+        again = repeated_cases([one.case for one in expectations]) if is_repeated else frozenset()
+        sweep = _Sweep(session, record, asked, tolerances, declared, saturated, again, step, work)
         up = [sweep.run(expectation, repeats=None) for expectation in expectations]
         down: list[Cell] = []
         amplified: Cell | None = None
@@ -111,7 +114,8 @@ def run_sweeps(
             if expectation.case.is_amplified:
                 amplified = first  # once is enough: its twin is repeated
                 continue
-            down.append(sweep.run(expectation, repeats=first) if is_repeated else sweep.once(first))
+            is_again = expectation.case in again
+            down.append(sweep.run(expectation, repeats=first) if is_again else sweep.once(first))
             if amplified is not None:
                 down[-1], amplified = join_amplified(down[-1], amplified), None
         record = replace(record, provenance=session.provenance())
@@ -134,7 +138,7 @@ class _Sweep:
     tolerances: Tolerances | None
     declared: Mapping[str, DeclaredShape]
     saturated: Collection[str]
-    is_repeated: bool
+    again: Collection[Case]
     step: Step
     work: Work
 
@@ -159,8 +163,7 @@ class _Sweep:
         run_s = attempt.run_s if attempt.outputs else None
         cell = as_cell(self.record.name, case, judgement, run_s=run_s)
         if repeats is None:
-            is_compared = self.is_repeated and not case.is_amplified
-            if attempt.outputs and (is_compared or not cell.is_good):
+            if attempt.outputs and (case in self.again or not cell.is_good):
                 self.spool.write(case, self._label, tuple(attempt.outputs.values()))
             return cell
         merged = merge_directions(repeats, cell)

@@ -146,8 +146,12 @@ class AnswersByShape(FakeSession):
         return self.answers[image.shape]
 
 
-def not_the_largest(size: Size, batch: int) -> bool:
-    return size != Size(36, 45)
+def runs_twice(size: Size, batch: int) -> bool:
+    return (size, batch) in {(Size(32, 32), 1), (Size(36, 45), 2)}
+
+
+def runs_after_a_larger_one(size: Size, batch: int) -> bool:
+    return runs_twice(size, batch) and size != Size(36, 45)
 
 
 _PROFILE_OFF = ("output 'logits'", "x the budget of")
@@ -175,6 +179,7 @@ FAKES = (
         "a session's second run × 1.001",
         Verdict.MISMATCH,
         fake=lambda runtime: Fake(runtime, WrongSecondTime),
+        at=runs_twice,
         words=("the answer depends on what ran before",),
     ),
     Sabotage(
@@ -183,7 +188,7 @@ FAKES = (
         "a session pads to the largest image so far",
         Verdict.MISMATCH,
         fake=lambda runtime: Fake(runtime, KeepsLargestSize),
-        at=not_the_largest,
+        at=runs_after_a_larger_one,
         words=("the answer depends on what ran before",),
     ),
     Sabotage(

@@ -93,7 +93,7 @@ class Sweeping(OrtCpu):
         return session
 
 
-def test_a_proof_runs_each_case_once_where_a_validation_sweeps_twice(tiny):
+def test_a_proof_runs_each_case_once_where_a_validation_returns_to_each_size(tiny):
     path, twice, once = tiny.fc_file(tiny.fc()), Sweeping(), Sweeping()
     for runtime, is_repeated in ((twice, True), (once, False)):
         report = validate_model(
@@ -103,7 +103,10 @@ def test_a_proof_runs_each_case_once_where_a_validation_sweeps_twice(tiny):
         assert len(report.cells) == 2 * len(SIZES)
     bright = 1
     assert len(once.ran) == 2 * len(SIZES) + bright
-    assert len(twice.ran) == 4 * len(SIZES) + bright
+    assert len(twice.ran) == 3 * len(SIZES) + bright
+    down = twice.ran[-len(SIZES) :]
+    assert [shape[2:] for shape in down] == [(9, 9), (8, 9), (8, 8)]
+    assert {shape[0] for shape in down} == {1, 2}
 
 
 def test_a_case_that_is_alone_runs_twice(tiny):
@@ -111,6 +114,13 @@ def test_a_case_that_is_alone_runs_twice(tiny):
     options = {"sizes": SIZES[:1], "batches": 1, "amplified": False}
     assert validate_model(tiny.fc_file(tiny.fc()), tiny.fc(), runtimes=[runtime], **options).ok
     assert len(runtime.ran) == 2
+
+
+def test_each_batch_is_run_twice_where_there_are_fewer_sizes(tiny):
+    runtime = Sweeping()
+    options = {"sizes": SIZES[:1], "batches": (1, 2), "amplified": False}
+    assert validate_model(tiny.fc_file(tiny.fc()), tiny.fc(), runtimes=[runtime], **options).ok
+    assert [shape[0] for shape in runtime.ran] == [1, 2, 2, 1]
 
 
 def test_a_wrong_graph_is_red_without_being_repeated(tiny):
