@@ -11,7 +11,7 @@ from anysize.lazy import lazy_names
 
 if TYPE_CHECKING:
     from anysize.validators.inputs.auto import auto_sizes
-    from anysize.validators.inputs.cases import MAX_BATCH, Case, plan_cases
+    from anysize.validators.inputs.cases import MAX_BATCH, Case, plan_cases, repeated_cases
     from anysize.validators.inputs.cost import cost_of
     from anysize.validators.inputs.images import AMPLIFICATION, make_images
     from anysize.validators.inputs.quick import RewritePlan, is_heavy, quick_cases, rewrite_plan

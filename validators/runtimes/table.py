@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from anysize.words import cleaned
+
+if TYPE_CHECKING:
+    from importlib import metadata
 
 __all__ = ["GROUP", "RUNTIMES", "RuntimeEntry", "known_runtimes"]
 
@@ -126,6 +128,8 @@ def known_runtimes() -> dict[str, RuntimeEntry]:
 
 def _added() -> Iterator[tuple[metadata.EntryPoint, str, str]]:
     """Yield what each installed package adds; one whose metadata is damaged adds nothing."""
+    from importlib import metadata  # a worker, which asks nobody, starts sooner without
+
     for distribution in metadata.distributions():
         try:
             points = distribution.entry_points.select(group=GROUP)
