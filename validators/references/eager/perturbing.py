@@ -7,6 +7,7 @@ way, element by element, on top of the rounding that it has.
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
 from typing import Any, Final
@@ -19,8 +20,10 @@ from torch.utils._pytree import tree_map
 __all__ = ["Perturbing"]
 
 # Of numbers that are drawn; longer tensors use them several times, from other places on.
-_DRAWN: Final = 1 << 20
+_DRAWN: Final = 1 << 18
 _STEP: Final = 2.0**-23
+# Each case is answered with the same draws, sixteen at the most; one takes a MiB.
+_KEPT: Final = 16
 # Calls that hand numbers on as they are, and those whose results are whole numbers.
 _EXACT: Final = frozenset(
     {
@@ -42,6 +45,14 @@ _EXACT: Final = frozenset(
 )  # fmt: skip
 
 
+@functools.lru_cache(maxsize=_KEPT)
+def _factors(draw: int) -> Tensor:
+    """Draw 1 − 2⁻²³ to 1 + 2⁻²³, rounded to float32: of mean 1, and 0.66 steps on the average."""
+    generator = torch.Generator().manual_seed(draw)
+    drawn = torch.rand(_DRAWN, dtype=torch.float64, generator=generator)
+    return (1.0 + (2.0 * drawn - 1.0) * _STEP).float()
+
+
 class Perturbing(TorchFunctionMode):
     """Moves the float32 results of all calls that round.
 
@@ -51,10 +62,7 @@ class Perturbing(TorchFunctionMode):
 
     def __init__(self, draw: int) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(draw)
-        # 1 − 2⁻²³ to 1 + 2⁻²³ rounded to float32: of mean 1, and 0.66 steps on the average.
-        drawn = torch.rand(_DRAWN, dtype=torch.float64, generator=generator)
-        self._factors = (1.0 + (2.0 * drawn - 1.0) * _STEP).float()
+        self._factors = _factors(draw)
         self._places = random.Random(draw)  # noqa: S311  (no secret)
 
     def __torch_function__(
