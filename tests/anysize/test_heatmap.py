@@ -78,6 +78,8 @@ def test_a_grey_image_with_alpha_is_taken_by_a_colour_graph(colour_graph, run, t
 
 def test_a_picture_is_taken_as_it_is_meant(digits_files, tmp_path):
     page = Image.open(PAGE).convert("L")
+    page = page.crop((0, 0, page.width, page.height // 2))
+    page.save(tmp_path / "page.png")
     values = np.asarray(page)
     turned = page.transpose(Image.Transpose.ROTATE_90)
     exif = turned.getexif()
@@ -89,10 +91,11 @@ def test_a_picture_is_taken_as_it_is_meant(digits_files, tmp_path):
     alpha.save(tmp_path / "transparent.png")
 
     def peaks(path):
-        found = anysize.heatmap(digits_files["fcn"], path, tmp_path / "out.png", top=11)
+        found = anysize.heatmap(digits_files["fcn"], path, tmp_path / "out.png", top=5)
         return [(p.index, p.y, p.x, round(p.probability, 4)) for p in found.peaks], found.size
 
-    expected = peaks(PAGE)
+    expected = peaks(tmp_path / "page.png")
+    assert len(expected[0]) == 5
     for name in ("turned", "deep", "transparent"):
         assert peaks(tmp_path / f"{name}.png") == expected, name
 

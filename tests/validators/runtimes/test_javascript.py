@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -132,6 +134,17 @@ def test_nobody_without_the_secret_has_a_say_and_only_what_is_named_is_served(ho
     ):
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(root + path)
+
+
+def test_a_browser_that_ends_while_it_asks_is_nothing_to_talk_about(host, capfd):
+    one = host("nothing")
+    for _ in range(20):
+        asking = socket.create_connection(("127.0.0.1", one._server.server_port))
+        asking.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        asking.sendall(b"GET /")
+        asking.close()  # resets the connection
+    time.sleep(0.2)
+    assert capfd.readouterr().err == ""
 
 
 def test_nodes_that_make_sizes_are_no_fallback_and_others_are(host, tmp_path):

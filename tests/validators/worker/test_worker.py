@@ -187,7 +187,7 @@ def test_a_process_with_a_session_of_its_own_ends_with_its_worker(validated, tmp
 
 
 def test_a_full_memory_is_no_refusal_and_costs_one_cell(validated):
-    report = validated("FillsTheMemory", memory_bytes=6 << 30)
+    report = validated("FillsTheMemory", memory_bytes=2 << 30)
     assert [cell.verdict for cell in report.cells] == ["pass", "error", "pass"]
 
 

@@ -16,6 +16,7 @@ import queue
 import secrets
 import select
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -52,6 +53,14 @@ _LAST_WORDS: Final = 300
 _PIECE: Final = 1 << 20
 
 
+class _Server(ThreadingHTTPServer):
+    """Says nothing of a browser that ends while it is answered: its end is told elsewhere."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class JavaScriptHost:
     """A process that runs ONNX Runtime in JavaScript.
 
@@ -67,7 +76,7 @@ class JavaScriptHost:
         self.answers: queue.SimpleQueue[tuple[dict[str, Any], bytes]] = queue.SimpleQueue()
         self.has_left = threading.Event()
         self.secret = secrets.token_urlsafe(16)
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the host)
