@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from anysize.exporters.sizes.probe import Call, Probe
@@ -30,6 +30,8 @@ NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 # A map that is halved over and over is odd each time, rounded up in the one, down in the other.
 _ODD = ((1, 129), (-1, 127))
 _HALVED = 64
+# So many of the largest heights and widths are crossed, where no two sizes tell all.
+_CROSSED = 3
 # How much larger the images are among which two are sought.
 _MORE = (
     (-53, 75), (101, -29), (7, 61), (64, 128), (128, 64), (37, 151), (181, 53), (-29, 197),
@@ -97,7 +99,7 @@ def alike_sizes(probe: Probe, size: Size, other: Size) -> tuple[Size, Size]:
     if _FILLING.isdisjoint(operators) and {p.operators for p in known.values()} == {operators}:
         return _telling(known, (size, other))
     known |= {one: _Path.of(probe.calls(one)) for one in _others(size)}
-    return _best(known, known[size].core) or (size, other)
+    return _best(probe, known, known[size].core) or (size, other)
 
 
 def _telling(known: Mapping[Size, _Path], given: tuple[Size, Size]) -> tuple[Size, Size]:
@@ -105,30 +107,53 @@ def _telling(known: Mapping[Size, _Path], given: tuple[Size, Size]) -> tuple[Siz
 
     The ratio of two maps, one a halved copy of the other, is 2 at all even sizes.
     """
-    numbers = [path.numbers for path in known.values()]
-    shown = [known[size].numbers for size in given if size in known]
-    if len(shown) < 2 or not any(
-        here[0] == here[1] and len({*everywhere}) > 1
-        for here, everywhere in zip(
-            zip(*shown, strict=False), zip(*numbers, strict=False), strict=False
-        )
-    ):
+    if any(size not in known for size in given) or not _hides(known, given):
         return given
     pairs = [given, *(p for p in itertools.combinations(known, 2) if _differ(*p))]
     return max(pairs, key=lambda pair: _told(*(known[size].numbers for size in pair)))
 
 
-def _best(known: Mapping[Size, _Path], core: tuple[str, ...]) -> tuple[Size, Size] | None:
+def _best(
+    probe: Probe, known: Mapping[Size, _Path], core: tuple[str, ...]
+) -> tuple[Size, Size] | None:
     """Return the two sizes of the longest path that tell the most."""
-    paths: dict[tuple[str, ...], list[Size]] = {}
+    paths: dict[tuple[str, ...], dict[Size, _Path]] = {}
     for size, path in known.items():
         if path.core == core:
-            paths.setdefault(path.operators, []).append(size)
+            paths.setdefault(path.operators, {})[size] = path
     for operators in sorted(paths, key=len, reverse=True):
-        pairs = [pair for pair in itertools.combinations(paths[operators], 2) if _differ(*pair)]
-        if pairs:
-            return max(pairs, key=lambda pair: _told(*(known[size].numbers for size in pair)))
+        alike = paths[operators]
+        pair = _most_telling(alike)
+        if pair is not None and _hides(alike, pair):
+            crossed = ((one, _Path.of(probe.calls(one))) for one in _crossed(alike))
+            alike |= {one: path for one, path in crossed if path.operators == operators}
+            pair = _most_telling(alike)
+        if pair is not None:
+            return pair
     return None
+
+
+def _most_telling(known: Mapping[Size, _Path]) -> tuple[Size, Size] | None:
+    pairs = [pair for pair in itertools.combinations(known, 2) if _differ(*pair)]
+    told = ((_told(*(known[size].numbers for size in pair)), pair) for pair in pairs)
+    return max(told, key=lambda one: one[0], default=(None, None))[1]
+
+
+def _hides(known: Mapping[Size, _Path], pair: tuple[Size, Size]) -> bool:
+    """Say whether a number is the same at the two sizes, and another one at a third."""
+    first, second = (known[size].numbers for size in pair)
+    everywhere = zip(*(path.numbers for path in known.values()), strict=False)
+    both = zip(first, second, everywhere, strict=False)
+    return any(one == other and len({*more}) > 1 for one, other, more in both)
+
+
+def _crossed(known: Iterable[Size]) -> Iterator[Size]:
+    """Yield further sizes, of the largest heights and widths: where these fit, both often do."""
+    heights, widths = ({size.height for size in known}, {size.width for size in known})
+    largest = (sorted(sides, reverse=True)[:_CROSSED] for sides in (heights, widths))
+    yield from (
+        size for size in itertools.starmap(Size, itertools.product(*largest)) if size not in known
+    )
 
 
 def _told(first: Sequence[str], second: Sequence[str]) -> tuple[int, int]:

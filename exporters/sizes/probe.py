@@ -80,11 +80,24 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
-        namespace, _, operator = str(func.overloadpacket).partition(".")
-        if namespace != "prim":
+        namespace, _, name = str(func.overloadpacket).partition(".")
+        operator = name.removesuffix("_")
+        if namespace != "prim" and not (operator == "as_strided" and _is_as_it_was(*args)):
             numbers = "" if operator == "empty" else str(tree_map(_number, (args, kwargs)))
-            self.calls.append(Call(operator.removesuffix("_"), numbers))
+            self.calls.append(Call(operator, numbers))
         return func(*args, **(kwargs or {}))
+
+
+def _is_as_it_was(
+    tensor: torch.Tensor, shape: Sequence[int], strides: Sequence[int], offset: int | None = None
+) -> bool:
+    """Say whether a tensor is laid out as before, but for axes of one element, as pooling does."""
+    axes = zip(tensor.shape, shape, tensor.stride(), strides, strict=False)
+    return (
+        len(shape) == tensor.dim()
+        and offset in (None, tensor.storage_offset())
+        and all(a == b and (a == 1 or one == other) for a, b, one, other in axes)
+    )
 
 
 def _number(value: object) -> object:

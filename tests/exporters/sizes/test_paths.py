@@ -7,6 +7,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from anysize.exporters.sizes import Probe, alike_sizes
+from anysize.exporters.sizes.paths import _crossed, _hides, _Path
 from anysize.sizes import Size
 
 
@@ -60,6 +61,35 @@ def test_two_sizes_are_taken_at_which_no_two_maps_have_as_many_windows():
     assert all(
         a != b for one, other in zip(*counts, strict=True) for a, b in zip(one, other, strict=True)
     )
+
+
+def test_sizes_are_crossed_where_no_two_tell_all():
+    """Of four maps each has windows of its own number, and their product, at no two given sizes."""
+    known = {
+        Size(16, 40): _Path(("view",), ("2", "3", "6")),
+        Size(24, 16): _Path(("view",), ("3", "2", "6")),
+        Size(17, 17): _Path(("view",), ("2", "2", "4")),
+    }
+    assert _hides(known, (Size(16, 40), Size(24, 16)))
+    assert {*_crossed(known)} == {
+        Size(24, 40), Size(24, 17), Size(17, 40), Size(17, 16), Size(16, 17), Size(16, 16),
+    }  # fmt: skip
+
+    class Counted(nn.Module):
+        """Looks up to a tile's end, as long as it need not for the one side alone."""
+
+        def forward(self, x):
+            n, c, h, w = x.shape
+            down, across = -(-h // 96), -(-w // 96)
+            x = F.pad(x, (0, 96 * across - w, 0, 96 * down - h)) if h % 96 or w % 96 else x
+            tiles = x.view(n, c, down, 96, across, 96).permute(0, 2, 4, 1, 3, 5)
+            return tiles.reshape(n * down * across, -1).view(n, down * across, -1).mean((1, 2))
+
+    first, second = alike_sizes(Probe(Counted(), 3), Size(160, 160), Size(229, 267))
+    counts = [(-(-size.height // 96), -(-size.width // 96)) for size in (first, second)]
+    assert counts[0][0] != counts[1][0]
+    assert counts[0][1] != counts[1][1]
+    assert counts[0][0] * counts[0][1] != counts[1][0] * counts[1][1]
 
 
 def test_a_ratio_that_is_the_same_at_two_sizes_is_told_by_a_third():

@@ -116,3 +116,21 @@ def test_a_module_that_stands_at_two_places_keeps_its_tensors():
     module.register_module("again", nn.Sequential(shared, nn.Flatten()))
     assert Probe(module.eval(), 3).accepts(Size(16, 16))
     assert {tensor.device.type for tensor in module.state_dict().values()} == {"cpu"}
+
+
+def test_a_tensor_that_is_laid_out_as_before_is_no_operator():
+    class Pooled(nn.Module):
+        def __init__(self, offset):
+            super().__init__()
+            self.offset = offset
+
+        def forward(self, x):
+            rows = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # channels last
+            strides = (rows.shape[1], 1, 1, 1)
+            pooled = F.adaptive_avg_pool2d(rows, 1)
+            return pooled.as_strided(pooled.shape, strides, self.offset).flatten(1)
+
+    size = Size(8, 8)
+    plain, moved = ([call.operator for call in Probe(Pooled(o), 3).calls(size)] for o in (None, 1))
+    assert "as_strided" not in plain
+    assert "as_strided" in moved
