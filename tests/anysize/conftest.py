@@ -27,6 +27,8 @@ def make():
         nn.Linear(16, 7),
     ).eval()
 '''
+# Of the digits that were held out each sixth is a picture.
+_EVERY = 6
 # 25 to 32 pixels → 13 to 16 → 6 or 7 → 3 cells.
 SMALL_SIZE = "32x32"
 
@@ -128,3 +130,26 @@ def rewritten_digits(digits_files: dict[str, Path]) -> Path:
     path = digits_files["fc"].with_name("any.onnx")
     anysize.rewrite(digits_files["fc"], path, verify=False)
     return path
+
+
+@pytest.fixture(scope="session")
+def scans(tmp_path_factory) -> Path:
+    """Sixty scans that the network was not trained on, a folder for each digit."""
+    pytest.importorskip("sklearn", reason="the scans come with scikit-learn")
+    import numpy as np
+    from PIL import Image
+
+    from digits.scans import centred_pixels, load_scans
+
+    folder = tmp_path_factory.mktemp("data") / "scans"
+    found = load_scans("held-out")
+    for pixels, label, index in zip(
+        centred_pixels(found)[::_EVERY],
+        found.labels[::_EVERY].tolist(),
+        found.indices[::_EVERY].tolist(),
+        strict=True,
+    ):
+        path = folder / str(label) / f"{index:04}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((pixels[0].numpy() * 255).round().astype(np.uint8)).save(path)
+    return folder
