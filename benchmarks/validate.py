@@ -219,8 +219,8 @@ def table(rows: list[Row], threads: int) -> str:
         cells += [f"{one['validate'].cpu_s / one['bare'].cpu_s:.2f} ×"]
         lines.append(f"| {' | '.join((*key, *cells))} | {_cell(one.get('polygraphy'))} |")
     note = (
-        "A validation runs each runtime up the sizes, and each once more on the way down; the module once "
-        "more on another image of a size that has one alone; each once on bright images; and it "
+        "A validation runs each runtime up the sizes, and each once more on the way down; the "
+        "module once more on another image of a size that has one alone; each once on bright images; and it "
         "starts a process for the module and for each runtime. Polygraphy runs module and runtime "
         "once in float32."
     )
