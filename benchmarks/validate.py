@@ -220,9 +220,9 @@ def table(rows: list[Row], threads: int) -> str:
         lines.append(f"| {' | '.join((*key, *cells))} | {_cell(one.get('polygraphy'))} |")
     note = (
         "A validation runs each runtime up the sizes, and each once more on the way down; the "
-        "module once more on another image of a size that has one alone; each once on bright images; and it "
-        "starts a process for the module and for each runtime. Polygraphy runs module and runtime "
-        "once in float32."
+        "module once more on another image of a size that has one alone; each once on bright "
+        "images; and it starts a process for the module and for each runtime. Polygraphy runs "
+        "module and runtime once in float32."
     )
     return "\n".join([*lines, "", note, ""])
 
