@@ -1,7 +1,9 @@
 """MNN on the CPU in float32, converted by its bare converter and asked for direct arithmetic.
 
 `MNN.tools.mnnconvert` runs `pip install` at import and reports each use to a log service; the
-extension `_tools` beneath it converts and does nothing else.
+extension `_tools` beneath it converts and does nothing else. It keeps weights for a moment in a
+file of one name in the working folder (MNN 3.6): two that convert there at once take each other's,
+and answer something else, so each converts in a folder of its own.
 
 By default MNN 3.6 computes 3×3 convolutions by Winograd's algorithm with tiles of up to 6×6, which
 loses two digits (1e-5 to 1e-4 of the largest output, where the strict budget is some 4e-6). With
@@ -10,6 +12,7 @@ the hint below it takes the small tiles, and is as close as the others.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import re
@@ -120,8 +123,9 @@ class MnnSession:
 def _convert(source: Path, target: Path) -> None:
     converter = importlib.import_module("_tools")
     # The business code is stored in the file and sent nowhere.
-    files = ("--modelFile", str(source), "--MNNModel", str(target))
-    converter.mnnconvert(["mnnconvert", "-f", "ONNX", *files, "--bizCode", "anysize"])
+    files = ("--modelFile", str(source.absolute()), "--MNNModel", str(target.absolute()))
+    with contextlib.chdir(target.parent):
+        converter.mnnconvert(["mnnconvert", "-f", "ONNX", *files, "--bizCode", "anysize"])
 
 
 def _last_words(said: IO[bytes]) -> str:

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from onnx import helper
 
+import anysize
 from anysize.errors import UsageError
+from anysize.models import build
 from anysize.sizes import Size
 from anysize.validators import Verdict, list_runtimes, parse_runtimes, validate_model
 from anysize.validators.runtimes import RUNTIMES, Availability, Provenance, ProviderUse, Runtime
@@ -331,3 +333,16 @@ def test_openvino_is_imported_without_its_telemetry():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "True []"
+
+
+def test_mnn_keeps_nothing_in_the_working_folder_where_another_one_would_take_it(
+    tmp_path, monkeypatch
+):
+    pytest.importorskip("MNN", reason="MNN is not installed")
+    path, folder = tmp_path / "digits.onnx", tmp_path / "working"
+    anysize.export("digits", path, head="gap", verify=False)
+    (folder / ".__convert_external_data.bin").mkdir(parents=True)  # so that nobody writes there
+    monkeypatch.chdir(folder)
+    report = validate_model(path, build("digits", head="gap"), runtimes=["mnn"], sizes="quick")
+    assert report.ok
+    assert [entry.name for entry in folder.iterdir()] == [".__convert_external_data.bin"]
