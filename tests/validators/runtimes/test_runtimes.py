@@ -341,8 +341,11 @@ def test_mnn_keeps_nothing_in_the_working_folder_where_another_one_would_take_it
     pytest.importorskip("MNN", reason="MNN is not installed")
     path, folder = tmp_path / "digits.onnx", tmp_path / "working"
     anysize.export("digits", path, head="gap", verify=False)
-    (folder / ".__convert_external_data.bin").mkdir(parents=True)  # so that nobody writes there
+    folder.mkdir()
+    theirs = folder / ".__convert_external_data.bin"
+    theirs.write_bytes(b"of another process")
     monkeypatch.chdir(folder)
     report = validate_model(path, build("digits", head="gap"), runtimes=["mnn"], sizes="quick")
     assert report.ok
-    assert [entry.name for entry in folder.iterdir()] == [".__convert_external_data.bin"]
+    assert theirs.read_bytes() == b"of another process"
+    assert list(folder.iterdir()) == [theirs]
