@@ -153,6 +153,8 @@ def trace(
             SymbolicFunctions(is_static=not free),
         ):
             program = torch.onnx.export(module, examples, **arguments)
+        if program is not None:
+            optimise(program.model)
     except Exception as error:
         if free:
             raise ExportError(f"torch.export cannot: {_root_cause(error)}") from error
@@ -171,7 +173,6 @@ def trace(
             raise ExportError(
                 f"torch.export takes the {word} for {length}, whatever the image's is"
             )
-    optimise(program.model)
     parameters = (*module.named_parameters(), *module.named_buffers())
     name_layers(program.model, [name for name, _ in parameters])
     fold_weights(program.model)

@@ -289,6 +289,18 @@ def test_a_path_of_even_heights_alone_is_exported_for_even_heights(spoil):
     assert "where it runs" in (done.metadata.other_path or "")
 
 
+def test_what_the_optimiser_of_onnxscript_raises_is_told_in_one_line():
+    def halves(m):  # as many rows and one more, of an odd map
+        first, second = m.chunk(2, 2)
+        return torch.cat([first.amax(2, keepdim=True), second.amax(2, keepdim=True)], 2)
+
+    spec = ExportSpec(name="baked", head=None, channels=3, classes=5, size=Size(24, 24))
+    with pytest.raises(ExportError, match="gives Split 1 inputs at 24x24") as error:
+        export_module(Baked(halves).eval(), spec)
+    assert "; torch.export cannot: " in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_the_healthy_twin_of_a_baked_module_is_exported():
     spec = ExportSpec(name="healthy", head=None, channels=3, classes=5, size=Size(24, 24))
     done = export_module(Baked(torch.relu).eval(), spec)
