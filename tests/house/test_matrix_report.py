@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 
+import every_runtime
 import pytest
 from matrix_report import join_matrix, main
 
@@ -89,3 +91,33 @@ def test_an_environment_that_began_and_left_no_report_is_red(write, tmp_path, ca
 
 def test_a_folder_without_reports_is_red(tmp_path):
     assert main(tmp_path) == 3
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"), [((0, 0), 0), ((1, 0), 1), ((0, 4), 4)], ids=["green", "red", "broken"]
+)
+def test_every_runtime_runs_and_the_first_failure_counts(
+    write, tmp_path, monkeypatch, codes, expected
+):
+    asked = []
+
+    def run(command, *, env, check):
+        runtime = env["ANYSIZE_RUNTIME"]
+        asked.append((runtime, command[-1], check))
+        write(runtime)
+        return subprocess.CompletedProcess(command, codes[len(asked) - 1])
+
+    monkeypatch.setattr(every_runtime.subprocess, "run", run)
+    assert every_runtime.main(tmp_path, ["ort-cpu", "tract"], ["tests/parity"]) == expected
+    assert asked == [("ort-cpu", "tests/parity", False), ("tract", "tests/parity", False)]
+
+
+def test_a_runtime_whose_run_breaks_off_is_missed(write, tmp_path, monkeypatch):
+    def run(command, *, env, check):
+        del check
+        if env["ANYSIZE_RUNTIME"] == "ort-cpu":
+            write("ort-cpu")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(every_runtime.subprocess, "run", run)
+    assert every_runtime.main(tmp_path, ["ort-cpu", "tract"], []) != 0
