@@ -18,6 +18,7 @@ from anysize.exporters.sizes import OnePath, Probe
 from anysize.sizes import Size, SizeRange, Steps
 from anysize.surgery import guard_max_size, read_metadata, write_metadata
 from anysize.validators import Verdict, validate_model
+from anysize.validators.references.eager import OnePath as OwnPath
 
 RIGHT, REFUSED = "right", "refused"
 
@@ -132,6 +133,39 @@ def test_the_command_says_what_the_module_does_elsewhere(tmp_path):
     (note,) = done.notes
     assert "takes 4x4 to 31x31 alone: at " in note
     assert "it runs roll, where it runs relu at 24x24" in note
+
+
+class Folds(Body):
+    """Folds windows of 8×8 cells into the batch; their number, 4, is a number of one operator."""
+
+    def between(self, x):
+        n, c, h, w = x.shape
+        down, across = -(-h // 8), -(-w // 8)
+        x = F.pad(x, (0, across * 8 - w, 0, down * 8 - h))
+        x = x.view(n, c, down, 8, across, 8).permute(0, 2, 4, 1, 3, 5)
+        return (
+            x.reshape(n * down * across, c, 8, 8).softmax(1).view(n, c * down * across, 8, 8)[:, :c]
+        )
+
+
+class Remembers(Body):
+    def between(self, x):
+        if not hasattr(self, "scale"):
+            self.scale = torch.full((1,), 2.0).sqrt()
+        return x * self.scale * (x.shape[2] / -(-x.shape[2] // 2))
+
+
+def test_a_path_is_known_by_operators_and_by_numbers_those_of_shapes_too():
+    def inputs(size):
+        return (np.zeros((2, 3, size.height, size.width), np.float32),)
+
+    path = OwnPath(Folds().eval(), inputs, (Size(40, 44), Size(48, 60)))
+    assert path(Size(64, 64))
+    assert not path(Size(68, 64))  # six windows
+    path = OwnPath(Remembers().eval(), inputs, (Size(32, 32), Size(64, 96)))
+    assert path(Size(80, 32))
+    assert not path(Size(36, 32))
+    assert OwnPath(Remembers().eval(), inputs, (Size(32, 32), Size(36, 32)))(Size(80, 32))
 
 
 def test_sizes_that_a_file_leaves_out_are_asked_of_its_module(tmp_path):

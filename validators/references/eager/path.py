@@ -17,7 +17,7 @@ from anysize.sizes import Size
 
 __all__ = ["OnePath"]
 
-# Lay a tensor out: what is left out of them depends on its strides.
+# Lay a tensor out, where its strides ask for it.
 _LAYOUT = frozenset({"_unsafe_view", "alias", "clone", "expand", "view"})
 
 _Call = tuple[str, tuple[object, ...]]
@@ -43,18 +43,19 @@ class OnePath:
     ) -> None:
         self._module = module
         self._inputs = inputs
+        self._calls(sizes[0])  # what a module computes once it has in its first run
         self._known = [self._calls(size) for size in sizes]
 
     def __call__(self, size: Size) -> bool:
         """Say so of one size; of sizes among which it takes several, that it does."""
-        operators = {tuple(name for name, _ in calls) for calls in self._known}
-        if len(operators) > 1:
-            return True
-        calls = self._calls(size)
-        if {tuple(name for name, _ in calls)} != operators:
-            return False
-        numbers = zip(*map(_numbers, (*self._known, calls)), strict=False)
-        return all(len({*known}) > 1 or here == known[0] for *known, here in numbers)
+        runs = [*self._known, self._calls(size)]
+        if len(set(map(_operators, runs))) > 1:  # which lay out what has other strides
+            runs = [[call for call in run if call[0] not in _LAYOUT] for run in runs]
+        *known, here = map(_operators, runs)
+        if len({*known}) > 1 or here != known[0]:
+            return len({*known}) > 1
+        numbers = zip(*map(_numbers, runs), strict=False)
+        return all(len({*others}) > 1 or number == others[0] for *others, number in numbers)
 
     def _calls(self, size: Size) -> list[_Call]:
         recorder = _Recorder()
@@ -73,14 +74,13 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Write a call down, and run it."""
         del types
         name = str(func.overloadpacket).partition(".")[2].removesuffix("_")
-        if name not in _LAYOUT:
-            leaves = (leaf for leaf in tree_leaves((args, kwargs)) if _is_number(leaf))
-            self.calls.append((name, tuple(leaves)))
+        leaves = (leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, (int, float)))
+        self.calls.append((name, tuple(leaves)))
         return func(*args, **(kwargs or {}))
 
 
-def _is_number(leaf: object) -> bool:
-    return isinstance(leaf, (int, float))
+def _operators(calls: Sequence[_Call]) -> tuple[str, ...]:
+    return tuple(name for name, _ in calls)
 
 
 def _numbers(calls: Sequence[_Call]) -> list[object]:
