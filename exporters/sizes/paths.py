@@ -109,8 +109,7 @@ def _telling(known: Mapping[Size, _Path], given: tuple[Size, Size]) -> tuple[Siz
     """
     if any(size not in known for size in given) or not _hides(known, given):
         return given
-    pairs = [given, *(p for p in itertools.combinations(known, 2) if _differ(*p))]
-    return max(pairs, key=lambda pair: _told(*(known[size].numbers for size in pair)))
+    return _most_telling(known) or given
 
 
 def _best(

@@ -46,12 +46,11 @@ def required_sizes(
         signature: What the file takes.
         limits: What a module may take of time and memory.
     """
-    asked = file.metadata.asked_sizes
-    if isinstance(original, Reference):
-        is_file = original.kind == "onnx"
-        return lambda size: size in asked and not is_file
+    asked, sizes = file.metadata.asked_sizes, file.metadata.path_sizes
+    if isinstance(original, Reference):  # which answers, and cannot be asked what it runs
+        is_free = original.kind == "onnx" or sizes is not None
+        return lambda size: size in asked and not is_free
     if not isinstance(original, (str, Path)):
-        sizes = file.metadata.path_sizes
         if sizes is None:
             return lambda size: size in asked
         return lambda size: (

@@ -53,11 +53,6 @@ ENTRIES: dict[tuple[str, str], Elsewhere] = {
         "it fails where the sides of two matrices do not fit, and then at legal sizes, too",
         everywhere,
     ),
-    ("openvino", "space folded into batch of FC"): Elsewhere(
-        (Verdict.ACCEPTED, Verdict.REJECTED, Verdict.ERROR, Verdict.MISMATCH, Verdict.PASS),
-        "it answers at 52x32, as others do, and fails at a legal size after one that does not fit",
-        everywhere,
-    ),
     ("openvino", "no size guard"): _REFUSES,
     ("openvino", "guard off by one"): _REFUSES,
     ("tract", "specialised average pooling"): Elsewhere(

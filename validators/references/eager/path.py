@@ -1,4 +1,8 @@
-"""Whether a module does at a size what it does at others: the same operators, and their numbers."""
+"""Whether a module does at a size what it does at others: the same operators, and their numbers.
+
+The exporter asks that without data, where it chooses sizes; this is a second opinion of the file
+that it wrote, which shares nothing with it.
+"""
 
 from __future__ import annotations
 
