@@ -190,10 +190,14 @@ class Worker:
 
 
 class _Line:
-    """The lines of a pipe, each read by a thread when it is asked for."""
+    """The lines of a pipe, each read by a thread when it is asked for.
+
+    The pipe is the thread's, which closes it when it ends: a process that nobody knows of may hold
+    the other end, and the thread waits for it.
+    """
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self._handle = stream.fileno()
+        self._stream = stream
         self._wanted = threading.Semaphore(0)
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._is_closed = False
@@ -212,27 +216,24 @@ class _Line:
         """
         return self._lines.get(timeout=timeout_s)
 
-    def close(self) -> bool:
-        """Say whether the thread has ended, and the pipe can be closed.
-
-        A process that nobody knows of may hold the other end, and the thread waits for it.
-        """
+    def close(self) -> None:
+        """Let the thread close the pipe and end; wait a moment for it."""
         self._is_closed = True
         self._wanted.release()
         self._thread.join(_POLL_S)
-        return not self._thread.is_alive()
 
     def _serve(self) -> None:
         read = b""
-        while self._wanted.acquire() and not self._is_closed:
-            while b"\n" not in read and len(read) < _REPLY_BYTES:
-                with contextlib.suppress(OSError):
-                    if piece := os.read(self._handle, _READ_BYTES):
-                        read += piece
-                        continue
-                break
-            line, newline, read = read.partition(b"\n")
-            self._lines.put(line + newline)
+        with self._stream:
+            while self._wanted.acquire() and not self._is_closed:
+                while b"\n" not in read and len(read) < _REPLY_BYTES:
+                    with contextlib.suppress(OSError):
+                        if piece := os.read(self._stream.fileno(), _READ_BYTES):
+                            read += piece
+                            continue
+                    break
+                line, newline, read = read.partition(b"\n")
+                self._lines.put(line + newline)
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
@@ -254,13 +255,11 @@ def _finish(process: subprocess.Popen[bytes], line: _Line, folder: Path, log: IO
         with contextlib.suppress(OSError):
             os.kill(number, signal.SIGKILL)
     process.wait()
-    streams: list[IO[bytes] | None] = [process.stdin, log]
-    if line.close():
-        streams.append(process.stdout)
-    for stream in streams:
-        if stream is not None:
-            with contextlib.suppress(OSError):  # a command that was never read
-                stream.close()
+    line.close()
+    for stream in (process.stdin, log):
+        assert stream is not None
+        with contextlib.suppress(OSError):  # a command that was never read
+            stream.close()
     shutil.rmtree(folder, ignore_errors=True)
 
 

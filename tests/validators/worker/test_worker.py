@@ -333,6 +333,18 @@ def test_a_closed_worker_has_ended_and_so_has_one_that_is_dropped():
     assert not any(folder.exists() for folder in folders)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="opens a pipe by way of /proc")
+def test_a_pipe_whose_other_end_a_stranger_holds_is_closed_when_he_lets_go():
+    worker = Worker("misbehaving:Healthy")
+    pipe, thread = worker._process.stdout, worker._line._thread
+    with Path(f"/proc/{worker._process.pid}/fd/1").open("wb"):
+        worker._line.want()
+        worker.kill()
+        assert thread.is_alive()
+    thread.join(60.0)
+    assert pipe.closed
+
+
 def test_asking_a_worker_fails_in_three_ways(monkeypatch):
     monkeypatch.syspath_prepend(FAKES)
     worker = Worker("nowhere_at_all:Runtime")
