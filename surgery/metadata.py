@@ -22,7 +22,7 @@ _PREFIX = "anysize."
 _STEPS = "size_steps"
 _TWO_SIZES = "path_sizes"
 _SIZES = ("size", "min_size", "max_size", "asked_min_size", "asked_max_size")
-_COUNTS = ("classes", "seed")
+_COUNTS = ("asked_batch", "classes", "seed")
 _LISTS = ("class_names", "kept", "output_names")
 _PAIRS = ("map_stride", "map_offset", "receptive_field")
 
@@ -42,6 +42,7 @@ class FileMetadata:
         size_steps: The remainders that legal heights and widths have; None for any.
         asked_min_size: The smallest input that the user wanted it to take.
         asked_max_size: The largest.
+        asked_batch: The only number of images that the user wanted it to take.
         other_path: What the module does otherwise at sizes that it takes and the file does not.
         path_sizes: Two sizes at which it does what the file does.
         classes: Number of classes.
@@ -71,6 +72,7 @@ class FileMetadata:
     size_steps: tuple[Steps, Steps] | None = None
     asked_min_size: Size | None = None
     asked_max_size: Size | None = None
+    asked_batch: int | None = None
     other_path: str | None = None
     path_sizes: tuple[Size, Size] | None = None
     classes: int | None = None

@@ -8,49 +8,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
-from typing import Literal
 
 import numpy as np
 import onnx
 
 from anysize.surgery.graph import Graph, attribute, image_input
+from anysize.surgery.hard_coded.laid_out import LAYING_OUT, laid_out
+from anysize.surgery.hard_coded.number import Meaning, Number, constant, following, uniform
 from anysize.surgery.hard_coded.paddings import filling_pads
 from anysize.surgery.hard_coded.sums import AVERAGES, SUMS, Cells, Scale, Sum, summed
 from anysize.surgery.shapes import POOLING, ShapeRun
 
-__all__ = ["Meaning", "Number", "find_numbers", "suspects"]
-
-# What a number can be of the number of cells; all but the last are freed.
-Meaning = Literal["count", "less one", "reciprocal", "logarithm", "other"]
+__all__ = ["find_numbers", "suspects"]
 
 _ARITHMETIC = frozenset({"Add", "Div", "Mul", "Pow", "Sub"})
 # What is given numbers about an axis.
-_GIVEN = frozenset({"Gather", "Pad", "Slice", "Tile", "TopK"})
+_GIVEN = LAYING_OUT | {"Gather", "GatherND", "Pad", "Slice", "Tile"}
 # Below this many cells, their number is an exponent, or 1 more or less, by chance.
 _FEW_CELLS = 9
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A number that may stem from the traced size.
-
-    Attributes:
-        index: The node that reads it.
-        position: Which of its inputs it is.
-        value: The number.
-        words: What it may be, as messages have it.
-        meaning: What of the cells' number it is, where that is certain; else `other`.
-        cells: The axes whose lengths multiply to the number of cells.
-    """
-
-    index: int
-    position: int
-    value: float
-    words: str
-    meaning: Meaning = "other"
-    cells: tuple[Cells, ...] = ()
 
 
 def suspects(graph: Graph, tensors: Sequence[str] = ()) -> list[int]:
@@ -112,7 +89,8 @@ def find_numbers(
 
     summed(graph, nodes, trained, larger, ends=ends, scaled=scaled)
     for index in nodes:
-        found += _given(graph.node(index), index, trained, larger)
+        found += _given(graph, index, trained, larger)
+        found += laid_out(graph, index, trained, larger)
     for index, (before, behind), cells in filling_pads(graph, nodes, trained, larger):
         words = f"what {cells} cells lack to {cells + before + behind}"
         found.append(Number(index, 1, max(before, behind, key=abs), words))
@@ -127,8 +105,8 @@ def _beside(
     if node.op_type not in _ARITHMETIC or len(node.input) != 2:
         return None
     for position, name in enumerate(node.input):
-        value = _constant(name, trained, larger)
-        number = None if value is None else _uniform(value)
+        value = constant(name, trained, larger)
+        number = None if value is None else uniform(value)
         if value is None or number is None:
             continue
         for what, words, cells in _meanings(sum_, node.op_type):
@@ -149,8 +127,8 @@ def _unbiased(
         return []
     if len(readers) != 1 or graph.node(readers[0]).op_type != "Div":
         return []
-    divisor = _constant(graph.node(readers[0]).input[1], trained, larger)
-    if divisor is None or divisor.size != 1 or _uniform(divisor) != count - 1:
+    divisor = constant(graph.node(readers[0]).input[1], trained, larger)
+    if divisor is None or divisor.size != 1 or uniform(divisor) != count - 1:
         return []
     less = Number(readers[0], 1, count - 1, number.words, "less one", number.cells)
     return [replace(number, meaning="count"), less]
@@ -160,8 +138,8 @@ def _counted(
     node: onnx.NodeProto, scale: Scale, sum_: Sum, trained: ShapeRun, larger: ShapeRun
 ) -> Iterator[Number]:
     """Find the number of cells where it scales what is summed only afterwards."""
-    value = _constant(node.input[scale.position], trained, larger)
-    number = None if value is None else _uniform(value)
+    value = constant(node.input[scale.position], trained, larger)
+    number = None if value is None else uniform(value)
     if value is None or number is None:
         return
     for cells in _groups(sum_):
@@ -171,22 +149,6 @@ def _counted(
             words = f"the number of cells, {text},"
             yield Number(scale.index, scale.position, number, words)
             return
-
-
-def _uniform(value: np.ndarray) -> float | None:
-    """Return the one number that an array holds; None where it holds several, or none."""
-    if not value.size or value.dtype.kind not in "fiu" or not np.all(value == value.ravel()[0]):
-        return None
-    number = float(value.ravel()[0])
-    return number if math.isfinite(number) else None
-
-
-def _constant(name: str, trained: ShapeRun, larger: ShapeRun) -> np.ndarray | None:
-    """Return a value that is the same at both sizes."""
-    value, other = trained.values.get(name), larger.values.get(name)
-    if value is None or other is None or not np.array_equal(value, other):
-        return None
-    return value
 
 
 def _is_equal(number: float, expected: float, value: np.ndarray) -> bool:
@@ -261,32 +223,40 @@ def _certain(
     return "other"
 
 
-def _given(
-    node: onnx.NodeProto, index: int, trained: ShapeRun, larger: ShapeRun
-) -> Iterator[Number]:
+def _given(graph: Graph, index: int, trained: ShapeRun, larger: ShapeRun) -> Iterator[Number]:
     """Find the numbers that a node is given about an axis that follows the image."""
+    node = graph.node(index)
     if node.domain not in ("", "ai.onnx") or not node.input or node.input[0] in trained.values:
         return
     shape, other = (run.shapes.get(node.input[0], ()) for run in (trained, larger))
     follows = [one != two for one, two in zip(shape, other, strict=False)]
     if node.op_type == "TopK" and len(node.input) > 1:
-        k = _constant(node.input[1], trained, larger)
+        k = constant(node.input[1], trained, larger)
         axis = int(attribute(node, "axis", -1))  # type: ignore[call-overload]
         if k is not None and follows and follows[axis] and int(k.ravel()[0]) > 1:
             yield Number(index, 1, int(k.ravel()[0]), f"a part of the {shape[axis]} cells")
     if node.op_type == "Slice" and len(node.input) > 2:
         yield from _ends(node, index, trained, larger)
-    if node.op_type == "Gather":
-        axis = int(attribute(node, "axis", 0))  # type: ignore[call-overload]
-        place = _constant(node.input[1], trained, larger)
+    if node.op_type in ("Gather", "GatherND"):
+        axis = int(attribute(node, "axis" if node.op_type == "Gather" else "batch_dims", 0))  # type: ignore[call-overload]
+        place = constant(node.input[1], trained, larger)
         if place is not None and follows[axis : axis + 1] == [True] and place.max(initial=0) > 0:
             yield Number(index, 1, int(place.max()), f"a place among the {shape[axis]} cells")
+        elif (
+            place is None and follows[axis : axis + 1] == [True] and _is_table(graph, node.input[1])
+        ):
+            yield Number(index, 1, shape[axis], f"a table of places among the {shape[axis]} cells")
     if node.op_type == "Tile" and len(node.input) > 1:
-        repeats = _constant(node.input[1], trained, larger)
-        sides = _following(trained, larger)
+        repeats = constant(node.input[1], trained, larger)
+        sides = following(trained, larger)
         for axis, count in enumerate(() if repeats is None else repeats.ravel()):
             if count > 1 and axis < len(shape) and shape[axis] == 1 and int(count) in sides:
                 yield Number(index, 1, int(count), "a side of a map")
+
+
+def _is_table(graph: Graph, name: str) -> bool:
+    """Say whether a constant is too large to be looked at."""
+    return graph.constant(name) is not None and graph.small_constant(name) is None
 
 
 def _ends(
@@ -295,7 +265,7 @@ def _ends(
     """Find where a Slice begins or ends at a part, or at the end, of what follows the image."""
     shape, other = (run.shapes.get(node.input[0], ()) for run in (trained, larger))
     axes = trained.values.get(node.input[3]) if len(node.input) > 3 else None
-    starts, stops = (_constant(node.input[place], trained, larger) for place in (1, 2))
+    starts, stops = (constant(node.input[place], trained, larger) for place in (1, 2))
     for position, value, others in ((1, starts, stops), (2, stops, starts)):
         if value is None:
             continue
@@ -314,13 +284,3 @@ def _is_part(end: int, length: int, parts: Sequence[int]) -> bool:
     """Say whether a place is the end, or as far from it as some of so many parts."""
     is_whole = any(part * end % length == 0 for part in parts) and end <= length
     return is_whole or end in (length // 2, -(-length // 2))
-
-
-def _following(trained: ShapeRun, larger: ShapeRun) -> set[int]:
-    """Collect the lengths of all axes that follow the image."""
-    return {
-        side
-        for name, shape in trained.shapes.items()
-        for side, other in zip(shape, larger.shapes.get(name, ()), strict=False)
-        if side != other and side > 1
-    }

@@ -335,11 +335,13 @@ class HardCodedWalk:
     def _scales(
         self, node: onnx.NodeProto, before: Sequence[Axis], trained: Shape
     ) -> list[tuple[Axis, ...]]:
-        """List what else a Resize may be: to a fixed size, or by a whole factor."""
+        """List what else a Resize may be: to a fixed size, or by a whole factor, up or down."""
         fixed = tuple(((side,) * self._cases,) for side in trained[2:])
         if unguarded(self._subject.graph, node.input[0]) == self._subject.image:
             return [fixed]  # the image is brought to the training size: the head `resize`
         have = [lengths(axis, self._cases) for axis in before[2:]]
+        if (part := self._part(have, trained[2:])) is not None:
+            return [fixed, part]
         factors = [side // h[0] for h, side in zip(have, trained[2:], strict=True)]
         whole = all(h[0] * f == s for h, f, s in zip(have, factors, trained[2:], strict=True))
         if not whole or not any(map(grows, have)):
@@ -349,6 +351,21 @@ class HardCodedWalk:
             for h, factor in zip(have, factors, strict=True)
         )
         return [fixed, scaled]
+
+    def _part(self, have: Sequence[Piece], target: Shape) -> tuple[Axis, ...] | None:
+        """Return the sides divided by one whole number, if that is what a Resize may be."""
+        ratio = have[0][0] // target[0] if have and target[0] else 0
+        is_part = ratio > 1 and all(h[0] == ratio * t for h, t in zip(have, target, strict=True))
+        if not is_part or not any(map(grows, have)):
+            return None
+        sources, parts = self._result.sources, []
+        for whole in have:
+            part = tuple(length // ratio for length in whole)
+            parts.append((part,))
+            if whole in sources and grows(part):
+                at = sources[whole]
+                sources.setdefault(part, Source(at.tensor, at.axis, at.divisor * ratio))
+        return tuple(parts)
 
     def _expanded(
         self, before: Sequence[Axis], sides: Sequence[Axis], trained: Shape

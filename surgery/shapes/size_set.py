@@ -132,7 +132,8 @@ def _stride(walk: ShapeWalk, near: Size) -> int:
         larger = walk.shapes(Size(_twice(near.height), _twice(near.width)))
     strides = [1]
     for name, shape in maps.items():
-        if len(shape) == 4 and larger.get(name) != shape:
+        is_map = larger.get(name) != shape if larger else shape[2:] != (1, 1)
+        if len(shape) == 4 and is_map:
             strides += [near.height // max(shape[2], 1), near.width // max(shape[3], 1)]
     return max(strides)
 

@@ -22,7 +22,7 @@ from anysize.errors import (
 from anysize.files import check_output_path
 from anysize.heads import AS_IS, HEAD_KINDS, Output, check_output, head_kind
 from anysize.preprocessing import Preprocessing
-from anysize.sizes import AnySize, Size, SizeRange
+from anysize.sizes import AXES, AnySize, Size, SizeRange
 from anysize.verbs.description import describe, size_text
 from anysize.verbs.export_proof import verified
 from anysize.verbs.progress import Progress, silent, validation_progress
@@ -42,7 +42,6 @@ __all__ = ["RewriteResult", "rewrite"]
 AUTO = "auto"
 
 _WHAT = {"fcn": "fully convolutional"}
-_AXES = ("batch", "height", "width")
 # A file has no module behind it; "verified" is said against one alone.
 _COMPARED = "consistent with the file's own layers"
 _VERIFIED = "verified against the module"
@@ -93,7 +92,7 @@ class RewriteResult:
         what = _WHAT.get(self.head, f"head {self.head}")
         if self.head == "dynamic":
             fixed = self.sizes.fixed_sides if self.sizes else ()
-            what = f"{and_list([axis for axis in _AXES if axis not in fixed])} freed"
+            what = f"{and_list([axis for axis in AXES if axis not in fixed])} freed"
         what += f" (--to {self.head})" if self.was_found else ""
         return (
             f"{self.path}: {what}, sizes {self.sizes}, "

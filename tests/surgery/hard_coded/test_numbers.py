@@ -164,6 +164,33 @@ SUSPECTS = {
         """f = Reshape (fmap, rows) made = Gather <axis = 2> (f, k)""", {}, {"k": 37},
         "'made': Gather with 37, which may be a place among the 64 cells",
     ),
+    "places": (
+        """t = Transpose <perm = [2, 0, 1, 3]> (fmap) g = GatherND (t, k)
+           made = ReduceMean <keepdims = 0, axes = [0, 3]> (g)""", {}, {"k": [[0], [3], [6]]},
+        "'g': GatherND with 6, which may be a place among the 8 cells",
+    ),
+    "table": (
+        """t = Gather <axis = 2> (fmap, k)
+           made = ReduceMean <keepdims = 0, axes = [2, 3, 4]> (t)""",
+        {}, {"k": [[0, 3, 6]] * 800}, "Gather with 8, which may be a table of places among the 8",
+    ),
+    "place-of-the-largest": (
+        """f = Reshape (fmap, rows) a = ArgMax <axis = 2, keepdims = 0> (f) column = Mod (a, k)
+           made = Cast <to = 1> (column)""", {}, {"k": 8},
+        "'column': Mod with 8, which may be a side of a map",
+    ),
+    "spectrum": (
+        """u = Unsqueeze (fmap, last) d = DFT <axis = 3> (u, k)
+           made = ReduceMean <keepdims = 0, axes = [2, 3, 4]> (d)""", {}, {"k": 8, "last": [4]},
+        "'d': DFT with 8, which may be the 8 cells of an axis",
+    ),
+    "grid": (
+        """p = GlobalAveragePool (fmap) f = Flatten (p) m = MatMul (f, place) t = Reshape (m, two)
+           c = MatMul (cells, t) g = Reshape (c, sides) sampled = GridSample (fmap, g)
+           made = ReduceMean <keepdims = 0, axes = [2, 3]> (sampled)""", {},
+        {"two": [-1, 3, 2], "sides": [-1, 8, 8, 2]},
+        "'sampled': GridSample with 8, which may be a side of a grid that is laid out for 8×8",
+    ),
     "scaled-before-the-sum": (
         """f = Reshape (fmap, rows) d = Div (f, c) t = Transpose <perm = [0, 2, 1]> (f)
            g = MatMul (d, t) made = ReduceMax <keepdims = 0, axes = [2]> (g)""", {"c": CELLS}, {},
@@ -189,13 +216,22 @@ SUSPECTS = {
 @pytest.mark.parametrize("name", SUSPECTS)
 def test_a_number_without_a_certain_meaning_is_declined_by_name(kit, name):
     body, floats, constants, message = SUSPECTS[name]
-    weights = {**WEIGHTS, **({"filter": (4, 4, 1, 1)} if "filter" in body else {})}
+    shapes = {"filter": (4, 4, 1, 1), "place": (4, 6), "cells": (64, 3)}
+    weights = {**WEIGHTS, **{name: shape for name, shape in shapes.items() if name in body}}
     model = network(kit, body, floats=floats, constants=constants, weights=weights)
     with pytest.raises(DeclinedError, match=message.replace("(", r"\(")) as caught:
         rewrite(model, to="dynamic")
     assert "--to resize" in str(caught.value)
     assert rewrite(model, to="dynamic", keep=[caught.value.node]).applied
     assert rewrite(model, to="resize").applied
+
+
+def test_windows_that_are_put_back_into_a_map_are_declined_by_name(kit):
+    body = """f = Reshape (fmap, rows) back = Col2Im (f, sides, one)
+              mean = GlobalAveragePool (back) made = Flatten (mean)"""
+    model = network(kit, body, constants={"sides": [8, 8], "one": [1, 1]}, opset=18)
+    with pytest.raises(DeclinedError, match="'back': Col2Im with 8, which may be a side of a map"):
+        rewrite(model, to="dynamic")
 
 
 @pytest.mark.parametrize("pads", [[0, 0, 0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 0, 0, 0, 0]])
@@ -238,6 +274,10 @@ INNOCENT = {
         """t = Slice (fmap, ones, far, last) p = Pad (t, pads)
            made = ReduceMean <keepdims = 0, axes = [2, 3]> (p)""", {},
     ),
+    "spectrum-of-channels": (  # the axis is 1 where none is said, up to opset 19
+        """u = Unsqueeze (fmap, four) d = DFT (u, channels)
+           made = ReduceMean <keepdims = 0, axes = [2, 3, 4]> (d)""", {},
+    ),
     "rounded-up": (
         """p = MaxPool <kernel_shape = [3, 3], strides = [2, 2], pads = [0, 0, 1, 1]> (fmap)
            made = ReduceMean <keepdims = 0, axes = [2, 3]> (p)""", {},
@@ -250,6 +290,7 @@ def test_what_needs_no_number_of_cells_is_left_as_it_is(kit, name):
     body, floats = INNOCENT[name]
     model = network(kit, body, floats=floats, constants={
         "one": [1], "ones": [2], "far": [2**40], "last": [3], "pads": [0, 0, 0, 0, 0, 0, 0, 2],
+        "four": [4], "channels": 4,
     })  # fmt: skip
     done = rewrite(model, to="dynamic")
     assert done.applied

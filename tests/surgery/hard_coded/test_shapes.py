@@ -28,6 +28,7 @@ TAIL = """
 """
 SMALL = "small = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (fmap)"
 RESIZE = 'Resize <mode = "linear">'
+HALF = f"made = {RESIZE} (fmap, , , s)"
 
 
 # What a network computes between `fmap` and `made`, and the shapes that its trace would hold.
@@ -180,6 +181,14 @@ def test_where_two_readings_fit_the_node_is_named(kit):
     ):
         rewrite(pairs, to="dynamic")
     assert pairs.SerializeToString() == before
+
+
+def test_a_map_that_is_halved_may_be_brought_to_one_size(kit):
+    model = traced(kit, (HALF, lambda *_: {"s": [1, 4, 4, 4]}), 1, Size(32, 32))
+    with pytest.raises(
+        DeclinedError, match=r"may mean \(3, 4, 4, 4\) or \(3, 4, 8, 12\) .* fit the"
+    ):
+        rewrite(model, to="dynamic")
 
 
 def test_more_readings_than_can_be_tried_are_declined(kit):
