@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from anysize.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from anysize.exporters.axes import asked_axes
     from anysize.exporters.bounds import narrowed
     from anysize.exporters.export import Exported, export_module
     from anysize.exporters.inputs import ROIS, InputSpec, described, input_shape, named_inputs
@@ -24,6 +25,7 @@ __all__ = [
     "ExportSpec",
     "Exported",
     "InputSpec",
+    "asked_axes",
     "check_opset",
     "described",
     "export_module",
@@ -38,6 +40,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "axes": ("asked_axes",),
         "bounds": ("narrowed",),
         "export": ("Exported", "export_module"),
         "inputs": ("ROIS", "InputSpec", "described", "input_shape", "named_inputs"),

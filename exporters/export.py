@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import operator
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import onnx
 from torch import nn
 
-from anysize.errors import DeclinedError, ExportError, UsageError
+from anysize.errors import AnysizeError, DeclinedError, ExportError, UsageError
+from anysize.exporters.axes import (
+    asked_sizes,
+    fix_axes,
+    held_axes,
+    length_of,
+    refuse_held,
+    with_asked_sides,
+)
 from anysize.exporters.bounds import narrowed
 from anysize.exporters.conversion import convert
 from anysize.exporters.graph import BATCHES, sizeless_graph
@@ -34,7 +43,7 @@ from anysize.exporters.writing import (
 )
 from anysize.heads import AS_IS, FC, head_kind
 from anysize.inference import refuse_unready
-from anysize.sizes import MAX_SIDE, Size, SizeRange
+from anysize.sizes import AXES, MAX_SIDE, Size, SizeRange
 from anysize.surgery import (
     FileMetadata,
     HeldWeights,
@@ -55,6 +64,7 @@ from anysize.version import VERSION
 
 __all__ = ["ExportSpec", "Exported", "export_module"]
 
+_ONE_SIZE = frozenset({"batch"})
 # The second size is larger by these, so that no side is a multiple of a side of the first.
 _LARGER = (69, 107)
 
@@ -108,19 +118,51 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     check_opset(spec.opset)
     hint = ", and ask for half precision with --half"
     refuse_unready(module, spec.name, error=UsageError, hint=hint)
+    try:
+        return _exported(module, spec, traced=spec.axes)
+    except ExportError as error:
+        if spec.dynamic is not None:
+            raise
+        if spec.to is None:
+            raise ExportError("; ".join([str(error), *_ways_out(module, spec)])) from error
+        try:  # as a file of one size is converted
+            return _exported(module, spec, traced=_ONE_SIZE)
+        except AnysizeError:
+            raise error from None
+
+
+def _ways_out(module: nn.Module, spec: ExportSpec) -> Iterator[str]:
+    """Say what can be exported instead, having tried it."""
+    ways = (
+        (
+            f"for a file that takes {spec.size} alone, give --dynamic batch",
+            replace(spec, dynamic=_ONE_SIZE),
+        ),
+        ("for one that resizes any image to that, --head resize", replace(spec, to="resize")),
+    )
+    for words, other in ways if spec.head is None else ():
+        with contextlib.suppress(AnysizeError):
+            _exported(module, other, traced=_ONE_SIZE)
+            yield words
+
+
+def _exported(module: nn.Module, spec: ExportSpec, *, traced: Collection[str]) -> Exported:
+    spec = with_asked_sides(spec)
     probe = Probe(module, spec.channels, spec.extra_inputs)
-    larger = _larger(spec.size)
+    asked, larger = asked_sizes(spec.size, spec.axes), _larger(spec.size, traced)
     other = probe.other_size(spec.size, larger)
-    graph = sizeless_graph(module, probe, spec, other)
+    refuse_held(spec, probe, other)
+    graph = sizeless_graph(module, probe, spec, other, traced)
     model, weights = graph.model, graph.weights
     fixed_maps, sizes = _legal_sizes(model, probe, spec)
+    sizes = sizes & asked_sizes(spec.size, traced)
     if not fixed_maps and not has_paper_bins(model):  # which leave gaps between legal sizes
         sizes = accepted_sizes(
             probe, graph.path, sizes, name=spec.name, size=spec.size, larger=larger
         )
     drop_unused(model)
     is_declared = declare_outputs(model, probe, (BATCHES[0], spec.size), (BATCHES[1], other))
-    held = {} if fixed_maps else _held(sizes, probe, spec)
+    held = held_axes(None if fixed_maps else sizes, probe, spec)
     free_axes(
         model,
         height="height" not in held,
@@ -128,7 +170,7 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
         others=_symbolic_axes(spec),
         outputs=not is_declared,
     )
-    metadata = _metadata(model, spec, sizes, is_fixed=bool(fixed_maps))
+    metadata = _metadata(model, spec, sizes, asked, is_fixed=bool(fixed_maps))
     if graph.path.other:
         metadata = replace(metadata, other_path=graph.path.other, path_sizes=graph.path.sizes)
     reason = ""
@@ -148,7 +190,7 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
             # behind a resize; a module with an FC head could not be asked.
             keeps = not fixed_maps and not is_resized
             fixed_maps, sizes = (), taken & sizes if keeps else taken
-    declared = narrowed(sizes, spec.min_size, spec.max_size)
+    declared = narrowed(sizes & asked, spec.min_size, spec.max_size)
     metadata = metadata.with_sizes(declared)
     for fixed_map in fixed_maps:
         guard_map_size(model, fixed_map, spec.size)
@@ -158,6 +200,7 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
     guard_steps(model, declared)
     if declared.maximum is not None and not (fixed_maps and declared.maximum == sizes.maximum):
         guard_max_size(model, declared.maximum)
+    fix_axes(model, {axis: length_of(spec, axis) for axis in AXES if axis not in spec.axes})
     clean_graph(model)
     if spec.float16:
         to_float16(model, weights)
@@ -174,7 +217,7 @@ def export_module(module: nn.Module, spec: ExportSpec) -> Exported:
         metadata,
         is_computed=graph.is_computed,
         not_converted=reason,
-        held=held if is_kept else {},
+        held=held if is_kept else held_axes(None, probe, spec),
     )
 
 
@@ -189,9 +232,13 @@ def _rename(model: onnx.ModelProto, spec: ExportSpec, metadata: FileMetadata) ->
     return replace(metadata, output_names=tuple(outputs) or None)
 
 
-def _larger(size: Size) -> Size:
+def _larger(size: Size, axes: Collection[str]) -> Size:
+    """Return a size beyond another one along the axes that shall be free."""
     height, width = _LARGER
-    return Size(min(size.height + height, MAX_SIDE), min(size.width + width, MAX_SIDE))
+    return Size(
+        min(size.height + height * ("height" in axes), MAX_SIDE),
+        min(size.width + width * ("width" in axes), MAX_SIDE),
+    )
 
 
 def _legal_sizes(
@@ -238,19 +285,6 @@ def _reaches_beyond(sizes: SizeRange, probe: Probe, spec: ExportSpec) -> bool:
     )
 
 
-def _held(sizes: SizeRange, probe: Probe, spec: ExportSpec) -> dict[str, str]:
-    """Say which axes of the image have one length alone, and in the module's own words why."""
-    low, top, size = sizes.minimum, sizes.maximum, spec.size
-    held = {}
-    if top is not None and low.height == top.height:
-        other = Size(size.height + 1, size.width)
-        held["height"] = f"{size.height} ({probe.refusal(other) or 'its fully connected layers'})"
-    if top is not None and low.width == top.width:
-        other = Size(size.height, size.width + 1)
-        held["width"] = f"{size.width} ({probe.refusal(other) or 'its fully connected layers'})"
-    return held
-
-
 def _symbolic_axes(spec: ExportSpec) -> dict[str, dict[int, str]]:
     """Name the axes that are neither the batch's nor the image's, by input and output."""
     axes = {extra.name: extra.symbols for extra in spec.extra_inputs}
@@ -273,8 +307,9 @@ def _maps(model: onnx.ModelProto, spec: ExportSpec) -> tuple[str, ...]:
 
 
 def _metadata(
-    model: onnx.ModelProto, spec: ExportSpec, sizes: SizeRange, *, is_fixed: bool
+    model: onnx.ModelProto, spec: ExportSpec, sizes: SizeRange, asked: SizeRange, *, is_fixed: bool
 ) -> FileMetadata:
+    asked = asked & SizeRange(spec.min_size or Size(1, 1), spec.max_size)
     geometry = map_geometry(model, "map") if "map" in spec.output_names else None
     return FileMetadata(
         version=VERSION,
@@ -289,8 +324,9 @@ def _metadata(
         state_sha256=spec.state_sha256,
         source=spec.source,
         precision="float16" if spec.float16 else None,
-        asked_min_size=spec.min_size,
-        asked_max_size=spec.max_size,
+        asked_min_size=asked.minimum if asked.minimum != Size(1, 1) else None,
+        asked_max_size=asked.maximum,
+        asked_batch=None if "batch" in spec.axes else 1,
         map_stride=geometry.stride if geometry else None,
         map_offset=geometry.offset if geometry else None,
         receptive_field=geometry.receptive_field if geometry else None,

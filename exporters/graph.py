@@ -10,8 +10,7 @@ sizes in silence; so there are two of these traces, too, and what differs betwee
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 import onnx
@@ -33,7 +32,14 @@ from anysize.exporters.sizes import (
     still_hard_coded,
 )
 from anysize.exporters.spec import ExportSpec
-from anysize.exporters.tracing import HeldSizeError, Trace, fold_batch_norm, fold_ranges, trace
+from anysize.exporters.tracing import (
+    HeldSizeError,
+    Trace,
+    fold_batch_norm,
+    fold_ranges,
+    trace,
+    write_padding,
+)
 from anysize.exporters.writing import ceil_mode_to_padding, strip_trace, trace_opset
 from anysize.heads import head_kind
 from anysize.sizes import Size
@@ -69,27 +75,41 @@ class SizelessGraph:
     path: OnePath
 
 
-def sizeless_graph(module: nn.Module, probe: Probe, spec: ExportSpec, other: Size) -> SizelessGraph:
+def sizeless_graph(
+    module: nn.Module, probe: Probe, spec: ExportSpec, other: Size, axes: Collection[str]
+) -> SizelessGraph:
     """Make a graph in which nothing depends on the traced image.
 
     Args:
         module: In evaluation mode.
         probe: The same module.
         spec: What to export it as.
-        other: A second size that it takes, different both ways where it takes one.
+        other: A second size that it takes, different along the axes that shall be free, where it
+            takes one.
+        axes: Those.
 
     Raises:
         ExportError: The module cannot be traced, or a layer holds on to the traced size.
     """
-    trace_at = functools.partial(
-        trace,
-        module,
-        channels=spec.channels,
-        opset=trace_opset(spec.opset),
-        output_names=spec.output_names,
-        extra_inputs=spec.extra_inputs,
-    )
-    sizes = alike_sizes(probe, spec.size, other)
+
+    def trace_at(size: Size, batch: int, free: Collection[str] = ()) -> Trace:
+        traced = trace(
+            module,
+            size,
+            batch=batch,
+            channels=spec.channels,
+            opset=trace_opset(spec.opset),
+            output_names=spec.output_names,
+            extra_inputs=spec.extra_inputs,
+            free=free,
+        )
+        write_padding(traced.model, size, spec.size, probe.paddings)
+        return traced
+
+    is_free = "height" in axes and "width" in axes
+    sizes = alike_sizes(probe, spec.size, other) if is_free else (spec.size, other)
+    if spec.with_symbols:
+        return _symbolic(trace_at, probe, spec, sizes)
     try:
         return _static(trace_at, probe, spec, sizes)
     except HeldSizeError as error:

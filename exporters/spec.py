@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from anysize.exporters.inputs import InputSpec
 from anysize.exporters.opset_range import DEFAULT_OPSET
 from anysize.heads import Output
-from anysize.sizes import Size
+from anysize.sizes import AXES, Size
 
 __all__ = ["ExportSpec"]
 
@@ -31,6 +31,8 @@ class ExportSpec:
         opset: ONNX operator set to write.
         min_size: The smallest image that the file shall take; the network's own by default.
         max_size: The largest; the network's own, or none, by default.
+        with_symbols: Trace with symbols for the axes at once, and not at two sizes first.
+        dynamic: The axes of the image that shall be free; None for all that can be.
         float16: Write weights and body in float16; inputs and outputs stay float32.
         seed: What the weights were drawn from; None where they were not drawn.
         weights_sha256: Hash of the weights file.
@@ -54,6 +56,8 @@ class ExportSpec:
     opset: int = DEFAULT_OPSET
     min_size: Size | None = None
     max_size: Size | None = None
+    with_symbols: bool = False
+    dynamic: frozenset[str] | None = None
     float16: bool = False
     seed: int | None = None
     weights_sha256: str | None = None
@@ -61,3 +65,8 @@ class ExportSpec:
     source: str | None = None
     options: str | None = None
     model_args: str | None = None
+
+    @property
+    def axes(self) -> frozenset[str]:
+        """The axes of the image that shall be free, if they can be."""
+        return frozenset(AXES) if self.dynamic is None else self.dynamic

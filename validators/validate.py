@@ -106,6 +106,7 @@ def validate_model(
     tolerances = Tolerances.of(spec.atol, spec.rtol, outputs)
     signature = graph_inputs(file.model, spec.seed)
     threads = spec.threads or usable_cpus()
+    spec = replace(spec, batches=file.asked_batches(spec.batches))
     training = trained_size(file.model) or own_training_size(reference)
     work = Work.of(file.model, training)
     given: Mapping[str, NDArray[np.generic]] | None = None

@@ -75,11 +75,13 @@ def _free_spread(
     emitter: Emitter, node: onnx.NodeProto, spreads: Mapping[int, Spread], twins: Twins
 ) -> None:
     for place, spread in spreads.items():
-        pieces = [a if a == b else None for a, b in zip(*spread.shapes, strict=True)]
-        shape = _computed(emitter, node, pieces, spread.shapes, twins)
-        if shape is not None:
+        pieces = [a if a == b else None for a, b in zip(*spread.repeats, strict=True)]
+        repeats = _computed(emitter, node, pieces, spread.repeats, twins)
+        if repeats is not None:
             core = emitter.constant(spread.core, dtype=spread.core.dtype)
-            node.input[place] = emitter.node("Expand", core, shape)
+            # Expand, which more runtimes know, leaves an axis of length 1 as it is.
+            operator = "Expand" if spread.is_broadcast else "Tile"
+            node.input[place] = emitter.node(operator, core, repeats)
 
 
 def _copy_axes(

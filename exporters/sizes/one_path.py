@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from anysize.exporters.sizes.paths import NUMBER, core_of
+from anysize.exporters.sizes.filling import core_of, unfilled
+from anysize.exporters.sizes.paths import NUMBER
 from anysize.exporters.sizes.probe import Call, Probe
 from anysize.sizes import Size
 
@@ -52,7 +53,8 @@ class OnePath:
 
     def _difference(self, calls: _Calls) -> str:
         runs = [*self._traced, calls]
-        if any(_operators(run) != _operators(calls) for run in runs):
+        is_filled = any(_operators(run) != _operators(calls) for run in runs)
+        if is_filled:
             runs = [core_of(run) for run in runs]
         first, second, third = runs
         pairs = zip(_operators(first), _operators(third), strict=False)
@@ -61,6 +63,8 @@ class OnePath:
                 return f"{other}, where it runs {one} at {self.sizes[0]}"
         if len(first) != len(third):
             return f"{len(third)} operators, and {len(first)} at {self.sizes[0]}"
+        if is_filled and (other := unfilled(self._traced, calls)):
+            return f"{other} otherwise than at {self.sizes[0]}"
         if self._has_symbols:
             return ""
         for traced in zip(first, second, third, strict=True):

@@ -12,24 +12,20 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from anysize.exporters.sizes.filling import FILLING, LAYOUT, is_core, unfilled
 from anysize.exporters.sizes.probe import Call, Probe
 from anysize.sizes import MAX_SIDE, Size
 
-__all__ = ["NUMBER", "alike_sizes", "core_of", "telling_sizes"]
+__all__ = ["NUMBER", "alike_sizes", "telling_sizes"]
 
-# Lay a tensor out, as its strides ask for.
-_LAYOUT = frozenset({"_unsafe_view", "clone", "expand", "view"})
 # Give a shape, whichever way a tensor is laid out.
 _COPIED = frozenset({"clone", "expand"})
-# May fill a map up to a multiple, or not; what else is done for windows, and is undone again.
-_FILLING = frozenset({"constant_pad_nd", "upsample_bilinear2d"})
-_WINDOWS = frozenset({"alias", "permute", "slice", "t", "transpose"})
-_PRODUCT, _SUM = Call("mm", ""), Call("add", "")
-_PRODUCTS = {"addmm": (_PRODUCT, _SUM), "bmm": (_PRODUCT,), "baddbmm": (_PRODUCT, _SUM)}
 NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 # A map that is halved over and over is odd each time, rounded up in the one, down in the other.
 _ODD = ((1, 129), (-1, 127))
 _HALVED = 64
+# So many sizes are tried for a second one on a path.
+_MOST_TRIED = 16
 # So many of the largest heights and widths are crossed, where no two sizes tell all.
 _CROSSED = 3
 # How much larger the images are among which two are sought.
@@ -45,34 +41,35 @@ class _Path:
     """What a module does at a size.
 
     Attributes:
-        operators: What it runs, but for what lays tensors out.
+        operators: What it runs, a slice with its axis, but for what lays tensors out.
         numbers: What these, and new shapes, are given.
+        added: How much the maps that are filled grow, by axis.
     """
 
     operators: tuple[str, ...]
     numbers: tuple[str, ...]
+    added: tuple[int, ...]
 
     @classmethod
     def of(cls, calls: Sequence[Call]) -> _Path:
         shown = (call.numbers for call in calls if call.operator not in _COPIED)
+        fills = (call for call in calls if call.operator in FILLING)
+        sides = (zip(call.given, call.made, strict=False) for call in fills)
         return cls(
-            tuple(call.operator for call in calls if call.operator not in _LAYOUT),
+            tuple(map(_named, (call for call in calls if call.operator not in LAYOUT))),
             tuple(NUMBER.findall(" ".join(shown))),
+            tuple(made - given for given, made in itertools.chain.from_iterable(sides)),
         )
 
     @property
     def core(self) -> tuple[str, ...]:
         """The operators that are not for windows."""
-        return tuple(one for one in self.operators if one not in _FILLING | _WINDOWS)
+        return tuple(one for one in self.operators if is_core(Call(one.partition(" ")[0], "")))
 
 
-def core_of(calls: Sequence[Call]) -> list[Call]:
-    """Return what does not fill maps up, cut windows, or lay tensors out.
-
-    A product is written as PyTorch multiplies tensors of any layout; one cell has every layout.
-    """
-    plain = itertools.chain.from_iterable(_PRODUCTS.get(call.operator, (call,)) for call in calls)
-    return [call for call in plain if call.operator not in _FILLING | _WINDOWS | _LAYOUT]
+def _named(call: Call) -> str:
+    axis = NUMBER.search(call.numbers) if call.operator == "slice" else None
+    return f"slice {axis[0]}" if axis else call.operator
 
 
 def telling_sizes(size: Size) -> tuple[Size, ...]:
@@ -95,11 +92,17 @@ def alike_sizes(probe: Probe, size: Size, other: Size) -> tuple[Size, Size]:
     known = {one: path for one in given if (path := _Path.of(probe.calls(one))).operators}
     if size not in known:
         return size, other
-    operators = known[size].operators
-    if _FILLING.isdisjoint(operators) and {p.operators for p in known.values()} == {operators}:
+    is_one_path = len({path.operators for path in known.values()}) == 1
+    if is_one_path and _are_of_one_size([probe.calls(one) for one in known]):
         return _telling(known, (size, other))
     known |= {one: _Path.of(probe.calls(one)) for one in _others(size)}
-    return _best(probe, known, known[size].core) or (size, other)
+    return _best(probe, known, size) or (size, other)
+
+
+def _are_of_one_size(runs: Sequence[Sequence[Call]]) -> bool:
+    """Say whether what fills maps brings them to one size, so that nothing is rounded up."""
+    fills = ([call.made for call in calls if call.operator in FILLING] for calls in runs)
+    return all(len({*made}) == 1 for made in zip(*fills, strict=True))
 
 
 def _telling(known: Mapping[Size, _Path], given: tuple[Size, Size]) -> tuple[Size, Size]:
@@ -112,29 +115,46 @@ def _telling(known: Mapping[Size, _Path], given: tuple[Size, Size]) -> tuple[Siz
     return _most_telling(known) or given
 
 
-def _best(
-    probe: Probe, known: Mapping[Size, _Path], core: tuple[str, ...]
-) -> tuple[Size, Size] | None:
-    """Return the two sizes of the longest path that tell the most."""
+def _best(probe: Probe, known: Mapping[Size, _Path], own: Size) -> tuple[Size, Size] | None:
+    """Return the two sizes of the longest path that tell the most, if it is right for `own`."""
+    core = known[own].core
     paths: dict[tuple[str, ...], dict[Size, _Path]] = {}
     for size, path in known.items():
         if path.core == core:
             paths.setdefault(path.operators, {})[size] = path
     for operators in sorted(paths, key=len, reverse=True):
         alike = paths[operators]
+        if len(alike) == 1:
+            alike |= _further(probe, known, operators, *alike)
         pair = _most_telling(alike)
-        if pair is not None and _hides(alike, pair):
+        if pair is not None and (_hides(alike, pair) or _merges(alike, pair)):
             crossed = ((one, _Path.of(probe.calls(one))) for one in _crossed(alike))
             alike |= {one: path for one, path in crossed if path.operators == operators}
             pair = _most_telling(alike)
-        if pair is not None:
+        if pair is not None and not unfilled([*map(probe.calls, pair)], probe.calls(own)):
             return pair
     return None
 
 
+def _further(
+    probe: Probe, known: Mapping[Size, _Path], operators: tuple[str, ...], only: Size
+) -> dict[Size, _Path]:
+    """Find a further size on a path that is taken at one alone: a height and a width by itself."""
+
+    def first(sizes: Iterable[Size]) -> Size | None:
+        tried = itertools.islice((one for one in sizes if one not in known), _MOST_TRIED)
+        return next(
+            (one for one in tried if _Path.of(probe.calls(one)).operators == operators), None
+        )
+
+    higher = first(Size(one.height, only.width) for one in known)
+    found = higher and first(Size(higher.height, one.width) for one in known)
+    return {found: _Path.of(probe.calls(found))} if found else {}
+
+
 def _most_telling(known: Mapping[Size, _Path]) -> tuple[Size, Size] | None:
     pairs = [pair for pair in itertools.combinations(known, 2) if _differ(*pair)]
-    told = ((_told(*(known[size].numbers for size in pair)), pair) for pair in pairs)
+    told = ((_told(*(known[size] for size in pair)), pair) for pair in pairs)
     return max(told, key=lambda one: one[0], default=(None, None))[1]
 
 
@@ -146,6 +166,13 @@ def _hides(known: Mapping[Size, _Path], pair: tuple[Size, Size]) -> bool:
     return any(one == other and len({*more}) > 1 for one, other, more in both)
 
 
+def _merges(known: Mapping[Size, _Path], pair: tuple[Size, Size]) -> bool:
+    """Say whether two numbers are the same at each of the two sizes, and two at a third."""
+    columns = {*zip(*(path.numbers for path in known.values()), strict=False)}
+    both = {*zip(*(known[size].numbers for size in pair), strict=False)}
+    return len(both) < len(columns)
+
+
 def _crossed(known: Iterable[Size]) -> Iterator[Size]:
     """Yield further sizes, of the largest heights and widths: where these fit, both often do."""
     heights, widths = ({size.height for size in known}, {size.width for size in known})
@@ -155,19 +182,20 @@ def _crossed(known: Iterable[Size]) -> Iterator[Size]:
     )
 
 
-def _told(first: Sequence[str], second: Sequence[str]) -> tuple[int, int]:
-    """Count the numbers that differ, and in how many ways: two of one way are not told apart.
+def _told(first: _Path, second: _Path) -> tuple[int, int, int]:
+    """Count in how many ways numbers differ, for two of one way are not told apart, and how many.
 
     What depends on the size may be the same at both: two maps are rounded up to as many windows.
+    Of as many the better ones are those where more is missing, which tells steps from smaller ones.
     """
-    pairs = [pair for pair in zip(first, second, strict=False) if pair[0] != pair[1]]
-    return len(pairs), len({*pairs})
+    pairs = [pair for pair in zip(first.numbers, second.numbers, strict=False) if len({*pair}) > 1]
+    return len({*pairs}), len(pairs), sum(map(max, first.added, second.added))
 
 
 def _others(size: Size) -> Iterator[Size]:
     for height, width in _MORE:
         sides = ((size.height, height), (size.width, width))
-        yield Size(*(max(side + by, side // 2 | 1) for side, by in sides))
+        yield Size(*(min(max(side + by, side // 2 | 1), MAX_SIDE) for side, by in sides))
 
 
 def _differ(one: Size, other: Size) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
 from typing import Any
@@ -19,30 +20,43 @@ Sides = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A constant, and the shapes that it is laid out to in either trace."""
+    """A constant that is laid out again and again, and how often along each axis in either trace.
+
+    What is made for a batch, a state of zeros, and what is expanded to it: a learned token, or
+    queries whose heads are folded into the batch.
+    """
 
     core: npt.NDArray[Any]
-    shapes: tuple[Sides, Sides]
+    repeats: tuple[Sides, Sides]
+
+    @property
+    def is_broadcast(self) -> bool:
+        """Whether each axis is laid out as it is, or has one cell."""
+        axes = zip(self.core.shape, *self.repeats, strict=True)
+        return all(length == 1 or {*often} == {1} for length, *often in axes)
 
     @classmethod
     def of(cls, first: npt.NDArray[Any], second: npt.NDArray[Any]) -> Spread | None:
-        """Find the one constant that two are copies of, along the axes in which they differ.
-
-        What is made for a batch, a state of zeros, and what is expanded to it, a learned token.
-        """
+        """Find the one constant that two consist of, along the axes in which they differ."""
         if first.ndim != second.ndim or first.dtype != second.dtype:
             return None
-        cores = []
-        for array in (first, second):
-            for axis, (length, twin) in enumerate(zip(first.shape, second.shape, strict=True)):
-                if length != twin:
-                    array = array.take([0], axis)  # noqa: PLW2901
-            cores.append(array)
-        is_same = np.array_equal(cores[0], cores[1]) and all(
-            np.array_equal(np.broadcast_to(core, array.shape), array)
-            for core, array in zip(cores, (first, second), strict=True)
+        core = first
+        for axis, (length, twin) in enumerate(zip(first.shape, second.shape, strict=True)):
+            if length != twin:
+                row = core.take([0], axis)
+                is_one = np.array_equal(np.broadcast_to(row, core.shape), core)
+                core = row if is_one else core.take(range(math.gcd(length, twin)), axis)
+        if not core.size:
+            return None
+        repeats = [
+            tuple(a // b for a, b in zip(array.shape, core.shape, strict=True))
+            for array in (first, second)
+        ]
+        is_same = all(
+            np.array_equal(np.tile(core, often), array)
+            for often, array in zip(repeats, (first, second), strict=True)
         )
-        return cls(cores[0], (first.shape, second.shape)) if is_same else None
+        return cls(core, (repeats[0], repeats[1])) if is_same else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ translation of one size holds for the other. Everything else needs a second trac
 
 from __future__ import annotations
 
+import functools
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,19 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
 
 from anysize.bisection import highest
 from anysize.exporters.inputs import InputSpec, example_inputs
-from anysize.exporters.tracing import WholeLocalResponseNorm, on_meta
+from anysize.exporters.tracing import (
+    SETTLED_FUNCTIONS,
+    WHOLE_LOCAL_RESPONSE_NORM,
+    WHOLE_RECURRENCE,
+    FunctionTable,
+    Padded,
+    PaddingRecord,
+    ReplacedFunctions,
+    on_meta,
+)
 from anysize.sizes import Size
 
 __all__ = ["STEPS", "Probe"]
@@ -47,7 +56,7 @@ _SIZE_FREE = frozenset(
 )  # fmt: skip
 # Take a shape; what is left of them in the finished graph decides.
 _SHAPED = frozenset({"_unsafe_view", "view"})
-
+_GIVEN_A_SHAPE = _SHAPED | {"expand"}
 
 _MAX_WORDS = 200
 
@@ -57,18 +66,28 @@ _OWN = "a tensor of unknown origin"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One operator and the numbers that it was given; `T` stands for a tensor."""
+    """One operator, and what it was given.
+
+    Attributes:
+        operator: Its name, whether or not it works in place.
+        numbers: Its arguments, `T` for a tensor; of one that gives a shape, that shape.
+        given: The shape of its first tensor.
+        made: The shape of what it returned.
+    """
 
     operator: str
     numbers: str
+    given: tuple[int, ...] = ()
+    made: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What a module called, and the shapes of what it returned."""
+    """What a module called, the shapes of what it returned, and what it padded."""
 
     calls: tuple[Call, ...]
     shapes: tuple[tuple[int, ...], ...]
+    paddings: tuple[Padded, ...] = ()
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -80,12 +99,50 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
-        namespace, _, name = str(func.overloadpacket).partition(".")
-        operator = name.removesuffix("_")
-        if namespace != "prim" and not (operator == "as_strided" and _is_as_it_was(*args)):
-            numbers = "" if operator == "empty" else str(tree_map(_number, (args, kwargs)))
-            self.calls.append(Call(operator, numbers))
-        return func(*args, **(kwargs or {}))
+        namespace, operator = _name_of(func)
+        is_told = namespace != "prim" and not (operator == "as_strided" and _is_as_it_was(*args))
+        # Before it is run, for it may work in place.
+        given, numbers = _shape_of(args), _shown((args, kwargs)) if operator != "empty" else ""
+        at_once = _AT_ONCE.get(func)
+        answer = at_once(*args) if at_once is not None else None
+        if answer is None:
+            answer = func(*args, **(kwargs or {}))
+        made = _shape_of(answer)
+        # Which has a -1 where PyTorch need not copy.
+        if operator in _GIVEN_A_SHAPE and _OWN not in numbers:
+            numbers = str([*made])
+        if is_told:
+            self.calls.append(Call(operator, numbers, given, made))
+        return answer
+
+
+def _batch_norm(
+    x: torch.Tensor, _w: Any, _b: Any, mean: torch.Tensor | None, _v: Any, training: Any, *_: Any
+) -> tuple[torch.Tensor, ...] | None:
+    fits = mean is not None and x.dim() > 1 and x.shape[1] == mean.numel()
+    return (torch.empty_like(x), x.new_empty(0), x.new_empty(0)) if fits and not training else None
+
+
+def _layer_norm(
+    x: torch.Tensor, shape: Sequence[int], weight: torch.Tensor | None, *_: Any
+) -> tuple[torch.Tensor, ...] | None:
+    own = list(x.shape[-len(shape) :]) if weight is None else list(weight.shape)
+    if not list(shape) == own == list(x.shape[-len(shape) :]):
+        return None
+    rows = x.new_empty(*x.shape[: -len(shape)], *[1] * len(shape))
+    return torch.empty_like(x), rows, rows
+
+
+def _bicubic(x: torch.Tensor, size: Sequence[int], *_: Any) -> torch.Tensor | None:
+    return x.new_empty(*x.shape[:2], *size) if x.is_contiguous() and min(size) > 0 else None
+
+
+# Give shapes at once, or None: PyTorch computes them by dozens of operators.
+_AT_ONCE: dict[Any, Callable[..., Any]] = {
+    torch.ops.aten.native_batch_norm.default: _batch_norm,
+    torch.ops.aten.native_layer_norm.default: _layer_norm,
+    torch.ops.aten.upsample_bicubic2d.default: _bicubic,
+}
 
 
 def _is_as_it_was(
@@ -100,10 +157,21 @@ def _is_as_it_was(
     )
 
 
-def _number(value: object) -> object:
+@functools.cache
+def _name_of(func: Any) -> tuple[str, str]:
+    """Return namespace and name, whether or not it works in place."""
+    namespace, _, name = str(func.overloadpacket).partition(".")
+    return namespace, name.removesuffix("_")
+
+
+def _shown(value: object) -> str:
     if isinstance(value, torch.Tensor):
         return "T" if value.is_meta else _OWN
-    return value
+    if isinstance(value, (tuple, list)):
+        return f"[{', '.join(map(_shown, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_shown(one)}' for key, one in value.items())}}}"
+    return str(value)
 
 
 class Probe:
@@ -184,7 +252,8 @@ class Probe:
 
         Args:
             size: The first one.
-            wanted: What the second one shall be where the module takes it; larger both ways.
+            wanted: What the second one shall be where the module takes it; larger, or the same
+                along an axis that stays as it is.
 
         Returns:
             A size that may equal `size` along an axis on which the module takes no other.
@@ -192,11 +261,15 @@ class Probe:
         self._runs_on_meta = self._on_meta(2, size) is not None
         if self.accepts(wanted, 3):
             return wanted
-        height = self._last(size, (1, 0), wanted.height - size.height)
-        width = self._last(size, (0, 1), wanted.width - size.width)
+        more = wanted.height - size.height, wanted.width - size.width
+        height = self._last(size, (1, 0), more[0]) if more[0] else 0
+        if more[1] and height < 0 and self.accepts(_larger(size, 0, height)):
+            width = height  # a side that cannot grow shrinks as the other one does
+        else:
+            width = self._last(size, (0, 1), more[1]) if more[1] else 0
         while (height or width) and not self.accepts(_larger(size, height, width)):
             height, width = int(height / 2), int(width / 2)  # both at once is too far
-        if size.height == size.width and height == width:  # which tell no side from the other
+        if size.height == size.width and height == width != 0:  # which tell no side from the other
             wider = _larger(size, height, 2 * width)
             return wider if self.accepts(wider) else _larger(size, height, width)
         return _larger(size, height, width)
@@ -205,6 +278,11 @@ class Probe:
         """Return what the module calls; nothing where it refuses the size, or runs on the CPU."""
         run = self._on_meta(2, size)
         return run.calls if run is not None else ()
+
+    def paddings(self, size: Size) -> tuple[Padded, ...] | None:
+        """Return what the module pads; None where it refuses the size, or runs on the CPU."""
+        run = self._on_meta(2, size)
+        return run.paddings if run is not None else None
 
     def forget(self, size: Size) -> None:
         """Run the module anew when it is asked of this size again."""
@@ -241,16 +319,18 @@ class Probe:
         return self._known[batch, size]
 
     def _record(self, batch: int, size: Size) -> _Run | None:
-        inputs, recorder = self._inputs(batch, size, "meta"), _Recorder()
+        inputs, recorder, padding = self._inputs(batch, size, "meta"), _Recorder(), PaddingRecord()
         try:
             with recorder:
-                answer = self._run(inputs)
+                answer = self._run(inputs, padding.functions)
         except Exception:  # the module's own code raises what it likes
             return None
-        return _Run(tuple(recorder.calls), _shapes(answer))
+        return _Run(tuple(recorder.calls), _shapes(answer), tuple(padding.calls))
 
-    def _run(self, inputs: tuple[torch.Tensor, ...]) -> object:
-        with torch.no_grad(), torch.device("meta"), WholeLocalResponseNorm():
+    def _run(self, inputs: tuple[torch.Tensor, ...], *more: FunctionTable) -> object:
+        tables = (WHOLE_LOCAL_RESPONSE_NORM, WHOLE_RECURRENCE, SETTLED_FUNCTIONS)
+        replaced = ReplacedFunctions(*tables, *more)
+        with torch.no_grad(), torch.device("meta"), replaced:
             return self._meta(*inputs)
 
     def _on_cpu(self, batch: int, size: Size) -> _Run | None:
@@ -260,6 +340,11 @@ class Probe:
         except Exception:  # the module's own code raises what it likes
             return None
         return _Run((), _shapes(answer))
+
+
+def _shape_of(values: object) -> tuple[int, ...]:
+    first = values[0] if isinstance(values, tuple) and values else values
+    return tuple(first.shape) if isinstance(first, torch.Tensor) else ()
 
 
 def _shapes(answer: object) -> tuple[tuple[int, ...], ...]:

@@ -31,7 +31,8 @@ _MOVING = frozenset({"Identity", "Transpose"})
 def fold_weights(model: ir.Model, *, most: int = _SMALL) -> int:
     """Compute, in place, every node of a traced graph that no input has a part in.
 
-    A result that comes from one parameter, which nothing else reads, has that parameter's name.
+    A result that comes from one parameter, which nothing else reads, has that parameter's name; of
+    several from the same one, as of a projection that is split, the first has.
 
     Args:
         model: A traced graph, with its weights. Their values are not changed.
@@ -103,8 +104,10 @@ class _Known:
         sources = [s for s in self._sources[value] if s.name and "/" not in s.name]
         name = value.name or ""
         if len(sources) == 1 and all(use.node in removed for use in sources[0].uses()):
-            name = sources[0].name or name
-            graph.initializers.pop(name, None)
+            (source,) = sources
+            if source.name and graph.initializers.get(source.name) is source:
+                name = source.name
+                del graph.initializers[name]
         return add_initializer(graph, name, tensor)
 
 

@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch program gives it
 from onnxscript import opset18
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
-__all__ = ["WholeLocalResponseNorm", "translate_local_response_norm"]
+from anysize.exporters.tracing.replaced_functions import FunctionTable
+
+__all__ = ["WHOLE_LOCAL_RESPONSE_NORM", "translate_local_response_norm"]
 
 
 @torch.library.custom_op("anysize::local_response_norm", mutates_args=())
@@ -30,21 +31,6 @@ def _(maps: Tensor, size: int, alpha: float, beta: float, bias: float) -> Tensor
     return torch.empty_like(maps)
 
 
-class WholeLocalResponseNorm(TorchFunctionMode):
-    """While active, `F.local_response_norm` over an odd number of channels is one operator.
-
-    Over an even number PyTorch looks one channel further back and ONNX one further ahead, so that
-    one stays as it is.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Replace the function where it is called."""
-        del types
-        if func is F.local_response_norm:
-            return _replaced(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
-
-
 def _replaced(
     input: Tensor,  # noqa: A002 - the signature of F.local_response_norm
     size: int,
@@ -52,10 +38,15 @@ def _replaced(
     beta: float = 0.75,
     k: float = 1.0,
 ) -> Tensor:
+    # Over an even number of channels PyTorch looks one further back and ONNX one further ahead.
     if size % 2 == 0:
         return F.local_response_norm(input, size, alpha, beta, k)
     whole = torch.ops.anysize.local_response_norm.default
     return whole(input, size, float(alpha), float(beta), float(k))  # type: ignore[no-any-return]
+
+
+# While it is active, normalisation over an odd number of channels is one operator.
+WHOLE_LOCAL_RESPONSE_NORM: FunctionTable = {F.local_response_norm: _replaced}
 
 
 def translate_local_response_norm(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-__all__ = ["on_meta"]
+from anysize.exporters.tracing.replaced_functions import FunctionTable
+
+__all__ = ["WHOLE_RECURRENCE", "on_meta"]
 
 
 def on_meta(module: nn.Module) -> Callable[..., Any]:
@@ -28,41 +29,30 @@ def on_meta(module: nn.Module) -> Callable[..., Any]:
     }
 
     def run(*inputs: Any) -> Any:
-        with _WholeRecurrence():
-            return torch.func.functional_call(module, state, inputs, tie_weights=False)
+        return torch.func.functional_call(module, state, inputs, tie_weights=False)
 
     return run
 
 
-class _WholeRecurrence(TorchFunctionMode):
-    """While active, a recurrent layer gives its shapes at once, and not step by step.
+def _shapes_of(recurrent: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the shapes of a recurrent layer at once, and not step by step.
 
     PyTorch takes thousands of operators for them, as many more as the image is larger.
     """
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Replace the function where it is called, but for packed sequences."""
-        del types
-        if func in _RECURRENT and isinstance(args[3], bool):
-            return _recurrence(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+    def shapes(
+        x: Tensor, states: Tensor | tuple[Tensor, ...], params: Any, has_biases: Any, *args: Any
+    ) -> Any:
+        if not isinstance(has_biases, bool):  # packed sequences
+            return recurrent(x, states, params, has_biases, *args)
+        _, _, _, is_bidirectional, _ = args  # layers, dropout, training …, batch first
+        last = (states,) if isinstance(states, Tensor) else states
+        features = (2 if is_bidirectional else 1) * last[0].shape[2]
+        return x.new_empty(*x.shape[:2], features), *map(torch.empty_like, last)
+
+    return shapes
 
 
-_RECURRENT = frozenset({torch.gru, torch.lstm, torch.rnn_relu, torch.rnn_tanh})
-
-
-def _recurrence(
-    x: Tensor,
-    states: Tensor | tuple[Tensor, ...],
-    params: Sequence[Tensor],
-    has_biases: bool,  # noqa: FBT001 - the signature of torch.gru and its like
-    num_layers: int,
-    dropout: float,
-    train: bool,  # noqa: FBT001
-    bidirectional: bool,  # noqa: FBT001
-    batch_first: bool,  # noqa: FBT001
-) -> tuple[Tensor, ...]:
-    del params, has_biases, num_layers, dropout, train, batch_first
-    last = (states,) if isinstance(states, Tensor) else states
-    features = (2 if bidirectional else 1) * last[0].shape[2]
-    return x.new_empty(*x.shape[:2], features), *map(torch.empty_like, last)
+WHOLE_RECURRENCE: FunctionTable = {
+    func: _shapes_of(func) for func in (torch.gru, torch.lstm, torch.rnn_relu, torch.rnn_tanh)
+}

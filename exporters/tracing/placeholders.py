@@ -8,6 +8,7 @@ node by standard operators that are right at every size. No file ever contains t
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -74,6 +75,11 @@ def _upsample_bilinear2d(
     return opset18.Resize(x, None, scales, mode="linear", coordinate_transformation_mode=mode)
 
 
+def _floor_divide(number: Any, by: Any) -> Any:
+    """Divide symbols as Python does, rounding down; onnxscript 0.7 rounds towards zero."""
+    return opset18.Div(opset18.Sub(number, opset18.Mod(number, by)), by)
+
+
 def _paper_max_pool(x: Any, bins: int) -> Any:
     return _PAPER_MAX(x, output_size=[bins, bins])
 
@@ -103,5 +109,6 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
         aten.adaptive_avg_pool2d.default: _adaptive_average_pool2d,
         aten.adaptive_max_pool2d.default: _adaptive_max_pool2d,
         aten.upsample_bilinear2d.vec: _upsample_bilinear2d,
+        operator.floordiv: _floor_divide,
         **_foreign_translations(),
     }

@@ -6,29 +6,24 @@ Each computes the same while a module is traced (torch 2.13, onnxscript 0.7):
 - unfolding and folding become indices, which are laid out for the map that was traced. They are a
   convolution, and a transposed one, with one window for each cell of it;
 - windows of a tensor that overlap are slices of it, one for each cell of a window: where the last
-  window begins is counted from the end.
+  window begins is counted from the end;
+- the grid of an affine map is laid out for the map that was traced; it is the places of the cells,
+  times the map.
+
+Distances are computed in one of two ways, by how many there are; the one for many is for all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch program gives it
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
-__all__ = ["PlainFunctions"]
+from anysize.exporters.tracing.replaced_functions import FunctionTable
 
-
-class PlainFunctions(TorchFunctionMode):
-    """While active, these functions are replaced where they are called."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Replace the function where it is called."""
-        del types
-        return _REPLACED.get(func, func)(*args, **(kwargs or {}))
+__all__ = ["PLAIN_FUNCTIONS", "SETTLED_FUNCTIONS"]
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> Tensor:
@@ -102,6 +97,32 @@ def _overlapping(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
     return torch.stack(cells, -1)
 
 
+def _affine_grid(theta: Tensor, size: Any, align_corners: bool | None = None) -> Tensor:  # noqa: FBT001
+    if len(size) != 4 or theta.dim() != 3:
+        return F.affine_grid(theta, size, align_corners)
+    kept = {"dtype": theta.dtype, "device": theta.device}
+    y, x = (_centres(side, bool(align_corners), **kept) for side in size[2:])
+    across, down, shift = (column.view(-1, 1, 1, 2) for column in theta.unbind(2))
+    return x.view(1, 1, -1, 1) * across + y.view(1, -1, 1, 1) * down + shift
+
+
+def _centres(length: Any, align_corners: bool, **kept: Any) -> Tensor:  # noqa: FBT001
+    """Return where cells lie, -1 and 1 being the edges, or the centres of the outer cells.
+
+    A single cell lies at 0.
+    """
+    from_middle: Tensor = torch.arange(length, **kept) * 2 + (1 - length)
+    over: Tensor | float = length
+    if align_corners:
+        over = torch.clamp(torch.arange(length - 1, length, **kept), min=1)
+    return from_middle / over
+
+
+def _distances(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = None) -> Tensor:
+    settled = compute_mode or "use_mm_for_euclid_dist_if_necessary"
+    return torch.cdist(x1, x2, p, settled.removesuffix("_if_necessary"))
+
+
 def _windows(like: Tensor, channels: int, kernel_size: Any) -> Tensor:
     """Make a window for each of its cells, 1 there, as weights (channels · cells, 1, …)."""
     height, width = _pair(kernel_size)
@@ -113,9 +134,13 @@ def _pair(value: Any) -> tuple[Any, Any]:
     return tuple(value) if isinstance(value, (tuple, list)) else (value, value)
 
 
-_REPLACED: dict[Any, Callable[..., Any]] = {
+# Where a module is looked at, too.
+SETTLED_FUNCTIONS: FunctionTable = {torch.cdist: _distances}
+PLAIN_FUNCTIONS: FunctionTable = {
+    **SETTLED_FUNCTIONS,
     F.scaled_dot_product_attention: _attention,
     F.unfold: _unfold,
     F.fold: _fold,
+    F.affine_grid: _affine_grid,
     Tensor.unfold: _overlapping,
 }

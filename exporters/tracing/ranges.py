@@ -18,6 +18,7 @@ from onnxscript import optimizer
 
 from anysize.exporters.tracing.constant_weights import fold_weights
 from anysize.exporters.tracing.placeholder import WHOLE
+from anysize.exporters.tracing.rewrite_rules import rules_where_they_fit
 
 __all__ = ["fold_ranges", "optimise"]
 
@@ -31,7 +32,8 @@ def optimise(model: ir.Model) -> None:
     passes.InlinePass()(model)
     for number, node in enumerate(_whole(model)):
         node.attributes[WHOLE] = ir.AttrInt64(WHOLE, number)
-    optimizer.optimize_ir(model, should_fold=_unless_whole, inline=False)
+    with rules_where_they_fit():
+        optimizer.optimize_ir(model, should_fold=_unless_whole, inline=False)
 
 
 def fold_ranges(*models: ir.Model) -> None:

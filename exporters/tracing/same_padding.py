@@ -11,24 +11,26 @@ becomes that; any other is refused.
 
 from __future__ import annotations
 
+import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any
 
 import onnx_ir as ir
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch program gives it
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from anysize.exporters.tracing.held_size import HeldSizeError
 from anysize.exporters.tracing.initializers import add_initializer
-from anysize.exporters.tracing.meta_module import on_meta
 from anysize.exporters.tracing.origin import origin
 from anysize.exporters.tracing.placeholder import is_placeholder, placeholder
+from anysize.exporters.tracing.replaced_functions import FunctionTable
+from anysize.sizes import MAX_SIDE, Size
 
-__all__ = ["WholePadding", "translate_pad", "write_padding"]
+__all__ = ["Padded", "PaddingRecord", "WholePadding", "step_of", "translate_pad", "write_padding"]
 
 _PAD = "Pad2d"
 # How much larger, both ways, the images are at which the module is watched. A map at stride 32 must
@@ -38,7 +40,7 @@ _LARGER = (
     *((5, 11), (22, 44), (97, 161), (163, 98)),
 )
 # Where it takes fewer of these than that: one that takes multiples of its stride alone.
-_FEWEST = 3
+_FEWEST = 2
 _COARSE = ((32, 96), (64, 32), (96, 160), (160, 64), (224, 448), (448, 224))
 # ONNX Runtime 1.31 fuses padding by 0 into a MaxPool behind it, which pads by the lowest number.
 # One that is not 0, and far below the rounding of anything else, it leaves alone. In half precision
@@ -70,7 +72,7 @@ def _by_axis(pads: Sequence[int]) -> tuple[list[int], list[int]]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Padded:
+class Padded:
     """One call: the sides of the map, what is added before and after each, and who called."""
 
     sides: tuple[int, int]
@@ -79,24 +81,23 @@ class _Padded:
     caller: int
 
 
-class WholePadding(TorchFunctionMode):
-    """While active, `F.pad` of maps by a constant is one operator, numbered by its turn.
+class PaddingRecord:
+    """Writes down each `F.pad` of maps by a constant, while its functions are the ones called.
+
+    It is made where the module is called: what is further out is not told apart.
 
     Attributes:
-        calls: What was padded, by that number; one that crops, or whose sides are symbols, takes a
-            number and is left to PyTorch.
+        calls: What was padded, in turn; one that crops, or whose sides are symbols, has a turn.
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[_Padded] = []
+        self.calls: list[Padded] = []
+        self._within = sys._getframe(1).f_code  # noqa: SLF001 - inspect's reads whole sources
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Replace the function where it is called."""
-        del types
-        if func is F.pad:
-            return self._pad(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+    @property
+    def functions(self) -> FunctionTable:
+        """What is called in place of PyTorch's."""
+        return {F.pad: self._pad}
 
     def _pad(
         self,
@@ -111,17 +112,30 @@ class WholePadding(TorchFunctionMode):
             return F.pad(input, pad, mode, value)
         left, right, top, bottom = pads[-4:]
         height, width = input.shape[-len(pads) // 2 :][:2]
-        self.calls.append(_Padded((height, width), (top, left), (bottom, right), _caller()))
+        caller = _caller(self._within)
+        self.calls.append(Padded((height, width), (top, left), (bottom, right), caller))
         if not all(isinstance(side, int) and side >= 0 for side in pads):
             return F.pad(input, pad, mode, value)
+        return self._constant(input, pads, float(value or 0.0))
+
+    def _constant(self, maps: Tensor, pads: list[int], value: float) -> Tensor:
+        return F.pad(maps, pads, value=value)
+
+
+class WholePadding(PaddingRecord):
+    """Makes what it writes down one operator, numbered by its turn."""
+
+    def _constant(self, maps: Tensor, pads: list[int], value: float) -> Tensor:
         whole = torch.ops.anysize.pad2d.default
-        return whole(input, pads, float(value or 0.0), len(self.calls) - 1)  # type: ignore[no-any-return]
+        return whole(maps, pads, value, len(self.calls) - 1)  # type: ignore[no-any-return]
 
 
-def _caller() -> int:
+def _caller(within: CodeType) -> int:
     """Tell apart the lines that call, and the layers whose methods they are."""
     found = 0
     for frame, line in traceback.walk_stack(None):
+        if frame.f_code is within:
+            break
         owner = frame.f_locals.get("self")
         layer = id(owner) if isinstance(owner, nn.Module) else 0
         found = hash((found, id(frame.f_code), line, layer))
@@ -137,15 +151,15 @@ def translate_pad(maps: Any, pads: Sequence[int], value: float, number: int) -> 
 
 
 def write_padding(
-    model: ir.Model, module: nn.Module, examples: Sequence[Tensor], *, image: int = 0
+    model: ir.Model, size: Size, near: Size, padded: Callable[[Size], Sequence[Padded] | None]
 ) -> None:
     """Replace, in place, every padding of a traced graph by what ONNX has for it.
 
     Args:
-        model: Traced under `WholePadding`.
-        module: What was traced.
-        examples: What it was traced with.
-        image: Which of them is the image.
+        model: Traced with the functions of `WholePadding`.
+        size: What it was traced at.
+        near: A size, the same for all traces of a module, than which others are larger.
+        padded: Tells what the module pads at a size; None where it refuses it.
 
     Raises:
         HeldSizeError: A padding depends on the size in another way; layer and line are named.
@@ -153,14 +167,35 @@ def write_padding(
     nodes = [node for node in model.graph if is_placeholder(node, _PAD)]
     if not nodes:
         return
-    runs = list(_watched(module, examples, image))
+    first = padded(size)
+    if first is None:
+        raise HeldSizeError(
+            f"{origin(nodes[0])}: pads a map, and by how much at other sizes is not seen, for the "
+            "module does not run on tensors without data (torch's meta device)"
+        )
+    runs = [first, *_elsewhere(near, padded)]
     for node in nodes:
         number = node.attributes.get_int("number", 0)
-        alike = [call for calls in runs for call in _again(calls, runs[0], number)]
+        alike = [call for calls in runs for call in _again(calls, first, number)]
         _write(node, alike, is_everywhere=len(alike) == len(runs))
 
 
-def _again(calls: Sequence[_Padded], first: Sequence[_Padded], number: int) -> Sequence[_Padded]:
+def _elsewhere(
+    near: Size, padded: Callable[[Size], Sequence[Padded] | None]
+) -> Iterator[Sequence[Padded]]:
+    """Yield what is padded at larger sizes that the module takes."""
+    count = 0
+    for down, across in (*_LARGER, *_COARSE):
+        if (down, across) == _COARSE[0] and count >= _FEWEST:
+            return
+        sides = ((near.height, down), (near.width, across))
+        calls = padded(Size(*(min(side + more, MAX_SIDE) for side, more in sides)))
+        if calls is not None:
+            count += 1
+            yield calls
+
+
+def _again(calls: Sequence[Padded], first: Sequence[Padded], number: int) -> Sequence[Padded]:
     """Find a call of the first run in another one; none if its line pads more often or less."""
     caller = first[number].caller
     turn = sum(call.caller == caller for call in first[:number])
@@ -169,34 +204,7 @@ def _again(calls: Sequence[_Padded], first: Sequence[_Padded], number: int) -> S
     return [found[turn]] if is_same else []
 
 
-def _watched(module: nn.Module, examples: Sequence[Tensor], place: int) -> Iterator[list[_Padded]]:
-    """Yield what is padded at the traced size and, where the module takes them, at larger ones."""
-    inputs = [example.to("meta") for example in examples]
-    watched = on_meta(module)
-    height, width = inputs[place].shape[2:]
-    count = 0
-    for down, across in ((0, 0), *_LARGER, *_COARSE):
-        if (down, across) == _COARSE[0] and count >= _FEWEST:
-            return
-        larger = [_grown(one, (height, width), (down, across)) for one in inputs]
-        watch = WholePadding()
-        try:
-            with torch.no_grad(), torch.device("meta"), watch:
-                watched(*larger)
-        except Exception:  # noqa: S112 - the module's own code raises what it likes
-            continue
-        count += 1
-        yield watch.calls
-
-
-def _grown(value: Tensor, sides: tuple[int, int], by: tuple[int, int]) -> Tensor:
-    """Make the image, or what has its sides, larger; leave all else as it is."""
-    if value.dim() < 2 or tuple(value.shape[-2:]) != sides:
-        return value
-    return value.new_empty(*value.shape[:-2], sides[0] + by[0], sides[1] + by[1])
-
-
-def _write(node: ir.Node, calls: Sequence[_Padded], *, is_everywhere: bool) -> None:
+def _write(node: ir.Node, calls: Sequence[Padded], *, is_everywhere: bool) -> None:
     if is_everywhere and len({(call.before, call.after) for call in calls}) == 1:
         _pad_always(node)
         return
@@ -232,12 +240,17 @@ def _write(node: ir.Node, calls: Sequence[_Padded], *, is_everywhere: bool) -> N
     _remove(node)
 
 
-def _step(calls: Sequence[_Padded], axis: int) -> int:
+def _step(calls: Sequence[Padded], axis: int) -> int:
     """Return the step up to whose multiples every call fills an axis from behind, or 0."""
     sides = [call.sides[axis] for call in calls]
     missing = [call.after[axis] for call in calls]
     if any(call.before[axis] for call in calls):
         return 0
+    return step_of(sides, missing)
+
+
+def step_of(sides: Sequence[int], missing: Sequence[int]) -> int:
+    """Return the smallest step up to whose multiples sides are filled by what is missing, or 0."""
     for step in range(max(missing) + 1, max(map(sum, zip(sides, missing, strict=True))) + 1):
         if all(-side % step == part for side, part in zip(sides, missing, strict=True)):
             return step
@@ -270,11 +283,11 @@ def _fill_up(node: ir.Node, steps: Sequence[int]) -> None:
     _pad_by(node, emitted("Concat", constant("before", [0] * 4), missing, axis=0))
 
 
-def _amount(call: _Padded) -> tuple[int, ...]:
+def _amount(call: Padded) -> tuple[int, ...]:
     return (*call.before, *call.after)
 
 
-def _pads_like(window: ir.Node, calls: Sequence[_Padded]) -> bool:
+def _pads_like(window: ir.Node, calls: Sequence[Padded]) -> bool:
     """Say whether `auto_pad=SAME_UPPER` of a window adds what every call added."""
     found = window.attributes
     if any(found.get_ints("pads", ())) or found.get_string("auto_pad", "NOTSET") != "NOTSET":

@@ -17,40 +17,21 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every PyTorch program gives it
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from anysize.errors import ExportError
+from anysize.exporters.tracing.replaced_functions import FunctionTable
 
-__all__ = ["SymbolicFunctions"]
+__all__ = ["STATIC_FUNCTIONS", "SYMBOLIC_FUNCTIONS"]
 
 _Function = Callable[..., Any]
 
 
-class SymbolicFunctions(TorchFunctionMode):
-    """While active, functions that would lose a symbol are replaced where they are given one.
-
-    Args:
-        is_static: Whether there are no symbols; then `torch.linspace` alone is replaced.
-    """
-
-    def __init__(self, *, is_static: bool = False) -> None:
-        super().__init__()
-        self._replaced = {torch.linspace: _linspace} if is_static else _REPLACED
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Replace the function where it is called."""
-        del types
-        replaced = self._replaced.get(func)
-        if replaced is None:
-            return func(*args, **(kwargs or {}))
-        return replaced(func, *args, **(kwargs or {}))
-
-
-def _linspace(func: _Function, start: Any, end: Any, steps: Any = None, **options: Any) -> Any:
+def _linspace(start: Any, end: Any, steps: Any = None, **options: Any) -> Any:
+    linspace: _Function = torch.linspace
     kind = options.get("dtype") or torch.get_default_dtype()
     is_plain = steps is not None and kind.is_floating_point
     if not is_plain or isinstance(start, Tensor) or isinstance(end, Tensor):
-        return func(start, end, steps, **options)
+        return linspace(start, end, steps, **options)
     kept = {name: options[name] for name in ("dtype", "device") if name in options}
     arange: _Function = torch.arange
     places = arange(steps, **{"dtype": torch.get_default_dtype(), **kept})
@@ -60,25 +41,28 @@ def _linspace(func: _Function, start: Any, end: Any, steps: Any = None, **option
     return torch.where(places * 2 < steps, from_start, from_end)
 
 
-def _pool(adaptive: _Function) -> _Function:
-    def pool(func: _Function, x: Tensor, kernel_size: Any, *args: Any, **options: Any) -> Any:
+def _pool(windowed: _Function, adaptive: _Function) -> _Function:
+    def pool(x: Tensor, kernel_size: Any, *args: Any, **options: Any) -> Any:
         window = _pair(kernel_size)
         is_symbolic = any(isinstance(side, torch.SymInt) for side in window)
         if is_symbolic and _is_map(x, window) and not _has_padding(*args, **options):
             return adaptive(x, 1)
-        return func(x, kernel_size, *args, **options)
+        return windowed(x, kernel_size, *args, **options)
 
     return pool
 
 
-def _adaptive(func: _Function, x: Tensor, output_size: Any, *args: Any, **options: Any) -> Any:
-    for bins, length in zip(_pair(output_size), x.shape[-2:], strict=True):
-        if isinstance(bins, torch.SymInt) and not _is_same(bins, length):
-            raise ExportError(
-                f"adaptive pooling to a number of bins, here {int(bins)}, that follows the image "
-                "and is not the map's own has no graph"
-            )
-    return func(x, output_size, *args, **options)
+def _adaptive(adaptive: _Function) -> _Function:
+    def pool(x: Tensor, output_size: Any, *args: Any, **options: Any) -> Any:
+        for bins, length in zip(_pair(output_size), x.shape[-2:], strict=True):
+            if isinstance(bins, torch.SymInt) and not _is_same(bins, length):
+                raise ExportError(
+                    f"adaptive pooling to a number of bins, here {int(bins)}, that follows the "
+                    "image and is not the map's own has no graph"
+                )
+        return adaptive(x, output_size, *args, **options)
+
+    return pool
 
 
 def _pair(sides: Any) -> Sequence[Any]:
@@ -100,10 +84,12 @@ def _has_padding(stride: Any = None, padding: Any = 0, *others: Any, **options: 
     return bool(others) or any(_pair(found))
 
 
-_REPLACED: dict[Any, _Function] = {
-    torch.linspace: _linspace,
-    F.avg_pool2d: _pool(F.adaptive_avg_pool2d),
-    F.max_pool2d: _pool(F.adaptive_max_pool2d),
-    F.adaptive_avg_pool2d: _adaptive,
-    F.adaptive_max_pool2d: _adaptive,
+# In a static trace.
+STATIC_FUNCTIONS: FunctionTable = {torch.linspace: _linspace}
+SYMBOLIC_FUNCTIONS: FunctionTable = {
+    **STATIC_FUNCTIONS,
+    F.avg_pool2d: _pool(F.avg_pool2d, F.adaptive_avg_pool2d),
+    F.max_pool2d: _pool(F.max_pool2d, F.adaptive_max_pool2d),
+    F.adaptive_avg_pool2d: _adaptive(F.adaptive_avg_pool2d),
+    F.adaptive_max_pool2d: _adaptive(F.adaptive_max_pool2d),
 }

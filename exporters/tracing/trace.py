@@ -20,13 +20,14 @@ from anysize.exporters.sides import refuse_other_sides
 from anysize.exporters.tracing.batch_norm import batch_norm_translations
 from anysize.exporters.tracing.constant_weights import fold_weights
 from anysize.exporters.tracing.layer_names import name_layers
-from anysize.exporters.tracing.local_response_norm import WholeLocalResponseNorm
+from anysize.exporters.tracing.local_response_norm import WHOLE_LOCAL_RESPONSE_NORM
 from anysize.exporters.tracing.placeholders import translation_table
-from anysize.exporters.tracing.plain_functions import PlainFunctions
+from anysize.exporters.tracing.plain_functions import PLAIN_FUNCTIONS
 from anysize.exporters.tracing.ranges import optimise
 from anysize.exporters.tracing.recurrent import recurrent_translations
-from anysize.exporters.tracing.same_padding import WholePadding, write_padding
-from anysize.exporters.tracing.symbolic_functions import SymbolicFunctions
+from anysize.exporters.tracing.replaced_functions import ReplacedFunctions
+from anysize.exporters.tracing.same_padding import WholePadding
+from anysize.exporters.tracing.symbolic_functions import STATIC_FUNCTIONS, SYMBOLIC_FUNCTIONS
 from anysize.exporters.tracing.translations import operators_listed_once
 from anysize.sizes import Size
 
@@ -147,10 +148,12 @@ def trace(
             _quiet(),
             operators_listed_once(),
             torch.no_grad(),
-            WholeLocalResponseNorm(),
-            PlainFunctions(),
-            WholePadding(),
-            SymbolicFunctions(is_static=not free),
+            ReplacedFunctions(
+                WHOLE_LOCAL_RESPONSE_NORM,
+                PLAIN_FUNCTIONS,
+                WholePadding().functions,
+                SYMBOLIC_FUNCTIONS if free else STATIC_FUNCTIONS,
+            ),
         ):
             program = torch.onnx.export(module, examples, **arguments)
         if program is not None:
@@ -176,6 +179,4 @@ def trace(
     parameters = (*module.named_parameters(), *module.named_buffers())
     name_layers(program.model, [name for name, _ in parameters])
     fold_weights(program.model)
-    place = [value.name for value in program.model.graph.inputs].index("input")
-    write_padding(program.model, module, examples, image=place)
     return Trace(program.model, batch, size)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from anysize.validators import JoinedReport, Report, RuntimeInfo
     from anysize.validators.evaluation import Evaluation
     from anysize.verbs.evaluate import benchmark, evaluate
-    from anysize.verbs.export import ExportResult, export
+    from anysize.verbs.export import export
+    from anysize.verbs.export_writing import ExportResult
     from anysize.verbs.heatmap import HeatmapResult, heatmap
     from anysize.verbs.inspect import Inspection, inspect
     from anysize.verbs.matrix import matrix, plan_matrix
@@ -67,7 +68,8 @@ __getattr__ = lazy_names(
         "validators": ("JoinedReport", "Report", "RuntimeInfo"),
         "validators.evaluation": ("Evaluation",),
         "verbs.evaluate": ("benchmark", "evaluate"),
-        "verbs.export": ("ExportResult", "export"),
+        "verbs.export": ("export",),
+        "verbs.export_writing": ("ExportResult",),
         "verbs.heatmap": ("HeatmapResult", "heatmap"),
         "verbs.inspect": ("Inspection", "inspect"),
         "verbs.matrix": ("matrix", "plan_matrix"),

@@ -10,10 +10,12 @@ from typing import Literal, TypeAlias
 
 from anysize.errors import UsageError
 
-__all__ = ["ANY_SIDE", "MAX_SIDE", "AnySize", "Size", "SizeRange", "Steps", "to_sizes"]
+__all__ = ["ANY_SIDE", "AXES", "MAX_SIDE", "AnySize", "Size", "SizeRange", "Steps", "to_sizes"]
 
 # A side beyond this is a typo or an attack: one float32 RGB image of 65536×65536 is 48 GiB.
 MAX_SIDE = 65536
+# The axes of images that a file may leave free.
+AXES = ("batch", "height", "width")
 
 # A size as callers write it.
 AnySize: TypeAlias = "Size | str | int | Sequence[int]"

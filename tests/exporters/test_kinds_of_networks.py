@@ -277,6 +277,43 @@ def five_axes(x):
     return F.scaled_dot_product_attention(cells, cells, cells).flatten(1)
 
 
+def queried(x, attention):
+    cells = tokens(x)
+    return attention(cells.mean(1, keepdim=True), cells, cells, need_weights=False)[0][:, 0]
+
+
+class Queries(nn.Module):
+    """One learned query for each class; a head is an image of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.queries, self.attention = nn.Embedding(5, 8), nn.MultiheadAttention(8, 2)
+        self.classes = nn.Parameter(torch.randn(5, 8))
+
+    def forward(self, x):
+        cells = x.flatten(2).permute(2, 0, 1)
+        queries = self.queries.weight.unsqueeze(1).expand(-1, x.shape[0], -1)
+        found = self.attention(queries, cells, cells, need_weights=False)[0]
+        return torch.einsum("kbc,kc->bk", found + queries, self.classes).repeat(1, 2)[:, :8]
+
+
+def warped(x, place, align_corners=False):
+    theta = place(x.mean((2, 3))).view(-1, 2, 3) + torch.eye(2, 3)
+    cells = F.affine_grid(theta, x.shape, align_corners=align_corners)
+    return F.grid_sample(x, cells, align_corners=align_corners).mean((2, 3))
+
+
+warped_to_corners = functools.partial(warped, align_corners=True)
+
+
+def nearest(x):
+    """Take the largest of each cell's neighbours, which are few where there are few cells."""
+    cells = tokens(x)
+    near = torch.cdist(cells, cells[:, :8]).topk(2, largest=False)[1]
+    chosen = cells.gather(1, near.flatten(1).unsqueeze(-1).expand(-1, -1, 8))
+    return chosen.unflatten(1, (-1, 2)).amax(2).mean(1)
+
+
 def unfolded(x):
     return F.unfold(x, 3, padding=1, stride=2).view(x.shape[0], 8, 9, -1).amax(2).mean(2)
 
@@ -343,6 +380,11 @@ KINDS = {
     "windows where needed": (windows_where_needed, {"layer": nn.Linear(8, 8)}),
     "patches": (patches, {"layer": nn.Linear(8, 8)}),
     "attention over five axes": (five_axes, {}, 128),
+    "queried": (queried, {"attention": nn.MultiheadAttention(8, 2, batch_first=True)}),
+    "learned queries": (lambda x, q: q(x), {"q": Queries()}),
+    "warped": (warped, {"place": nn.Linear(8, 6)}),
+    "warped to corners": (warped_to_corners, {"place": nn.Linear(8, 6)}),
+    "nearest": (nearest, {}),
     "unfolded": (unfolded, {}),
     "folded": (folded, {}),
     "view": (lambda x: F.adaptive_avg_pool2d(x, 1).view(x.size(0), -1), {}),
@@ -430,6 +472,9 @@ def test_what_two_static_traces_tell_is_not_traced_with_symbols():
         "relative",
         "relative to fewer",
         "tiled table",
+        "learned queries",
+        "warped",
+        "warped to corners",
     )
     for kind in kinds:
         _, done, is_symbolic = exported(kind)
@@ -439,31 +484,9 @@ def test_what_two_static_traces_tell_is_not_traced_with_symbols():
 
 
 def test_a_file_with_computed_numbers_is_verified_at_three_batches(tmp_path):
-    import anysize
 
     for between, batches in ((by_size, {1, 2, 3}), (lambda x: x.mean((2, 3)), {1, 2})):
         module = Net(between).eval()
         done = anysize.export(module, tmp_path / "out.onnx", size="24x24")
         assert {cell.batch for cell in done.report.cells} == batches
         assert len({cell.size for cell in done.report.cells} - {Size(24, 24), Size(93, 131)}) > 4
-
-
-def test_positions_of_one_cell_are_their_start(tmp_path):
-    class Positions(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(3, 4, 1)
-
-        def forward(self, x):
-            numbers = torch.linspace(0, 5, 3, dtype=torch.int64)  # 0, 2, 5: cut off, not rounded
-            x = self.conv(x) * torch.linspace(-1, 1, x.shape[3])
-            return x.mean((2, 3)) + numbers.sum()
-
-    module = Positions().eval()
-    anysize.export(module, tmp_path / "net.onnx", size=Size(24, 24), verify=False)
-    session = ort.InferenceSession(tmp_path / "net.onnx")
-    for width in (1, 2, 31):
-        x = np.random.default_rng(1).standard_normal((2, 3, 9, width), dtype=np.float32)
-        (got,) = session.run(None, {"input": x})
-        with torch.inference_mode():
-            np.testing.assert_allclose(got, module(torch.from_numpy(x)), rtol=2e-4, atol=2e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +57,18 @@ class FileUnderTest:
     def declared(self) -> SizeRange | None:
         """The sizes that the file declares legal, if it declares any."""
         return self.metadata.sizes
+
+    def asked_batches(self, batches: Sequence[int] | int) -> Sequence[int] | int:
+        """Leave out numbers of images that the user of the export did not want it to take.
+
+        All are kept where none is left, and where the file does not declare a number.
+        """
+        from anysize.surgery import fixed_axes
+
+        wanted = self.metadata.asked_batch
+        if wanted is None or isinstance(batches, int) or wanted not in batches:
+            return batches
+        return (wanted,) if "batch" in fixed_axes(self.model) else batches
 
     @property
     def is_quantised(self) -> bool:

@@ -62,6 +62,14 @@ def export(
     size: TrainingSize = None,
     min_size: MinSize = None,
     max_size: MaxSize = None,
+    dynamic: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AXES",
+            help="The axes that shall be free, of batch,height,width; all that can be if left out.",
+            rich_help_panel=FILE,
+        ),
+    ] = None,
     inputs: Annotated[
         list[str] | None,
         typer.Option(
@@ -160,6 +168,7 @@ def export(
             size=size,
             min_size=min_size,
             max_size=max_size,
+            dynamic=dynamic,
             opset=opset,
             half=half,
             seed=seed,

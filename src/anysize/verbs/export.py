@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from anysize.errors import UsageError
 from anysize.files import check_output_path
-from anysize.heads import HEAD_KINDS, Output, head_kind
+from anysize.heads import Output
 from anysize.preprocessing import Preprocessing
 from anysize.sizes import AnySize, Size, SizeRange
 from anysize.sources import is_of_zoo
-from anysize.verbs.description import describe, size_text
 from anysize.verbs.export_head import conversion
-from anysize.verbs.export_proof import unproved, verified, verify_export
+from anysize.verbs.export_writing import ExportResult, write_proved
 from anysize.verbs.progress import Progress, silent
 from anysize.verbs.verification import Verify, to_verify
 
@@ -25,52 +24,10 @@ if TYPE_CHECKING:
 
     from anysize.exporters import InputSpec
     from anysize.models import HeadOptions, ResolvedModel
-    from anysize.validators import Report
 
-__all__ = ["ExportResult", "export", "head_options", "input_shapes"]
+__all__ = ["export", "head_options", "input_shapes"]
 
 _DEFAULT_SIZE = Size(224, 224)
-# What a file is verified at; one with numbers computed from the image also at a batch of which
-# neither is a multiple.
-_BATCHES, _BATCHES_COMPUTED = (1, 2), (1, 2, 3)
-
-
-@dataclass(frozen=True, slots=True)
-class ExportResult:
-    """What was written.
-
-    Attributes:
-        path: The file.
-        source: The name of the model.
-        head: The head that the file records.
-        sizes: The legal sizes.
-        outputs: Names of the graph's outputs, in order.
-        nodes: Number of nodes.
-        size_bytes: Bytes of the file, without weights beside it.
-        weights_beside: Names of the files beside it that hold its weights.
-        report: The verification; None where it was not asked for. Below the training size it may
-            have vacuous cells, which are in `notes`.
-        notes: What the user should know about the file.
-    """
-
-    path: Path
-    source: str
-    head: str
-    sizes: SizeRange
-    outputs: tuple[str, ...]
-    nodes: int
-    size_bytes: int
-    report: Report | None
-    notes: tuple[str, ...]
-    weights_beside: tuple[str, ...] = ()
-
-    def summary(self) -> str:
-        """Return the result in one line."""
-        proof = "not verified" if self.report is None else verified(self.report)
-        return (
-            f"{self.path}: {self.source}, head {self.head}, sizes {self.sizes}, "
-            f"{self.nodes} nodes, {size_text(self.size_bytes, self.weights_beside)}; {proof}"
-        )
 
 
 def export(
@@ -84,6 +41,7 @@ def export(
     size: AnySize | None = None,
     min_size: AnySize | None = None,
     max_size: AnySize | None = None,
+    dynamic: Sequence[str] | None = None,
     opset: int = 18,
     half: bool = False,
     seed: int = 0,
@@ -120,6 +78,9 @@ def export(
             smallest by default, which is computed.
         max_size: The largest image that the file shall take; it fails above. None by default,
             unless the head has a largest of its own.
+        dynamic: The axes of the image that shall be free: `batch`, `height`, `width`; all that can
+            be, by default. One that is not asked for has the length of the training size, and the
+            batch is 1; one that is asked for and cannot be free is refused.
         opset: ONNX operator set to write, 13 to 24.
         half: Write weights and body in float16; inputs and outputs stay float32.
         seed: Seeds random weights.
@@ -145,7 +106,7 @@ def export(
         AnysizeError: A subclass says what cannot be used.
         VerificationError: The file does not compute what the module computes; it is not written.
     """
-    from anysize.exporters import check_opset, narrowed
+    from anysize.exporters import asked_axes, check_opset, narrowed
     from anysize.models import choose_head
 
     out, verify = Path(out), to_verify(verify)
@@ -154,15 +115,16 @@ def export(
     )
     check_output_path(out, inputs=() if weights is None else (Path(weights),))
     check_opset(opset)
+    axes = asked_axes(dynamic)
     narrowed(SizeRange(Size(1, 1)), low, top)  # whatever the network takes
     if isinstance(source, str) and is_of_zoo(source):
         head = choose_head(source, head)
     head, to = conversion(source, head, output)
     # What can be refused without torch, which takes seconds to load, has been by now.
-    from anysize.exporters import ExportSpec, described, export_module
+    from anysize.exporters import ExportSpec, described
     from anysize.exporters import output_names as names_of_outputs
     from anysize.models import state_sha256
-    from anysize.surgery import MODULE_OBJECT, save_model, staged_model
+    from anysize.surgery import MODULE_OBJECT, staged_model
     from anysize.validators.references import own_output_names
 
     with staged_model(out) as staged:
@@ -202,6 +164,7 @@ def export(
                 model.module, channels=channels, size=model.training_size, extra_inputs=extra
             ),
             opset=opset,
+            dynamic=axes,
             float16=half,
             min_size=low,
             max_size=top,
@@ -213,42 +176,17 @@ def export(
             model_args=json.dumps(model_args) if model_args else None,
             extra_inputs=extra,
         )
-        exported = export_module(model.module, spec)
-        known = (preprocessing or Preprocessing()).over(model.preprocessing)
-        describe(exported.model, known, class_names)
-        beside = save_model(
-            exported.model,
+        return write_proved(
+            model,
+            spec,
+            out,
             staged,
-            source=exported.weights,
             external_data=external_data,
-            target=out,
+            verify=verify,
+            preprocessing=preprocessing or Preprocessing(),
+            class_names=class_names,
+            progress=progress,
         )
-        nodes, size_bytes = len(exported.model.graph.node), staged.stat().st_size
-        sizes, kind = exported.sizes, exported.metadata.head or ""
-        names = tuple(value.name for value in exported.model.graph.output)
-        notes = _notes(model.name, kind, sizes, to, exported.not_converted)
-        notes += (*_axes_note(model.name, exported.held), *model.notes)
-        if exported.metadata.other_path:
-            notes += (f"{model.name}: takes {sizes} alone: {exported.metadata.other_path}",)
-        batches = _BATCHES_COMPUTED if exported.is_computed else _BATCHES
-        del exported  # the weights are on disk now
-        report = None
-        if verify != "off":
-            is_full = verify == "full"
-            report = verify_export(staged, model, progress, batches=batches, is_full=is_full)
-            notes += unproved(report, model)
-    return ExportResult(
-        path=out,
-        source=model.name,
-        head=kind,
-        sizes=sizes,
-        outputs=names,
-        nodes=nodes,
-        size_bytes=size_bytes,
-        report=report,
-        notes=notes,
-        weights_beside=beside,
-    )
 
 
 def head_options(**choices: object) -> HeadOptions | None:
@@ -346,29 +284,3 @@ def _extra_inputs(
     if isinstance(names, tuple) and names[1:] == (ROIS.name,) and not given:
         return (ROIS,)
     return named_inputs(module, {name: tuple(axes) for name, axes in given.items()}, image)
-
-
-def _axes_note(name: str, held: Mapping[str, str]) -> tuple[str, ...]:
-    """Say which axes are free and what holds the others; nothing where all are free."""
-    if not held:
-        return ()
-    free = [axis for axis in ("batch", "height", "width") if axis not in held]
-    fixed = "; ".join(f"{axis} is fixed at {why}" for axis, why in held.items())
-    return (f"{name}: free axes: {', '.join(free)}; {fixed}",)
-
-
-def _notes(
-    name: str, head: str, sizes: SizeRange, to: str | None, not_converted: str
-) -> tuple[str, ...]:
-    if not_converted:
-        return (f"{name}: --head {to}: {not_converted}; exported as it stands",)
-    if not head_kind(head).fixes_size:
-        return ()
-    from anysize.models import ZOO
-
-    others = (
-        [one for one in ZOO[name].heads if not HEAD_KINDS[one].fixes_size] if name in ZOO else ()
-    )
-    way = f"--head {', '.join(others)}" if others else "--head fcn, or anysize rewrite --to fcn"
-    note = f"{name}: an FC head takes only {sizes}; outside, the file fails on purpose."
-    return (f"{note} For any size: {way}",)

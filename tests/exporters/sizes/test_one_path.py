@@ -168,6 +168,24 @@ def test_a_path_is_known_by_operators_and_by_numbers_those_of_shapes_too():
     assert OwnPath(Remembers().eval(), inputs, (Size(32, 32), Size(36, 32)))(Size(80, 32))
 
 
+class TurnsBack(Body):
+    """Gives a shape with a -1, of which PyTorch makes a number where it has to copy."""
+
+    def between(self, x):
+        n, _, h, w = x.shape
+        return x.flatten(2).transpose(1, 2).softmax(2).transpose(1, 2).reshape(n, -1, h, w)
+
+
+def test_a_shape_is_the_same_whether_or_not_it_is_copied(tmp_path):
+    net, path = TurnsBack().eval(), tmp_path / "net.onnx"
+    assert anysize.export(net, path, size=24).sizes == SizeRange(Size(4, 4))
+
+    def inputs(size):
+        return (np.zeros((2, 3, size.height, size.width), np.float32),)
+
+    assert OwnPath(net, inputs, (Size(24, 24), Size(31, 36)))(Size(4, 4))
+
+
 def test_sizes_that_a_file_leaves_out_are_asked_of_its_module(tmp_path):
     net, path = Shifted().eval(), tmp_path / "net.onnx"
     done = anysize.export(net, path, size=24, verify="full")

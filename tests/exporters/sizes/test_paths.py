@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from anysize.exporters.sizes import Probe, alike_sizes
-from anysize.exporters.sizes.paths import _crossed, _hides, _Path
+from anysize.exporters.sizes.paths import _crossed, _hides, _merges, _most_telling, _Path
 from anysize.sizes import Size
 
 
@@ -63,12 +63,37 @@ def test_two_sizes_are_taken_at_which_no_two_maps_have_as_many_windows():
     )
 
 
+def test_two_sizes_are_taken_that_tell_a_step_from_its_half():
+    """A map of 120 cells is filled up to eights or to fours, one of 117 too, one of 65 is not."""
+
+    class Eights(nn.Module):
+        def forward(self, x):
+            h, w = x.shape[2:]
+            filled = F.interpolate(x, (h + -h % 8, w + -w % 8)) if h % 8 or w % 8 else x
+            return filled.relu().mean((2, 3))
+
+    for size in alike_sizes(Probe(Eights(), 3), Size(48, 49), Size(117, 156)):
+        assert {-size.height % 8, -size.width % 8} & {4, 5, 6, 7}
+
+
+def test_sizes_are_taken_that_tell_two_numbers_apart_rather_than_one_more():
+    """The windows of two maps are 2 and 2, then 3 and 3: either could be where the other's are."""
+    known = {
+        Size(16, 40): _Path(("view",), ("2", "2", "5", "9"), ()),
+        Size(24, 16): _Path(("view",), ("3", "3", "6", "9"), ()),
+        Size(17, 17): _Path(("view",), ("2", "4", "6", "9"), ()),
+        Size(18, 41): _Path(("view",), ("3", "5", "7", "9"), ()),
+    }
+    assert _merges(known, (Size(16, 40), Size(24, 16)))
+    assert not _merges(known, _most_telling(known))
+
+
 def test_sizes_are_crossed_where_no_two_tell_all():
     """Of four maps each has windows of its own number, and their product, at no two given sizes."""
     known = {
-        Size(16, 40): _Path(("view",), ("2", "3", "6")),
-        Size(24, 16): _Path(("view",), ("3", "2", "6")),
-        Size(17, 17): _Path(("view",), ("2", "2", "4")),
+        Size(16, 40): _Path(("view",), ("2", "3", "6"), ()),
+        Size(24, 16): _Path(("view",), ("3", "2", "6"), ()),
+        Size(17, 17): _Path(("view",), ("2", "2", "4"), ()),
     }
     assert _hides(known, (Size(16, 40), Size(24, 16)))
     assert {*_crossed(known)} == {

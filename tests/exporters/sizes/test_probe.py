@@ -134,3 +134,24 @@ def test_a_tensor_that_is_laid_out_as_before_is_no_operator():
     plain, moved = ([call.operator for call in Probe(Pooled(o), 3).calls(size)] for o in (None, 1))
     assert "as_strided" not in plain
     assert "as_strided" in moved
+
+
+@pytest.mark.parametrize(
+    ("layer", "operator"),
+    [
+        (nn.BatchNorm2d, "native_batch_norm"),
+        (lambda n: nn.BatchNorm2d(n).train(), "native_batch_norm"),
+        (lambda n: nn.LayerNorm([n, 7, 6]), "native_layer_norm"),
+        (lambda n: nn.LayerNorm([n, 7, 6], elementwise_affine=False), "native_layer_norm"),
+        (
+            lambda n: nn.Sequential(nn.BatchNorm2d(n), nn.Upsample((9, 5), mode="bicubic")),
+            "upsample_bicubic2d",
+        ),
+    ],
+)
+def test_a_layer_whose_shape_is_known_at_once_has_it_and_refuses_what_it_refuses(layer, operator):
+    fits, other = (nn.Sequential(nn.Conv2d(3, 4, 3), layer(n)) for n in (4, 5))
+    shape = tuple(fits(torch.zeros(2, 3, 9, 8)).shape)
+    assert Probe(fits, 3).output_shapes(2, Size(9, 8)) == (shape,)
+    assert [call.operator for call in Probe(fits, 3).calls(Size(9, 8))][-1] == operator
+    assert not Probe(other, 3).accepts(Size(9, 8))

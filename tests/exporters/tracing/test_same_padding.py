@@ -13,7 +13,6 @@ import torch.nn.functional as F  # noqa: N812
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 
-from anysize.errors import ExportError
 from anysize.exporters import ExportSpec, export_module
 from anysize.sizes import Size
 
@@ -185,17 +184,32 @@ def test_what_an_average_pads_is_counted_as_pytorch_counts_it():
     assert node_of(model, "AveragePool")["count_include_pad"] == 1
 
 
-def at_odd_sizes(net, x):
-    return net.conv(F.pad(x, (0, 1, 0, 1)) if x.shape[2] % 2 else x)
+def test_a_module_that_cannot_be_watched_is_traced_with_symbols():
+    """What it multiplies by has data, which a map on the meta device does not."""
+    numbers = np.float32([2.0])
+    module, model = exported(
+        lambda net, x: to_a_multiple(net, x * torch.from_numpy(numbers).clamp(max=3))
+    )
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for height, width in ((24, 24), (26, 41)):
+        x = np.random.default_rng(1).standard_normal((2, 3, height, width), dtype=np.float32)
+        (got,) = session.run(None, {"input": x})
+        with torch.inference_mode():
+            expected = module(torch.from_numpy(x)).numpy()
+        np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5)
 
 
-REFUSED = {
-    "at odd sizes only": (at_odd_sizes, "one path for all sizes"),
-}
-
-
-@pytest.mark.parametrize(("inner", "said"), REFUSED.values(), ids=REFUSED)
-def test_padding_of_another_kind_is_refused_by_layer_and_line(inner, said):
-    with pytest.raises(ExportError, match=said) as error:
-        exported(inner)
-    assert "test_same_padding.py" in str(error.value)
+def test_padding_at_odd_sizes_alone_is_no_path_of_a_file_for_even_ones():
+    """By 1 on both sides it is no filling up to a multiple; the map of 24×24 has even sides."""
+    torch.manual_seed(0)
+    module = Padded(lambda net, x: net.conv(F.pad(x, (0, 1, 0, 1)) if x.shape[2] % 2 else x)).eval()
+    spec = ExportSpec("padded", head=None, channels=3, classes=None, size=Size(24, 24))
+    done = export_module(module, spec)
+    session = ort.InferenceSession(done.loaded().SerializeToString())
+    x = np.random.default_rng(1).standard_normal((2, 3, 47, 33), dtype=np.float32)
+    (got,) = session.run(None, {"input": x})
+    with torch.inference_mode():
+        np.testing.assert_allclose(got, module(torch.from_numpy(x)).numpy(), rtol=2e-5, atol=2e-5)
+    assert Size(45, 24) not in done.sizes  # its map has 23 rows
+    with pytest.raises(Exception, match="anysize_size_steps"):
+        session.run(None, {"input": x[:, :, :45]})

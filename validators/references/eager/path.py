@@ -78,9 +78,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Write a call down, and run it."""
         del types
         name = str(func.overloadpacket).partition(".")[2].removesuffix("_")
-        leaves = (leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, (int, float)))
+        answer = func(*args, **(kwargs or {}))
+        # One that gives a shape has a -1 in it where PyTorch need not copy.
+        given = [*answer.shape] if name in _LAYOUT else tree_leaves((args, kwargs))
+        leaves = (leaf for leaf in given if isinstance(leaf, (int, float)))
         self.calls.append((name, tuple(leaves)))
-        return func(*args, **(kwargs or {}))
+        return answer
 
 
 def _operators(calls: Sequence[_Call]) -> tuple[str, ...]:

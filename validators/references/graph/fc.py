@@ -46,10 +46,19 @@ class OnnxFc:
         is_pooled: bool = False,
         keep: Collection[str] = (),
     ) -> None:
-        from anysize.surgery import drop_guards, free_axes, free_baked_shapes, split_at
+        from anysize.surgery import (
+            drop_guards,
+            free_axes,
+            free_baked_shapes,
+            keep_outputs,
+            split_at,
+        )
         from anysize.surgery.graph import Graph, image_input
 
         model = graph.graph
+        if is_pooled:  # what lays the map out as a row, before the average, takes one cell, too
+            model = Graph(keep_outputs(model, [output.name for output in graph.model.graph.output]))
+            free_baked_shapes(model, size)
         cut = _find_pool(model, size) if is_pooled else _find_cut(model, size)
         first, layers = split_at(model, cut.tensor, size=cut.size)
         features = Graph(first)
