@@ -12,8 +12,11 @@ runtime passes when
 
 eight times what float32 answers of this network lose on the average, or eight times four float32
 steps where they lose less. As the largest of the three counts, drawing can but enlarge a budget,
-and who passes without it has passed. A draw may also turn a decision over, such as the cell that a
-coordinate is rounded to. That is no rounding error: e_spread counts up to 64 · max(e_ref, floor).
+and who passes without it has passed. Each fourth draw sums in order, as a plain loop or a SIMD
+register does: of equal numbers that loses up to a third of a step for each of them, always the
+same, which no rounding at random comes near (`references.eager.in_order`). A draw may also turn a
+decision over, such as the cell that a coordinate is rounded to. That is no rounding error: e_spread
+counts up to 64 · max(e_ref, floor).
 
 The probability of a false red. The error of one output number is a sum of many small independent
 roundings, near enough normal with a deviation σ. A runtime that rounds as the draws do fails where

@@ -2,11 +2,13 @@
 
 Two right implementations of a network differ in how each of its operators rounds: in which order
 it sums, and what it fuses. Here the result of each call is moved by up to one float32 step either
-way, element by element, on top of the rounding that it has.
+way, element by element, on top of the rounding that it has. Each fourth time sums are made in
+order, too, over as many lanes as some register has.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import random
 from collections.abc import Callable
@@ -16,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
+
+from anysize.validators.references.eager.in_order import IN_ORDER, LANES
 
 __all__ = ["Perturbing"]
 
@@ -64,6 +68,8 @@ class Perturbing(TorchFunctionMode):
         super().__init__()
         self._factors = _factors(draw)
         self._places = random.Random(draw)  # noqa: S311  (no secret)
+        round_, is_plain = divmod(draw, len(LANES))
+        self._lanes = 0 if is_plain else LANES[round_ % len(LANES)]
 
     def __torch_function__(
         self,
@@ -74,12 +80,22 @@ class Perturbing(TorchFunctionMode):
     ) -> Any:
         """Run the call, and move what it makes."""
         del types
-        result = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
+        result = self._result(func, name, args, kwargs or {})
         if name in _EXACT or name.removesuffix("_") in _EXACT:
             return result
         is_in_place = name.startswith("__i") or (name.endswith("_") and not name.endswith("__"))
         return tree_map(lambda one: self._moved(one, is_in_place=is_in_place), result)
+
+    def _result(
+        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        in_order = IN_ORDER.get(name) if self._lanes else None
+        is_real = args and isinstance(args[0], Tensor) and args[0].dtype == torch.float32
+        if in_order is not None and is_real and args[0].numel() and not args[0].is_meta:
+            with contextlib.suppress(TypeError):
+                return in_order(self._lanes, *args, **kwargs)
+        return func(*args, **kwargs)
 
     def _moved(self, value: Any, *, is_in_place: bool) -> Any:
         if not isinstance(value, Tensor) or value.dtype != torch.float32 or value.is_meta:
