@@ -8,13 +8,16 @@ from anysize.sizes import Size, SizeRange
 __all__ = ["narrowed"]
 
 
-def narrowed(legal: SizeRange, low: Size | None, top: Size | None) -> SizeRange:
+def narrowed(
+    legal: SizeRange, low: Size | None, top: Size | None, *, others: str = ""
+) -> SizeRange:
     """Narrow the sizes that a network takes to those that a file shall take.
 
     Args:
         legal: What the network takes.
         low: The smallest image that the file shall take; None for the network's own.
         top: The largest; None for the network's own.
+        others: Why the network takes others, too, but no range of them; "" where it does not.
 
     Raises:
         UsageError: The bounds reach beyond what the network takes, or leave nothing.
@@ -25,8 +28,9 @@ def narrowed(legal: SizeRange, low: Size | None, top: Size | None) -> SizeRange:
             f"min size {low}: the network takes {legal}; give --min-size {legal.minimum} or more"
         )
     if top is not None and largest is not None and largest not in SizeRange(top):
+        taken = f"no range that large: it {others}" if others else legal
         raise UsageError(
-            f"max size {top}: the network takes {legal}; give --max-size {largest} or less"
+            f"max size {top}: the network takes {taken}; give --max-size {largest} or less"
         )
     minimum, maximum = low or legal.minimum, top or largest
     if maximum is not None and maximum not in SizeRange(minimum):

@@ -81,6 +81,7 @@ class Exported:
         is_computed: The graph computes numbers from the image that its module computed in Python.
         not_converted: Why there was nothing to convert, where a conversion was asked for.
         held: Axis of the image that the module holds fixed → its length, and why.
+        others: Why the module takes other sizes, too: it takes no heights by widths.
     """
 
     model: onnx.ModelProto
@@ -90,6 +91,7 @@ class Exported:
     is_computed: bool = False
     not_converted: str = ""
     held: Mapping[str, str] = field(default_factory=dict)
+    others: str = ""
 
     def loaded(self) -> onnx.ModelProto:
         """Return a copy of the graph that has its weights in it, which takes their memory again."""
@@ -155,11 +157,21 @@ def _exported(module: nn.Module, spec: ExportSpec, *, traced: Collection[str]) -
     graph = sizeless_graph(module, probe, spec, other, traced)
     model, weights = graph.model, graph.weights
     fixed_maps, sizes = _legal_sizes(model, probe, spec)
+    others = ""
     sizes = sizes & asked_sizes(spec.size, traced)
     if not fixed_maps and not has_paper_bins(model):  # which leave gaps between legal sizes
-        sizes = accepted_sizes(
-            probe, graph.path, sizes, name=spec.name, size=spec.size, larger=larger
+        bounds = SizeRange(spec.min_size or Size(1, 1), spec.max_size)
+        taken = accepted_sizes(
+            probe,
+            graph.path,
+            sizes,
+            name=spec.name,
+            size=spec.size,
+            larger=larger,
+            bounds=bounds,
         )
+        sizes, others = taken.sizes, taken.others
+        asked = asked & sizes if others else asked
     drop_unused(model)
     is_declared = declare_outputs(model, probe, (BATCHES[0], spec.size), (BATCHES[1], other))
     held = held_axes(None if fixed_maps else sizes, probe, spec)
@@ -185,12 +197,12 @@ def _exported(module: nn.Module, spec: ExportSpec, *, traced: Collection[str]) -
         )
         if not reason:
             metadata = read_metadata(model)
-            taken = metadata.sizes or SizeRange(Size(1, 1))
+            declared = metadata.sizes or SizeRange(Size(1, 1))
             # What the module refuses by itself it refuses before another head, too, but not
             # behind a resize; a module with an FC head could not be asked.
             keeps = not fixed_maps and not is_resized
-            fixed_maps, sizes = (), taken & sizes if keeps else taken
-    declared = narrowed(sizes & asked, spec.min_size, spec.max_size)
+            fixed_maps, sizes = (), declared & sizes if keeps else declared
+    declared = narrowed(sizes & asked, spec.min_size, spec.max_size, others=others)
     metadata = metadata.with_sizes(declared)
     for fixed_map in fixed_maps:
         guard_map_size(model, fixed_map, spec.size)
@@ -218,6 +230,7 @@ def _exported(module: nn.Module, spec: ExportSpec, *, traced: Collection[str]) -
         is_computed=graph.is_computed,
         not_converted=reason,
         held=held if is_kept else held_axes(None, probe, spec),
+        others=others if is_kept else "",
     )
 
 

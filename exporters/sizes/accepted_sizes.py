@@ -10,9 +10,9 @@ that its graph has, so that the graph answers otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from anysize.bisection import highest
+from anysize.bisection import highest, lowest
 from anysize.errors import DeclinedError, ExportError
 from anysize.exporters.sizes.one_path import OnePath
 from anysize.exporters.sizes.paths import telling_sizes
@@ -20,16 +20,37 @@ from anysize.exporters.sizes.probe import STEPS, Probe
 from anysize.sizes import MAX_SIDE, Size, SizeRange, Steps
 from anysize.surgery.shapes import Sides, sides_taken
 
-__all__ = ["accepted_sizes"]
+__all__ = ["AcceptedSizes", "accepted_sizes"]
 
 # Sides that are asked one by one at least, where the module takes some and refuses others.
 _FEWEST_SIDES = 64
 _SIDES = ("height", "width")
 
 
+@dataclass(frozen=True, slots=True)
+class AcceptedSizes:
+    """The sizes that a module takes.
+
+    Attributes:
+        sizes: A range of heights by a range of widths.
+        others: Why there are larger or smaller ones, too: the first that it does not take beside
+            those, and its words; "" where there are none.
+    """
+
+    sizes: SizeRange
+    others: str = ""
+
+
 def accepted_sizes(
-    probe: Probe, path: OnePath, computed: SizeRange, *, name: str, size: Size, larger: Size
-) -> SizeRange:
+    probe: Probe,
+    path: OnePath,
+    computed: SizeRange,
+    *,
+    name: str,
+    size: Size,
+    larger: Size,
+    bounds: SizeRange,
+) -> AcceptedSizes:
     """Narrow the sizes that a graph takes to those that the module takes, too, on its path.
 
     Args:
@@ -40,6 +61,8 @@ def accepted_sizes(
         size: The training size.
         larger: A size beyond it, both ways; a module that takes it, or the next one that the graph
             takes, has no largest.
+        bounds: What the file shall take, where the module takes what is no range of heights by one
+            of widths.
 
     Raises:
         ExportError: The sizes that the module takes are no set of heights by one of widths.
@@ -54,7 +77,7 @@ def accepted_sizes(
     if computed.maximum is None and beyond is not None and probe.accepts(beyond, 3):
         between = (computed.near(one.height, one.width) for one in asked)
         if all(map(takes, (beyond, computed.minimum, *between))):
-            return computed
+            return AcceptedSizes(computed)
     else:
         beyond = Size(min(larger.height, top.height), min(larger.width, top.width))
 
@@ -82,20 +105,65 @@ def accepted_sizes(
         height.steps,
         width.steps,
     )
-    low, most = found.minimum, found.maximum or beyond
-    high = (
-        found.heights.from_(min(most.height, max(beyond.height, size.height)), down=True),
-        found.widths.from_(min(most.width, max(beyond.width, size.width)), down=True),
-    )
-    corners = {Size(h, w) for h in (low.height, high[0]) for w in (low.width, high[1])}
-    for corner in sorted(corners):
-        if not takes(corner):
-            raise ExportError(
-                f"{name}: takes images of {size} but not of {corner}: "
-                f"{probe.refusal(corner) or path.other}; "
-                "the sizes that it takes are no range of heights by a range of widths"
-            )
-    return found
+    beyond = Size(max(beyond.height, size.height), max(beyond.width, size.width))
+
+    def refused(among: SizeRange) -> Size | None:
+        return next((one for one in _corners(among, beyond) if not takes(one)), None)
+
+    corner = refused(found)
+    if corner is None:
+        return AcceptedSizes(found)
+    words = f"takes images of {size} but not of {corner}: {probe.refusal(corner) or path.other}"
+    within = _within(found, bounds, size)
+    if refused(within):
+        within = _squared(within, takes, size, beyond)
+    if refused(within):
+        raise ExportError(
+            f"{name}: {words}; the sizes that it takes are no range of heights by a range of widths"
+        )
+    return AcceptedSizes(within, words)
+
+
+def _corners(sizes: SizeRange, beyond: Size) -> list[Size]:
+    """Return the least and the largest sizes, the latter no larger than `beyond`."""
+    low, top = sizes.minimum, sizes.maximum or beyond
+    heights = low.height, sizes.heights.from_(min(top.height, beyond.height), down=True)
+    widths = low.width, sizes.widths.from_(min(top.width, beyond.width), down=True)
+    return sorted({Size(height, width) for height in heights for width in widths})
+
+
+def _within(sizes: SizeRange, bounds: SizeRange, size: Size) -> SizeRange:
+    """Narrow sizes to those that are asked for, unless the training size is none of them."""
+    return sizes & bounds if size in bounds else sizes
+
+
+def _squared(
+    sizes: SizeRange, takes: Callable[[Size | None], bool], size: Size, beyond: Size
+) -> SizeRange:
+    """Bring the largest sides, and the least ones, so near to each other that both at once fit.
+
+    A table has so many positions, whichever way they lie, and one cell may be no map.
+    """
+    low, top = sizes.minimum, sizes.maximum or beyond
+
+    def least(side: int) -> Size:
+        sides = ((low.height, size.height), (low.width, size.width))
+        height, width = (min(max(side, fewest), own) for fewest, own in sides)
+        return Size(sizes.heights.from_(height), sizes.widths.from_(width))
+
+    def largest(side: int) -> Size:
+        sides = ((top.height, size.height), (top.width, size.width))
+        height, width = (max(min(side, most), own) for most, own in sides)
+        return Size(sizes.heights.from_(height, down=True), sizes.widths.from_(width, down=True))
+
+    if not takes(low):
+        low = least(lowest(lambda side: takes(least(side)), max(size.height, size.width)))
+    most = max(top.height, top.width)
+    if not takes(largest(most)):
+        start = min(size.height, size.width)
+        top = largest(highest(lambda side: takes(largest(side)), start, most=most))
+        return replace(sizes, minimum=low, maximum=top)
+    return replace(sizes, minimum=low)
 
 
 def _taken(

@@ -23,8 +23,8 @@ from anysize.bisection import highest
 from anysize.exporters.inputs import InputSpec, example_inputs
 from anysize.exporters.tracing import (
     SETTLED_FUNCTIONS,
+    SHAPES_AT_ONCE,
     WHOLE_LOCAL_RESPONSE_NORM,
-    WHOLE_RECURRENCE,
     FunctionTable,
     Padded,
     PaddingRecord,
@@ -328,7 +328,7 @@ class Probe:
         return _Run(tuple(recorder.calls), _shapes(answer), tuple(padding.calls))
 
     def _run(self, inputs: tuple[torch.Tensor, ...], *more: FunctionTable) -> object:
-        tables = (WHOLE_LOCAL_RESPONSE_NORM, WHOLE_RECURRENCE, SETTLED_FUNCTIONS)
+        tables = (WHOLE_LOCAL_RESPONSE_NORM, SHAPES_AT_ONCE, SETTLED_FUNCTIONS)
         replaced = ReplacedFunctions(*tables, *more)
         with torch.no_grad(), torch.device("meta"), replaced:
             return self._meta(*inputs)

@@ -6,7 +6,7 @@ from anysize.exporters.tracing.batch_norm import fold_batch_norm
 from anysize.exporters.tracing.gc_pause import gc_paused
 from anysize.exporters.tracing.held_size import HeldSizeError
 from anysize.exporters.tracing.local_response_norm import WHOLE_LOCAL_RESPONSE_NORM
-from anysize.exporters.tracing.meta_module import WHOLE_RECURRENCE, on_meta
+from anysize.exporters.tracing.meta_module import SHAPES_AT_ONCE, on_meta
 from anysize.exporters.tracing.origin import origin, shortened
 from anysize.exporters.tracing.placeholder import DOMAIN
 from anysize.exporters.tracing.plain_functions import SETTLED_FUNCTIONS
@@ -18,8 +18,8 @@ from anysize.exporters.tracing.trace import Trace, trace
 __all__ = [
     "DOMAIN",
     "SETTLED_FUNCTIONS",
+    "SHAPES_AT_ONCE",
     "WHOLE_LOCAL_RESPONSE_NORM",
-    "WHOLE_RECURRENCE",
     "FunctionTable",
     "HeldSizeError",
     "Padded",

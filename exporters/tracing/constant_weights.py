@@ -99,8 +99,12 @@ class _Known:
 
     def parameter(self, value: ir.Value, graph: ir.Graph, removed: set[ir.Node]) -> ir.Value:
         """Make a parameter of a computed value."""
-        kind = value.dtype or ir.DataType.FLOAT
-        tensor = ir.tensor(np.ascontiguousarray(self._values[value].astype(kind.numpy())))
+        array = self._values[value]
+        if value.dtype is not None:
+            array = array.astype(value.dtype.numpy())
+        elif np.issubdtype(array.dtype, np.floating):
+            array = array.astype(np.float32)
+        tensor = ir.tensor(np.ascontiguousarray(array))
         sources = [s for s in self._sources[value] if s.name and "/" not in s.name]
         name = value.name or ""
         if len(sources) == 1 and all(use.node in removed for use in sources[0].uses()):

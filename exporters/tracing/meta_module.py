@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from anysize.exporters.tracing.replaced_functions import FunctionTable
 
-__all__ = ["WHOLE_RECURRENCE", "on_meta"]
+__all__ = ["SHAPES_AT_ONCE", "on_meta"]
 
 
 def on_meta(module: nn.Module) -> Callable[..., Any]:
@@ -53,6 +53,31 @@ def _shapes_of(recurrent: Callable[..., Any]) -> Callable[..., Any]:
     return shapes
 
 
-WHOLE_RECURRENCE: FunctionTable = {
-    func: _shapes_of(func) for func in (torch.gru, torch.lstm, torch.rnn_relu, torch.rnn_tanh)
+def _sum_of_products(equation: Any, *operands: Any) -> Tensor:
+    """Give the shape of a sum of products at once.
+
+    PyTorch writes it as a product of matrices, or, where all that is summed has one cell, as one of
+    numbers; the two are the same.
+    """
+    if not isinstance(equation, str) or "." in equation:
+        return torch.einsum(equation, *operands)
+    tensors = operands if isinstance(operands[0], Tensor) else operands[0]
+    terms, arrow, made = equation.replace(" ", "").partition("->")
+    letters = terms.split(",")
+    if [*map(len, letters)] != [tensor.dim() for tensor in tensors]:
+        return torch.einsum(equation, *operands)
+    lengths: dict[str, int] = {}
+    for term, tensor in zip(letters, tensors, strict=True):
+        for letter, length in zip(term, tensor.shape, strict=True):
+            known = lengths.get(letter, 1)
+            if known != length and 1 not in (known, length):  # it says so
+                return torch.einsum(equation, *operands)
+            lengths[letter] = max(known, length)
+    once = sorted(letter for letter in lengths if terms.count(letter) == 1)
+    return tensors[0].new_empty([lengths[letter] for letter in (made if arrow else once)])
+
+
+SHAPES_AT_ONCE: FunctionTable = {
+    **{func: _shapes_of(func) for func in (torch.gru, torch.lstm, torch.rnn_relu, torch.rnn_tanh)},
+    torch.einsum: _sum_of_products,
 }

@@ -8,7 +8,8 @@ Each computes the same while a module is traced (torch 2.13, onnxscript 0.7):
 - windows of a tensor that overlap are slices of it, one for each cell of a window: where the last
   window begins is counted from the end;
 - the grid of an affine map is laid out for the map that was traced; it is the places of the cells,
-  times the map.
+  times the map;
+- to squeeze an axis that has more than one cell changes nothing; ONNX refuses it.
 
 Distances are computed in one of two ways, by how many there are; the one for many is for all.
 """
@@ -118,6 +119,15 @@ def _centres(length: Any, align_corners: bool, **kept: Any) -> Tensor:  # noqa: 
     return from_middle / over
 
 
+def _squeezed(input: Tensor, dim: Any = None) -> Tensor:  # noqa: A002
+    if dim is None:
+        return input.squeeze()
+    ones = [
+        one for one in (dim if isinstance(dim, (tuple, list)) else (dim,)) if input.shape[one] == 1
+    ]
+    return input.squeeze(ones[0] if len(ones) == 1 else tuple(ones)) if ones else input
+
+
 def _distances(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = None) -> Tensor:
     settled = compute_mode or "use_mm_for_euclid_dist_if_necessary"
     return torch.cdist(x1, x2, p, settled.removesuffix("_if_necessary"))
@@ -143,4 +153,6 @@ PLAIN_FUNCTIONS: FunctionTable = {
     F.fold: _fold,
     F.affine_grid: _affine_grid,
     Tensor.unfold: _overlapping,
+    Tensor.squeeze: _squeezed,
+    torch.squeeze: _squeezed,
 }

@@ -314,6 +314,32 @@ def nearest(x):
     return chosen.unflatten(1, (-1, 2)).amax(2).mean(1)
 
 
+def shifted(x):
+    """Move a part of the channels up, the others down, into a map of zeros."""
+    moved = torch.zeros_like(x)
+    moved[:, :3, :-1] = x[:, :3, 1:]
+    moved[:, 3:, 1:] = x[:, 3:, :-1]
+    return (x * moved).mean((2, 3))
+
+
+def squashed(x):
+    """Scale vectors by their length, which an epsilon keeps from being nothing."""
+    vectors = tokens(x).relu()
+    length = (vectors**2).sum(-1, keepdim=True)
+    return (vectors * length / (1 + length) / (length + 1e-8).sqrt()).mean(1)
+
+
+def gathered(x):
+    """Sum what is left of cells beside two centres; at one cell, PyTorch multiplies numbers."""
+    shares, cells = x[:, :2].flatten(2).softmax(1), tokens(x)
+    found = torch.einsum("bkn,bnc->bkc", shares, cells) - shares.sum(2)[..., None]
+    return F.normalize(found, dim=2).sum(1)
+
+
+def squeezed(x):
+    return torch.squeeze(x.mean(3, keepdim=True).mean(2).squeeze((1, -1)), 1)
+
+
 def unfolded(x):
     return F.unfold(x, 3, padding=1, stride=2).view(x.shape[0], 8, 9, -1).amax(2).mean(2)
 
@@ -385,6 +411,10 @@ KINDS = {
     "warped": (warped, {"place": nn.Linear(8, 6)}),
     "warped to corners": (warped_to_corners, {"place": nn.Linear(8, 6)}),
     "nearest": (nearest, {}),
+    "shifted": (shifted, {}),
+    "squashed": (squashed, {}),
+    "gathered": (gathered, {}),
+    "squeezed": (squeezed, {}),
     "unfolded": (unfolded, {}),
     "folded": (folded, {}),
     "view": (lambda x: F.adaptive_avg_pool2d(x, 1).view(x.size(0), -1), {}),

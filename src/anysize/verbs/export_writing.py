@@ -109,6 +109,11 @@ def write_proved(
     notes += (*_axes_note(model.name, exported.held), *model.notes)
     if exported.metadata.other_path:
         notes += (f"{model.name}: takes {sizes} alone: {exported.metadata.other_path}",)
+    if exported.others:
+        more = f"though the module takes more: it {exported.others}"
+        notes += (
+            f"{model.name}: takes {sizes}, {more}; --max-size and --min-size give other bounds",
+        )
     is_computed = exported.is_computed
     del exported  # the weights are on disk now
     report = None

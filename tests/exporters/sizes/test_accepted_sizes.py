@@ -1,10 +1,12 @@
 """A file takes no size that its module refuses, and says so."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
 
-from anysize.errors import ExportError
+from anysize.errors import ExportError, UsageError
 from anysize.exporters import ExportSpec, export_module
 from anysize.sizes import MAX_SIDE, Size, SizeRange, Steps
 
@@ -37,11 +39,10 @@ class Strict(nn.Module):
         return self.classifier(self.body(x).relu().mean((2, 3)))
 
 
-def exported(module: nn.Module):
+def exported(module: nn.Module, **bounds: Size):
     torch.manual_seed(0)
-    return export_module(
-        module.eval(), ExportSpec(name="net", head=None, channels=3, classes=5, size=Size(32, 32))
-    )
+    spec = ExportSpec(name="net", head=None, channels=3, classes=5, size=Size(32, 32), **bounds)
+    return export_module(module.eval(), spec)
 
 
 def test_a_module_that_takes_a_range_of_sizes_gives_a_file_of_that_range():
@@ -80,19 +81,46 @@ def test_sizes_that_broadcasting_lets_in_far_below_are_no_part_of_the_range():
     assert exported(Broadcast()).sizes == SizeRange(Size(32, 32), Size(35, 35))
 
 
-def test_sizes_that_are_no_range_are_refused_in_the_modules_own_words():
-    class Area(Positions):
+class Area(Positions):
+    """Takes images by what both sides are together."""
+
+    def forward(self, x):
+        if not 20 <= x.shape[2] + x.shape[3] <= 80:
+            raise ValueError("images of 20 to 80 pixels around the corner")
+        return self.classifier(self.tokens(x).mean((2, 3)))
+
+
+def test_of_sizes_that_are_no_range_the_file_takes_the_largest_square_and_says_so():
+    result = exported(Area())
+    assert result.sizes == SizeRange(Size(10, 10), Size(40, 40))
+    assert result.metadata.asked_sizes == result.sizes
+    assert result.others.startswith("takes images of 32x32 but not of ")
+    assert "images of 20 to 80" in result.others
+    assert re.search(r"\(test_accepted_sizes\.py:\d+\)", result.others)
+
+
+def test_of_sizes_that_are_no_range_the_user_may_choose_others():
+    low, top = Size(16, 4), Size(32, 48)
+    result = exported(Area(), min_size=low, max_size=top)
+    assert result.sizes == SizeRange(low, top)
+    with pytest.raises(
+        UsageError, match=r"max size 48x48: .* no range that large: it takes images"
+    ):
+        exported(Area(), max_size=Size(48, 48))
+
+
+def test_sizes_of_which_no_rectangle_is_taken_are_refused_in_the_modules_own_words():
+    class Squarish(Positions):
         def forward(self, x):
-            if x.shape[2] + x.shape[3] > 80:
-                raise ValueError("images of at most 80 pixels around the corner")
+            if abs(x.shape[2] - x.shape[3]) > 8:
+                raise ValueError("no image that is so wide or so high")
             return self.classifier(self.tokens(x).mean((2, 3)))
 
     with pytest.raises(
         ExportError,
-        match=r"takes images of 32x32 but not of 48x48: images of at most 80 .*"
-        r"\(test_accepted_sizes\.py:\d+\); the sizes that it takes are no range",
+        match=r"takes images of 32x32 but not of .*: no image that is .*; the sizes .* are no range",
     ):
-        exported(Area())
+        exported(Squarish())
 
 
 class Depth(Strict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from anysize.errors import ExportError
 from anysize.exporters import ExportSpec, export_module
+from anysize.exporters.tracing.constant_weights import fold_weights
 from anysize.sizes import Size
 
 ort.set_default_logger_severity(4)
@@ -115,6 +117,26 @@ def test_a_scale_is_computed_once():
     assert not {"Exp", "Reshape", "Unsqueeze"} & set(operators)
     (scale,) = [tensor for tensor in model.graph.initializer if tensor.name.startswith("1")]
     assert list(scale.dims) == [1, 8, 1, 1]
+
+
+def test_indices_are_whole_numbers_though_nobody_says_what_they_are():
+    numbers = {"start": 0, "limit": 8, "delta": 2}
+    given = [ir.val(one, const_value=ir.tensor(n, name=one)) for one, n in numbers.items()]
+    cells = ir.val("cells", ir.DataType.FLOAT, ir.Shape([9]))
+    ranged = ir.node("Range", given)
+    taken = ir.node("Gather", [cells, ranged.outputs[0]])
+    graph = ir.Graph(
+        [cells],
+        taken.outputs,
+        nodes=[ranged, taken],
+        initializers=given,
+        opset_imports={"": 18},
+    )
+    assert ranged.outputs[0].dtype is None
+    assert fold_weights(ir.Model(graph, ir_version=10)) == 1
+    (tensor,) = [value.const_value for value in taken.inputs if value.const_value is not None]
+    assert tensor.dtype == ir.DataType.INT64
+    assert tensor.numpy().tolist() == [0, 2, 4, 6]
 
 
 def test_statistics_of_the_maps_are_still_refused():

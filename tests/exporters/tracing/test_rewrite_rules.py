@@ -65,6 +65,34 @@ def test_the_graph_is_the_same_and_rules_are_tried_less(counted, monkeypatch):
     assert len(few) * 5 < len(counted)
 
 
+NEARLY = {
+    "a small number is added": lambda x: x + 1e-8,
+    "a small number is taken away": lambda x: x - 1e-9,
+    "by nearly one": lambda x: x * 1.000001,
+    "divided by nearly one": lambda x: x / 0.999999,
+}
+EXACTLY = {
+    "nothing is added": lambda x: x + 0.0,
+    "nothing is taken away": lambda x: x - 0,
+    "by one": lambda x: x * 1,
+    "divided by one": lambda x: x / 1.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("compute", "count"),
+    [*((c, 2) for c in NEARLY.values()), *((c, 1) for c in EXACTLY.values())],
+    ids=[*NEARLY, *EXACTLY],
+)
+def test_a_number_that_is_nearly_nothing_stays(compute, count):
+    class Computed(nn.Module):
+        def forward(self, x):
+            return compute(x).relu()
+
+    traced = trace(Computed(), Size(8, 8), batch=2, channels=3, opset=18, output_names=["y"])
+    assert len([*traced.model.graph]) == count
+
+
 def test_the_list_is_put_back_and_no_list_is_none(monkeypatch):
     own = rewriter._DEFAULT_REWRITE_RULES
     with pytest.raises(KeyError), rules_where_they_fit():
