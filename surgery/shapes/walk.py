@@ -264,7 +264,11 @@ class ShapeWalk:
             results = onnx.shape_inference.infer_node_outputs(
                 schema, node, types, data, opset_imports=self._opsets
             )
-        except (onnx.shape_inference.InferenceError, RuntimeError) as exc:
+        except (
+            onnx.checker.ValidationError,
+            onnx.shape_inference.InferenceError,
+            RuntimeError,
+        ) as exc:
             raise run.illegal(step, one_line(exc)) from exc
         for name, result in results.items():
             tensor = result.tensor_type

@@ -118,7 +118,7 @@ def test_sizes_of_which_no_rectangle_is_taken_are_refused_in_the_modules_own_wor
 
     with pytest.raises(
         ExportError,
-        match=r"takes images of 32x32 but not of .*: no image that is .*; the sizes .* are no range",
+        match=r"takes images of 32x32 but not of .*: no image that is .*; the sizes .* no range",
     ):
         exported(Squarish())
 

@@ -161,6 +161,12 @@ def test_an_operator_without_its_weight_is_illegal_and_names_the_node(kit, opera
         infer_shapes(model, Size(32, 32))
 
 
+def test_an_input_of_another_type_is_illegal_and_names_the_node(kit):
+    model = _unchecked(kit, "scores = ScatterND (image, w, w)", {"w": (3072, 5)})
+    with pytest.raises(IllegalSizeError, match=r"node 'scores' cannot take .* unsupported type"):
+        infer_shapes(model, Size(32, 32))
+
+
 def test_an_attribute_of_another_type_is_illegal_and_names_the_node(kit):
     model = kit.plain()
     flatten = next(n for n in model.graph.node if n.op_type == "Flatten")
