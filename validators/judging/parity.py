@@ -195,6 +195,8 @@ def _vacuous(
     reference = f"reference output {result.name!r}"
     if result.deviation.is_exact:
         return f"{reference} is the same for every image that was tried"
+    if result.deviation.scale == 0.0:
+        return f"{reference} has no number but 0, NaN and infinity for the images that were tried"
     if limit < _LARGEST_VARIATION:
         return (
             f"{reference} varies by {varies:.1e} of its largest value from one input to the next, "

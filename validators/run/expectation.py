@@ -35,6 +35,9 @@ __all__ = ["Expectations"]
 
 Array = NDArray[np.generic]
 
+# Pixels of a network that takes their logarithm, or a root: not 0, at which it has none.
+_POSITIVE = (2.0**-8, 1.0)
+
 
 @dataclass(slots=True)
 class Expectations:
@@ -95,6 +98,8 @@ class Expectations:
         answer = self.reference.run(inputs, "float32")
         if isinstance(answer, Rejected):
             return CaseExpectation(case, answer.reason)
+        if _has_nan(answer) and self.given is None and self.signature.pixels is None:
+            inputs, answer = self._of_positive(case, inputs, answer)
         if not self.is_repeatable:
             refuse_random(self.reference, inputs, answer)
             self.is_repeatable = True
@@ -104,6 +109,28 @@ class Expectations:
         if case.batch > 1 or case.size not in self.several:
             self._vary(case, answer, precise)
         return self._taken(case, self._varies.get(case.size, ()))
+
+    def _of_positive(
+        self, case: Case, inputs: Mapping[str, Array], answer: tuple[Array, ...]
+    ) -> tuple[Mapping[str, Array], tuple[Array, ...]]:
+        """Ask about positive pixels, and of none but such ones from here on, if that helps.
+
+        A network that begins with a logarithm has no number for the others.
+        """
+        usual = self.signature
+        self.signature = replace(usual, pixels=_POSITIVE)
+        others = make_inputs(case, self.signature, self.signature.seed)
+        positive = self.reference.run(others, "float32")
+        if isinstance(positive, Rejected) or _has_nan(positive):
+            self.signature = usual
+            return inputs, answer
+        self.spool.write_inputs(case, others)
+        least, largest = _POSITIVE
+        self.notes.append(
+            f"images have pixels of {least:.3g} to {largest:.3g} from {case} on: of negative ones "
+            "the reference makes NaN"
+        )
+        return others, positive
 
     def _precise(
         self, inputs: Mapping[str, Array], answer: tuple[Array, ...]
@@ -319,3 +346,7 @@ class Expectations:
     def _taken(self, case: Case, variations: tuple[float, ...]) -> CaseExpectation:
         names = self.reference.output_names
         return CaseExpectation(case, None, None if names == self.renamed else names, variations)
+
+
+def _has_nan(answer: tuple[Array, ...]) -> bool:
+    return any(np.issubdtype(one.dtype, np.floating) and np.isnan(one).any() for one in answer)

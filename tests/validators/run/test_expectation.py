@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+import anysize
 from anysize.sizes import Size
 from anysize.validators import Verdict, validate_model
 from anysize.validators.references.eager.module import ModuleReference
@@ -130,3 +133,38 @@ def test_a_wrong_graph_is_red_without_being_repeated(tiny):
     path = tiny.fc_file(tiny.fc(), image=clipped)  # bright images alone are clipped
     report = validate_model(path, tiny.fc(), sizes=SIZES, is_repeated=False)
     assert [cell.is_bright for cell in report.cells if not cell.is_good] == [True]
+
+
+class Logarithm(nn.Module):
+    """Takes the logarithm of its image, as of a spectrogram."""
+
+    def __init__(self, least=0.0):
+        super().__init__()
+        torch.manual_seed(2)
+        self.conv, self.linear = nn.Conv2d(3, 6, 3, padding=1), nn.Linear(6, 4)
+        self.least = least
+
+    def forward(self, images):
+        maps = torch.relu(self.conv(torch.log(images + self.least)))
+        return self.linear(maps.mean((2, 3)))
+
+
+def test_a_network_without_a_number_for_negative_pixels_is_compared_on_positive_ones(tmp_path):
+    module, path = Logarithm().eval(), tmp_path / "logarithm.onnx"
+    assert anysize.export(module, path, size=Size(8, 8)).report.ok
+    report = validate_model(path, module, sizes=SIZES, amplified=True)
+    assert report.ok
+    assert any(cell.is_bright for cell in report.cells)
+    (note,) = [note for note in report.notes if "negative" in note]
+    assert note.startswith("images have pixels of 0.00391 to 1 from 8x8 batch 1 on")
+    other = validate_model(path, Logarithm(0.01).eval(), sizes=SIZES)
+    assert {cell.verdict for cell in other.cells} == {Verdict.MISMATCH}
+
+
+def test_a_network_that_has_no_number_for_any_pixel_proves_nothing(tmp_path):
+    module, path = Logarithm(-2.0).eval(), tmp_path / "nothing.onnx"
+    anysize.export(module, path, size=Size(8, 8), verify=False)
+    report = validate_model(path, module, sizes=SIZES)
+    assert {cell.verdict for cell in report.cells} == {Verdict.VACUOUS}
+    assert "no number but 0, NaN and infinity" in report.cells[0].message
+    assert not any("negative" in note for note in report.notes)
