@@ -152,9 +152,8 @@ class Logarithm(nn.Module):
 def test_a_network_without_a_number_for_negative_pixels_is_compared_on_positive_ones(tmp_path):
     module, path = Logarithm().eval(), tmp_path / "logarithm.onnx"
     assert anysize.export(module, path, size=Size(8, 8)).report.ok
-    report = validate_model(path, module, sizes=SIZES, amplified=True)
+    report = validate_model(path, module, sizes=SIZES)
     assert report.ok
-    assert any(cell.is_bright for cell in report.cells)
     (note,) = [note for note in report.notes if "negative" in note]
     assert note.startswith("images have pixels of 0.00391 to 1 from 8x8 batch 1 on")
     other = validate_model(path, Logarithm(0.01).eval(), sizes=SIZES)
