@@ -32,6 +32,8 @@ _WITHOUT_GAPS = SHAPE_KEEPING | POOLING | {
     "InstanceNormalization", "LayerNormalization", "ReduceMax", "ReduceMean", "ReduceSum",
     "Shape", "Transpose",
 }  # fmt: skip
+# What makes maps of a map; what else has four axes may be windows, or heads of attention.
+_STRIDED = POOLING | {"Conv", "ConvTranspose", "DepthToSpace", "Resize", "SpaceToDepth"}
 _ELEMENTWISE = frozenset({"Add", "Div", "Mul", "Pow", "Sub"})
 # Sides that are walked at least: twice the strides that classifiers end in.
 _FEWEST_SIDES = 64
@@ -127,12 +129,13 @@ def _legal_sizes(
 
 def _stride(walk: ShapeWalk, near: Size) -> int:
     """Return how many pixels a cell of the coarsest map takes; a pooled vector is no map."""
-    maps, larger = walk.shapes(near), {}
+    shapes, larger = walk.shapes(near), {}
     with contextlib.suppress(IllegalSizeError):
         larger = walk.shapes(Size(_twice(near.height), _twice(near.width)))
+    strided = {name for s in walk.steps if s.node.op_type in _STRIDED for name in s.node.output}
     strides = [1]
-    for name, shape in maps.items():
-        is_map = larger.get(name) != shape if larger else shape[2:] != (1, 1)
+    for name, shape in shapes.items():
+        is_map = larger.get(name) != shape if larger else name in strided and shape[2:] != (1, 1)
         if len(shape) == 4 and is_map:
             strides += [near.height // max(shape[2], 1), near.width // max(shape[3], 1)]
     return max(strides)
