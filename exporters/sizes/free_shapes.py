@@ -145,7 +145,9 @@ def _found(
             return place, end
         end -= 1
     one = wanted[0][axis], wanted[1][axis]
-    return twins.find_scaled(node, one) or twins.find_rounded(node, one), axis + 1
+    finders = (twins.find_scaled, twins.find_rounded, twins.find_part)
+    places = (find(node, one) for find in finders)
+    return next(filter(None, places), None), axis + 1
 
 
 def _run_end(pieces: Sequence[int | None], start: int) -> int:

@@ -44,11 +44,13 @@ class _Path:
         operators: What it runs, a slice with its axis, but for what lays tensors out.
         numbers: What these, and new shapes, are given.
         added: How much the maps that are filled grow, by axis.
+        calls: All of it.
     """
 
     operators: tuple[str, ...]
     numbers: tuple[str, ...]
     added: tuple[int, ...]
+    calls: Sequence[Call] = ()
 
     @classmethod
     def of(cls, calls: Sequence[Call]) -> _Path:
@@ -59,6 +61,7 @@ class _Path:
             tuple(map(_named, (call for call in calls if call.operator not in LAYOUT))),
             tuple(NUMBER.findall(" ".join(shown))),
             tuple(made - given for given, made in itertools.chain.from_iterable(sides)),
+            calls,
         )
 
     @property
@@ -108,9 +111,12 @@ def _are_of_one_size(runs: Sequence[Sequence[Call]]) -> bool:
 def _telling(known: Mapping[Size, _Path], given: tuple[Size, Size]) -> tuple[Size, Size]:
     """Return the given sizes, or two others where those two hide what another one shows.
 
-    The ratio of two maps, one a halved copy of the other, is 2 at all even sizes.
+    The ratio of two maps, one a halved copy of the other, is 2 at all even sizes, and half of an
+    even side is rounded neither way.
     """
-    if any(size not in known for size in given) or not _hides(known, given):
+    if any(size not in known for size in given):
+        return given
+    if not _hides(known, given) and not _rounds(known, given):
         return given
     return _most_telling(known) or given
 
@@ -153,9 +159,14 @@ def _further(
 
 
 def _most_telling(known: Mapping[Size, _Path]) -> tuple[Size, Size] | None:
+    """Return the two sizes between which the most numbers differ, and none is an even part."""
     pairs = [pair for pair in itertools.combinations(known, 2) if _differ(*pair)]
-    told = ((_told(*(known[size] for size in pair)), pair) for pair in pairs)
-    return max(told, key=lambda one: one[0], default=(None, None))[1]
+    told = {pair: _told(*(known[size] for size in pair)) for pair in pairs}
+    most = max((told[pair][:2] for pair in pairs), default=None)
+    best = sorted(
+        (pair for pair in pairs if told[pair][:2] == most), key=told.__getitem__, reverse=True
+    )
+    return next((pair for pair in best if not _rounds(known, pair)), best[0] if best else None)
 
 
 def _hides(known: Mapping[Size, _Path], pair: tuple[Size, Size]) -> bool:
@@ -171,6 +182,27 @@ def _merges(known: Mapping[Size, _Path], pair: tuple[Size, Size]) -> bool:
     columns = {*zip(*(path.numbers for path in known.values()), strict=False)}
     both = {*zip(*(known[size].numbers for size in pair), strict=False)}
     return len(both) < len(columns)
+
+
+def _rounds(known: Mapping[Size, _Path], pair: tuple[Size, Size]) -> bool:
+    """Say whether a number is a part of a side at the two sizes, and is rounded at a third."""
+    runs = [known[size].calls for size in dict.fromkeys((*pair, *known))]
+    for calls in zip(*runs, strict=False):
+        if calls[0].numbers == calls[1].numbers:
+            continue
+        numbers = [[*map(float, NUMBER.findall(call.numbers))] for call in calls]
+        for parts in zip(*numbers, strict=False):
+            for sides in zip(*(call.given for call in calls), strict=False):
+                if parts[0] != parts[1] and _is_rounded(sides, parts):
+                    return True
+    return False
+
+
+def _is_rounded(sides: Sequence[int], parts: Sequence[float]) -> bool:
+    is_part = 0 < parts[0] < sides[0] and sides[0] * parts[1] == sides[1] * parts[0]
+    return is_part and any(
+        side * parts[0] != sides[0] * part for side, part in zip(sides, parts, strict=True)
+    )
 
 
 def _crossed(known: Iterable[Size]) -> Iterator[Size]:

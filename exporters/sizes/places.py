@@ -67,9 +67,9 @@ class Place:
         tensor: Its name.
         start: The first axis.
         end: The one behind the last.
+        step: Where this is not 0, they are one axis, whose length is rounded up to a multiple.
         scale: Where they are scaled, one length is made from them all, rounded down.
         shift: What is added to that.
-        step: Where this is not 0, they are one axis, whose length is rounded up to a multiple.
     """
 
     tensor: str
@@ -81,11 +81,11 @@ class Place:
 
     def emit(self, emitter: Emitter) -> str:
         """Emit the lengths, as a tensor of rank 1."""
-        if self.step:
-            return self._rounded_up(emitter)
-        if self.scale is None:
+        if not self.step and self.scale is None:
             return emitter.node("Shape", self.tensor, start=self.start, end=self.end)
-        product = self.product(emitter)
+        product = self._rounded_up(emitter) if self.step else self.product(emitter)
+        if self.scale is None:
+            return product
         for op_type, by in (("Mul", self.scale.numerator), ("Div", self.scale.denominator)):
             if by > 1:
                 product = emitter.node(op_type, product, emitter.constant([by]))

@@ -178,6 +178,24 @@ class Twins:
                 return replace(place, step=step)
         return None
 
+    def find_part(self, node: onnx.NodeProto, wanted: tuple[int, int]) -> Place | None:
+        """Find an axis of which a length is a part, rounded down or up.
+
+        Nothing is found where the nearest one would be both: it has no remainder in either trace.
+        """
+        if min(wanted) < 1:
+            return None
+        for place, *lengths in self._products(node, most=1):
+            most = lengths[0] // wanted[0]
+            parts = range(max(lengths[0] // (wanted[0] + 1) + 1, 2), most + 2)
+            down = [k for k in parts if tuple(length // k for length in lengths) == wanted]
+            up = [k for k in parts if tuple(-(-length // k) for length in lengths) == wanted]
+            if down and up:
+                return None
+            for part in (*down, *up):
+                return replace(place, scale=Fraction(1, part), step=part if up else 0)
+        return None
+
     def find_filling(self, node: onnx.NodeProto, axes: Filling) -> dict[int, Place]:
         """Say of axes that all are filled up to the next multiple of something.
 
@@ -238,12 +256,11 @@ class Twins:
         place = self.find(node, ((wanted[0],), (wanted[1],))) or self.find_scaled(node, wanted)
         if place is not None:
             return place
-        products = list(self._products(node, most=1))
-        for place, one, other in products:
+        for place, one, other in self._products(node, most=1):
             shift = wanted[0] - one
             if shift == wanted[1] - other and abs(shift) <= _MOST_SHIFT:
                 return replace(place, scale=Fraction(1), shift=shift)
-        for place, one, other in products:
+        for place, one, other in self._products(node, most=1):
             part = one // wanted[0] if wanted[0] > 0 else 0
             if part > 1 and (one // part, other // part) == wanted:
                 return replace(place, scale=Fraction(1, part))

@@ -14,6 +14,7 @@ from anysize.surgery.graph import (
     Graph,
     Model,
     attribute,
+    element_type,
     image_input,
     inferred,
     unique_name,
@@ -35,7 +36,7 @@ def reduce_mean_to_global_pool(model: Model, size: Size | None = None) -> PassRe
     Such a mean is one over axes 2 and 3, one over each of them after the other, or one over the
     flattened cells; or over where these lie behind a Transpose that puts the channels last. Without
     kept dimensions a Flatten(axis=1) follows. Where the rank of the map cannot be told the nodes
-    stay.
+    stay; so do those over float64, which ONNX Runtime does not pool.
 
     Args:
         model: Edited in place.
@@ -56,6 +57,8 @@ def reduce_mean_to_global_pool(model: Model, size: Size | None = None) -> PassRe
             continue
         node = graph.node(index)
         source = graph.node(first).input[0]
+        if _casts_to_double(graph) and element_type(graph, source) == onnx.TensorProto.DOUBLE:
+            continue
         pool = onnx.helper.make_node(
             "GlobalAveragePool", [source], list(node.output), name=node.name
         )
@@ -71,6 +74,11 @@ def reduce_mean_to_global_pool(model: Model, size: Size | None = None) -> PassRe
             )
             edits.nodes[index] = [pool, moved]
     return applied(graph, edits, "no ReduceMean is over height and width of a map")
+
+
+def _casts_to_double(graph: Graph) -> bool:
+    casts = (node for node in graph.nodes if node.op_type == "Cast")
+    return any(attribute(node, "to") == onnx.TensorProto.DOUBLE for node in casts)
 
 
 def _shapes(graph: Graph, size: Size | None) -> Mapping[str, Shape]:

@@ -415,6 +415,7 @@ KINDS = {
     "squashed": (squashed, {}),
     "gathered": (gathered, {}),
     "squeezed": (squeezed, {}),
+    "in float64": (lambda x: x.double().mean((2, 3)).float(), {}),
     "unfolded": (unfolded, {}),
     "folded": (folded, {}),
     "view": (lambda x: F.adaptive_avg_pool2d(x, 1).view(x.size(0), -1), {}),

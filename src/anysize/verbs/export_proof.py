@@ -62,8 +62,19 @@ def verify_export(
         story = f"{bad[0]}: {without_validate(bad[0].words)}" if bad else "no cell passed"
         more = f" (and {len(bad) - 1} more cells)" if len(bad) > 1 else ""
         what = _trouble({cell.verdict for cell in bad})
+        story += _squeezed(bad)
         raise VerificationError(f"{model.name}: {what} and was not written: {story}{more}")
     return report
+
+
+def _squeezed(bad: Sequence[Cell]) -> str:
+    """Say how a module comes to have another shape for one image, where that is all."""
+    if {(cell.verdict, cell.batch) for cell in bad} != {("shape", 1)}:
+        return ""
+    return (
+        "; it has another shape for one image alone, as of a squeeze() without axes, which drops "
+        "that of the batch, too: name the axes, or use flatten(1)"
+    )
 
 
 def proof_spec(*, is_full: bool) -> ValidationSpec:
