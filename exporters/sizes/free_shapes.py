@@ -139,6 +139,10 @@ def _found(
     node: onnx.NodeProto, axis: int, end: int, wanted: tuple[Sides, Sides], twins: Twins
 ) -> tuple[Place | None, int]:
     """Find where lengths come from, and at which axis those end that do."""
+    if node.op_type == "Reshape":
+        place = twins.find_split(node, wanted, axis)
+        if place is not None:
+            return place, axis + 1
     while end > axis:  # the longest run that stands in one tensor
         place = twins.find(node, (wanted[0][axis:end], wanted[1][axis:end]), axis)
         if place is not None:

@@ -187,7 +187,7 @@ def _merges(known: Mapping[Size, _Path], pair: tuple[Size, Size]) -> bool:
 def _rounds(known: Mapping[Size, _Path], pair: tuple[Size, Size]) -> bool:
     """Say whether a number is a part of a side at the two sizes, and is rounded at a third."""
     runs = [known[size].calls for size in dict.fromkeys((*pair, *known))]
-    for calls in zip(*runs, strict=False):
+    for calls in zip(*runs, strict=False) if pair[0] != pair[1] else ():
         if calls[0].numbers == calls[1].numbers:
             continue
         numbers = [[*map(float, NUMBER.findall(call.numbers))] for call in calls]

@@ -161,6 +161,25 @@ class Twins:
                         return Place(tensor, start, start + length)
         return nearest
 
+    def find_split(
+        self, node: onnx.NodeProto, wanted: tuple[Sides, Sides], axis: int
+    ) -> Place | None:
+        """Find which axes of what a node reshapes make one, or that and others that are known."""
+        tensor, have = node.input[0], self.shape(node.input[0])
+        if tensor not in self._there or min(*wanted[0], *wanted[1]) < 1:
+            return None
+        for before, behind in _groups(have, wanted):
+            if axis not in behind:
+                continue
+            others = [wanted[0][one] for one in behind if one != axis]
+            if any(wanted[0][one] != wanted[1][one] for one in behind if one != axis):
+                return None
+            known = math.prod(others)
+            is_axis = len(before) == known == 1
+            scale = None if is_axis else Fraction(1, known)
+            return Place(tensor, before.start, before.stop, scale=scale)
+        return None
+
     def find_scaled(self, node: onnx.NodeProto, wanted: tuple[int, int]) -> Place | None:
         """Find axes whose product is a multiple or a part of a length, the fewest first."""
         for place, one, other in self._products(node):
@@ -173,19 +192,23 @@ class Twins:
     def find_rounded(self, node: onnx.NodeProto, wanted: tuple[int, int]) -> Place | None:
         """Find an axis whose length, rounded up to a multiple of something, is the one wanted."""
         for place, one, other in self._products(node, most=1):
-            step = _step((one, other), (wanted[0] - one, wanted[1] - other))
+            step = _step(wanted, (wanted[0] - one, wanted[1] - other))
             if step:
                 return replace(place, step=step)
         return None
 
     def find_part(self, node: onnx.NodeProto, wanted: tuple[int, int]) -> Place | None:
-        """Find an axis of which a length is a part, rounded down or up.
+        """Find an axis of which a length is a part, or all but what a multiple leaves over.
 
-        Nothing is found where the nearest one would be both: it has no remainder in either trace.
+        A part is rounded down or up. Nothing is found where the nearest one would be both: it has
+        no remainder in either trace.
         """
         if min(wanted) < 1:
             return None
         for place, *lengths in self._products(node, most=1):
+            over = [length - one for length, one in zip(lengths, wanted, strict=True)]
+            if step := _step(wanted, over):
+                return replace(place, step=-step)
             most = lengths[0] // wanted[0]
             parts = range(max(lengths[0] // (wanted[0] + 1) + 1, 2), most + 2)
             down = [k for k in parts if tuple(length // k for length in lengths) == wanted]
@@ -208,7 +231,8 @@ class Twins:
         if tensor not in self._there or not shapes[0]:
             return {}
         lengths = [shape[axis] for axis in axes for shape in shapes]
-        step = _step(lengths, [one for pair in axes.values() for one in pair])
+        added = [one for pair in axes.values() for one in pair]
+        step = _step([*map(sum, zip(lengths, added, strict=True))], added)
         return {a: Place(tensor, a, a + 1, step=step) for a in axes} if step else {}
 
     def _find_number(
@@ -299,6 +323,29 @@ class Twins:
         yield from reversed(known)
 
 
+def _groups(
+    have: tuple[Sides, Sides], wanted: tuple[Sides, Sides]
+) -> Iterator[tuple[range, range]]:
+    """Yield the least runs of axes that have as many cells, in both traces, before and behind."""
+    starts, ends = [0, 0], [0, 0]
+    shapes = have, wanted
+    while all(end < len(shape[0]) for end, shape in zip(ends, shapes, strict=True)):
+        ends = [end + 1 for end in ends]
+        while True:
+            cells = [
+                tuple(math.prod(sides[start:end]) for sides in shape)
+                for shape, start, end in zip(shapes, starts, ends, strict=True)
+            ]
+            if cells[0] == cells[1]:
+                break
+            fewer = int(cells[1] < cells[0])
+            if ends[fewer] == len(shapes[fewer][0]):
+                return
+            ends[fewer] += 1
+        yield range(starts[0], ends[0]), range(starts[1], ends[1])
+        starts = [*ends]
+
+
 def _inputs(node: onnx.NodeProto) -> list[tuple[int, tuple[str, int]]]:
     return [(place, (node.output[0], place)) for place in range(len(node.input))]
 
@@ -328,12 +375,14 @@ def _is_square(*images: ir.Value) -> bool:
     return all(len(each) == 2 and each[0] == each[1] for each in sides) and sides[0] != sides[1]
 
 
-def _step(lengths: Sequence[int], missing: Sequence[int]) -> int:
-    """Return the least step of whose multiples lengths lack so much; 0 where there is none."""
-    most = max(missing)
-    if min(missing) < 0 or not most:
+def _step(multiples: Sequence[int], between: Sequence[int]) -> int:
+    """Return the least step whose multiples these are, with less than one between them and others.
+
+    Returns 0 where there is none.
+    """
+    most, common = max(between), math.gcd(*multiples)
+    if min(between) < 0 or not most:
         return 0
-    common = math.gcd(*map(sum, zip(lengths, missing, strict=True)))
     return next((step for step in range(most + 1, common + 1) if common % step == 0), 0)
 
 

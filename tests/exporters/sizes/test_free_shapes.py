@@ -46,6 +46,26 @@ def restored_nearest(x):
     return x + F.interpolate(F.max_pool2d(x, 2), size=x.shape[-2:])
 
 
+def attend(x, side):
+    """Average within windows, the map filled up to a multiple of them."""
+    n, c, h, w = x.shape
+    x = F.pad(x, (0, -w % side, 0, -h % side))
+    rows, columns = x.shape[2] // side, x.shape[3] // side
+    x = x.view(n, c, rows, side, columns, side)
+    x = (x - x.mean((3, 5), keepdim=True)).reshape(n, c, rows * side, columns * side)
+    return x[:, :, :h, :w]
+
+
+def attend_twice(x):
+    """At most sizes as many windows in the smaller map as in the larger one, but not at all."""
+    return attend(attend(x, 7)[:, :, ::2, ::2], 4)
+
+
+def cropped(x):
+    """Leave out what is more than a multiple of 3, which of the image is more than one of 6."""
+    return x[:, :, : x.shape[2] // 3 * 3, : x.shape[3] // 3 * 3]
+
+
 def one_side_restored(x):
     return F.interpolate(x, size=(x.shape[2], 9), mode="bilinear", align_corners=False)
 
@@ -79,6 +99,8 @@ FREED = {
     "turned round by half of it": (
         lambda x: torch.roll(x, (x.shape[2] // 2, x.shape[3] // 2), (2, 3)).cumsum(3)
     ),
+    "windows of two maps": attend_twice,
+    "cropped to a multiple": cropped,
     "the first third": lambda x: x[:, :, : x.shape[2] // 3 + 1, : -(-x.shape[3] // 3)],
     "even local response": nn.LocalResponseNorm(4),
     "pooling rounded up": nn.MaxPool2d(3, 2, ceil_mode=True),

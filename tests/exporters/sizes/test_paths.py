@@ -156,3 +156,24 @@ def test_each_ratio_of_maps_that_are_halved_over_and_over_is_told():
         module(torch.zeros(1, 3, size.height, size.width))
         ratios.append(module.ratios)
     assert all(one != other for one, other in zip(*ratios, strict=True))
+
+
+def test_half_of_an_even_side_is_told_by_an_odd_one():
+    """Half of 24 and of 92 would be the same rounded up."""
+
+    class Turned(nn.Module):
+        def forward(self, x):
+            return torch.roll(x, (x.shape[2] // 2, x.shape[3] // 2), (2, 3)).cumsum(3).mean((2, 3))
+
+    sizes = alike_sizes(Probe(Turned(), 3), Size(24, 24), Size(92, 132))
+    assert any(size.height % 2 for size in sizes)
+    assert any(size.width % 2 for size in sizes)
+
+
+def test_a_module_of_one_size_has_one_path():
+    class Fixed(nn.Module):
+        def forward(self, x):
+            return x.view(-1, 3 * 24 * 24)[:, :12]
+
+    size = Size(24, 24)
+    assert alike_sizes(Probe(Fixed(), 3), size, size) == (size, size)
