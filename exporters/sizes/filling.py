@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from anysize.exporters.sizes.probe import Call
 from anysize.exporters.tracing import step_of
 
-__all__ = ["FILLING", "LAYOUT", "core_of", "is_core", "unfilled"]
+__all__ = ["FILLING", "LAYOUT", "core_of", "unfilled"]
 
 FILLING = frozenset(
     {"constant_pad_nd", "upsample_bicubic2d", "upsample_bilinear2d", "upsample_nearest2d"}
@@ -50,7 +50,7 @@ class _Part:
     cuts: list[Call] = field(default_factory=list)
 
 
-def is_core(call: Call) -> bool:
+def _is_core(call: Call) -> bool:
     """Say whether a call is neither for windows nor for how a tensor is laid out."""
     return call.operator not in FILLING | _WINDOWS | LAYOUT
 
@@ -61,7 +61,7 @@ def core_of(calls: Sequence[Call]) -> list[Call]:
     A product is written as PyTorch multiplies tensors of any layout; one cell has every layout.
     """
     plain = itertools.chain.from_iterable(_PRODUCTS.get(call.operator, (call,)) for call in calls)
-    return [call for call in plain if is_core(call)]
+    return [call for call in plain if _is_core(call)]
 
 
 def unfilled(traced: Sequence[Sequence[Call]], calls: Sequence[Call]) -> str:
@@ -122,7 +122,7 @@ def _parts(calls: Iterable[Call]) -> Iterator[_Part]:
     part = _Part()
     for call in calls:
         part.shapes.append(call.given)
-        if is_core(call):
+        if _is_core(call):
             for _ in _PRODUCTS.get(call.operator, (call,)):
                 yield part
                 part = _Part()

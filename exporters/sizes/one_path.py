@@ -17,6 +17,7 @@ from anysize.sizes import Size
 __all__ = ["OnePath"]
 
 _Calls = Sequence[Call]
+_PAD = "constant_pad_nd"
 
 
 class OnePath:
@@ -39,6 +40,9 @@ class OnePath:
         self._has_symbols = has_symbols
         first, second = map(core_of, self._traced)
         self._is_known = bool(first) and _operators(first) == _operators(second)
+        # Which are written for all sizes, or refused (`tracing.same_padding`), but for other calls.
+        paddings = sum(call.operator == _PAD for call in self._traced[0])
+        self._has_whole_paddings = len(probe.paddings(sizes[0]) or ()) == paddings
         self.other = ""
 
     def __call__(self, size: Size) -> bool:
@@ -68,6 +72,8 @@ class OnePath:
         if self._has_symbols:
             return ""
         for traced in zip(first, second, third, strict=True):
+            if self._has_whole_paddings and all(map(_pads, traced)):
+                continue
             numbers = [NUMBER.findall(call.numbers) for call in traced]
             for one, same, other in zip(*numbers, strict=False):
                 if one == same != other:
@@ -78,3 +84,8 @@ class OnePath:
 
 def _operators(calls: _Calls) -> list[str]:
     return [call.operator for call in calls]
+
+
+def _pads(call: Call) -> bool:
+    sides = zip(call.given, call.made, strict=True)
+    return call.operator == _PAD and all(made >= given for given, made in sides)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from anysize.exporters.sizes.filling import FILLING, LAYOUT, is_core, unfilled
+from anysize.exporters.sizes.filling import FILLING, LAYOUT, core_of, unfilled
 from anysize.exporters.sizes.probe import Call, Probe
 from anysize.sizes import MAX_SIDE, Size
 
@@ -28,6 +28,8 @@ _HALVED = 64
 _MOST_TRIED = 16
 # So many of the largest heights and widths are crossed, where no two sizes tell all.
 _CROSSED = 3
+# Whole windows of 7, 8, 12 and 14 cells more, of 32 pixels each.
+_WINDOWS = ((224, 448), (448, 224), (256, 512), (512, 256), (384, 768), (768, 384))
 # How much larger the images are among which two are sought.
 _MORE = (
     (-53, 75), (101, -29), (7, 61), (64, 128), (128, 64), (37, 151), (181, 53), (-29, 197),
@@ -66,8 +68,8 @@ class _Path:
 
     @property
     def core(self) -> tuple[str, ...]:
-        """The operators that are not for windows."""
-        return tuple(one for one in self.operators if is_core(Call(one.partition(" ")[0], "")))
+        """The operators that are not for windows, and the same however a tensor is laid out."""
+        return tuple(call.operator for call in core_of(self.calls))
 
 
 def _named(call: Call) -> str:
@@ -132,14 +134,19 @@ def _best(probe: Probe, known: Mapping[Size, _Path], own: Size) -> tuple[Size, S
         alike = paths[operators]
         if len(alike) == 1:
             alike |= _further(probe, known, operators, *alike)
+        alike |= _on_path(probe, operators, _far(alike))
         pair = _most_telling(alike)
         if pair is not None and (_hides(alike, pair) or _merges(alike, pair)):
-            crossed = ((one, _Path.of(probe.calls(one))) for one in _crossed(alike))
-            alike |= {one: path for one, path in crossed if path.operators == operators}
+            alike |= _on_path(probe, operators, _crossed(alike))
             pair = _most_telling(alike)
         if pair is not None and not unfilled([*map(probe.calls, pair)], probe.calls(own)):
             return pair
     return None
+
+
+def _on_path(probe: Probe, operators: tuple[str, ...], sizes: Iterable[Size]) -> dict[Size, _Path]:
+    paths = ((size, _Path.of(probe.calls(size))) for size in sizes)
+    return {size: path for size, path in paths if path.operators == operators}
 
 
 def _further(
@@ -203,6 +210,13 @@ def _is_rounded(sides: Sequence[int], parts: Sequence[float]) -> bool:
     return is_part and any(
         side * parts[0] != sides[0] * part for side, part in zip(sides, parts, strict=True)
     )
+
+
+def _far(known: Iterable[Size]) -> Iterator[Size]:
+    """Yield sizes of more windows in the smallest maps, too, which are filled up as much."""
+    least = min(known, key=lambda size: size.area)
+    for height, width in _WINDOWS:
+        yield Size(min(least.height + height, MAX_SIDE), min(least.width + width, MAX_SIDE))
 
 
 def _crossed(known: Iterable[Size]) -> Iterator[Size]:

@@ -225,6 +225,30 @@ def test_a_number_that_two_sizes_have_and_a_third_has_not_is_another_path():
     assert OnePath(probe, (Size(32, 32), Size(36, 96)), has_symbols=False)(Size(64, 32))
 
 
+def test_a_map_that_is_filled_up_is_no_other_path_where_it_is_filled_up_otherwise():
+    """By one cell at both sizes, and by two at a third."""
+
+    class Filled(Body):
+        def between(self, x):
+            x = F.pad(x, (0, -x.shape[3] % 3, 0, -x.shape[2] % 3))
+            return x.unflatten(3, (-1, 3)).amax(4)
+
+    sizes = Size(20, 32), Size(32, 44)
+    path = OnePath(Probe(Filled().eval(), 3), sizes, has_symbols=False)
+    assert path(Size(28, 40))
+    assert not path.other
+
+
+def test_a_padding_that_is_called_otherwise_is_another_path():
+    class Filled(Body):
+        def between(self, x):
+            return torch.constant_pad_nd(x, (0, -x.shape[3] % 3, 0, -x.shape[2] % 3))
+
+    path = OnePath(Probe(Filled().eval(), 3), (Size(20, 32), Size(32, 44)), has_symbols=False)
+    assert not path(Size(28, 40))
+    assert "constant_pad_nd with 2, and with 1" in path.other
+
+
 def test_sides_of_square_images_are_told_apart():
     net, done = exported(Crops, 28)
     assert done.sizes == SizeRange(Size(28, 28), Size(35, 35))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
@@ -177,3 +178,48 @@ def test_a_module_of_one_size_has_one_path():
 
     size = Size(24, 24)
     assert alike_sizes(Probe(Fixed(), 3), size, size) == (size, size)
+
+
+class Attending(nn.Module):
+    """Windows of 7×7 cells on maps at strides of 4 to 32 pixels, filled up where they have to be.
+
+    A map that is one window is left whole, if `leaves_one` says so.
+    """
+
+    def __init__(self, leaves_one=False):
+        super().__init__()
+        self.leaves_one, self.layer = leaves_one, nn.Linear(3, 3)
+        self.counts = []
+
+    def windows(self, x):
+        n, h, w, c = x.shape
+        if self.leaves_one and h == w == 7:
+            return self.layer(x.reshape(n, 49, c)).view(n, h, w, c)
+        down, across = -h % 7, -w % 7
+        if down or across:
+            x = F.pad(x, (0, 0, 0, across, 0, down))
+        rows, columns = x.shape[1] // 7, x.shape[2] // 7
+        self.counts.append((rows, columns))
+        x = x.view(n, rows, 7, columns, 7, c).transpose(2, 3).reshape(-1, 49, c)
+        x = self.layer(x).view(n, rows, columns, 7, 7, c).transpose(2, 3)
+        return x.reshape(n, rows * 7, columns * 7, c)[:, :h, :w]
+
+    def forward(self, x):
+        for stride in (4, 2, 2, 2):
+            x = F.avg_pool2d(x, stride, ceil_mode=True)
+            x = self.windows(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).contiguous()
+        return x.mean((2, 3))
+
+
+@pytest.mark.parametrize("leaves_one", [False, True])
+def test_sizes_are_taken_at_which_the_smallest_map_has_more_windows_too(leaves_one):
+    """Of up to 448 pixels it has two, as most images that are tried."""
+    module, counts = Attending(leaves_one), []
+    sizes = alike_sizes(Probe(module, 3), Size(224, 224), Size(293, 331))
+    for size in sizes:
+        module.counts = []
+        module(torch.zeros(1, 3, size.height, size.width))
+        counts.append(module.counts)
+    for first, second in zip(*counts, strict=True):
+        assert first[0] != second[0]
+        assert first[1] != second[1]
