@@ -26,8 +26,13 @@ _ODD = ((1, 129), (-1, 127))
 _HALVED = 64
 # So many sizes are tried for a second one on a path.
 _MOST_TRIED = 16
+# Of fewer sizes on a path no third one may show what two hide.
+_FEWEST = 4
 # So many of the largest heights and widths are crossed, where no two sizes tell all.
 _CROSSED = 3
+# How much longer sides are, where few sizes are found on one path; so many of them are crossed.
+_NEAR = (64, 51, 40, 31, 24, 16, -5, -12, -19, -26, -33, -40, -48, -53, -64, -75, -84, -92, -100)
+_CROSSED_NEAR = 4
 # Whole windows of 7, 8, 12 and 14 cells more, of 32 pixels each.
 _WINDOWS = ((224, 448), (448, 224), (256, 512), (512, 256), (384, 768), (768, 384))
 # How much larger the images are among which two are sought.
@@ -101,7 +106,14 @@ def alike_sizes(probe: Probe, size: Size, other: Size) -> tuple[Size, Size]:
     if is_one_path and _are_of_one_size([probe.calls(one) for one in known]):
         return _telling(known, (size, other))
     known |= {one: _Path.of(probe.calls(one)) for one in _others(size)}
-    return _best(probe, known, size) or (size, other)
+    found = _best(probe, known, size)
+    if (
+        found is None
+        or len(_on_path(probe, _Path.of(probe.calls(found[0])).operators, known)) < _FEWEST
+    ):
+        known |= {one: _Path.of(probe.calls(one)) for one in _near(probe, size)}
+        found = _best(probe, known, size)
+    return found or (size, other)
 
 
 def _are_of_one_size(runs: Sequence[Sequence[Call]]) -> bool:
@@ -142,6 +154,10 @@ def _best(probe: Probe, known: Mapping[Size, _Path], own: Size) -> tuple[Size, S
         if pair is not None and not unfilled([*map(probe.calls, pair)], probe.calls(own)):
             return pair
     return None
+
+
+def _count(known: Mapping[Size, _Path], path: _Path) -> int:
+    return sum(one.operators == path.operators for one in known.values())
 
 
 def _on_path(probe: Probe, operators: tuple[str, ...], sizes: Iterable[Size]) -> dict[Size, _Path]:
@@ -192,7 +208,10 @@ def _merges(known: Mapping[Size, _Path], pair: tuple[Size, Size]) -> bool:
 
 
 def _rounds(known: Mapping[Size, _Path], pair: tuple[Size, Size]) -> bool:
-    """Say whether a number is a part of a side at the two sizes, and is rounded at a third."""
+    """Say whether a number is a part of a side at the two sizes, and is rounded at a third.
+
+    So is one that is as much less at the two, and more or less at a third.
+    """
     runs = [known[size].calls for size in dict.fromkeys((*pair, *known))]
     for calls in zip(*runs, strict=False) if pair[0] != pair[1] else ():
         if calls[0].numbers == calls[1].numbers:
@@ -206,6 +225,9 @@ def _rounds(known: Mapping[Size, _Path], pair: tuple[Size, Size]) -> bool:
 
 
 def _is_rounded(sides: Sequence[int], parts: Sequence[float]) -> bool:
+    less = [side - part for side, part in zip(sides, parts, strict=True)]
+    if less[0] == less[1] > 0:
+        return len({*less}) > 1
     is_part = 0 < parts[0] < sides[0] and sides[0] * parts[1] == sides[1] * parts[0]
     return is_part and any(
         side * parts[0] != sides[0] * part for side, part in zip(sides, parts, strict=True)
@@ -215,8 +237,7 @@ def _is_rounded(sides: Sequence[int], parts: Sequence[float]) -> bool:
 def _far(known: Iterable[Size]) -> Iterator[Size]:
     """Yield sizes of more windows in the smallest maps, too, which are filled up as much."""
     least = min(known, key=lambda size: size.area)
-    for height, width in _WINDOWS:
-        yield Size(min(least.height + height, MAX_SIDE), min(least.width + width, MAX_SIDE))
+    yield from (_longer(least, *more) for more in _WINDOWS)
 
 
 def _crossed(known: Iterable[Size]) -> Iterator[Size]:
@@ -242,6 +263,24 @@ def _others(size: Size) -> Iterator[Size]:
     for height, width in _MORE:
         sides = ((size.height, height), (size.width, width))
         yield Size(*(min(max(side + by, side // 2 | 1), MAX_SIDE) for side, by in sides))
+
+
+def _near(probe: Probe, size: Size) -> Iterator[Size]:
+    """Yield sizes around one, as a module does otherwise further above, or below.
+
+    Of sides that are longer, or shorter, by as much those are crossed at which most is filled up.
+    """
+    core = _Path.of(probe.calls(size)).core
+    more = [one for one in _NEAR if min(size.height, size.width) + one > 0]
+    paths = {one: _Path.of(probe.calls(_longer(size, one, one))) for one in more}
+    counts = {one: len(path.operators) for one, path in paths.items() if path.core == core}
+    longest = [one for one, count in counts.items() if count == max(counts.values())]
+    apart = longest[:: -(-len(longest) // _CROSSED_NEAR) or 1]
+    yield from (_longer(size, *sides) for sides in itertools.permutations(apart, 2))
+
+
+def _longer(size: Size, height: int, width: int) -> Size:
+    return Size(min(size.height + height, MAX_SIDE), min(size.width + width, MAX_SIDE))
 
 
 def _differ(one: Size, other: Size) -> bool:

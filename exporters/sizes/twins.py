@@ -147,18 +147,23 @@ class Twins:
     ) -> Place | None:
         """Find neighbouring axes with these lengths, as near before the node as there are any.
 
-        Where both images are squares their sides are told apart by `axis`, at which they are used.
+        Of two sides that are as long in both traces the one at `axis` is taken, where it is used;
+        where that is cut, or both images are squares, a nearer one is not.
         """
         length, nearest = len(wanted[0]), None
         of = self._axes.get(node.output[0], (axis,))
+        is_alike = self._is_square or node.output[0] in self._axes
         for tensor in filter(self._there.__contains__, self._before(node)):
             one, other = self.shape(tensor)
-            for start in range(len(one) - length + 1):
-                span = slice(start, start + length)
-                if (one[span], other[span]) == wanted:
-                    nearest = nearest or Place(tensor, start, start + length)
-                    if not self._is_square or length > 1 or start in of:
-                        return Place(tensor, start, start + length)
+            starts = range(len(one) - length + 1)
+            found = [s for s in starts if (one[s : s + length], other[s : s + length]) == wanted]
+            if not found:
+                continue
+            own = [start for start in found if start in of]
+            place = Place(tensor, (own or found)[0], (own or found)[0] + length)
+            if own or length > 1 or not is_alike:
+                return place
+            nearest = nearest or place
         return nearest
 
     def find_split(
@@ -198,7 +203,7 @@ class Twins:
         return None
 
     def find_part(self, node: onnx.NodeProto, wanted: tuple[int, int]) -> Place | None:
-        """Find an axis of which a length is a part, or all but what a multiple leaves over.
+        """Find an axis of which a length is a part, or all but some cells: as many, or a remainder.
 
         A part is rounded down or up. Nothing is found where the nearest one would be both: it has
         no remainder in either trace.
@@ -207,6 +212,8 @@ class Twins:
             return None
         for place, *lengths in self._products(node, most=1):
             over = [length - one for length, one in zip(lengths, wanted, strict=True)]
+            if over[0] == over[1] > 0:
+                return replace(place, scale=Fraction(1), shift=-over[0])
             if step := _step(wanted, over):
                 return replace(place, step=-step)
             most = lengths[0] // wanted[0]
