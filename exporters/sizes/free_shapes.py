@@ -25,7 +25,9 @@ __all__ = ["free_shapes"]
 _POOLING = ("AdaptiveAveragePool2d", "AdaptiveMaxPool2d")
 
 
-def free_shapes(model: onnx.ModelProto, first: Trace, second: Trace) -> None:
+def free_shapes(
+    model: onnx.ModelProto, first: Trace, second: Trace, *, is_cut: bool = False
+) -> None:
     """Replace, in place, shapes that belong to the traced image by ones computed from tensors.
 
     What cannot be traced back to a tensor stays as it is, and is left for
@@ -35,10 +37,11 @@ def free_shapes(model: onnx.ModelProto, first: Trace, second: Trace) -> None:
         model: Made from `first`; its node and tensor names are still the trace's.
         first: One trace.
         second: Another one, with the same operators, at another batch and size.
+        is_cut: They were made at other sizes than the module's own, where more is cut or filled.
     """
     names = {name for node in model.graph.node for name in node.output}
     names.update(value.name for value in model.graph.input)
-    twins = Twins(first.model.graph, second.model.graph, names)
+    twins = Twins(first.model.graph, second.model.graph, names, is_cut=is_cut)
     edits = Edits()
     for index, node in enumerate(model.graph.node):
         spreads, numbers = twins.spread(node), twins.numbers(node)
