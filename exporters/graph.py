@@ -144,7 +144,7 @@ def _static(
 
     def free(model: onnx.ModelProto) -> None:
         pool_whole_maps(model, first, second)
-        free_shapes(model, first, second, is_cut=spec.size not in sizes)
+        free_shapes(model, first, second)
         refuse_hard_coded(still_hard_coded(model, hard_coded), first, second)
 
     return _written(first, spec, path, free)

@@ -25,9 +25,7 @@ __all__ = ["free_shapes"]
 _POOLING = ("AdaptiveAveragePool2d", "AdaptiveMaxPool2d")
 
 
-def free_shapes(
-    model: onnx.ModelProto, first: Trace, second: Trace, *, is_cut: bool = False
-) -> None:
+def free_shapes(model: onnx.ModelProto, first: Trace, second: Trace) -> None:
     """Replace, in place, shapes that belong to the traced image by ones computed from tensors.
 
     What cannot be traced back to a tensor stays as it is, and is left for
@@ -37,11 +35,10 @@ def free_shapes(
         model: Made from `first`; its node and tensor names are still the trace's.
         first: One trace.
         second: Another one, with the same operators, at another batch and size.
-        is_cut: They were made at other sizes than the module's own, where more is cut or filled.
     """
     names = {name for node in model.graph.node for name in node.output}
     names.update(value.name for value in model.graph.input)
-    twins = Twins(first.model.graph, second.model.graph, names, is_cut=is_cut)
+    twins = Twins(first.model.graph, second.model.graph, names)
     edits = Edits()
     for index, node in enumerate(model.graph.node):
         spreads, numbers = twins.spread(node), twins.numbers(node)
@@ -152,9 +149,7 @@ def _found(
             return place, end
         end -= 1
     one = wanted[0][axis], wanted[1][axis]
-    finders = (twins.find_scaled, twins.find_rounded, twins.find_part)
-    places = (find(node, one) for find in finders)
-    return next(filter(None, places), None), axis + 1
+    return twins.find_scaled(node, one) or twins.find_rounded(node, one), axis + 1
 
 
 def _run_end(pieces: Sequence[int | None], start: int) -> int:

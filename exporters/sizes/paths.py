@@ -208,10 +208,7 @@ def _merges(known: Mapping[Size, _Path], pair: tuple[Size, Size]) -> bool:
 
 
 def _rounds(known: Mapping[Size, _Path], pair: tuple[Size, Size]) -> bool:
-    """Say whether a number is a part of a side at the two sizes, and is rounded at a third.
-
-    So is one that is as much less at the two, and more or less at a third.
-    """
+    """Say whether a number is a part of a side at the two sizes, and is rounded at a third."""
     runs = [known[size].calls for size in dict.fromkeys((*pair, *known))]
     for calls in zip(*runs, strict=False) if pair[0] != pair[1] else ():
         if calls[0].numbers == calls[1].numbers:
@@ -225,9 +222,6 @@ def _rounds(known: Mapping[Size, _Path], pair: tuple[Size, Size]) -> bool:
 
 
 def _is_rounded(sides: Sequence[int], parts: Sequence[float]) -> bool:
-    less = [side - part for side, part in zip(sides, parts, strict=True)]
-    if less[0] == less[1] > 0:
-        return len({*less}) > 1
     is_part = 0 < parts[0] < sides[0] and sides[0] * parts[1] == sides[1] * parts[0]
     return is_part and any(
         side * parts[0] != sides[0] * part for side, part in zip(sides, parts, strict=True)

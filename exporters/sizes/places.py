@@ -67,10 +67,9 @@ class Place:
         tensor: Its name.
         start: The first axis.
         end: The one behind the last.
-        step: Where this is not 0, they are one axis, whose length is rounded up to a multiple, or
-            down, where it is negative.
         scale: Where they are scaled, one length is made from them all, rounded down.
         shift: What is added to that.
+        step: Where this is not 0, they are one axis, whose length is rounded up to a multiple.
     """
 
     tensor: str
@@ -82,11 +81,11 @@ class Place:
 
     def emit(self, emitter: Emitter) -> str:
         """Emit the lengths, as a tensor of rank 1."""
-        if not self.step and self.scale is None:
-            return emitter.node("Shape", self.tensor, start=self.start, end=self.end)
-        product = self._rounded(emitter) if self.step else self.product(emitter)
+        if self.step:
+            return self._rounded_up(emitter)
         if self.scale is None:
-            return product
+            return emitter.node("Shape", self.tensor, start=self.start, end=self.end)
+        product = self.product(emitter)
         for op_type, by in (("Mul", self.scale.numerator), ("Div", self.scale.denominator)):
             if by > 1:
                 product = emitter.node(op_type, product, emitter.constant([by]))
@@ -94,11 +93,10 @@ class Place:
             product = emitter.node("Add", product, emitter.constant([self.shift]))
         return product
 
-    def _rounded(self, emitter: Emitter) -> str:
-        length, step = self.product(emitter), emitter.constant([abs(self.step)])
-        if self.step > 1:
-            length = emitter.node("Add", length, emitter.constant([self.step - 1]))
-        return emitter.node("Mul", emitter.node("Div", length, step), step)
+    def _rounded_up(self, emitter: Emitter) -> str:
+        length, step = self.product(emitter), emitter.constant([self.step])
+        further = emitter.node("Add", length, emitter.constant([self.step - 1]))
+        return emitter.node("Mul", emitter.node("Div", further, step), step)
 
     def product(self, emitter: Emitter) -> str:
         """Emit the product of the lengths, as a tensor of rank 1."""

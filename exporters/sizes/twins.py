@@ -50,8 +50,6 @@ _FORMS: tuple[tuple[Callable[[float], float], tuple[str, ...]], ...] = (
 )
 # What a whole number may be beside a length: the last place, one beyond it.
 _MOST_SHIFT = 1
-# By larger steps than that two remainders are hardly the same.
-_ALIKE_BY_CHANCE = 4
 # Take numbers that have no axes at all.
 _EXACT = ("Range",)
 # Below, what is one cell less or a logarithm is no sign of anything.
@@ -61,20 +59,9 @@ _ROUNDING = 2.0**-22
 
 
 class Twins:
-    """The tensors of two traces, side by side.
+    """The tensors of two traces, side by side."""
 
-    Args:
-        first: One trace.
-        second: The other one.
-        there: Names of the tensors that are left of it.
-        is_cut: Both were made where maps are cut or filled, and where none is the same holds: what
-            is cut off of an odd side is nothing of an even one.
-    """
-
-    def __init__(
-        self, first: ir.Graph, second: ir.Graph, there: Collection[str], *, is_cut: bool = False
-    ) -> None:
-        self._is_cut = is_cut
+    def __init__(self, first: ir.Graph, second: ir.Graph, there: Collection[str]) -> None:
         self._there = there  # a normalisation that was folded has left no tensor
         self._nodes = {node.outputs[0].name: node for node in first}
         inputs = [value.name for value in first.inputs]
@@ -213,31 +200,6 @@ class Twins:
             step = _step(wanted, (wanted[0] - one, wanted[1] - other))
             if step:
                 return replace(place, step=step)
-        return None
-
-    def find_part(self, node: onnx.NodeProto, wanted: tuple[int, int]) -> Place | None:
-        """Find an axis of which a length is a part, or all but some cells: as many, or a remainder.
-
-        A part is rounded down or up. Nothing is found where the nearest one would be both: it has
-        no remainder in either trace.
-        """
-        if min(wanted) < 1:
-            return None
-        for place, *lengths in self._products(node, most=1):
-            over = [length - one for length, one in zip(lengths, wanted, strict=True)]
-            step, is_same = _step(wanted, over), over[0] == over[1] > 0
-            if step and (not is_same or (self._is_cut and step <= _ALIKE_BY_CHANCE)):
-                return replace(place, step=-step)
-            if is_same:
-                return replace(place, scale=Fraction(1), shift=-over[0])
-            most = lengths[0] // wanted[0]
-            parts = range(max(lengths[0] // (wanted[0] + 1) + 1, 2), most + 2)
-            down = [k for k in parts if tuple(length // k for length in lengths) == wanted]
-            up = [k for k in parts if tuple(-(-length // k) for length in lengths) == wanted]
-            if down and up:
-                return None
-            for part in (*down, *up):
-                return replace(place, scale=Fraction(1, part), step=part if up else 0)
         return None
 
     def find_filling(self, node: onnx.NodeProto, axes: Filling) -> dict[int, Place]:

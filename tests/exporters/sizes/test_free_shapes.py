@@ -96,9 +96,6 @@ FREED = {
     "resized to a third of the rows": (
         lambda x: F.interpolate(x, size=(x.shape[2] // 3, 5), mode="bilinear")
     ),
-    "turned round by half of it": (
-        lambda x: torch.roll(x, (x.shape[2] // 2, x.shape[3] // 2), (2, 3)).cumsum(3)
-    ),
     "windows of two maps": attend_twice,
     "cropped to a multiple": cropped,
     "the first third": lambda x: x[:, :, : x.shape[2] // 3 + 1, : -(-x.shape[3] // 3)],
