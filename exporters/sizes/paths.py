@@ -109,10 +109,7 @@ def alike_sizes(probe: Probe, size: Size, other: Size) -> tuple[Size, Size]:
         return _telling(known, (size, other))
     known |= {one: _Path.of(probe.calls(one)) for one in _others(size)}
     found = _best(probe, known, size)
-    if (
-        found is None
-        or len(_on_path(probe, _Path.of(probe.calls(found[0])).operators, known)) < _FEWEST
-    ):
+    if found is None or _count(known, _Path.of(probe.calls(found[0]))) < _FEWEST:
         known |= {one: _Path.of(probe.calls(one)) for one in _near(probe, size)}
         found = _best(probe, known, size)
     return found or (size, other)

@@ -197,7 +197,7 @@ class Twins:
     def find_rounded(self, node: onnx.NodeProto, wanted: tuple[int, int]) -> Place | None:
         """Find an axis whose length, rounded up to a multiple of something, is the one wanted."""
         for place, one, other in self._products(node, most=1):
-            step = _step(wanted, (wanted[0] - one, wanted[1] - other))
+            step = _step((one, other), (wanted[0] - one, wanted[1] - other))
             if step:
                 return replace(place, step=step)
         return None
@@ -214,8 +214,7 @@ class Twins:
         if tensor not in self._there or not shapes[0]:
             return {}
         lengths = [shape[axis] for axis in axes for shape in shapes]
-        added = [one for pair in axes.values() for one in pair]
-        step = _step([*map(sum, zip(lengths, added, strict=True))], added)
+        step = _step(lengths, [one for pair in axes.values() for one in pair])
         return {a: Place(tensor, a, a + 1, step=step) for a in axes} if step else {}
 
     def _find_number(
@@ -358,14 +357,12 @@ def _is_square(*images: ir.Value) -> bool:
     return all(len(each) == 2 and each[0] == each[1] for each in sides) and sides[0] != sides[1]
 
 
-def _step(multiples: Sequence[int], between: Sequence[int]) -> int:
-    """Return the least step whose multiples these are, with less than one between them and others.
-
-    Returns 0 where there is none.
-    """
-    most, common = max(between), math.gcd(*multiples)
-    if min(between) < 0 or not most:
+def _step(lengths: Sequence[int], missing: Sequence[int]) -> int:
+    """Return the least step of whose multiples lengths lack so much; 0 where there is none."""
+    most = max(missing)
+    if min(missing) < 0 or not most:
         return 0
+    common = math.gcd(*map(sum, zip(lengths, missing, strict=True)))
     return next((step for step in range(most + 1, common + 1) if common % step == 0), 0)
 
 
