@@ -74,7 +74,8 @@ def _sum_of_products(equation: Any, *operands: Any) -> Tensor:
                 return torch.einsum(equation, *operands)
             lengths[letter] = max(known, length)
     once = sorted(letter for letter in lengths if terms.count(letter) == 1)
-    return tensors[0].new_empty([lengths[letter] for letter in (made if arrow else once)])
+    first: Tensor = tensors[0]
+    return first.new_empty([lengths[letter] for letter in (made if arrow else once)])
 
 
 SHAPES_AT_ONCE: FunctionTable = {
