@@ -107,12 +107,16 @@ def alike_sizes(probe: Probe, size: Size, other: Size) -> tuple[Size, Size]:
     is_one_path = len({path.operators for path in known.values()}) == 1
     if is_one_path and _are_of_one_size([probe.calls(one) for one in known]):
         return _telling(known, (size, other))
-    known |= {one: _Path.of(probe.calls(one)) for one in _others(size)}
+    known |= _paths(probe, _others(size))
     found = _best(probe, known, size)
     if found is None or _count(known, _Path.of(probe.calls(found[0]))) < _FEWEST:
-        known |= {one: _Path.of(probe.calls(one)) for one in _near(probe, size)}
+        known |= _paths(probe, _near(probe, size))
         found = _best(probe, known, size)
     return found or (size, other)
+
+
+def _paths(probe: Probe, sizes: Iterable[Size]) -> dict[Size, _Path]:
+    return {size: _Path.of(probe.calls(size)) for size in sizes}
 
 
 def _are_of_one_size(runs: Sequence[Sequence[Call]]) -> bool:
@@ -160,8 +164,8 @@ def _count(known: Mapping[Size, _Path], path: _Path) -> int:
 
 
 def _on_path(probe: Probe, operators: tuple[str, ...], sizes: Iterable[Size]) -> dict[Size, _Path]:
-    paths = ((size, _Path.of(probe.calls(size))) for size in sizes)
-    return {size: path for size, path in paths if path.operators == operators}
+    paths = _paths(probe, sizes)
+    return {size: path for size, path in paths.items() if path.operators == operators}
 
 
 def _further(

@@ -14,7 +14,6 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 import anysize
-from anysize.errors import ExportError
 from anysize.exporters import ExportSpec, export_module, graph
 from anysize.sizes import Size
 
@@ -450,37 +449,6 @@ def test_a_network_of_this_kind_is_right_at_other_sizes_and_batches(kind):
             expected = module(torch.from_numpy(x)).numpy()
         assert got.shape == expected.shape
         np.testing.assert_allclose(got, expected, rtol=2e-4, atol=2e-5)
-
-
-def loop(x):
-    return torch.stack([x[:, :, row].mean(2) for row in range(x.shape[2])]).mean(0)
-
-
-def rounded(x):
-    return x.mean((2, 3)) * math.sin(x.shape[2])
-
-
-def some_bins(x):
-    return F.adaptive_avg_pool2d(x, (x.shape[2] // 2, 1)).mean((2, 3))
-
-
-REFUSED = {
-    "a loop over rows": (loop, r"a loop in its code counts cells"),
-    "a number through Python": (rounded, r"Mul has an input .* is not known"),
-    "bins that follow the map": (some_bins, r"a number of bins, here 6, that follows the image"),
-    "noise": (lambda x: (x + torch.rand_like(x)).mean((2, 3)), r"draws numbers \(RandomUniform"),
-    "noise for the batch": (
-        lambda x: x.mean((2, 3)) + torch.rand(x.shape[0], 8),
-        r"no place in evaluation",
-    ),
-}
-
-
-@pytest.mark.parametrize(("between", "said"), REFUSED.values(), ids=REFUSED)
-def test_what_no_graph_says_is_refused(between, said):
-    spec = ExportSpec(name="net", head=None, channels=3, classes=None, size=Size(24, 24))
-    with pytest.raises(ExportError, match=said):
-        export_module(Net(between).eval(), spec)
 
 
 def test_what_two_static_traces_tell_is_not_traced_with_symbols():

@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper
+from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from anysize.validators.references.eager.in_order import IN_ORDER, LANES
@@ -25,9 +26,11 @@ CALLS = {
     "mean of all": lambda x: x.mean(),
     "mean of an axis": lambda x: x.mean(-1),
     "mean of axes, kept": lambda x: torch.mean(x, dim=(2, 3), keepdim=True),
+    "sum of no axes, which are all": lambda x: x.sum(()),
     "sum of axes": lambda x: x.sum((1, -1)),
     "a global pool": lambda x: F.adaptive_avg_pool2d(x, 1),
     "a window as large as the map": lambda x: F.avg_pool2d(x, x.shape[2:]),
+    "a pooling layer as large as the map": nn.AvgPool2d((9, 11)),
     "a layer normalisation": lambda x: F.layer_norm(x, x.shape[1:]),
     "a layer normalisation with weights": lambda x: F.layer_norm(x.mT, (9,), *weights(x, 9)),
     "a group normalisation": lambda x: F.group_norm(x, 3, *weights(x)),
@@ -37,6 +40,9 @@ OTHERS = {
     "a mean in float64": lambda x: x.mean(dtype=torch.float64),
     "a pool of 2x2 cells": lambda x: F.adaptive_avg_pool2d(x, 2),
     "a small window": lambda x: F.avg_pool2d(x, 3),
+    "a padded pooling layer": nn.AvgPool2d((9, 11), 1, (4, 5)),
+    "a padded window": lambda x: F.avg_pool2d(x, (9, 11), stride=1, padding=(4, 5)),
+    "a window by another number": lambda x: F.avg_pool2d(x, (9, 11), divisor_override=3),
     "the sum of whole numbers": lambda x: (x > 0).sum(),
 }
 

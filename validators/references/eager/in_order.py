@@ -46,7 +46,7 @@ def _reduced(
     """Write a reduction with the arguments of PyTorch's own."""
 
     def reduction(lanes: int, x: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:  # noqa: FBT001, FBT002
-        given = range(x.dim()) if dim is None else (dim,) if isinstance(dim, int) else dim
+        given = (dim,) if isinstance(dim, int) else dim or range(x.dim())
         axes = sorted(axis % x.dim() for axis in given)
         result = reduce(x, axes, lanes)
         return result if keepdim else result.squeeze(tuple(axes))
@@ -61,9 +61,21 @@ def _global_pool(lanes: int, x: Tensor, output_size: Any) -> Tensor:
     return _mean(x, (-2, -1), lanes)
 
 
-def _window(lanes: int, x: Tensor, kernel_size: Any, *_: Any, **_more: Any) -> Tensor:
-    sides = (kernel_size,) * 2 if isinstance(kernel_size, int) else tuple(kernel_size)
-    if sides != tuple(x.shape[-2:]):
+def _window(
+    lanes: int,
+    x: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,  # noqa: FBT001, FBT002
+    count_include_pad: bool = True,  # noqa: FBT001, FBT002
+    divisor_override: int | None = None,
+) -> Tensor:
+    del stride, ceil_mode, count_include_pad
+    sides, padded = (
+        (one, one) if isinstance(one, int) else tuple(one) for one in (kernel_size, padding)
+    )
+    if sides != tuple(x.shape[-2:]) or any(padded) or divisor_override is not None:
         raise TypeError(sides)
     return _mean(x, (-2, -1), lanes)
 
